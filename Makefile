@@ -1,0 +1,38 @@
+# Every target makes its own .venv the first time; `make VENV=path` chooses another place for it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PYTHONUNBUFFERED = 1
+
+.PHONY: demo test test-fast lint format clean
+
+demo: $(VENV)/.demo      ## the whole chain on a simulated planet, ends in runs/demo/report.html
+	$(BIN)/weatherfm demo
+
+test: $(VENV)/.dev       ## every test, fast ones first
+	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m slow
+
+test-fast: $(VENV)/.dev  ## minutes shorter: leaves out the tests marked slow
+	$(BIN)/pytest -m "not slow"
+
+lint: $(VENV)/.dev       ## what pre-commit and CI run
+	PATH="$(abspath $(BIN)):$$PATH" .ci/lint
+
+format: $(VENV)/.dev     ## apply what lint asks for
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[demo]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@ $(VENV)/.demo
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+clean:                   ## forget the environment and the type checker's tree; runs/ stays
+	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache build *.egg-info

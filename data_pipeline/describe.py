@@ -1,0 +1,87 @@
+"""What a store says about itself: the request that made it and its manifest."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.manifest import FORMAT, FORMAT_VERSION, seal
+from weatherfm.data_pipeline.plan import StorePlan
+from weatherfm.variables import VARIABLES, parse_channel
+
+if TYPE_CHECKING:
+    from weatherfm.data_pipeline.sources import SourceData
+
+
+def request_of(config: DataConfig) -> dict[str, Any]:
+    """The settings that decide a store's content: not its place, nor that of a cache."""
+    request: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
+    request["source"].pop("cache", None)
+    return request
+
+
+def with_defaults(request: dict[str, Any]) -> dict[str, Any]:
+    """A request that an older version wrote, with the defaults of settings that came since."""
+    try:
+        return request_of(DataConfig.model_validate({**request, "store": "any"}))
+    except ValidationError:  # it has settings that are gone: they differ from any request of today
+        return request
+
+
+def build_manifest(plan: StorePlan, source: SourceData, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """All that is known of a store, sealed; without time stamps, so that the same input gives the same bytes."""
+    config, axis = plan.config, plan.axis
+    periods = {
+        name: None if period is None else period.model_dump(mode="json") for name, period in plan.periods.items()
+    }
+    request = request_of(config)
+    weights = "one mean over all days" if config.climatology_window is None else "triangle, zero at both ends"
+    return seal(
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "code_version": version("weatherfm"),
+            "source": {
+                "kind": config.source.kind,
+                "simulated": source.simulated,
+                "request": request["source"],
+                "attributes": source.attributes,
+            },
+            "request": request,
+            "channels": [_describe(name) for name in config.channels],
+            "static": [{"name": name, "units": VARIABLES[name].units} for name in config.static],
+            "grid": plan.grid.to_dict(),
+            "times": {
+                "start": str(axis.times[0]),
+                "end": str(axis.times[-1]),
+                "count": len(axis.times),
+                "step_hours": axis.step_hours,
+                "missing": [str(time) for time in axis.missing],
+            },
+            "periods": periods,
+            "statistics": {"period": periods["train"], "weights": "none: every time and grid point counts once"},
+            "climatology": {
+                "period": periods["train"],
+                "window_days": config.climatology_window,
+                "weights": weights,
+                "hours": plan.hours.tolist(),
+            },
+            "tendency": {"period": periods["train"], "lead_hours": plan.tendency_lead},
+            "files": dict(sorted(files.items())),
+        }
+    )
+
+
+def _describe(name: str) -> dict[str, Any]:
+    channel = parse_channel(name)
+    return {
+        "name": channel.name,
+        "era5": channel.variable.era5,
+        "standard_name": channel.variable.standard_name,
+        "units": channel.units,
+        "level": channel.level,
+        "accumulated": channel.variable.accumulated,
+    }

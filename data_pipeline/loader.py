@@ -1,0 +1,212 @@
+"""Samples for training and validation: which there are, in which order, and read ahead of their use.
+
+A batch is a function of (store, seed, step) alone, so that a resumed run sees what an uninterrupted one would.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from weatherfm.data_pipeline.config import Period
+from weatherfm.data_pipeline.store import Store
+from weatherfm.data_pipeline.time_axis import name_times
+from weatherfm.errors import InputError
+
+_ORDER, _LEAD = 1, 2  # independent random streams of one seed
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples of one step: B samples, T input times, C channels, H x W grid; physical units."""
+
+    history: torch.Tensor
+    """[B, T, C, H, W] float32, T in the order of the input times."""
+    target: torch.Tensor
+    """[B, C, H, W] float32 at `init_time` + `lead_time_hours`."""
+    init_time: np.ndarray
+    """[B] datetime64[s]."""
+    lead_time_hours: torch.Tensor
+    """[B] int64."""
+
+    def __len__(self) -> int:
+        return len(self.init_time)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
+        return self._with(lambda x: x.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from where a copy to a GPU overlaps with its work."""
+        return self._with(torch.Tensor.pin_memory)
+
+    def _with(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return replace(
+            self,
+            history=move(self.history),
+            target=move(self.target),
+            lead_time_hours=move(self.lead_time_hours),
+        )
+
+
+def eligible_init_times(
+    store: Store, period: Period | None, input_times: Sequence[int], lead_times: Sequence[int]
+) -> np.ndarray:
+    """Init times whose inputs and targets are all there: [init] datetime64[s], ascending.
+
+    Every input and lead time must be a time of the store inside the period, and no step between the first and
+    the last of them may be missing: no sample crosses a gap.
+
+    Args:
+        store: finished store.
+        period: days that every time of a sample must lie in; None for the whole store.
+        input_times: hours relative to init, 0 and before.
+        lead_times: hours after init, all of which must be possible.
+    """
+    times = store.times
+    inside = np.ones(len(times), bool) if period is None else period.contains(times)
+    starts = np.diff(times, prepend=times[:1]) > np.timedelta64(store.step_hours, "h")
+    run = np.cumsum(starts)  # [time] number of the stretch without gaps that a time belongs to
+    eligible = inside.copy()
+    for offset in (*input_times, *lead_times):
+        wanted = times + np.timedelta64(offset, "h")
+        found = np.minimum(np.searchsorted(times, wanted), len(times) - 1)
+        eligible &= (times[found] == wanted) & inside[found] & (run[found] == run)
+    return times[eligible]
+
+
+class SampleLoader:
+    """Batches of random samples of a period, by step number.
+
+    Each epoch goes once through all eligible init times in an order of its own (the rest that does not fill a
+    batch is left out); each sample's lead time is drawn anew. Both depend on the seed and the step alone.
+
+    Args:
+        store: finished store.
+        period: days that samples may use; None for all.
+        input_times: hours relative to init, 0 and before.
+        lead_times: hours to draw from.
+        batch_size: samples in a batch.
+        seed: 0 or more.
+        workers: threads that read ahead; 0 reads when asked.
+        channels: short names in the order wanted; all without it.
+        pin_memory: hand out page-locked memory (for a GPU).
+
+    Raises:
+        InputError: too few eligible init times to fill one batch.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        period: Period | None,
+        input_times: Sequence[int],
+        lead_times: Sequence[int],
+        batch_size: int,
+        seed: int,
+        workers: int,
+        channels: Sequence[str] | None = None,
+        pin_memory: bool = False,
+    ) -> None:
+        self.store, self.channels, self.batch_size = store, channels, batch_size
+        self.input_times, self.lead_times = tuple(input_times), np.asarray(lead_times, np.int64)
+        self.seed, self.workers, self.pin_memory = seed, workers, pin_memory
+        self.init_times = eligible_init_times(store, period, input_times, lead_times)
+        self._order = lru_cache(maxsize=2)(self._shuffled)  # readers may be in two epochs at once
+        if len(self.init_times) < batch_size:
+            raise InputError(
+                f"only {len(self.init_times)} init times have every input {list(input_times)} h and lead "
+                f"{list(lead_times)} h within {period or 'the store'} (times every {store.step_hours}h, "
+                f"{name_times(store.times[:1])} to {name_times(store.times[-1:])}), but a batch needs {batch_size}; "
+                "choose a longer period, leads that are multiples of the step, or a smaller batch"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in one pass over the period."""
+        return len(self.init_times) // self.batch_size
+
+    def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Init times [B] datetime64[s] and lead times [B] int64 hours of a step, nothing read."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        chosen = self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
+        leads = np.random.default_rng([_LEAD, self.seed, epoch, step]).choice(self.lead_times, self.batch_size)
+        return self.init_times[chosen], leads
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self.init_times))
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0 over all epochs."""
+        inits, leads = self.samples(step)
+        batch = read_batch(self.store, inits, self.input_times, leads, self.channels)
+        return batch.pin_memory() if self.pin_memory else batch
+
+    def iterate(self, start_step: int, stop_step: int) -> Iterator[Batch]:
+        """Batches of the steps `start_step` .. `stop_step` - 1 in order, read ahead by `workers` threads."""
+        return _read_ahead(self.batch, range(start_step, stop_step), self.workers)
+
+
+def fixed_batches(
+    store: Store,
+    inits: np.ndarray,
+    input_times: Sequence[int],
+    lead_time: int,
+    batch_size: int,
+    channels: Sequence[str] | None = None,
+    workers: int = 2,
+) -> Iterator[Batch]:
+    """All `inits` [init] in order at one lead time in hours, as validation needs them; the last batch may be short."""
+
+    def read(start: int) -> Batch:
+        part = np.asarray(inits[start : start + batch_size])
+        return read_batch(store, part, input_times, np.full(len(part), lead_time, np.int64), channels)
+
+    return _read_ahead(read, range(0, len(inits), batch_size), workers)
+
+
+def read_batch(
+    store: Store,
+    inits: np.ndarray,
+    input_times: Sequence[int],
+    leads: np.ndarray,
+    channels: Sequence[str] | None = None,
+) -> Batch:
+    """Read samples given by init time [B] and lead time [B] in hours.
+
+    Raises:
+        InputError: a time that the store does not hold, or an unknown channel.
+    """
+    inits = inits.astype("datetime64[s]")
+    offsets = np.asarray(input_times, np.int64).astype("timedelta64[h]")
+    history_times = inits[:, None] + offsets  # [B, T]
+    target_times = inits + leads.astype("timedelta64[h]")
+    indices = store.index_of(np.concatenate([history_times.ravel(), target_times]))
+    fields = torch.from_numpy(store.read(indices, channels))  # [B * T + B, C, H, W]
+    n_history = history_times.size
+    history = fields[:n_history].unflatten(0, history_times.shape)  # [B, T, C, H, W]
+    return Batch(history, fields[n_history:], inits, torch.as_tensor(leads, dtype=torch.int64))
+
+
+def _read_ahead(read: Callable[[int], Batch], keys: Iterable[int], workers: int) -> Iterator[Batch]:
+    """`read` of each key in order; `workers` threads keep one batch each, and one more, ready."""
+    if workers == 0:
+        yield from map(read, keys)
+        return
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="loader")
+    ahead: deque[Future[Batch]] = deque()
+    try:
+        for key in keys:
+            ahead.append(pool.submit(read, key))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

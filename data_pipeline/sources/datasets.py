@@ -1,0 +1,161 @@
+"""What a NetCDF file or Zarr store holds, told by its headers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import xarray as xr
+
+from weatherfm.data_pipeline.sources.clock import slots_of
+from weatherfm.data_pipeline.sources.dataset_reader import DatasetReader, FieldShape, open_dataset
+from weatherfm.data_pipeline.sources.dimensions import (
+    Dimension,
+    dimensions_of,
+    levels_in_hpa,
+    orientation_of_dims,
+    scalars_of,
+)
+from weatherfm.data_pipeline.sources.names import Meaning, NameRules, channel_name
+from weatherfm.data_pipeline.sources.paths import Format
+from weatherfm.data_pipeline.sources.pieces import Contents, Piece, Slots
+from weatherfm.data_pipeline.sources.units import conversion_to
+from weatherfm.errors import InputError
+from weatherfm.variables import VARIABLES
+
+_PROVENANCE = ("title", "institution", "source", "GRIB_centre", "Conventions", "Licence", "license", "references")
+
+
+def index_dataset(path: str, format: Format, rules: NameRules, wanted: Collection[str]) -> Contents:
+    """What a NetCDF file or Zarr store holds of the wanted channels.
+
+    Raises:
+        InputError: no readable field on a latitude-longitude grid (without the file's name).
+    """
+    dataset = open_dataset(path, format)
+    dims = dimensions_of(dataset)
+    scalars = scalars_of(dataset)
+    contents = Contents(path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
+    slots: dict[tuple[str, ...], Slots] = {}
+    gridded = 0
+    for name in map(str, dataset.variables):
+        shape = _shape(dataset, name, dims, scalars)
+        if shape is None:
+            continue
+        gridded += 1
+        orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
+        if shape.slots not in slots:
+            slots[shape.slots] = slots_of(dataset, shape.slots)
+        _add(contents, dataset, format, name, shape, slots[shape.slots], rules, wanted)
+    if not gridded:
+        raise InputError(
+            f"it holds no field on a latitude-longitude grid (dimensions {_sizes(dataset)}); regrid it first"
+        )
+    return contents
+
+
+def _add(
+    contents: Contents,
+    dataset: xr.Dataset,
+    format: Format,
+    name: str,
+    shape: FieldShape,
+    slots: Slots,
+    rules: NameRules,
+    wanted: Collection[str],
+) -> None:
+    """Put one variable's channels into `contents`."""
+    variable = dataset.variables[name]
+    meaning = rules.meaning(name, variable.attrs)
+    if meaning is None or shape.unknown:
+        contents.others.append(name + (f" (over {', '.join(shape.unknown)})" if shape.unknown else ""))
+        return
+    channels = _channels(contents.path, name, variable.attrs, shape, meaning, rules)
+    if not channels:
+        contents.others.append(f"{name} ({meaning.variable.era5}, level not told)")
+        return
+    present = [(i, c) for i, c in channels if c in wanted]
+    if len(present) < len(channels):
+        contents.others.append(_describe(name, meaning, [c for _, c in channels]))
+    if not present:
+        return
+    units = rules.units(name, meaning.variable, variable.attrs.get("units"))
+    reader = DatasetReader(
+        contents.path, format, name, shape, tuple(dataset.sizes[d] for d in shape.slots), _time_chunk(variable, shape)
+    )
+    orientation = orientation_of_dims(dataset, shape.latitude, shape.longitude)
+    for i, channel in present:
+        target = VARIABLES.get(channel, meaning.variable)  # a single-level z is orography
+        try:
+            conversion = conversion_to(target, units)
+        except InputError as error:
+            raise InputError(
+                f"its variable {name} {error}; mend the file or set source.units: {{{name}: ...}}"
+            ) from None
+        contents.pieces.append(
+            Piece(contents.path, name, channel, reader, i, orientation, units, conversion, meaning.rank, slots)
+        )
+
+
+def _channels(
+    path: str, name: str, attributes: dict[Any, Any], shape: FieldShape, meaning: Meaning, rules: NameRules
+) -> list[tuple[int, str]]:
+    """(level index, channel) of each level of a variable; empty when its level is unknown."""
+    variable = meaning.variable
+    if not variable.on_levels:
+        return [] if len(shape.levels) > 1 else [(0, variable.short)]
+    at_surface = attributes.get("GRIB_typeOfLevel") == "surface"
+    if shape.levels and not at_surface:
+        named = [(i, channel_name(variable, level)) for i, level in enumerate(shape.levels)]
+        return [(i, channel) for i, channel in named if channel is not None]
+    level = None if at_surface else meaning.level or rules.level(path, name, variable)
+    if level is not None:
+        channel = channel_name(variable, level)
+        return [] if channel is None else [(0, channel)]
+    return [(0, "orography")] if variable.short == "z" else []  # ERA5 calls geopotential at the surface z
+
+
+def _shape(dataset: xr.Dataset, name: str, dims: dict[str, Dimension], scalars: list[Dimension]) -> FieldShape | None:
+    """Meaning of a variable's dimensions, or None when it is no field on a latitude-longitude grid."""
+    own = [dims[str(dim)] for dim in dataset.variables[name].dims]
+    by_role = {dim.role: dim for dim in reversed(own)}
+    if "latitude" not in by_role or "longitude" not in by_role:
+        return None
+    level = by_role.get("level")
+    if level is not None and level.coordinate is None and dataset.sizes[level.name] == 1:
+        level = None
+    told = level or next((scalar for scalar in scalars if scalar.role == "level"), None)
+    levels: tuple[float, ...] = ()
+    if told is not None and told.coordinate is not None:
+        levels = tuple(levels_in_hpa(dataset.variables[told.coordinate], told.coordinate).tolist())
+    used = ("latitude", "longitude", "level", "time", "step", "number", "expver")
+    return FieldShape(
+        by_role["latitude"],
+        by_role["longitude"],
+        level,
+        levels,
+        slots=tuple(dim.name for dim in own if dim.role in ("time", "step", "number")),
+        expver=by_role["expver"].name if "expver" in by_role else None,
+        unknown=tuple(
+            dim.name
+            for dim in own
+            if dataset.sizes[dim.name] > 1
+            and (dim.role not in used or (dim.role == "level" and dim.coordinate is None))
+        ),
+    )
+
+
+def _time_chunk(variable: xr.Variable, shape: FieldShape) -> int:
+    chunks = variable.encoding.get("preferred_chunks") or {}
+    return int(chunks.get(shape.slots[0], 1)) if shape.slots else 1
+
+
+def _describe(name: str, meaning: Meaning, channels: list[str]) -> str:
+    if not meaning.variable.on_levels or channels == ["orography"]:
+        return f"{name} ({meaning.variable.era5})"
+    levels = ", ".join(channel.removeprefix(meaning.variable.short) for channel in channels)
+    return f"{name} ({meaning.variable.era5} at {levels} hPa)"
+
+
+def _sizes(dataset: xr.Dataset) -> str:
+    return ", ".join(f"{name} {size}" for name, size in dataset.sizes.items()) or "none"

@@ -1,0 +1,175 @@
+"""NetCDF, GRIB and Zarr files, any number, mixed and with their quirks, as one state on one grid."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+from weatherfm.data_pipeline.config import DataConfig, FilesSource
+from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
+from weatherfm.data_pipeline.sources.datasets import index_dataset
+from weatherfm.data_pipeline.sources.grib import index_grib
+from weatherfm.data_pipeline.sources.names import NameRules
+from weatherfm.data_pipeline.sources.paths import find_files, recognise
+from weatherfm.data_pipeline.sources.pieces import Contents, Piece, best_names
+from weatherfm.data_pipeline.sources.reading import lazy_state
+from weatherfm.data_pipeline.sources.selection import Selection, common_grid, select
+from weatherfm.errors import InputError
+from weatherfm.variables import parse_channel
+
+_log = logging.getLogger(__name__)
+_SHOWN = 10
+"""Files or names that a message lists before it only counts."""
+
+
+def open_source(data: DataConfig) -> SourceData:
+    """Index all files and choose one field for each channel and time; reads headers and constant fields only.
+
+    Raises:
+        InputError: unreadable files (all are named), a channel no file holds, or a doubtful choice.
+    """
+    source = data.source
+    assert isinstance(source, FilesSource)
+    _refuse_constant_channels(data)
+    rules = NameRules(source)
+    rules.check()
+    wanted = {*data.channels, *data.static}
+    contents = _index(_all_paths(source), rules, wanted)
+    pieces = [piece for one in contents for piece in best_names(one.pieces)]
+    _check_present(data.channels, pieces, contents, "channel")
+    _check_present(data.static, pieces, contents, "static field")
+    selection = select(pieces, data, source)
+    _log.info("%d of %d files hold the channels asked for", len({p.path for p in selection.pieces}), len(contents))
+    state = xr.DataArray(
+        lazy_state(selection),
+        dims=STATE_DIMS,
+        coords={
+            "time": selection.times.astype("datetime64[ns]"),
+            "channel": list(data.channels),
+            "latitude": selection.grid.latitude,
+            "longitude": selection.grid.longitude,
+        },
+        name="state",
+    )
+    attributes = _provenance(data, source, contents, selection)
+    if attributes["accumulated"]:
+        state.attrs["accumulated"] = attributes["accumulated"]
+    return SourceData(state, _static(data, source, pieces, selection), attributes, simulated=False)
+
+
+def _refuse_constant_channels(data: DataConfig) -> None:
+    for name in data.channels:
+        if parse_channel(name).variable.constant:
+            raise InputError(f"{name} does not change with time and cannot be a channel; list it under data.static")
+
+
+def _all_paths(source: FilesSource) -> list[str]:
+    paths = find_files(source.paths, source.exclude)
+    static = find_files(source.static_paths, ()) if source.static_paths else []
+    known = {os.path.realpath(path) for path in paths}
+    return sorted([*paths, *(path for path in static if os.path.realpath(path) not in known)])
+
+
+def _index(paths: Sequence[str], rules: NameRules, wanted: Collection[str]) -> list[Contents]:
+    """Contents of every file; all that cannot be read are named in one message."""
+    contents, bad = [], []
+    for path in tqdm(paths, desc="reading headers", unit="file", disable=None, leave=False):
+        try:
+            contents.append(_index_file(path, rules, wanted))
+        except InputError as error:
+            bad.append(f"{path}: {error}")
+    if bad:
+        more = f"\n  ... and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        raise InputError(
+            f"{len(bad)} of {len(paths)} files cannot be used:\n  "
+            + "\n  ".join(bad[:_SHOWN])
+            + f"{more}\nmend or remove them, or leave them out with source.exclude"
+        )
+    return contents
+
+
+def _index_file(path: str, rules: NameRules, wanted: Collection[str]) -> Contents:
+    if not os.access(path, os.R_OK):
+        raise InputError("it may not be read (permission denied)")
+    format = recognise(path)
+    return index_grib(path, rules, wanted) if format == "grib" else index_dataset(path, format, rules, wanted)
+
+
+def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents], kind: str) -> None:
+    held = {piece.channel for piece in pieces}
+    missing = [name for name in names if name not in held]
+    if not missing:
+        return
+    others = sorted({text for one in contents for text in one.others})
+    listed = ", ".join([*sorted(held), *others][: 3 * _SHOWN]) + (", ..." if len(others) > 3 * _SHOWN else "")
+    cure = "add files, take it out of the config, or name it with source.rename"
+    if any("level not told" in text for text in others) or "orography" in held or _has_surface_z(others):
+        cure += "; where a file does not tell its level, give it: source.levels: {z: 500}"
+    subject = "the file holds no" if len(contents) == 1 else f"none of the {len(contents)} files holds"
+    raise InputError(f"{subject} {kind} {', '.join(missing)}; held are {listed or 'no known fields'}; {cure}")
+
+
+def _has_surface_z(others: Sequence[str]) -> bool:
+    return any(text.endswith("(geopotential)") for text in others)
+
+
+def _static(
+    data: DataConfig, source: FilesSource, pieces: Sequence[Piece], selection: Selection
+) -> xr.DataArray | None:
+    if not data.static:
+        return None
+    preferred = set(find_files(source.static_paths, ())) if source.static_paths else set()
+    fields = []
+    for name in data.static:
+        candidates = [piece for piece in pieces if piece.channel == name]
+        piece = min(candidates, key=lambda piece: (piece.path not in preferred, piece.path))
+        common_grid([selection.pieces[0], piece])
+        fields.append(_constant_field(piece))
+    coords = {"static": list(data.static), "latitude": selection.grid.latitude, "longitude": selection.grid.longitude}
+    return xr.DataArray(np.stack(fields), dims=("static", "latitude", "longitude"), coords=coords, name="static")
+
+
+def _constant_field(piece: Piece) -> np.ndarray:
+    """[lat, lon] float32; a field that changes with time is not what its name says."""
+    ends = np.unique(piece.slots.index[[0, -1]])
+    values = piece.conversion.apply(piece.orientation.arrange(piece.reader.read(ends, [piece.level])[:, 0]))
+    spread = float(np.nanmax(values) - np.nanmin(values)) if np.isfinite(values).any() else 0.0
+    change = float(np.nanmax(np.abs(values[-1] - values[0]))) if spread else 0.0
+    if change > 1e-3 * spread:
+        raise InputError(
+            f"{piece.path}: {piece.name} was taken for {piece.channel}, but it changes with time (by {change:g}); "
+            f"if it lies on a pressure level, give it: source.levels: {{{piece.name}: 500}}"
+        )
+    return values[0]
+
+
+def _provenance(
+    data: DataConfig, source: FilesSource, contents: Sequence[Contents], selection: Selection
+) -> dict[str, Any]:
+    """What the manifest tells of the files; the same for the same files in any folder."""
+    used = sorted({piece.path for piece in selection.pieces})
+    said: dict[str, Any] = {}
+    for one in contents:
+        for key, value in one.attributes.items():
+            said.setdefault(key, value)
+    names: dict[str, dict[str, Any]] = {}
+    for piece in selection.pieces:
+        told = {"name": piece.name, "units": piece.units}
+        names.setdefault(piece.channel, {**told, "factor": piece.conversion.factor, "offset": piece.conversion.offset})
+    return {
+        "files": len(used),
+        "first_file": os.path.basename(used[0]),
+        "last_file": os.path.basename(used[-1]),
+        "bytes": sum(os.path.getsize(path) for path in used if os.path.isfile(path)),
+        "channels": names,
+        "accumulated": [name for name in data.channels if parse_channel(name).variable.accumulated],
+        "number": source.number,
+        "lead_time_hours": source.lead_time,
+        "attributes": dict(sorted(said.items())),
+    }

@@ -1,0 +1,99 @@
+"""What a file's name for a field means: the channel table, helped by the config where files are vague."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cached_property
+from typing import Any
+
+from weatherfm.data_pipeline.config import FilesSource
+from weatherfm.errors import InputError
+from weatherfm.variables import VARIABLES, Channel, Variable, find_variable, parse_channel
+
+_UNRANKED = 99
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A variable of the table that a field holds, its level where name or config tells it, and how sure we are."""
+
+    variable: Variable
+    level: int | None
+    rank: int
+    """Lower is better where one file holds a channel under two names (`z` before `gh`)."""
+
+
+@dataclass(frozen=True)
+class NameRules:
+    """The config's help in reading names, levels and units."""
+
+    source: FilesSource
+
+    @cached_property
+    def _renamed(self) -> dict[str, Channel]:
+        return {name: _parse_target(name, target) for name, target in self.source.rename.items()}
+
+    def check(self) -> None:
+        """Refuse help that no file could use.
+
+        Raises:
+            InputError: `rename` to a name the table does not have.
+        """
+        assert self._renamed is not None
+
+    def meaning(self, name: str, attributes: Mapping[str, Any]) -> Meaning | None:
+        """What the field `name` with these attributes holds, or None when the table does not know it."""
+        if name in self._renamed:
+            channel = self._renamed[name]
+            return Meaning(channel.variable, channel.level, rank=-1)
+        if variable := find_variable(name):
+            return Meaning(variable, None, _rank(variable, name))
+        if (match := re.fullmatch(r"(.+?)_?(\d{1,4})(_?(hPa|mb|mbar))?", name, re.IGNORECASE)) and (
+            (on_level := find_variable(match[1])) and on_level.on_levels
+        ):
+            return Meaning(on_level, int(match[2]), _UNRANKED)
+        for key in ("GRIB_shortName", "GRIB_cfVarName", "short_name"):
+            if variable := find_variable(str(attributes.get(key, ""))):
+                return Meaning(variable, None, _UNRANKED)
+        return None
+
+    def level(self, path: str, name: str, variable: Variable) -> int | None:
+        """Level in hPa that the config gives to a field whose file does not tell it."""
+        for key, level in self.source.levels.items():
+            if any(sign in key for sign in "*?[") and fnmatch(os.path.basename(path), key):
+                return level
+        return self.source.levels.get(name, self.source.levels.get(variable.short))
+
+    def units(self, name: str, variable: Variable, said: Any) -> str | None:
+        """Units of a field: the config's word before the file's."""
+        told = self.source.units.get(name, self.source.units.get(variable.short))
+        return told if told is not None else (None if said is None else str(said))
+
+
+def channel_name(variable: Variable, level: float) -> str | None:
+    """Short name of `variable` at `level` hPa, or None where no channel can be called so.
+
+    Levels between whole hPa have no name, and `u10` is the wind at 10 m, not at 10 hPa.
+    """
+    if level != round(level) or not 1 <= level <= 1100:
+        return None
+    channel = Channel(variable, round(level))
+    return channel.name if parse_channel(channel.name) == channel else None
+
+
+def _rank(variable: Variable, name: str) -> int:
+    names = [n.lower() for n in (variable.short, variable.era5, *variable.aliases)]
+    return names.index(name.lower())
+
+
+def _parse_target(name: str, target: str) -> Channel:
+    if target in VARIABLES:
+        return Channel(VARIABLES[target])
+    try:
+        return parse_channel(target)
+    except InputError as error:
+        raise InputError(f"source.rename maps {name!r} to an unknown name: {error}") from None

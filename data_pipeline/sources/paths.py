@@ -1,0 +1,121 @@
+"""Which files a config means, and what each of them is, told by its first bytes and not by its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Literal
+
+from weatherfm.errors import InputError
+
+Format = Literal["netcdf3", "hdf5", "grib", "zarr"]
+
+_FOREIGN = (  # first bytes of what downloads leave behind instead of data
+    (b"PK\x03\x04", "a ZIP archive (the CDS packs several files into one); unzip it and give the files inside"),
+    (b"\x1f\x8b", "a gzip archive; unpack it"),
+    (b"BZh", "a bzip2 archive; unpack it"),
+    (b"\xfd7zXZ", "an xz archive; unpack it"),
+    (b"%PDF", "a PDF document"),
+    (b"BUFR", "BUFR observations, not fields on a grid"),
+    (b"\x0e\x03\x13\x01", "HDF4; convert it to NetCDF"),
+    (b"{", "a JSON text, perhaps an error message of the server"),
+)
+
+
+def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
+    """Files and Zarr folders that any pattern means, sorted, each once; `**` looks into folders.
+
+    Raises:
+        InputError: a pattern that means nothing, or everything left out.
+    """
+    found: dict[str, str] = {}  # by what the path really is
+    for pattern in patterns:
+        matches = _expand(os.path.expanduser(pattern))
+        if not matches:
+            where = _deepest_folder(os.path.expanduser(pattern))
+            raise InputError(f"no file matches {pattern!r} (looked in {where}); correct source.paths")
+        for match in sorted(matches):
+            found.setdefault(os.path.realpath(match), os.path.normpath(match))
+    kept = sorted(path for path in found.values() if not _excluded(path, exclude))
+    if not kept:
+        raise InputError(f"source.exclude {list(exclude)} leaves none of the {len(found)} files; correct it")
+    return kept
+
+
+def _expand(pattern: str) -> list[str]:
+    """Paths a pattern means; patterns pass over index files that GRIB readers leave beside the data."""
+    if os.path.exists(pattern) or not has_magic(pattern):
+        return [pattern] * os.path.exists(pattern)
+    matches = [match for match in glob(pattern, recursive=True) if not match.endswith(".idx")]
+    if "**" not in pattern:
+        return matches
+    return [match for match in matches if not _inside_zarr(match) and not _plain_folder(match)]
+
+
+def recognise(path: str) -> Format:
+    """The format of a file or folder.
+
+    Raises:
+        InputError: it is something else; says what it looks like (without the file's name).
+    """
+    if os.path.isdir(path):
+        if _is_zarr_group(path):
+            return "zarr"
+        raise InputError("it is a folder but no Zarr group; name the files inside it, e.g. FOLDER/*.nc")
+    with open(path, "rb") as file:
+        start = file.read(1024)
+    if not start:
+        raise InputError("it is empty; fetch it again")
+    if start[:3] == b"CDF" and len(start) > 3 and start[3] in (1, 2, 5):
+        return "netcdf3"
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if b"GRIB" in start[:512] and start.lstrip()[:1] != b"<":  # behind a telecommunication header, but no page
+        return "grib"
+    raise InputError(_looks_like(start))
+
+
+def _looks_like(start: bytes) -> str:
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text[:1] == b"<":
+        kind = "an HTML page" if b"html" in text[:200].lower() else "an XML text"
+        return f"it is {kind}, not data (starts with {_quote(text)}); the download failed, fetch it again"
+    for magic, description in _FOREIGN:
+        if text.startswith(magic):
+            return f"it is {description}"
+    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in start):
+        return f"it is a text (starts with {_quote(text)}), not NetCDF, GRIB or Zarr"
+    if not start.strip(b"\0"):
+        return "it starts with zeros: the download was interrupted or the disk was full; fetch it again"
+    return f"it is not NetCDF, GRIB or Zarr (starts with {start[:8]!r})"
+
+
+def _quote(text: bytes) -> str:
+    return repr(text[:40].decode("utf-8", "replace").splitlines()[0])
+
+
+def _is_zarr_group(path: str) -> bool:
+    return any(os.path.exists(os.path.join(path, name)) for name in (".zgroup", ".zmetadata", "zarr.json"))
+
+
+def _inside_zarr(path: str) -> bool:
+    return any(_is_zarr_group(str(parent)) for parent in Path(path).parents)
+
+
+def _plain_folder(path: str) -> bool:
+    return os.path.isdir(path) and not _is_zarr_group(path)
+
+
+def _excluded(path: str, exclude: Sequence[str]) -> bool:
+    return any(fnmatch(os.path.basename(path), p) or fnmatch(path, os.path.expanduser(p)) for p in exclude)
+
+
+def _deepest_folder(pattern: str) -> str:
+    """The part of a path that does exist: where the search ended."""
+    folder = Path(pattern).absolute()
+    while has_magic(str(folder)) or not folder.is_dir():
+        folder = folder.parent
+    return str(folder)

@@ -1,0 +1,86 @@
+"""What the headers of files tell: for each channel, which file holds which times, before any field is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from weatherfm.data_pipeline.sources.orientation import Orientation
+from weatherfm.data_pipeline.sources.units import Conversion
+
+NO_MEMBER = -1
+"""Member number of fields that belong to no ensemble."""
+
+
+class Reader(Protocol):
+    """Reads fields of one variable of one file (or of all messages of one GRIB file)."""
+
+    @property
+    def time_chunk(self) -> int:
+        """Times that are stored together: reading fewer costs the same."""
+        ...
+
+    def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
+        """[slot, level, file lat, file lon] in the file's units and order; missing values are NaN."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """The fields that a variable has at one level: one row for each time, lead time and member."""
+
+    times: np.ndarray
+    """[slot] datetime64[s], valid times; NaT where the file has no time."""
+    leads: np.ndarray
+    """[slot] hours since the forecast started; NaN where the file does not say."""
+    numbers: np.ndarray
+    """[slot] ensemble member, or NO_MEMBER."""
+    index: np.ndarray
+    """[slot] what the reader calls it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """One channel in one file."""
+
+    path: str
+    name: str
+    """The file's name for the field."""
+    channel: str
+    reader: Reader
+    level: int
+    """Index of the level, as the reader counts."""
+    orientation: Orientation
+    units: str | None
+    """As the file (or the config) says."""
+    conversion: Conversion
+    rank: int
+    slots: Slots
+
+
+@dataclass
+class Contents:
+    """What one file holds."""
+
+    path: str
+    pieces: list[Piece] = field(default_factory=list)
+    """Of the channels that are wanted."""
+    others: list[str] = field(default_factory=list)
+    """Descriptions of all other fields, for messages."""
+    attributes: dict[str, Any] = field(default_factory=dict)
+    """Provenance the file states about itself."""
+
+
+def best_names(pieces: Iterable[Piece]) -> list[Piece]:
+    """Where one file holds a channel under two names, only the pieces under the better one."""
+    kept: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        rivals = kept.setdefault(piece.channel, [])
+        if not rivals or piece.rank < rivals[0].rank:
+            kept[piece.channel] = [piece]
+        elif piece.rank == rivals[0].rank:
+            rivals.append(piece)
+    return [piece for rivals in kept.values() for piece in rivals]

@@ -1,0 +1,144 @@
+"""Source `planet`: the weather of a simulated dry atmosphere, for demo, tests and documentation; never observations.
+
+dinosaur-dycore (T21, 8 layers) with Held-Suarez forcing over idealised mountains: mid-latitude jets and storms, no
+moisture, no seasons, no day and night. A history starts at `EPOCH` and is a pure function of its seed, on one kind of
+processor and one version of the dynamical core. It is simulated when it is first read, month by month, and kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from weatherfm.config import Hours
+from weatherfm.data_pipeline.config import DataConfig, Period, PlanetSource
+from weatherfm.data_pipeline.sources import SourceData
+from weatherfm.data_pipeline.sources.planet_history import (
+    CHANNELS,
+    SPIN_UP,
+    STEPS_PER_DAY,
+    History,
+    planet_grid,
+    surface_geopotential,
+)
+from weatherfm.errors import InputError
+
+EPOCH = date(2001, 1, 1)
+"""The first day of every history."""
+LAND_GEOPOTENTIAL = 400 * 9.80665
+"""m2 s-2 of the ground above which the land-sea mask is 1."""
+
+_STEP_HOURS = 24 // STEPS_PER_DAY
+_VERSION = 1  # raise it when the same seed would give other numbers: old caches are then left alone
+
+
+def open_source(data: DataConfig) -> SourceData:
+    """The planet's weather over `data.period`, 6-hourly; nothing is simulated before it is read.
+
+    Raises:
+        InputError: no period or one before `EPOCH`, a channel or step the planet does not have, no dynamical core.
+    """
+    if not isinstance(data.source, PlanetSource):
+        raise TypeError(f"the planet cannot open a source of kind {data.source.kind!r}")
+    period = _checked_period(data.period)
+    _check_step(data.step)
+    _check_channels(data.channels)
+    return SourceData(
+        state=_lazy_state(open_history(data.source), period, data.channels),
+        static=_static(data.static) if data.static else None,
+        attributes=_provenance(data.source.seed),
+        simulated=True,
+    )
+
+
+def open_history(source: PlanetSource) -> History:
+    """The history of `source.seed`, in its own folder of `source.cache`.
+
+    Raises:
+        InputError: dinosaur-dycore is not installed.
+    """
+    fingerprint = hashlib.sha256(SPIN_UP.read_bytes()).hexdigest()[:8]
+    planet = f"v{_VERSION}-{fingerprint}-dinosaur{_dycore_version()}"
+    return History(str(Path(source.cache).expanduser() / planet / f"seed{source.seed}"), source.seed)
+
+
+def _dycore_version() -> str:
+    try:
+        return version("dinosaur-dycore")
+    except PackageNotFoundError as error:
+        raise InputError(
+            "the simulated planet needs dinosaur-dycore, which is not installed; pip install 'weatherfm[demo]'"
+        ) from error
+
+
+def _checked_period(period: Period | None) -> Period:
+    if period is None:
+        raise InputError("the simulated planet has no end: say which days to keep, e.g. data.period=2001")
+    if period.start < EPOCH:
+        raise InputError(f"the planet's history begins on {EPOCH}, but data.period is {period}; choose later days")
+    return period
+
+
+def _check_step(step: Hours | None) -> None:
+    if step is not None and step % _STEP_HOURS:
+        raise InputError(f"the planet is known every {_STEP_HOURS} hours, but data.step is {step}h; choose a multiple")
+
+
+def _check_channels(channels: Sequence[str]) -> None:
+    if missing := [name for name in channels if name not in CHANNELS]:
+        raise InputError(f"the planet has no channel {', '.join(missing)}; it has {', '.join(CHANNELS)}")
+
+
+def _lazy_state(history: History, period: Period, channels: Sequence[str]) -> xr.DataArray:
+    """[time, channel, latitude, longitude], one dask chunk a segment of the history."""
+    start = (period.start - EPOCH).days * STEPS_PER_DAY
+    stop = ((period.end - EPOCH).days + 1) * STEPS_PER_DAY
+    grid, positions = planet_grid(), tuple(CHANNELS.index(name) for name in channels)
+    read = dask.delayed(_read_segment, pure=True)
+    chunks, length = [], history.segment_steps
+    for index in range(start // length, -(-stop // length)):
+        first, last = max(start - index * length, 0), min(stop - index * length, length)
+        shape = (last - first, len(channels), *grid.shape)
+        chunks.append(da.from_delayed(read(history, index, first, last, positions), shape, np.float32))
+    hours = np.arange(start, stop) * _STEP_HOURS * np.timedelta64(3600, "s")
+    coordinates = {
+        "time": (np.datetime64(EPOCH, "s") + hours).astype("datetime64[ns]"),
+        "channel": list(channels),
+        "latitude": grid.latitude,
+        "longitude": grid.longitude,
+    }
+    return xr.DataArray(da.concatenate(chunks), coordinates, tuple(coordinates), name="state")
+
+
+def _read_segment(history: History, index: int, first: int, last: int, channels: tuple[int, ...]) -> np.ndarray:
+    return history.read(index, first, last, channels)
+
+
+def _static(names: Sequence[str]) -> xr.DataArray:
+    """[static, latitude, longitude] float32: orography in m2 s-2, land-sea mask 0 or 1."""
+    orography, grid = surface_geopotential(), planet_grid()
+    fields = {"orography": orography, "lsm": (orography > LAND_GEOPOTENTIAL).astype(np.float32)}
+    coordinates = {"static": list(names), "latitude": grid.latitude, "longitude": grid.longitude}
+    return xr.DataArray(np.stack([fields[name] for name in names]), coordinates, tuple(coordinates), name="static")
+
+
+def _provenance(seed: int) -> dict[str, Any]:
+    return {
+        "title": "Simulated planet: a dry atmosphere that never existed; not observations, not a reanalysis",
+        "source": f"simulated by dinosaur-dycore {_dycore_version()} (dry primitive equations, T21, 8 sigma layers), "
+        "Held-Suarez (1994) forcing over idealised mountains, without moisture, seasons or day and night",
+        "dycore": f"dinosaur-dycore {_dycore_version()}",
+        "planet_version": _VERSION,
+        "seed": seed,
+        "epoch": str(EPOCH),
+        "vertical": "interpolated to pressure levels; below ground warmed by 6.5 K/km, wind of the lowest layer",
+    }

@@ -1,0 +1,171 @@
+"""The weather history of one seed of the simulated planet: simulated segment by segment, kept as files, read lazily."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, BinaryIO
+from zipfile import BadZipFile
+
+import numpy as np
+from tqdm import tqdm
+
+from weatherfm.data_pipeline.sources.planet_levels import SigmaFields, pressure_level_fields
+from weatherfm.errors import InputError
+from weatherfm.grid import Grid
+
+if TYPE_CHECKING:
+    from weatherfm.data_pipeline.sources.planet_simulation import Coefficients, Planet
+
+LEVELS = (100, 200, 300, 400, 500, 700, 850, 925)
+"""hPa."""
+CHANNELS = (*(f"{variable}{level}" for variable in "ztuv" for level in LEVELS), "sp")
+"""Short names in the order of the files."""
+STEPS_PER_DAY = 4
+DISCARDED_DAYS = 40
+"""Days after a seed's perturbation that are thrown away: by then its weather has nothing in common with another's."""
+SPIN_UP = Path(__file__).with_name("planet_spinup.npz")
+"""Ground and spectral coefficients after `planet_simulation.spin_up`."""
+
+_SIMULATING = Lock()  # one simulation a process; a second process would write the same bytes
+
+
+@dataclass(frozen=True)
+class History:
+    """The weather of one seed in a folder: `0007.npy` [time, channel, lat, lon] is its eighth segment of days.
+
+    A segment's fields, then the state of the atmosphere after it, are each written whole or not at all: an
+    interrupted simulation loses the segment at hand, and a longer period goes on from the last state.
+    """
+
+    folder: str
+    seed: int
+    segment_days: int = 30
+
+    @property
+    def segment_steps(self) -> int:
+        """6-hourly times in a segment."""
+        return self.segment_days * STEPS_PER_DAY
+
+    def read(self, index: int, start: int, stop: int, channels: tuple[int, ...]) -> np.ndarray:
+        """[time, channel, lat, lon] float32: times `start` to `stop` of segment `index`, simulated where missing.
+
+        Raises:
+            InputError: the simulation blew up, or its file was damaged since.
+        """
+        self.ensure(index)
+        path = self._fields_path(index)
+        try:
+            fields = np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise InputError(f"the cached simulation {path} is damaged ({error}); delete the file") from error
+        if fields.shape != (expected := (self.segment_steps, len(CHANNELS), *planet_grid().shape)):
+            raise InputError(f"the cached simulation {path} has shape {fields.shape}, not {expected}; delete the file")
+        return np.ascontiguousarray(fields[start:stop, list(channels)])
+
+    def ensure(self, index: int) -> None:
+        """Simulate what is missing, up to segment `index`."""
+        with _SIMULATING:
+            first = index
+            while first >= 0 and not self._finished(first):
+                first -= 1
+            if first < index:
+                self._simulate(range(first + 1, index + 1))
+
+    def _finished(self, index: int) -> bool:
+        return self._state_path(index).exists() and self._fields_path(index).exists()
+
+    def _fields_path(self, index: int) -> Path:
+        return Path(self.folder) / f"{index:04d}.npy"
+
+    def _state_path(self, index: int) -> Path:
+        return Path(self.folder) / ("start.npz" if index < 0 else f"{index:04d}.state.npz")
+
+    def _simulate(self, segments: range) -> None:
+        planet, surface = _planet()
+        beginning = self._state_path(segments.start - 1)
+        discarded = 0 if beginning.exists() else DISCARDED_DAYS
+        days = len(segments) * self.segment_days + discarded
+        with tqdm(total=days, desc="simulating the planet", unit="day", disable=None, leave=False) as progress:
+            if discarded:
+                state = planet.perturbed(_load(SPIN_UP), self.seed)
+                state = _run(planet, state, discarded, progress)[0]
+                _write_state(beginning, state)
+            state = _load(beginning)
+            for index in segments:
+                state, fields = _run(planet, state, self.segment_days, progress)
+                self._save(index, state, pressure_channels(fields, surface, planet.sigma))
+
+    def _save(self, index: int, state: Coefficients, fields: np.ndarray) -> None:
+        if not np.isfinite(fields).all():
+            raise InputError(f"the planet with seed {self.seed} became unstable; choose another seed")
+        _write(self._fields_path(index), lambda file: np.save(file, fields))
+        _write_state(self._state_path(index), state)
+
+
+def planet_grid() -> Grid:
+    """The 32 x 64 Gaussian grid of T21."""
+    sine = np.polynomial.legendre.leggauss(32)[0]
+    return Grid(np.rad2deg(np.arcsin(sine))[::-1], np.arange(64) * 360 / 64)
+
+
+def surface_geopotential() -> np.ndarray:
+    """[lat, lon] float32 m2 s-2 of the ground."""
+    with np.load(SPIN_UP) as saved:
+        return saved["surface_geopotential"]
+
+
+def pressure_channels(fields: SigmaFields, surface: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """[time, channel, lat, lon] float32 `CHANNELS` from fields on sigma layers [time, layer, lat, lon]."""
+    levels = pressure_level_fields(fields, surface, sigma, LEVELS)
+    parts = [*(levels[name] for name in "ztuv"), fields.surface_pressure[:, None]]
+    return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+@cache
+def _planet() -> tuple[Planet, np.ndarray]:
+    """The planet (compiled once a process) and its ground."""
+    from weatherfm.data_pipeline.sources.planet_simulation import Planet
+
+    surface = surface_geopotential()
+    return Planet(surface), surface
+
+
+def _run(planet: Planet, state: Coefficients, days: int, progress: tqdm) -> tuple[Coefficients, SigmaFields]:
+    """The state after `days`, and the 6-hourly fields [time, layer, lat, lon] up to it."""
+    steps = []
+    for _ in range(days):
+        for _ in range(STEPS_PER_DAY):
+            state, fields = planet.advance(state)
+            steps.append(fields)
+        progress.update()
+    names = ("temperature", "u", "v", "surface_pressure")
+    return state, SigmaFields(*(np.stack([getattr(step, name) for step in steps]) for name in names))
+
+
+def _load(path: Path) -> Coefficients:
+    try:
+        with np.load(path) as saved:
+            return {name: saved[name] for name in saved.files if name != "surface_geopotential"}
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise InputError(f"the cached simulation state {path} is damaged ({error}); delete the file") from error
+
+
+def _write_state(path: Path, state: Coefficients) -> None:
+    _write(path, lambda file: np.savez(file, **state))  # type: ignore[arg-type]
+
+
+def _write(path: Path, save: Callable[[BinaryIO], None]) -> None:
+    """Write a file whole or not at all, also beside another process that writes the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with unfinished.open("wb") as file:
+            save(file)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,105 @@
+"""Mean, standard deviation, minimum and maximum by channel, in pieces that are added (numpy only)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+_FIELDS = ("count", "mean", "m2", "minimum", "maximum")
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelStatistics:
+    """Moments of each channel over times and grid points, unweighted, in float64.
+
+    The sum of two is the statistics of both sets of values together. Every [channel] array is float64; a
+    channel without values has count 0, minimum +inf and maximum -inf.
+    """
+
+    count: np.ndarray
+    mean: np.ndarray
+    m2: np.ndarray
+    """Sum of squared differences from the mean."""
+    minimum: np.ndarray
+    maximum: np.ndarray
+
+    @classmethod
+    def empty(cls, n_channels: int) -> ChannelStatistics:
+        """Of no values: the zero of `+`."""
+        zero = np.zeros(n_channels)
+        return cls(zero, zero, zero, np.full(n_channels, np.inf), np.full(n_channels, -np.inf))
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> ChannelStatistics:
+        """Of `values` [time, channel, latitude, longitude]; one channel at a time is held in float64."""
+        if values.shape[0] == 0:
+            return cls.empty(values.shape[1])
+        rows = []
+        for channel in range(values.shape[1]):
+            x = values[:, channel].astype(np.float64)
+            mean = x.mean()
+            low, high = x.min(), x.max()
+            x -= mean
+            np.square(x, out=x)
+            rows.append((x.size, mean, x.sum(), low, high))  # numpy's own sum: same bits for any thread count
+        return cls(*np.array(rows, np.float64).T)
+
+    def __add__(self, other: ChannelStatistics) -> ChannelStatistics:
+        count = self.count + other.count
+        share = np.divide(other.count, count, out=np.zeros_like(count), where=count > 0)
+        delta = other.mean - self.mean
+        return ChannelStatistics(
+            count,
+            self.mean + delta * share,
+            self.m2 + other.m2 + delta**2 * self.count * share,
+            np.minimum(self.minimum, other.minimum),
+            np.maximum(self.maximum, other.maximum),
+        )
+
+    @property
+    def std(self) -> np.ndarray:
+        """[channel] population standard deviation; NaN where there are no values."""
+        return np.sqrt(np.divide(self.m2, self.count, out=np.full_like(self.m2, np.nan), where=self.count > 0))
+
+    def to_dict(self) -> dict[str, list[float | str]]:
+        """Lists for JSON; Python writes and reads each float64 exactly. Infinities become text."""
+        return {name: [_plain(value) for value in getattr(self, name).tolist()] for name in _FIELDS}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ChannelStatistics:
+        """Inverse of `to_dict`."""
+        return cls(*(np.array([float(value) for value in data[name]], np.float64) for name in _FIELDS))
+
+
+def _plain(value: float) -> float | str:
+    return value if np.isfinite(value) else str(value)
+
+
+def total(parts: Iterable[ChannelStatistics], n_channels: int) -> ChannelStatistics:
+    """The sum of all parts in the order given; the same order gives the same bits."""
+    result = ChannelStatistics.empty(n_channels)
+    for part in parts:
+        result = result + part
+    return result
+
+
+def join_channels(blocks: Sequence[ChannelStatistics]) -> ChannelStatistics:
+    """Statistics of neighbouring channel blocks as one."""
+    return ChannelStatistics(*(np.concatenate([getattr(block, name) for block in blocks]) for name in _FIELDS))
+
+
+def pairs(times: np.ndarray, usable: np.ndarray, lead_hours: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (earlier, later) of all pairs of usable times `lead_hours` apart.
+
+    Args:
+        times: [time] datetime64, ascending.
+        usable: [time] bool, e.g. the training times.
+        lead_hours: distance of a pair.
+    """
+    later_times = times + np.timedelta64(lead_hours, "h")
+    later = np.minimum(np.searchsorted(times, later_times), len(times) - 1)
+    valid = (times[later] == later_times) & usable & usable[later]
+    return np.flatnonzero(valid), later[valid]

@@ -1,0 +1,232 @@
+"""Read a finished store (numpy, tensorstore and json only: what training needs where the data stack is absent)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from weatherfm.data_pipeline.config import Period
+from weatherfm.data_pipeline.manifest import TIME_UNITS, read_manifest
+from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, name_times
+from weatherfm.domain import Domain
+from weatherfm.errors import InputError
+from weatherfm.grid import Grid
+
+
+def open_store(path: str | Path) -> Store:
+    """Open what `weatherfm prepare` finished.
+
+    Raises:
+        InputError: no store there, an unfinished one, or something else.
+    """
+    path = Path(path).expanduser()
+    return Store(path, read_manifest(path))
+
+
+def open_array(path: Path, name: str) -> ts.TensorStore:
+    """One array of a store for reading, finished or not; a missing shard is an error, never filled in.
+
+    Raises:
+        InputError: the array is absent or its metadata damaged.
+    """
+    spec = {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(path / name)},
+        "fill_missing_data_reads": False,
+        "recheck_cached_data": "open",
+    }
+    try:
+        return ts.open(spec, open=True, read=True).result()
+    except ValueError as error:
+        raise InputError(
+            f"cannot open {name} of the store {path} ({_first_line(error)}); `weatherfm verify` tells what is damaged"
+        ) from error
+
+
+class Store:
+    """A finished store; arrays are opened when first needed and read concurrently.
+
+    Attributes:
+        path: its folder.
+        manifest: what prepare wrote about it.
+        channels: short names, in the order of every [channel] dim.
+        grid: of every field.
+        step_hours: between neighbouring times.
+        static_names: of the constant fields.
+        periods: days of `train`, `validation` and `test`; None where not given.
+        simulated: True where the data are not observations.
+        climatology_period: training days that the climatology averages.
+        climatology_window: days around each day of year, or None for one mean over all days.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.channels: tuple[str, ...] = tuple(channel["name"] for channel in manifest["channels"])
+        self.grid = Grid.from_dict(manifest["grid"])
+        self.step_hours: int = manifest["times"]["step_hours"]
+        self.static_names: tuple[str, ...] = tuple(field["name"] for field in manifest["static"])
+        self.simulated: bool = manifest["source"]["simulated"]
+        self.periods: dict[str, Period | None] = {
+            name: None if days is None else Period.model_validate(days) for name, days in manifest["periods"].items()
+        }
+        self.climatology_period = Period.model_validate(manifest["climatology"]["period"])
+        self.climatology_window: int | None = manifest["climatology"]["window_days"]
+
+    def __repr__(self) -> str:
+        first, last = name_times(self.times[:1]), name_times(self.times[-1:])
+        kind = "simulated, " if self.simulated else ""
+        axes = f"{len(self.channels)} channels, {self.grid}, {len(self.times)} times {first} .. {last}"
+        return f"Store({self.path}: {kind}{axes})"
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """[time] datetime64[s], ascending."""
+        units = json.loads((self.path / "time" / "zarr.json").read_bytes())["attributes"]["units"]
+        if units != TIME_UNITS:
+            raise InputError(f"time of the store {self.path} is in {units!r}, expected {TIME_UNITS!r}; prepare it anew")
+        return self._small("time").astype("datetime64[h]").astype("datetime64[s]")
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """[channel] float64 over the training days, physical units."""
+        return self._small("mean")
+
+    @cached_property
+    def std(self) -> np.ndarray:
+        """[channel] float64 over the training days, physical units."""
+        return self._small("std")
+
+    @cached_property
+    def minimum(self) -> np.ndarray:
+        """[channel] float64 over the training days, physical units."""
+        return self._small("minimum")
+
+    @cached_property
+    def maximum(self) -> np.ndarray:
+        """[channel] float64 over the training days, physical units."""
+        return self._small("maximum")
+
+    @cached_property
+    def tendency_std(self) -> np.ndarray:
+        """[channel] float64 of the change over the tendency lead; NaN where no two training times are so far apart."""
+        return self._small("tendency_std")
+
+    @cached_property
+    def static(self) -> np.ndarray:
+        """[static, lat, lon] float32 constant fields, physical units."""
+        if not self.static_names:
+            return np.zeros((0, *self.grid.shape), np.float32)
+        return self._small("static_fields")
+
+    @cached_property
+    def climatology_hours(self) -> np.ndarray:
+        """[hour] int64 UTC that the climatology knows."""
+        return self._small("hour")
+
+    def read(self, time_indices: Sequence[int] | np.ndarray, channels: Sequence[str] | None = None) -> np.ndarray:
+        """Fields of some times: [n, channel, lat, lon] float32, physical units.
+
+        Args:
+            time_indices: positions in `times`, in any order, with repeats if need be.
+            channels: short names, in the order wanted; all without it.
+
+        Raises:
+            InputError: an unknown channel, or a shard that is missing or damaged.
+        """
+        indices = np.asarray(time_indices, np.int64)
+        return self._fetch(self._state.oindex[indices, self._channel_index(channels)])
+
+    def climatology_at(self, times: np.ndarray, channels: Sequence[str] | None = None) -> np.ndarray:
+        """Climatology of the day of year and hour of datetime64 `times` [n]: [n, channel, lat, lon] float32.
+
+        Raises:
+            InputError: an hour of day that the training days do not have, or an unknown channel.
+        """
+        hours = hour_of_day(times)
+        unknown = ~np.isin(hours, self.climatology_hours)
+        if unknown.any():
+            known = ", ".join(f"{hour:02d}" for hour in self.climatology_hours)
+            raise InputError(
+                f"the climatology of {self.path} has no {hours[unknown][0]:02d} UTC (asked for "
+                f"{name_times(times[unknown])}); its hours are {known}: choose times at these"
+            )
+        days = np.zeros(len(times), np.int64) if self.climatology_window is None else day_of_year(times) - 1
+        rows = days * len(self.climatology_hours) + np.searchsorted(self.climatology_hours, hours)
+        unique, inverse = np.unique(rows, return_inverse=True)
+        index = self._channel_index(channels)
+        day, hour = np.divmod(unique, len(self.climatology_hours))
+        fields = self._fetch(self._climatology.vindex[day, hour].oindex[:, index])
+        return fields[inverse]
+
+    def index_of(self, times: np.ndarray) -> np.ndarray:
+        """[n] int64 positions of datetime64 `times` [n].
+
+        Raises:
+            InputError: a time that the store does not hold.
+        """
+        times = np.asarray(times).astype("datetime64[s]")
+        found = np.minimum(np.searchsorted(self.times, times), len(self.times) - 1)
+        if (absent := self.times[found] != times).any():
+            raise InputError(
+                f"times {name_times(times[absent])} are not in the store {self.path} ({name_times(self.times[:1])} to "
+                f"{name_times(self.times[-1:])}, every {self.step_hours}h); choose others or prepare these days"
+            )
+        return found
+
+    def domain(self, channels: Sequence[str] | None = None) -> Domain:
+        """What a model of these channels (all without `channels`) is a model of.
+
+        Raises:
+            InputError: an unknown channel, or one that does not vary.
+        """
+        index = np.arange(len(self.channels))[self._channel_index(channels)]
+        return Domain(
+            channels=tuple(self.channels[i] for i in index),
+            grid=self.grid,
+            mean=self.mean[index],
+            std=self.std[index],
+            tendency_std=self.tendency_std[index],
+            static_names=self.static_names,
+            static=self.static,
+        )
+
+    @cached_property
+    def _state(self) -> ts.TensorStore:
+        return open_array(self.path, "state")
+
+    @cached_property
+    def _climatology(self) -> ts.TensorStore:
+        return open_array(self.path, "climatology")
+
+    def _small(self, name: str) -> np.ndarray:
+        return self._fetch(open_array(self.path, name))
+
+    def _fetch(self, view: ts.TensorStore) -> np.ndarray:
+        try:
+            return np.asarray(view.read().result())
+        except ValueError as error:
+            raise InputError(
+                f"a file of the store {self.path} is missing or damaged ({_first_line(error)}); "
+                "`weatherfm verify` names all that are"
+            ) from error
+
+    def _channel_index(self, channels: Sequence[str] | None) -> slice | np.ndarray:
+        if channels is None or tuple(channels) == self.channels:
+            return slice(0, len(self.channels))
+        if absent := [name for name in channels if name not in self.channels]:
+            raise InputError(
+                f"the store {self.path} has no channel {', '.join(absent)}; it holds {' '.join(self.channels)}"
+            )
+        return np.array([self.channels.index(name) for name in channels], np.int64)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).splitlines()[0]
+    return text if len(text) <= 200 else f"{text[:197]}..."

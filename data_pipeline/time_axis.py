@@ -1,0 +1,164 @@
+"""Which times of a source go into a store, and the rules its time axis must keep."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+
+from weatherfm.data_pipeline.config import DataConfig, Period
+from weatherfm.errors import InputError
+
+_log = logging.getLogger(__name__)
+_HOUR = np.timedelta64(3600, "s")
+
+
+@dataclass(frozen=True, eq=False)
+class TimeAxis:
+    """The times of a store."""
+
+    indices: np.ndarray
+    """[time] int64 positions on the source's time axis, ascending."""
+    times: np.ndarray
+    """[time] datetime64[s], ascending."""
+    step_hours: int
+    missing: np.ndarray
+    """[gap] datetime64[s]: steps between the first and the last time that the source does not have."""
+
+
+def select_times(source_times: np.ndarray, config: DataConfig) -> TimeAxis:
+    """The times that `config.period` and `config.step` keep of a source's datetime64 `source_times` [time].
+
+    Raises:
+        InputError: duplicate, unordered, uneven or (without `allow_gaps`) missing times, or none left.
+    """
+    _check_order(source_times)
+    times = source_times.astype("datetime64[s]")
+    keep = np.ones(len(times), bool) if config.period is None else config.period.contains(times)
+    if not keep.any():
+        raise InputError(f"no time of the source lies in period {config.period}; {_extent(times)}")
+    if config.step is not None:
+        keep &= _on_step(times, config.step, config)
+        if not keep.any():
+            hours = ", ".join(f"{hour:02d}" for hour in np.unique(hour_of_day(times))[:8])
+            raise InputError(
+                f"no time of the source lies on steps of {config.step}h from 00 UTC (its hours are {hours}); "
+                "choose another step or leave step out"
+            )
+    kept = times[keep]
+    if odd := kept[(kept - kept.astype("datetime64[h]")) != np.timedelta64(0, "s")][:1].tolist():
+        raise InputError(f"times must be whole hours, got {odd[0].isoformat()}; choose a step that leaves it out")
+    step_hours = config.step or _usual_step(kept)
+    missing = _missing_times(kept, step_hours, config)
+    return TimeAxis(np.flatnonzero(keep), kept, step_hours, missing)
+
+
+def resolve_periods(config: DataConfig, times: np.ndarray) -> dict[str, Period | None]:
+    """The days of `train` (the whole record unless given), `validation` and `test` for a store of `times`.
+
+    Raises:
+        InputError: a split that holds no time, or validation and test days beside an open training period.
+    """
+    periods: dict[str, Period | None] = {
+        "train": config.train,
+        "validation": config.validation,
+        "test": config.test,
+    }
+    given = [name for name in ("validation", "test") if periods[name] is not None]
+    if config.train is None and given:
+        raise InputError(
+            f"{' and '.join(given)} given without train: statistics would be learned from those days too; "
+            "set train to the days that may be learned from"
+        )
+    days = times.astype("datetime64[D]")
+    first, last = days[0].item(), days[-1].item()
+    for name, period in periods.items():
+        if period is None:
+            continue
+        if not period.contains(times).any():
+            raise InputError(f"{name} ({period}) holds no time of the store; {_extent(times)}")
+        if period.start < first or period.end > last:
+            _log.warning("%s (%s) reaches beyond the store's days %s/%s", name, period, first, last)
+    if config.train is None:
+        periods["train"] = Period(start=first, end=last)
+    return periods
+
+
+def hour_of_day(times: np.ndarray) -> np.ndarray:
+    """[time] int64, 0..23 UTC."""
+    return (times.astype("datetime64[h]") - times.astype("datetime64[D]")).astype(np.int64)
+
+
+def day_of_year(times: np.ndarray) -> np.ndarray:
+    """[time] int64, 1..366; 29 February is 60, and after it leap years run one ahead."""
+    days = times.astype("datetime64[D]")
+    return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
+
+
+def name_times(times: np.ndarray, most: int = 5) -> str:
+    """Text for a message: the first few times and how many more there are."""
+    text = ", ".join(str(time.astype("datetime64[h]")) for time in times[:most])
+    return text if len(times) <= most else f"{text} and {len(times) - most} more"
+
+
+def _extent(times: np.ndarray) -> str:
+    first, last = times[0].astype("datetime64[h]"), times[-1].astype("datetime64[h]")
+    return f"it has {len(times)} times from {first} to {last}"
+
+
+def _check_order(times: np.ndarray) -> None:
+    if len(times) == 0:
+        raise InputError("the source has no times; check its paths and period")
+    if np.isnat(times).any():
+        raise InputError("the source's time axis holds times that are missing values; mend the file")
+    steps = np.diff(times)
+    zero = np.timedelta64(0, "s")
+    if (steps == zero).any():
+        repeated = np.unique(times[1:][steps == zero])
+        raise InputError(f"duplicate times {name_times(repeated)}; remove one of each or the file that repeats them")
+    if (steps < zero).any():
+        late = times[1:][steps < zero]
+        raise InputError(f"times out of order: {name_times(late)} come after later ones; sort the source by time")
+
+
+def _on_step(times: np.ndarray, step: int, config: DataConfig) -> np.ndarray:
+    """[time] bool: a whole number of steps after 00 UTC of the first day."""
+    if step < 1 or (24 % step and step % 24):
+        raise InputError(f"step {step}h neither divides a day nor is whole days; choose e.g. 1h, 6h, 24h or 48h")
+    start = np.datetime64(config.period.start) if config.period else times[0].astype("datetime64[D]")
+    return (times - start.astype("datetime64[s]")) % (step * _HOUR) == np.timedelta64(0, "s")
+
+
+def _usual_step(times: np.ndarray) -> int:
+    """Hours between neighbours that occurs most often; a day for a single time."""
+    if len(times) == 1:
+        return 24
+    steps, counts = np.unique(np.diff(times) // _HOUR, return_counts=True)
+    return int(steps[np.argmax(counts)])
+
+
+def _missing_times(times: np.ndarray, step_hours: int, config: DataConfig) -> np.ndarray:
+    step = step_hours * _HOUR
+    offsets = (times - times[0]) // step
+    uneven = times[(times - times[0]) % step != np.timedelta64(0, "s")]
+    if len(uneven):
+        raise InputError(
+            f"uneven times: most are {step_hours}h apart, {name_times(uneven)} are not; set step to leave them out"
+        )
+    inside = np.setdiff1d(np.arange(offsets[-1] + 1), offsets) * step + times[0]
+    absent = inside
+    if config.period is not None:  # the ends the user asked for must be there too
+        begin = np.datetime64(config.period.start, "s")
+        end = np.datetime64(config.period.end, "s") + 24 * _HOUR
+        before = np.arange(times[0] - step, begin - np.timedelta64(1, "s"), -step)[::-1]
+        absent = np.concatenate([before, inside, np.arange(times[-1] + step, end, step)])
+    if len(absent) == 0:
+        return inside
+    if not config.allow_gaps:
+        raise InputError(
+            f"{len(absent)} of {len(times) + len(absent)} steps of {step_hours}h are missing: {name_times(absent)}; "
+            "add the files that hold them, choose another period, or set allow_gaps=true"
+        )
+    _log.warning("%d steps of %dh are missing: %s", len(absent), step_hours, name_times(absent))
+    return inside

@@ -1,0 +1,1 @@
+"""Forecasts, scores, maps and the report."""

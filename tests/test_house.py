@@ -1,0 +1,167 @@
+"""The house rules that prose cannot keep: who imports whom, what is packaged, how light the command is."""
+
+from __future__ import annotations
+
+import ast
+import json
+import resource
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ["weatherfm", "data_pipeline", "evaluation", "training"]  # each may import those on its left
+LIGHT = [
+    "training",
+    "evaluation/metrics.py",
+    "evaluation/forecast.py",
+    "data_pipeline/store.py",
+    "data_pipeline/loader.py",
+]
+HEAVY = {
+    "xarray",
+    "zarr",
+    "dask",
+    "distributed",
+    "cartopy",
+    "matplotlib",
+    "climetlab",
+    "wandb",
+    "cfgrib",
+    "jax",
+    "netCDF4",
+}
+
+
+def sources(*places: str) -> list[Path]:
+    found = [p for place in places for p in ([ROOT / place] if place.endswith(".py") else (ROOT / place).rglob("*.py"))]
+    assert found
+    return found
+
+
+def imports(path: Path, everywhere: bool = True) -> set[str]:
+    """Modules a file imports; with everywhere=False only those of its top level, outside `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text())
+    nodes = ast.walk(tree) if everywhere else tree.body
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return names
+
+
+def room_of(module: str) -> str | None:
+    first, _, rest = module.partition(".")
+    if first != "weatherfm":
+        return None
+    inner = rest.split(".")[0]
+    return inner if inner in ROOMS[1:] else "weatherfm"
+
+
+def misdirected(path: Path, module: str) -> bool:
+    """True when this file must not import this module."""
+    room = path.relative_to(ROOT).parts[0]
+    target = room_of(module)
+    if path == ROOT / "weatherfm" / "cli.py" or target is None:
+        return False
+    return ROOMS.index(target) > ROOMS.index(room) or module.startswith("weatherfm.cli")
+
+
+def test_imports_point_one_way():
+    wrong = [f"{p.relative_to(ROOT)} imports {m}" for p in sources(*ROOMS) for m in imports(p) if misdirected(p, m)]
+    assert wrong == []
+
+
+def test_the_direction_test_can_fail():
+    assert misdirected(ROOT / "weatherfm" / "model.py", "weatherfm.training.loss")
+    assert misdirected(ROOT / "data_pipeline" / "store.py", "weatherfm.evaluation.metrics")
+    assert misdirected(ROOT / "training" / "trainer.py", "weatherfm.cli")
+    assert not misdirected(ROOT / "training" / "trainer.py", "weatherfm.evaluation.metrics")
+
+
+def test_the_model_knows_no_ranks_and_no_data_stack():
+    for path in sources("weatherfm"):
+        assert not {m for m in imports(path) if m.startswith("torch.distributed")}, path
+        if path.name != "cli.py":
+            assert not {m.split(".")[0] for m in imports(path)} & HEAVY, path
+
+
+def test_every_package_is_listed():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {".".join(p.parent.relative_to(ROOT).parts) for p in sources(*ROOMS, "configs") if p.name == "__init__.py"}
+    assert listed == {name if name == "weatherfm" else f"weatherfm.{name}" for name in found}
+    folders = {p.parent for p in sources(*ROOMS)}
+    assert all((folder / "__init__.py").exists() for folder in folders)
+
+
+def test_package_data_patterns_match_files():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    for package, patterns in settings["package-data"].items():
+        folder = package.removeprefix("weatherfm.").replace(".", "/") if package != "weatherfm" else "weatherfm"
+        for pattern in patterns:
+            assert list((ROOT / folder).glob(pattern)), (package, pattern)
+
+
+def run_python(code: str, *flags: str) -> str:
+    done = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    return done.stdout
+
+
+@pytest.mark.parametrize("verb", [[], ["train"], ["prepare"]], ids=str)
+def test_help_imports_neither_torch_nor_the_data_stack(verb):
+    code = f"""
+import json, sys
+from weatherfm.cli import run_command
+status = run_command({[*verb, "--help"]!r})
+print(json.dumps([status, sorted(sys.modules)]))
+"""
+    status, modules = json.loads(run_python(code).splitlines()[-1])
+    assert status == 0
+    assert not {"torch", *HEAVY} & set(modules)
+
+
+def test_help_answers_within_half_a_second():
+    code = "from weatherfm.cli import run_command; run_command(['--help'])"
+    run_python(code)  # once, so that bytecode is written
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run_python(code)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(spent) < 0.5  # processor seconds: a busy machine does not make it fail
+
+
+def test_training_side_imports_without_the_data_stack():
+    """Clusters seldom have the data stack where the GPUs are."""
+    modules = [
+        ".".join(("weatherfm", *p.relative_to(ROOT).with_suffix("").parts))
+        for p in sources(*LIGHT, "weatherfm")
+        if p.name not in ("__init__.py", "cli.py")
+    ]
+    names = [m.replace("weatherfm.weatherfm.", "weatherfm.") for m in modules]
+    code = f"""
+import importlib, sys
+for name in {sorted(HEAVY | {"safetensors", "scipy", "pandas"})!r}:
+    sys.modules[name] = None  # importing it now raises
+for name in {names!r}:
+    importlib.import_module(name)
+"""
+    run_python(code)
+
+
+def test_files_and_functions_stay_small():
+    long_files = {str(p.relative_to(ROOT)): n for p in sources(*ROOMS) if (n := len(p.read_text().splitlines())) > 400}
+    assert long_files == {}
+    long_functions = [
+        f"{p.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for p in sources(*ROOMS)
+        for node in ast.walk(ast.parse(p.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60
+    ]
+    assert long_functions == []

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from invented_source import data_config, times_every
+
+from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, resolve_periods, select_times
+from weatherfm.errors import InputError
+
+DAILY = times_every(24, 10)
+
+
+def _config(**settings):
+    return data_config("unused.zarr", **settings)
+
+
+def test_everything_is_kept_by_default():
+    axis = select_times(times_every(6, 3), _config())
+    assert axis.step_hours == 6
+    assert len(axis.times) == len(axis.indices) == 12
+    assert axis.times.dtype == "datetime64[s]"
+    assert len(axis.missing) == 0
+
+
+def test_period_and_step_select():
+    axis = select_times(times_every(1, 5), _config(period="2000-01-02/2000-01-03", step="6h"))
+    assert axis.times[0] == np.datetime64("2000-01-02T00")
+    assert axis.times[-1] == np.datetime64("2000-01-03T18")
+    assert axis.indices.tolist() == list(range(24, 72, 6))
+    assert axis.step_hours == 6
+
+
+def test_step_of_days_counts_from_the_period():
+    axis = select_times(times_every(6, 9), _config(period="2000-01-02/2000-01-09", step="48h"))
+    assert axis.times.astype("datetime64[D]").astype(str).tolist() == [
+        "2000-01-02",
+        "2000-01-04",
+        "2000-01-06",
+        "2000-01-08",
+    ]
+
+
+def test_times_at_noon_make_a_daily_axis():
+    axis = select_times(DAILY + np.timedelta64(12, "h"), _config(period="2000-01-01/2000-01-10"))
+    assert (axis.step_hours, len(axis.times)) == (24, 10)
+
+
+def test_single_time():
+    axis = select_times(DAILY[:1], _config())
+    assert (axis.step_hours, len(axis.times), len(axis.missing)) == (24, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("times", "settings", "message"),
+    [
+        (DAILY[[0, 1, 1, 2]], {}, "duplicate times 2000-01-02T00"),
+        (DAILY[[0, 2, 1, 3]], {}, "out of order: 2000-01-02T00"),
+        (DAILY[[0, 1, 3, 4]], {}, "1 of 5 steps of 24h are missing: 2000-01-03T00; .*allow_gaps"),
+        (DAILY, {"period": "2000-01-01/2000-01-12"}, "missing: 2000-01-11T00, 2000-01-12T00"),
+        (DAILY[1:], {"period": "2000-01-01/2000-01-10"}, "missing: 2000-01-01T00"),
+        (DAILY, {"period": "1999"}, "no time of the source lies in period 1999.*10 times from 2000-01-01T00"),
+        (DAILY + np.timedelta64(12, "h"), {"step": "24h"}, "from 00 UTC .its hours are 12"),
+        (DAILY, {"step": "5h"}, "neither divides a day"),
+        (DAILY, {"step": "36h"}, "neither divides a day"),
+        (DAILY + np.timedelta64(30, "m"), {}, "whole hours"),
+        (np.sort(np.append(DAILY, DAILY[3] + np.timedelta64(5, "h"))), {}, "uneven times.*2000-01-04T05"),
+        (DAILY[:0], {}, "no times"),
+        (np.array(["2000-01-01", "NaT"], "datetime64[ns]"), {}, "missing values"),
+    ],
+)
+def test_bad_axes_are_refused_with_the_times(times, settings, message):
+    with pytest.raises(InputError, match=message):
+        select_times(times, _config(**settings))
+
+
+def test_gaps_are_listed_when_allowed():
+    axis = select_times(DAILY[[0, 1, 4, 5]], _config(allow_gaps=True))
+    assert axis.missing.astype("datetime64[D]").astype(str).tolist() == ["2000-01-03", "2000-01-04"]
+
+
+def test_many_missing_times_are_counted_not_listed():
+    with pytest.raises(InputError, match="and 93 more"):
+        select_times(times_every(24, 2), _config(period="2000-01-01/2000-04-09"))
+
+
+def test_training_defaults_to_the_whole_record():
+    periods = resolve_periods(_config(), DAILY)
+    assert str(periods["train"]) == "2000-01-01/2000-01-10"
+    assert periods["validation"] is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train": "2000", "test": "2001"}, r"test \(2001-01-01/2001-12-31\) holds no time"),
+        ({"train": "1999", "test": "2000"}, r"train .* holds no time"),
+        ({"test": "2000-01-05/2000-01-08"}, "test given without train"),
+    ],
+)
+def test_bad_splits_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        resolve_periods(_config(**settings), DAILY)
+
+
+def test_day_of_year_and_hour():
+    times = np.array(["2000-02-29T23", "2000-12-31T00", "2001-03-01T06", "1979-01-01T12"], "datetime64[s]")
+    assert day_of_year(times).tolist() == [60, 366, 60, 1]
+    assert hour_of_day(times).tolist() == [23, 0, 6, 12]

@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import kill_train
+import numpy as np
+import pytest
+import torch
+import toy_run
+from safetensors.torch import load_file
+
+from weatherfm.config import parse_settings
+from weatherfm.data_pipeline.loader import eligible_init_times
+from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.errors import InputError
+from weatherfm.training.checkpoint import load_newest
+from weatherfm.training.config import RunConfig
+from weatherfm.training.ema import WeightAverage
+from weatherfm.training.optimizer import learning_rate
+from weatherfm.training.trainer import Trainer, step_seed, train
+from weatherfm.training.validation import Validator, spread_evenly
+from weatherfm.weights import load_weights, read_provenance
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    toy_run.make_store(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+    """A run that nothing disturbed."""
+    summary = train(toy_run.make_run(folder, "alone"))
+    assert (summary.steps, summary.resumed_from, summary.stopped_by) == (24, 0, None)
+    return kill_train.result(folder / "alone")
+
+
+def lines(folder, run, kind):
+    found = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in found if kind in line]
+
+
+def test_metrics_are_complete(folder, alone):
+    training, validation = lines(folder, "alone", "loss"), lines(folder, "alone", "validation")
+    assert [line["step"] for line in training] == list(range(3, 25, 3))
+    assert [line["step"] for line in validation] == [8, 16, 24]
+    config = toy_run.make_run(folder).training
+    for line in training:
+        assert line["loss"] == pytest.approx(np.mean(list(line["loss_by_channel"].values())))
+        assert line["learning_rate"] == learning_rate(line["step"] - 1, config)
+        assert 0 <= line["data_wait_share"] <= 1
+        assert line["samples_per_second"] > 0
+        assert line["memory_gib"] > 0
+        assert line["gradient_norm"] > 0
+    assert list(validation[0]["validation"]["rmse"]) == toy_run.CHANNELS
+    assert list(validation[0]["validation"]["rmse"]["z500"]) == ["6", "12"]
+
+
+def test_weights_file_is_the_average_and_says_how_it_came(folder, alone):
+    path = folder / "alone" / "weights.safetensors"
+    checkpoint = load_newest(folder / "alone" / "checkpoints")
+    for name, value in load_weights(path).named_parameters():
+        assert torch.equal(value, checkpoint.tensors[f"average.{name}"])
+    provenance = read_provenance(path)
+    assert provenance["step"] == 24
+    assert provenance["store"]["simulated"] is True
+    assert provenance["settings"]["training"]["steps"] == 24
+    assert str(folder) not in json.dumps(provenance)
+
+
+def test_without_average_the_last_weights_are_exported(folder):
+    train(toy_run.make_run(folder, "last", steps=2, ema_decay=0.0))
+    checkpoint = load_newest(folder / "last" / "checkpoints")
+    assert not [name for name in checkpoint.tensors if name.startswith("average")]
+    for name, value in load_weights(folder / "last" / "weights.safetensors").named_parameters():
+        assert torch.equal(value, checkpoint.tensors[f"model.{name}"])
+
+
+def test_learns(folder):
+    train(toy_run.make_run(folder, "learns", steps=150, learning_rate=1e-2, log_every=15, validate_every=150))
+    first, *_, last = lines(folder, "learns", "loss")
+    assert last["loss"] < 0.7 * first["loss"]
+
+
+def test_untrained_model_validates_as_persistence(folder):
+    """The head starts at zero, so that scores are known: those of no change at all."""
+    train(toy_run.make_run(folder, "idle", steps=1, learning_rate=1e-30, validation_samples=1000, ema_decay=0.0))
+    found = lines(folder, "idle", "validation")[0]["validation"]
+    store, config = open_store(folder / "store.zarr"), toy_run.make_run(folder)
+    inits = eligible_init_times(store, config.data.validation, [0], [6, 12])
+    area = store.grid.area_weights / store.grid.area_weights.sum()
+    losses = []
+    for hours in (6, 12):
+        later = store.index_of(inits + np.timedelta64(hours, "h"))
+        change = store.read(later).astype(float) - store.read(store.index_of(inits))  # [n, channel, lat, lon]
+        mse = (np.square(change) * area).sum((-2, -1)).mean(0)  # [channel]
+        for channel, value in zip(store.channels, mse, strict=True):
+            assert found["rmse"][channel][str(hours)] == pytest.approx(np.sqrt(value), rel=1e-4)  # float32 increments
+        losses.append(mse / np.square(store.tendency_std))
+    assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_gradients_of_batches_accumulate(folder):
+    same = {"steps": 1, "lead_times": ["6h"], "log_every": 1, "clip_norm": None}
+    configs = [
+        toy_run.make_run(folder, "whole", batch_size=8, **same),
+        toy_run.make_run(folder, "parts", batch_size=4, accumulate=2, **same),
+    ]
+    still = configs[0].model.model_copy(update={"dropout": 0.0, "drop_path": 0.0})
+    for config in configs:
+        train(config.model_copy(update={"model": still}))
+    (whole,), (parts,) = lines(folder, "whole", "loss"), lines(folder, "parts", "loss")
+    assert whole["loss"] == pytest.approx(parts["loss"], rel=1e-6)  # float32 sums in another order
+    assert whole["gradient_norm"] == pytest.approx(parts["gradient_norm"], rel=1e-5)
+
+
+def test_channel_weights_and_subset_of_channels(folder):
+    plain = toy_run.run_settings(folder, "subset", steps=1, log_every=1, channel_weights={"u10": 0.0})
+    plain["data"]["channels"] = ["u10", "z500"]
+    train(parse_settings(RunConfig, plain, "test"))
+    by_channel = lines(folder, "subset", "loss")[0]["loss_by_channel"]
+    assert list(by_channel) == ["u10", "z500"]
+    assert by_channel["u10"] == 0.0
+    assert by_channel["z500"] > 0
+
+
+DIE_IN_STEP_13 = """
+import os, signal
+from weatherfm.training.config import RunConfig
+from weatherfm.training.ema import WeightAverage
+update = WeightAverage.update
+def die(self, model, step):
+    if step == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    update(self, model, step)
+WeightAverage.update = die
+"""
+
+
+def test_killed_run_goes_on_bit_identically(folder, alone):
+    config = kill_train.write_config(folder, "killed")
+    process = subprocess.run([sys.executable, "-c", DIE_IN_STEP_13 + kill_train.TRAIN, str(config)])
+    assert process.returncode == -signal.SIGKILL
+    assert kill_train.look(folder / "killed", 0).checkpoint == "step-00000010"
+    summary = train(toy_run.make_run(folder, "killed"))
+    assert (summary.resumed_from, summary.steps) == (10, 24)
+    assert kill_train.result(folder / "killed") == alone
+
+
+@pytest.mark.slow
+def test_ten_random_kills(tmp_path):
+    kills = kill_train.kill_repeatedly(tmp_path, 10, seed=0, steps=200, checkpoint_every=4)
+    assert len(kills) == 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
+def test_signal_ends_with_a_checkpoint_and_a_restart_goes_on(folder, alone, monkeypatch, number):
+    run, before = f"stopped by {number.name}", signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        update = WeightAverage.update
+
+        def interrupt(self, model, step):
+            update(self, model, step)
+            if step == 7:
+                os.kill(os.getpid(), number)
+
+        patch.setattr(WeightAverage, "update", interrupt)
+        summary = train(toy_run.make_run(folder, run))
+    assert (summary.stopped_by, summary.steps, summary.weights) == (number.name, 7, None)
+    assert signal.getsignal(number) is before
+    assert load_newest(folder / run / "checkpoints").step == 7
+    assert train(toy_run.make_run(folder, run)).resumed_from == 7
+    assert kill_train.result(folder / run) == alone
+
+
+def test_sigterm_ends_the_process_with_status_0(folder):
+    config = kill_train.write_config(folder, "terminated", steps=100000, log_every=1)
+    process = kill_train.start(config)
+    while not kill_train.moves(folder / "terminated"):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(30) == 0
+    assert load_newest(folder / "terminated" / "checkpoints").step > 0
+
+
+def test_finished_run_is_left_as_it_is(folder, alone):
+    summary = train(toy_run.make_run(folder, "alone"))
+    assert summary.resumed_from == summary.steps == 24
+    assert kill_train.result(folder / "alone") == alone
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 48}, r"training.steps: 24 in the checkpoint, 48 now"),
+        ({"seed": 1, "batch_size": 2}, r"training.batch_size: 4 .*, 2 now\n  training.seed: 0 .*, 1 now"),
+        ({"precision": "bfloat16"}, "precision: torch.float32 in the checkpoint, torch.bfloat16 now"),
+        ({"channel_weights": {"z500": 2.0}}, "channel_weights.z500: absent in the checkpoint, 2.0 now"),
+    ],
+)
+def test_other_settings_are_refused(folder, alone, changes, message):
+    with pytest.raises(InputError, match=message):
+        train(toy_run.make_run(folder, "alone", **changes))
+    assert kill_train.result(folder / "alone") == alone
+
+
+def test_settings_that_decide_nothing_may_change(folder, alone):
+    train(toy_run.make_run(folder, "alone", workers=0, checkpoint_every=7, early_stopping=5))
+
+
+def test_other_store_is_refused(folder, tmp_path, alone):
+    other = toy_run.waves()
+    other.state.data[...] = other.state.data * 2
+    config = toy_run.make_run(folder, "alone")
+    data = config.data.model_copy(update={"store": str(tmp_path / "other.zarr")})
+    prepare(data, other)
+    with pytest.raises(InputError, match=r"data.store: \w+ in the checkpoint"):
+        train(config.model_copy(update={"data": data}))
+
+
+def test_number_of_reading_threads_changes_nothing(folder, alone):
+    train(toy_run.make_run(folder, "unthreaded", workers=0))
+    assert kill_train.result(folder / "unthreaded")["curve"] == alone["curve"]
+
+
+def test_too_large_a_batch_is_refused_before_anything_is_written(folder):
+    with pytest.raises(InputError, match="batch needs 1000"):
+        train(toy_run.make_run(folder, "large", batch_size=1000))
+    assert not (folder / "large").exists()
+
+
+def test_missing_values_stop_training_and_are_named(folder, monkeypatch):
+    read = Store.read
+    hole = np.datetime64("2000-01-05T12:00")
+
+    def with_hole(self, indices, channels=None):
+        fields = read(self, indices, channels).copy()
+        fields[self.times[indices] == hole, 1, 2, 3] = np.nan
+        return fields
+
+    monkeypatch.setattr(Store, "read", with_hole)
+    with pytest.raises(InputError, match=r"stopped at step") as caught:
+        train(toy_run.make_run(folder, "holed", steps=200, checkpoint_every=1))
+    message = str(caught.value)
+    assert "missing values in t850:" in message
+    samples = message.partition("samples: ")[2].splitlines()[0]
+    times = [sample.split(" +") for sample in samples.split(", ")]
+    assert 1 <= len(times) <= 4
+    for init, lead in times:
+        assert hole in (np.datetime64(init), np.datetime64(init) + np.timedelta64(int(lead[:-1]), "h"))
+    step = int(message.partition("stopped at step ")[2].partition(":")[0])
+    newest = load_newest(folder / "holed" / "checkpoints")
+    assert newest is None if step == 1 else newest.step == step - 1
+    if newest is not None:
+        assert all(value.isfinite().all() for value in newest.tensors.values())
+
+
+def test_divergence_is_told_from_missing_values(folder):
+    with pytest.raises(InputError, match=r"not finite in .*\n.*2000-01-.* \+\d+h.*\n.*training diverged"):
+        train(toy_run.make_run(folder, "diverges", learning_rate=1e30, warmup_steps=0, clip_norm=None))
+
+
+def script(losses):
+    """A validation that gives these losses, one after another."""
+    coming = iter(losses)
+    return lambda self, model: {"loss": next(coming), "rmse": {}}
+
+
+def test_best_weights_are_exported(folder, monkeypatch):
+    monkeypatch.setattr(Validator, "__call__", script([3.0, 1.0, 2.0]))
+    summary = train(toy_run.make_run(folder, "best", export="best"))
+    assert (summary.best_loss, summary.best_step, summary.steps) == (1.0, 16, 24)
+    assert read_provenance(summary.weights)["step"] == 16
+
+
+def test_early_stopping_and_its_memory(folder, monkeypatch):
+    monkeypatch.setattr(Validator, "__call__", script([1.0, 2.0, 0.5, 2.0, 2.0, 2.0]))
+    patient = {"early_stopping": 2, "validate_every": 2}
+    summary = train(toy_run.make_run(folder, "early", **patient))
+    assert (summary.steps, summary.best_step, summary.stopped_by) == (10, 6, None)
+    assert summary.weights.is_file()
+    again = train(toy_run.make_run(folder, "early", **patient))
+    assert (again.resumed_from, again.steps) == (10, 10)
+
+
+def test_bfloat16_stays_near_float32(folder, alone):
+    train(toy_run.make_run(folder, "bfloat16", precision="bfloat16"))
+    losses = [line["loss"] for line in lines(folder, "bfloat16", "loss")]
+    expected = [line["loss"] for line in lines(folder, "alone", "loss")]
+    assert losses == pytest.approx(expected, rel=0.02)
+    weights = load_file(folder / "bfloat16" / "weights.safetensors")
+    assert weights["to_patches.weight"].dtype == torch.float32
+
+
+def test_two_input_times_train(folder):
+    plain = toy_run.run_settings(folder, "two times", steps=2)
+    plain["model"] |= {"input_times": ["-12h", 0], "predict": "state"}
+    assert train(parse_settings(RunConfig, plain, "test")).weights.is_file()
+
+
+def test_random_numbers_of_steps_are_unrelated():
+    seeds = {step_seed(seed, step) for seed in range(20) for step in range(50)}
+    assert len(seeds) == 1000
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_spread_evenly():
+    times = np.arange(10)
+    assert spread_evenly(times, 20) is times
+    assert spread_evenly(times, 4).tolist() == [0, 3, 6, 9]
+    assert len(spread_evenly(times, 1)) == 1
+
+
+def test_dropout_is_on_in_steps_and_off_in_validation(folder, monkeypatch):
+    modes = []
+    step, score = Trainer._step, Validator._score
+    monkeypatch.setattr(Trainer, "_step", lambda self, b: (modes.append(self.state.model.training), step(self, b)))
+    monkeypatch.setattr(Validator, "_score", lambda self, m, *a: (modes.append(m.training), score(self, m, *a))[1])
+    train(toy_run.make_run(folder, "modes", steps=2, validate_every=1))
+    assert modes == [True, False, False, True, False, False]
+
+
+@pytest.mark.slow
+def test_compiled_model_trains_the_same(folder):
+    for run, compiled in (("eager", False), ("compiled", True)):
+        plain = toy_run.run_settings(folder, run, steps=2, log_every=1, compile=compiled)
+        plain["data"]["validation"] = None
+        plain["model"]["depth"] = 1
+        train(parse_settings(RunConfig, plain, "test"))
+    eager, compiled = ([line["loss"] for line in lines(folder, run, "loss")] for run in ("eager", "compiled"))
+    assert compiled == pytest.approx(eager, rel=1e-5)

@@ -1,0 +1,59 @@
+"""The channel table: every name leads to one variable, and unknown names are refused with a suggestion."""
+
+from __future__ import annotations
+
+import pytest
+
+from weatherfm.errors import InputError
+from weatherfm.variables import VARIABLES, find_variable, parse_channel
+
+
+def test_no_name_means_two_variables():
+    names = [n.lower() for v in VARIABLES.values() for n in {v.short, v.era5, *v.aliases}]
+    assert len(names) == len(set(names))
+
+
+def test_every_variable_is_found_by_every_name_and_has_sane_bounds():
+    for variable in VARIABLES.values():
+        for name in (variable.short, variable.era5, *variable.aliases):
+            assert find_variable(name) is variable
+            assert find_variable(name.upper()) is variable
+        assert variable.bounds[0] < variable.bounds[1]
+        assert variable.units
+
+
+@pytest.mark.parametrize(
+    ("name", "era5", "level", "units"),
+    [
+        ("z500", "geopotential", 500, "m2 s-2"),
+        ("q1000", "specific_humidity", 1000, "kg kg-1"),
+        ("o350", "ozone_mass_mixing_ratio", 50, "kg kg-1"),
+        ("o3500", "ozone_mass_mixing_ratio", 500, "kg kg-1"),
+        ("t2m", "2m_temperature", None, "K"),
+        ("u10", "10m_u_component_of_wind", None, "m s-1"),
+        ("u100m", "100m_u_component_of_wind", None, "m s-1"),
+        ("u100", "u_component_of_wind", 100, "m s-1"),
+        ("ciwc850", "specific_cloud_ice_water_content", 850, "kg kg-1"),
+        ("u850", "u_component_of_wind", 850, "m s-1"),
+        ("msl", "mean_sea_level_pressure", None, "Pa"),
+    ],
+)
+def test_parse_channel(name, era5, level, units):
+    channel = parse_channel(name)
+    assert (channel.variable.era5, channel.level, channel.units, channel.name) == (era5, level, units, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("t2n", "did you mean 't2m'"),
+        ("z", "write e.g. z500"),
+        ("nonsense99", "known are"),
+        ("msl500", "unknown channel"),
+        ("z5000", "unknown channel"),
+        ("z0", "unknown channel"),
+    ],
+)
+def test_unknown_channels_are_refused(name, message):
+    with pytest.raises(InputError, match=message):
+        parse_channel(name)

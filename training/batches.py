@@ -1,0 +1,75 @@
+"""Batches ready for the model: on its device, with forcings, prepared while the model computes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from weatherfm.data_pipeline.loader import Batch
+from weatherfm.forcings import forcing_fields
+from weatherfm.model import WeatherViT
+from weatherfm.training.device import autocast
+from weatherfm.training.loss import ForecastLoss
+
+
+@dataclass(frozen=True)
+class ReadyBatch:
+    """A batch of the loader on the device, physical units, and [B, F, H, W] forcings at the initial times."""
+
+    batch: Batch
+    forcings: Tensor
+
+
+def make_ready(batch: Batch, model: WeatherViT, device: torch.device) -> ReadyBatch:
+    """Add the forcings the model wants and move all to the device."""
+    forcings = forcing_fields(model.config.forcings, batch.init_time, model.domain.grid)
+    return ReadyBatch(batch.to(device), torch.from_numpy(forcings).to(device))
+
+
+def read_ahead(batches: Iterable[Batch], model: WeatherViT, device: torch.device) -> Generator[ReadyBatch, None, None]:
+    """Make batches ready one ahead of the caller, in a thread of their own."""
+    iterator = iter(batches)
+
+    def prepare_next() -> ReadyBatch | None:
+        batch = next(iterator, None)
+        return None if batch is None else make_ready(batch, model, device)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
+        coming = thread.submit(prepare_next)
+        while (ready := coming.result()) is not None:
+            coming = thread.submit(prepare_next)
+            yield ready
+
+
+def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
+    """[B, C, H, W] normalised forecast of a batch, matrix products in `dtype`."""
+    batch = ready.batch
+    with autocast(batch.history.device, dtype):
+        return model(model.normalize(batch.history), ready.forcings, batch.lead_time_hours)
+
+
+def sample_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
+    """[B, C] weighted losses of a batch, float32; the training loss is their mean."""
+    return loss(predict(model, ready, dtype), model.normalize(ready.batch.target))
+
+
+class StepBatches:
+    """The batches of one optimizer step after another, and the time spent waiting for them."""
+
+    def __init__(self, batches: Iterator[ReadyBatch], accumulate: int) -> None:
+        self._batches, self._accumulate = batches, accumulate
+        self.waited = 0.0
+        """Seconds the last call waited for data."""
+
+    def take(self) -> list[ReadyBatch]:
+        """The next `accumulate` batches."""
+        start = time.perf_counter()
+        batches = list(islice(self._batches, self._accumulate))
+        self.waited = time.perf_counter() - start
+        return batches

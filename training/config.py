@@ -1,0 +1,148 @@
+"""Settings of training, and the one file that describes a whole run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from weatherfm.config import Config, Hours, parse_settings
+from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.errors import InputError
+from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
+from weatherfm.model import ModelConfig
+
+
+class WandbConfig(Config):
+    """Weights & Biases; metrics always go to metrics.jsonl as well. `WANDB_MODE` overrides `mode`."""
+
+    project: str = "weatherfm"
+    mode: Literal["offline", "online", "disabled"] = "disabled"
+
+
+class TrainingConfig(Config):
+    """How the weights are found."""
+
+    steps: int = Field(1000, ge=1)
+    """Optimizer steps in all."""
+    batch_size: int = Field(32, ge=1)
+    """Samples in one batch, the part of an optimizer step that is in memory at once."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients are averaged into one optimizer step."""
+    lead_times: list[Hours] = Field(default=[24], min_length=1)
+    """Each sample draws its lead time from this list."""
+    learning_rate: float = Field(5e-4, gt=0)
+    min_learning_rate: float = Field(0.0, ge=0)
+    """Where the cosine ends."""
+    warmup_steps: int = Field(50, ge=0)
+    """Steps over which the learning rate rises linearly before the cosine begins."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(0.05, ge=0)
+    """For matrices; biases, norms and embeddings have none."""
+    clip_norm: float | None = Field(1.0, gt=0)
+    """Largest gradient norm; null: no clipping."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay of the exponential moving average of the weights that is validated and exported; 0: none."""
+    channel_weights: dict[str, float] = {}
+    """Weight of a channel in the loss; 1 where not named, then all divided by their mean."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast on a GPU that has it, float32 on a CPU."""
+    device: str = "auto"
+    """auto: the first GPU, else the CPU; or a PyTorch device such as cuda:1."""
+    compile: bool = False
+    """torch.compile: pays on a GPU and in long runs."""
+    seed: int = Field(0, ge=0)
+    """Decides initial weights, order of samples, lead times and dropout."""
+    validate_every: int = Field(200, ge=1)
+    """Steps between validations."""
+    validation_samples: int = Field(256, ge=1)
+    """Initial times a validation uses, spread evenly over the validation period; each at every lead time."""
+    early_stopping: int | None = Field(None, ge=1)
+    """Stop after so many validations without a better loss; null: never."""
+    export: Literal["last", "best"] = "last"
+    """Which weights become weights.safetensors: those of the last step, or of the best validation loss."""
+    checkpoint_every: int = Field(200, ge=1)
+    keep_checkpoints: int = Field(2, ge=1)
+    log_every: int = Field(10, ge=1)
+    workers: int = Field(2, ge=0)
+    """Threads that read from disk, each a batch ahead; 0: only the one thread that makes the next batch ready."""
+    wandb: WandbConfig = WandbConfig()
+
+    @model_validator(mode="after")
+    def _sensible(self) -> TrainingConfig:
+        if min(self.lead_times) <= 0 or len(set(self.lead_times)) < len(self.lead_times):
+            given = ", ".join(f"{hours}h" for hours in self.lead_times)
+            raise InputError(f"lead_times must be positive and each given once; got [{given}]")
+        if self.min_learning_rate > self.learning_rate:
+            raise InputError(
+                f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}; lower it"
+            )
+        bad = [f"{name}: {weight}" for name, weight in self.channel_weights.items() if not 0 <= weight < float("inf")]
+        if bad:
+            raise InputError(f"channel_weights must be finite and not negative; got {', '.join(bad)}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"betas must lie in [0, 1); got {list(self.betas)}")
+        return self
+
+
+class RunConfig(Config):
+    """One run: data, model, training, forecasts, evaluation. A YAML file holds exactly this."""
+
+    run: str
+    """Folder of everything the run makes: checkpoints, weights, metrics, forecasts, scores, report."""
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    forecast: ForecastConfig = ForecastConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if unknown := sorted(set(self.training.channel_weights) - set(self.data.channels)):
+            raise InputError(
+                f"training.channel_weights names {', '.join(unknown)}, not among data.channels; remove or add them"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.run).expanduser()
+
+
+def load_run(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """Read a run's YAML file and apply `section.key=value` overrides.
+
+    Raises:
+        InputError: no such file, not YAML, an unknown key, a wrong type, or settings that contradict each other.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no configuration file {path}; name a YAML file, e.g. configs/planet.yaml")
+    try:
+        data = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path} must hold `section:` entries, got {type(data).__name__}")
+    for override in overrides:
+        _apply(data, override)
+    return parse_settings(RunConfig, data, str(path))
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"cannot read the override {override!r}; write section.key=value, e.g. model.depth=6")
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        inner = data.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"override {override!r}: {section} is a value, not a section")
+        data = inner
+    try:
+        data[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {override!r}: the value is not valid YAML: {error}") from None

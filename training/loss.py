@@ -1,0 +1,72 @@
+"""The training loss: mean squared error, weighted by cell area and by channel.
+
+With e the error in normalised units (physical error / std of the channel), a the cell areas (mean 1) and w the
+channel weights (mean 1):
+
+    loss = mean over samples b and channels c of  w_c * s_c^2 * mean over lat, lon of  a * e_bc^2
+
+For `predict: increment`, s_c = std_c / tendency_std_c: the error is measured in units of the typical change of
+the channel, i.e. on the increment the head gives, so that slow channels (geopotential) count as much as fast
+ones (wind). Persistence then has a loss near 1 a channel at the lead time of `tendency_std`. For
+`predict: state`, s_c = 1.
+
+Legend: B batch, C channel, H lat, W lon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from weatherfm.domain import Domain
+from weatherfm.errors import InputError
+from weatherfm.model import ModelConfig
+
+
+class ForecastLoss(nn.Module):
+    """Weighted mean squared error of normalised fields."""
+
+    cell_weights: Tensor
+    channel_weights: Tensor
+
+    def __init__(self, cell_weights: Tensor, channel_weights: Tensor) -> None:
+        """Take [H, W] weights of cells, mean 1, and [C] weights of channels, applied as they are."""
+        super().__init__()
+        self.register_buffer("cell_weights", cell_weights.float(), persistent=False)
+        self.register_buffer("channel_weights", channel_weights.float(), persistent=False)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Weighted losses of every sample and channel; the loss is their mean.
+
+        Args:
+            prediction: [B, C, H, W] normalised.
+            target: [B, C, H, W] normalised.
+
+        Returns:
+            [B, C] float32.
+        """
+        error = prediction.float() - target.float()
+        squared = (error.square() * self.cell_weights).mean((-2, -1))  # [B, C]
+        return squared * self.channel_weights
+
+
+def forecast_loss(config: ModelConfig, domain: Domain, weights: Mapping[str, float]) -> ForecastLoss:
+    """The loss of a model on its domain.
+
+    Args:
+        config: `predict` decides the unit of the error (see the top of the file).
+        domain: gives cell areas and the spread of each channel and of its changes.
+        weights: by channel name; 1 where not named, then divided by their mean.
+
+    Raises:
+        InputError: every channel has weight zero.
+    """
+    by_channel = torch.tensor([weights.get(name, 1.0) for name in domain.channels], dtype=torch.float64)
+    if not by_channel.sum() > 0:
+        raise InputError("training.channel_weights gives every channel weight zero; leave one above zero")
+    by_channel = by_channel / by_channel.mean()
+    if config.predict == "increment":
+        by_channel = by_channel * torch.as_tensor(domain.std / domain.tendency_std).square()
+    return ForecastLoss(torch.as_tensor(domain.grid.area_weights), by_channel)

@@ -1,0 +1,122 @@
+"""Training's numbers, one JSON object a line in metrics.jsonl, and in Weights & Biases where asked for.
+
+    {"step": 20, "loss": 0.81, "loss_by_channel": {"z500": 0.7, ...}, "learning_rate": 0.0004, ...}
+    {"step": 20, "validation": {"loss": 0.79, "rmse": {"z500": {"24": 512.3}}}}
+
+A resumed run drops the lines past its checkpoint, so that no step ever stands there twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from weatherfm.errors import InputError
+from weatherfm.training.config import WandbConfig
+
+FILE_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Writes records of rising step; use it as a context manager.
+
+    Args:
+        folder: the run's folder, made if need be.
+        step: the step training goes on from; later lines are dropped.
+        wandb: `WANDB_MODE` overrides its mode.
+        settings: shown beside the run in Weights & Biases.
+
+    Raises:
+        InputError: Weights & Biases was asked for and cannot start.
+    """
+
+    def __init__(self, folder: Path, step: int, wandb: WandbConfig, settings: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._sent = truncate(folder / FILE_NAME, step)
+        self._wandb = start_wandb(folder, wandb, settings)
+        self._file = (folder / FILE_NAME).open("a")
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=0 if error is None else 1)
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one record; its `step` is the number of steps done."""
+        self._file.write(json.dumps(record, allow_nan=False) + "\n")
+        self._file.flush()
+        if self._wandb is not None and record["step"] > self._sent:  # a step sent before the restart stays as it is
+            self._wandb.log({key: value for key, value in record.items() if key != "step"}, step=record["step"])
+
+    def sync(self) -> None:
+        """Make what was written survive a power failure: call before the checkpoint that relies on it."""
+        os.fsync(self._file.fileno())
+
+
+def truncate(path: Path, step: int) -> int:
+    """Drop lines past `step` and a half-written last line; returns the last step the file held before."""
+    if not path.is_file():
+        return 0
+    kept, last = [], 0
+    for line in path.read_text().splitlines(keepends=True):
+        record = _parse(line)
+        if record is None:
+            break
+        last = max(last, record["step"])
+        if record["step"] <= step:
+            kept.append(line)
+    draft = path.with_name(f".{path.name}")
+    draft.write_text("".join(kept))
+    os.replace(draft, path)
+    return last
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """The record of a line; None where a kill cut it short."""
+    if not line.endswith("\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) and "step" in record else None
+
+
+def start_wandb(folder: Path, config: WandbConfig, settings: dict[str, Any]) -> Any:
+    """The Weights & Biases run of this folder, the same one after a restart; None where it is disabled.
+
+    Raises:
+        InputError: the package is missing, or the service cannot be reached or wants a key.
+    """
+    mode: Any = os.environ.get("WANDB_MODE") or config.mode
+    if mode == "disabled":
+        return None
+    remedy = "set training.wandb.mode or WANDB_MODE to offline or disabled"
+    try:
+        import wandb
+    except ImportError:
+        raise InputError(f"wandb is {mode}, but the package is not installed; pip install wandb, or {remedy}") from None
+    id_file = folder / "wandb_run_id"
+    if not id_file.is_file():
+        id_file.write_text(secrets.token_hex(4) + "\n")
+    try:
+        return wandb.init(
+            project=config.project,
+            id=id_file.read_text().strip(),
+            resume="allow",
+            mode=mode,
+            dir=str(folder),
+            config=settings,
+            settings=wandb.Settings(silent=True, console="off", init_timeout=60),
+        )
+    except (wandb.errors.Error, ValueError) as error:  # ValueError: an unknown mode
+        raise InputError(f"wandb cannot start with mode {mode!r} ({error}); `wandb login`, or {remedy}") from None

@@ -1,0 +1,109 @@
+"""`weatherfm check`: does the whole chain of a run fit together? Nothing is computed and nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from weatherfm.data_pipeline.loader import eligible_init_times
+from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.errors import InputError
+from weatherfm.evaluation.forecast import forecast_init_times
+from weatherfm.model import WeatherViT
+from weatherfm.training.checks import check_training
+from weatherfm.training.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One link of the chain: what was looked at, whether it holds, and what was found."""
+
+    link: str
+    ok: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'ok     ' if self.ok else 'PROBLEM'} {self.link:<9} {self.text}"
+
+
+def preflight(config: RunConfig) -> list[Finding]:
+    """Look at every link of a run, going on after a problem, so that one call tells all of them."""
+    found: list[Store] = []
+
+    def store() -> str:
+        found.append(open_store(config.data.store))
+        times = found[0].times
+        return f"{len(found[0].channels)} channels, {len(times)} times {times[0]} .. {times[-1]}, {found[0].grid}"
+
+    findings = [_look("store", store)]
+    if not found:
+        return findings
+    links: dict[str, Callable[[RunConfig, Store], str]] = {
+        "training": _training,
+        "model": _model,
+        "forecast": _forecast,
+        "baselines": _baselines,
+    }
+    for name, look in links.items():
+        findings.append(_look(name, lambda look=look: look(config, found[0])))  # type: ignore[misc]
+    return findings
+
+
+def _look(link: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(link, True, look())
+    except InputError as error:
+        return Finding(link, False, str(error))
+
+
+def _training(config: RunConfig, store: Store) -> str:
+    check_training(config, store)
+    settings, inputs = config.training, config.model.input_times
+    samples = {
+        name: len(eligible_init_times(store, period, inputs, settings.lead_times))
+        for name in ("train", "validation")
+        if (period := store.periods.get(name)) is not None
+    }
+    counts = ", ".join(f"{count} {name} samples" for name, count in samples.items())
+    return f"{counts}; {settings.steps} steps of {settings.batch_size * settings.accumulate}"
+
+
+def _model(config: RunConfig, store: Store) -> str:
+    with torch.device("meta"):
+        model = WeatherViT(config.model, store.domain(config.data.channels))
+    parameters = sum(p.numel() for p in model.parameters())
+    state = parameters * 4 * (4 + (config.training.ema_decay > 0))  # weights, gradients, two moments, average
+    inputs = len(config.model.input_names(model.domain))
+    return (
+        f"{parameters / 1e6:.1f} M parameters ({state / 2**30:.2f} GiB with optimizer state), {inputs} input channels, "
+        f"{model.tokens[0]} x {model.tokens[1]} patches"
+    )
+
+
+def _forecast(config: RunConfig, store: Store) -> str:
+    times = forecast_init_times(store, config.forecast, config.model.input_times)
+    untrained = sorted(set(_steps(config)) - set(config.training.lead_times))
+    if untrained:
+        named = ", ".join(f"{hours}h" for hours in untrained)
+        raise InputError(
+            f"forecast takes model steps of {named}, for which training.lead_times has none; "
+            "train on them, or use mode rollout with a trained step"
+        )
+    return f"{len(times)} initial times {times[0]} .. {times[-1]}, {len(config.forecast.lead_times)} lead times"
+
+
+def _steps(config: RunConfig) -> list[int]:
+    """Lead times the model itself is asked for."""
+    return [config.forecast.rollout_step] if config.forecast.mode == "rollout" else config.forecast.lead_times
+
+
+def _baselines(config: RunConfig, store: Store) -> str:
+    times = forecast_init_times(store, config.forecast, config.model.input_times)
+    valid = times[:, None] + np.array(config.forecast.lead_times, "timedelta64[h]")
+    hours = valid.astype("datetime64[h]").astype(int) % 24
+    if missing := sorted(set(hours.ravel().tolist()) - set(np.asarray(store.climatology_hours).tolist())):
+        raise InputError(f"the climatology has no {missing[0]:02d} UTC, where a forecast ends; choose other lead times")
+    return f"persistence, and the climatology of {store.climatology_period}"

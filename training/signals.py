@@ -1,0 +1,38 @@
+"""Being asked to stop: the signal is noted, and training ends after the step at hand with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+"""A scheduler's end of time (SIGTERM, SIGUSR1) and Ctrl-C."""
+
+
+class StopSignals:
+    """While entered, signals only set `received`; a second Ctrl-C interrupts at once, as ever.
+
+    Outside the main thread Python allows no handlers: then nothing is caught and `received` stays None.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number).name
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[signal.SIGINT])

@@ -1,0 +1,372 @@
+"""The `weatherfm` command: one function a verb, thin; what a verb needs is imported when it runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from weatherfm import __version__
+from weatherfm.errors import InputError
+
+if TYPE_CHECKING:
+    from weatherfm.training.config import RunConfig
+
+app = App(
+    name="weatherfm",
+    help="""From ERA5 to a verified forecast.
+
+    A run is one YAML file (see configs/); `section.key=value` after it changes a setting. The verbs in their order:
+    prepare, train, forecast, evaluate, report. `weatherfm demo` goes through all of them on a simulated planet.
+
+    Interrupted, every verb goes on where it was when started again. `--debug` shows tracebacks.
+    """,
+    version=__version__,
+    result_action="return_value",
+)
+
+Overrides = Annotated[str, Parameter(help="Settings to change, as `model.depth=6 training.steps=500`.")]
+
+
+@app.command(sort_key=0)
+def demo(*overrides: Overrides) -> None:
+    """Go through everything on a simulated planet: minutes on two CPU cores, offline, ends in report.html.
+
+    Needs the extra `demo` (pip install 'weatherfm[demo]'). The run is configs/planet.yaml; its results go to runs/demo.
+    """
+    from importlib.resources import as_file, files
+
+    from weatherfm.training.config import load_run
+
+    with as_file(files("weatherfm.configs") / "planet.yaml") as path:
+        config = load_run(path, overrides)
+    _prepare(config, None)
+    if _train(config):
+        _forecast(config)
+        _evaluate(config)
+        _report(config)
+
+
+@app.command(sort_key=2)
+def prepare(config: Path, *overrides: Overrides, dry_run: bool = False, scheduler: str | None = None) -> None:
+    """Turn the source of a run into its training store.
+
+    Parameters
+    ----------
+    config
+        The run's YAML file.
+    dry_run
+        Say what would be read and written, and move nothing.
+    scheduler
+        Address of a dask.distributed scheduler; without it, threads of this process do the work.
+    """
+    run = _load(config, overrides)
+    if dry_run:
+        from weatherfm.data_pipeline.plan import plan_store
+        from weatherfm.data_pipeline.sources import open_source
+
+        _say(plan_store(run.data, open_source(run.data)).to_text())
+    else:
+        _prepare(run, scheduler)
+
+
+@app.command(sort_key=3)
+def verify(store: Path, *, json: bool = False) -> int:
+    """Check a store: checksums, time axis, missing values, physical range, statistics, periods.
+
+    Parameters
+    ----------
+    store
+        Folder of the store, or the run's YAML file.
+    json
+        Print the findings as JSON.
+    """
+    from weatherfm.data_pipeline.verify import verify as verify_store
+
+    findings = verify_store(_store_path(store))
+    _say(_as_json(findings.to_dict()) if json else findings.to_text())
+    return 0 if findings.ok else 1
+
+
+@app.command(sort_key=4)
+def train(config: Path, *overrides: Overrides) -> None:
+    """Train the model of a run on its store; goes on from the newest checkpoint by itself.
+
+    Parameters
+    ----------
+    config
+        The run's YAML file.
+    """
+    _train(_load(config, overrides))
+
+
+@app.command(sort_key=5)
+def forecast(
+    source: Path,
+    *overrides: Overrides,
+    store: Path | None = None,
+    init: str | None = None,
+    lead: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    rollout: str | None = None,
+    output: Path | None = None,
+) -> None:
+    """Forecast from trained weights into Zarr, in WeatherBench2's layout.
+
+    Parameters
+    ----------
+    source
+        The run's YAML file, or a weights file (then --store says where initial states are).
+    store
+        Store with the initial states; by default the run's.
+    init
+        Days of initial times, as 2018-10-01/2018-10-31 or 2018; by default the store's test period.
+    lead
+        Lead times, as `--lead 24h 72h`.
+    rollout
+        Feed steps of this length back into the model instead of one step a lead time, as 24h.
+    output
+        Folder to write; by default forecast.zarr beside the weights.
+    """
+    from weatherfm.evaluation.config import ForecastConfig
+
+    run = _load(source, overrides) if _is_run(source) else None
+    given = run.forecast.model_dump(mode="json") if run else {}
+    given |= {"lead_times": lead} if lead else {}
+    given |= {"mode": "rollout", "rollout_step": rollout} if rollout else {}
+    weights = run.folder / "weights.safetensors" if run else source
+    place = store or (Path(run.data.store) if run else None)
+    if place is None:
+        raise InputError(f"{source} holds weights, no data; say where initial states are with --store")
+    settings = _settings(ForecastConfig, given, "forecast")
+    _make_forecast(weights, place, settings, init, output or weights.parent / "forecast.zarr")
+
+
+@app.command(sort_key=6)
+def evaluate(
+    source: Path,
+    *overrides: Overrides,
+    store: Path | None = None,
+    against: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    region: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    output: Path | None = None,
+) -> None:
+    """Score a forecast against persistence and climatology, on the same initial times, always.
+
+    Parameters
+    ----------
+    source
+        The run's YAML file, or a forecast in WeatherBench2's layout (then --store says where the truth is).
+    store
+        Store with truth and climatology; by default the run's.
+    against
+        Other forecasts in the same layout to score beside this one.
+    region
+        Regions to score: global, northern_extratropics, southern_extratropics, tropics, area.
+    output
+        Scores file; by default scores.nc beside the forecast.
+    """
+    run = _load(source, overrides) if _is_run(source) else None
+    path = run.folder / "forecast.zarr" if run else source
+    place = store or (Path(run.data.store) if run else None)
+    if place is None:
+        raise InputError(f"{source} is a forecast; say where the truth is with --store")
+    regions = region or (run.evaluation.regions if run else None)
+    headline = run.evaluation.headline if run else []
+    _score(path, place, against or [], regions, headline, output or path.parent / "scores.nc")
+
+
+@app.command(sort_key=7)
+def report(
+    source: Path,
+    *overrides: Overrides,
+    forecast: Path | None = None,
+    store: Path | None = None,
+    maps: bool = False,
+    output: Path | None = None,
+) -> None:
+    """Show scores, curves and maps on one self-contained page.
+
+    Parameters
+    ----------
+    source
+        The run's YAML file, or a scores file.
+    forecast
+        Forecast for the maps; by default forecast.zarr beside the scores.
+    store
+        Store with the truth for the maps; by default the run's.
+    maps
+        Write the maps as PNG files into a folder `maps` beside the page as well.
+    output
+        Page to write; by default report.html beside the scores.
+    """
+    run = _load(source, overrides) if _is_run(source) else None
+    scores = run.folder / "scores.nc" if run else source
+    place = store or (Path(run.data.store) if run else None)
+    _write_report(scores, forecast, place, maps, run.evaluation.headline if run else [], output)
+
+
+@app.command(sort_key=1)
+def check(config: Path, *overrides: Overrides) -> int:
+    """Check that store, model, training, forecast and baselines of a run fit together, computing nothing.
+
+    Parameters
+    ----------
+    config
+        The run's YAML file.
+    """
+    from weatherfm.training.preflight import preflight
+
+    findings = preflight(_load(config, overrides))
+    _say("\n".join(str(finding) for finding in findings))
+    return 0 if all(finding.ok for finding in findings) else 2
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 a fault, 2 wrong input, 130 interrupted."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command and return its exit status; errors are one message on stderr, without a traceback."""
+    debug = "--debug" in arguments
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("distributed", "matplotlib", "cfgrib", "jax", "asyncio", "numcodecs"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        return app([a for a in arguments if a != "--debug"], exit_on_error=False) or 0
+    except CycloptsError:  # cyclopts has printed it
+        return 2
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on from here", 130)
+    except InputError as error:
+        if debug:
+            raise
+        return _fail(str(error), 2)
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        return _fail(f"unexpected {kind}: {error}\nThis is a fault of weatherfm; --debug shows where.", 1)
+
+
+# What the verbs and the demo share ---------------------------------------------------------------------------
+
+
+def _prepare(run: RunConfig, scheduler: str | None) -> None:
+    from weatherfm.data_pipeline.prepare import prepare as prepare_store
+
+    _say(f"store     {prepare_store(run.data, scheduler=scheduler).path}")
+
+
+def _train(run: RunConfig) -> bool:
+    """True when training is finished."""
+    from weatherfm.training.trainer import train as train_run
+
+    summary = train_run(run)
+    if summary.stopped_by:
+        _say(f"stopped by {summary.stopped_by} at step {summary.steps}; the same command goes on from there")
+        return False
+    _say(f"weights   {summary.weights}")
+    return True
+
+
+def _forecast(run: RunConfig) -> None:
+    weights = run.folder / "weights.safetensors"
+    _make_forecast(weights, Path(run.data.store), run.forecast, None, run.folder / "forecast.zarr")
+
+
+def _evaluate(run: RunConfig) -> None:
+    forecast, settings = run.folder / "forecast.zarr", run.evaluation
+    _score(forecast, Path(run.data.store), [], settings.regions, settings.headline, run.folder / "scores.nc")
+
+
+def _report(run: RunConfig) -> None:
+    _write_report(run.folder / "scores.nc", None, Path(run.data.store), False, run.evaluation.headline, None)
+
+
+def _make_forecast(weights: Path, store: Path, settings: Any, init: str | None, output: Path) -> None:
+    from weatherfm.data_pipeline.config import Period
+    from weatherfm.data_pipeline.store import open_store
+    from weatherfm.evaluation.forecast import forecast_init_times, make_forecast
+    from weatherfm.weights import load_weights, read_provenance, weights_hash
+
+    model, data = load_weights(weights), open_store(store)
+    period = _settings(Period, init, "--init") if init else None
+    times = forecast_init_times(data, settings, model.config.input_times, period)
+    provenance = {"weights_sha256": weights_hash(weights), "training": read_provenance(weights)}
+    _say(f"forecast  {make_forecast(model, data, times, settings, output, provenance)}")
+
+
+def _score(
+    forecast: Path, store: Path, against: list[Path], regions: list[str] | None, headline: list[str], output: Path
+) -> None:
+    from weatherfm.data_pipeline.store import open_store
+    from weatherfm.evaluation.evaluate import evaluate as evaluate_forecast
+    from weatherfm.evaluation.score_table import score_table
+    from weatherfm.evaluation.scores import write_scores
+
+    scores = evaluate_forecast(forecast, open_store(store), against, regions)
+    write_scores(scores, output)
+    _say(score_table(scores, headline))
+    _say(f"scores    {output}")
+
+
+def _write_report(
+    scores: Path, forecast: Path | None, store: Path | None, maps: bool, headline: list[str], output: Path | None
+) -> None:
+    from weatherfm.data_pipeline.store import open_store
+    from weatherfm.evaluation.maps import write_maps
+    from weatherfm.evaluation.report import write_report
+    from weatherfm.evaluation.score_table import headline_channels
+    from weatherfm.evaluation.scores import read_scores
+
+    folder = scores.parent
+    page = output or folder / "report.html"
+    fields = forecast or folder / "forecast.zarr"
+    log = folder / "metrics.jsonl"
+    truth = open_store(store) if store else None
+    shown = fields if truth is not None and fields.exists() else None  # without both the page has no maps
+    write_report(scores, page, shown, truth if shown else None, log if log.exists() else None, headline)
+    if maps:
+        if truth is None:
+            raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
+        files = write_maps(page.parent / "maps", fields, truth, headline_channels(read_scores(scores), headline))
+        _say(f"maps      {len(files)} pictures in {page.parent / 'maps'}")
+    _say(f"report    {page}")
+
+
+def _is_run(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml")
+
+
+def _load(path: Path, overrides: tuple[str, ...]) -> RunConfig:
+    from weatherfm.training.config import load_run
+
+    return load_run(path, overrides)
+
+
+def _store_path(path: Path) -> Path:
+    return Path(_load(path, ()).data.store) if _is_run(path) else path
+
+
+def _settings(cls: Any, data: Any, origin: str) -> Any:
+    from weatherfm.config import parse_settings
+
+    return parse_settings(cls, data, origin)
+
+
+def _as_json(data: Any) -> str:
+    return json.dumps(data, indent=2)
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - the command's own output
+
+
+def _fail(message: str, status: int) -> int:
+    print(f"weatherfm: {message}", file=sys.stderr)  # noqa: T201
+    return status

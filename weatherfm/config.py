@@ -1,0 +1,77 @@
+"""Strict typed settings: the base class, time spans written as `24h`, and messages that name the cure."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+
+from weatherfm.errors import InputError
+
+
+class Config(BaseModel):
+    """Base of every settings class: unknown keys are refused, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _parse_hours(value: Any) -> Any:
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*([+-]?\d+)\s*(h|d)\s*", value)):
+        return int(match[1]) * (24 if match[2] == "d" else 1)
+    if isinstance(value, bool) or not isinstance(value, int) or value != 0:
+        raise ValueError("write a whole time span with its unit, such as 6h or 3d")
+    return value
+
+
+Hours = Annotated[int, BeforeValidator(_parse_hours), PlainSerializer(lambda hours: f"{hours}h", when_used="json")]
+"""A time span in hours; written `6h`, `-24h` or `3d` in YAML and JSON."""
+
+SettingsT = TypeVar("SettingsT", bound=Config)
+
+
+def parse_settings(cls: type[SettingsT], data: Any, origin: str) -> SettingsT:
+    """Check plain data (from YAML or JSON) against a settings class.
+
+    Raises:
+        InputError: one line a problem, each with its key, what was given and what to do; `origin` names the file.
+    """
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        problems = [_describe(cls, problem) for problem in error.errors()]
+        raise InputError(f"{origin}: " + "\n  ".join(problems)) from None
+
+
+def _describe(cls: type[BaseModel], problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(cls, path[:-1])
+        close = get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        parent = ".".join([*path[:-1], ""])
+        hint = f"did you mean {parent}{close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"unknown key {key}; {hint}"
+    if problem["type"] == "missing":
+        return f"{key} is missing; set it in the file or as {key}=VALUE"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{key or 'settings'}: {message[0].lower()}{message[1:]} (got {problem['input']!r})"
+
+
+def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:
+    """Names of the settings at a key path; a union is narrowed by the tag pydantic puts into the path."""
+    candidates: list[type[BaseModel]] = [cls]
+    for part in path:
+        inner = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
+        if inner:
+            candidates = [model for annotation in inner for model in _models_in(annotation)]
+        else:  # the tag of a discriminated union
+            candidates = [c for c in candidates if part in get_args(c.model_fields["kind"].annotation)]
+    return sorted({name for candidate in candidates for name in candidate.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]

@@ -1,0 +1,44 @@
+"""Inputs known at every time and place without data: position, local time of day, time of year (numpy only)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from weatherfm.grid import Grid
+
+_TROPICAL_YEAR_DAYS = 365.2422
+
+
+def _time_of_day(hours: np.ndarray, grid: Grid) -> np.ndarray:
+    """[time, 1, lon] local mean solar time as an angle: midnight 0, noon pi."""
+    return 2 * np.pi * (hours[:, None, None] / 24 + grid.longitude / 360)
+
+
+def _time_of_year(hours: np.ndarray, grid: Grid) -> np.ndarray:
+    """[time, 1, 1] angle from the start of 1970 in tropical years."""
+    return (2 * np.pi * hours / 24 / _TROPICAL_YEAR_DAYS)[:, None, None]
+
+
+_FIELDS: dict[str, Callable[[np.ndarray, Grid], np.ndarray]] = {
+    "latitude": lambda hours, grid: grid.latitude[None, :, None] / 90,
+    "sin_longitude": lambda hours, grid: np.sin(np.deg2rad(grid.longitude)),
+    "cos_longitude": lambda hours, grid: np.cos(np.deg2rad(grid.longitude)),
+    "sin_time_of_day": lambda hours, grid: np.sin(_time_of_day(hours, grid)),
+    "cos_time_of_day": lambda hours, grid: np.cos(_time_of_day(hours, grid)),
+    "sin_time_of_year": lambda hours, grid: np.sin(_time_of_year(hours, grid)),
+    "cos_time_of_year": lambda hours, grid: np.cos(_time_of_year(hours, grid)),
+}
+
+FORCINGS: tuple[str, ...] = tuple(_FIELDS)
+"""Names of all forcings; values lie in [-1, 1] and need no normalisation."""
+
+
+def forcing_fields(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.ndarray:
+    """[time, forcing, lat, lon] float32 for datetime64 `times` [time] (UTC)."""
+    hours = times.astype("datetime64[s]").astype(np.int64) / 3600
+    out = np.empty((len(times), len(names), *grid.shape), np.float32)
+    for i, name in enumerate(names):
+        out[:, i] = _FIELDS[name](hours, grid)
+    return out

@@ -1,0 +1,194 @@
+"""WeatherViT: the state now, and at earlier times, to the state after a lead time.
+
+Legend: B batch, T input time, C state channel, I input channel, S static, F forcing, H lat, W lon,
+N patch token, P values in a patch, D width.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from weatherfm.aggregation import AggregationConfig, ChannelAttention
+from weatherfm.blocks import Block
+from weatherfm.config import Config, Hours
+from weatherfm.domain import Domain
+from weatherfm.errors import InputError
+from weatherfm.forcings import FORCINGS
+from weatherfm.position import sincos_position
+from weatherfm.tokenizer import ChannelTokenizer, patchify, unpatchify
+
+_LEAD_TIME_SCALE = 100.0
+"""Lead time enters as hours / 100, as in ClimaX; kept so that its weights load."""
+
+
+class ModelConfig(Config):
+    """Architecture of the model; channels, grid and statistics come from the store."""
+
+    patch_size: int | tuple[int, int] = 4
+    """Grid points a patch spans, one number or [lat, lon]."""
+    width: int = Field(128, ge=1)
+    depth: int = Field(6, ge=1)
+    heads: int = Field(8, ge=1)
+    mlp_ratio: float = Field(4.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    drop_path: float = Field(0.1, ge=0, lt=1)
+    """Stochastic depth of the last block; rises linearly from zero at the first."""
+    head_depth: int = Field(2, ge=0)
+    """Hidden layers of the head."""
+    aggregation: AggregationConfig = AggregationConfig()
+    input_times: list[Hours] = [0]
+    """States the model sees, relative to the initial time, e.g. `[0h, -24h]`; one of them is 0h."""
+    forcings: list[str] = ["latitude", "sin_longitude", "cos_longitude"]
+    """Known fields given beside the data: position, time of day, time of year."""
+    predict: Literal["increment", "state"] = "increment"
+    """What the head gives: the change over the lead time in units of its own spread, or the state."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.width % self.heads:
+            good = (self.width // self.heads + 1) * self.heads
+            raise InputError(
+                f"width {self.width} is not divisible by heads {self.heads}; choose a multiple, e.g. {good}"
+            )
+        if self.width % 4:
+            raise InputError(
+                f"width {self.width} is not divisible by 4, as the position embedding needs; choose a multiple"
+            )
+        if unknown := [name for name in self.forcings if name not in FORCINGS]:
+            raise InputError(f"unknown forcings {', '.join(unknown)}; known are {', '.join(FORCINGS)}")
+        if 0 not in self.input_times or max(self.input_times) > 0 or len(set(self.input_times)) < len(self.input_times):
+            given = ", ".join(f"{hours}h" for hours in self.input_times)
+            raise InputError(f"input_times must hold 0h and earlier times, each once; got [{given}]")
+        if min(self.patch) < 1:
+            raise InputError(f"patch_size must be positive, got {self.patch_size}")
+        return self
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """(lat, lon) grid points a patch spans."""
+        return (self.patch_size, self.patch_size) if isinstance(self.patch_size, int) else self.patch_size
+
+    def input_names(self, domain: Domain) -> list[str]:
+        """Input channels in order: the state at each input time, then static fields, then forcings."""
+        states = [c if hours == 0 else f"{c}@{hours}h" for hours in self.input_times for c in domain.channels]
+        return [*states, *domain.static_names, *self.forcings]
+
+
+class WeatherViT(nn.Module):
+    """Patch embedding a channel, aggregation over channels, transformer blocks over positions, a head."""
+
+    mean: Tensor
+    std: Tensor
+    increment_scale: Tensor
+    static: Tensor
+
+    def __init__(self, config: ModelConfig, domain: Domain) -> None:
+        super().__init__()
+        self.config, self.domain = config, domain
+        H, W = domain.grid.shape
+        self.padding = (-H % config.patch[0], -W % config.patch[1])
+        self.padded = (H + self.padding[0], W + self.padding[1])
+        self.tokens = (self.padded[0] // config.patch[0], self.padded[1] // config.patch[1])
+        D, P = config.width, config.patch[0] * config.patch[1]
+
+        self._register_statistics()
+        self.tokenizer = ChannelTokenizer(len(config.input_names(domain)), P, D)
+        self.aggregation = ChannelAttention(D, config.heads, config.aggregation)
+        self.position = nn.Parameter(sincos_position(self.tokens, D))  # [N, D]
+        self.lead_time = nn.Linear(1, D)
+        self.dropout = nn.Dropout(config.dropout)
+        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        self.blocks = nn.ModuleList(Block(D, config.heads, config.mlp_ratio, config.dropout, rate) for rate in rates)
+        self.norm = nn.LayerNorm(D)
+        hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(D, D), nn.GELU())]
+        self.head = nn.Sequential(*hidden)
+        self.to_patches = nn.Linear(D, len(domain.channels) * P)
+        self._initialise()
+
+    def forward(
+        self, history: Tensor, forcings: Tensor, lead_time_hours: Tensor, present: Tensor | None = None
+    ) -> Tensor:
+        """One forecast step, in normalised units.
+
+        Args:
+            history: [B, T, C, H, W] normalised states at `config.input_times`.
+            forcings: [B, F, H, W] at the initial time (`weatherfm.forcings.forcing_fields`).
+            lead_time_hours: [B].
+            present: [B, I] bool, False where a sample lacks an input channel (its values are ignored).
+
+        Returns:
+            [B, C, H, W] normalised state at initial time + lead time.
+        """
+        x = self.assemble(history, forcings)  # [B, I, H, W]
+        if present is not None:
+            x = torch.where(present[:, :, None, None], x, 0)
+        x = patchify(self._pad(x), self.config.patch)  # [B, N, I, P]
+        x = self.aggregation(x, self.tokenizer, present)  # [B, N, D]
+        lead_time = self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)  # [B, D]
+        x = self.dropout(x + self.position + lead_time[:, None])
+        for block in self.blocks:
+            x = block(x)
+        x = self.to_patches(self.head(self.norm(x)))  # [B, N, C * P]
+        x = x.unflatten(-1, (len(self.domain.channels), -1))  # [B, N, C, P]
+        x = unpatchify(x, self.config.patch, self.padded)[..., : history.shape[-2], : history.shape[-1]]
+        if self.config.predict == "state":
+            return x
+        now = history[:, self.config.input_times.index(0)]
+        return now + self.increment_scale[:, None, None] * x  # [B, C, H, W]
+
+    def assemble(self, history: Tensor, forcings: Tensor) -> Tensor:
+        """All input channels in the order of `ModelConfig.input_names`: -> [B, I, H, W]."""
+        static = self.static.expand(history.shape[0], -1, -1, -1)
+        return torch.cat([history.flatten(1, 2), static, forcings.to(history.dtype)], dim=1)
+
+    def normalize(self, state: Tensor) -> Tensor:
+        """Physical units -> mean 0, standard deviation 1 a channel; [..., C, H, W]."""
+        return (state - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def denormalize(self, state: Tensor) -> Tensor:
+        """Inverse of `normalize`."""
+        return state * self.std[:, None, None] + self.mean[:, None, None]
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """Fill up to whole patches: along longitude from the other side of a global grid, else by repetition."""
+        south, east = self.padding
+        if south:
+            x = F.pad(x, (0, 0, 0, south), mode="replicate")
+        if east:
+            x = F.pad(x, (0, east, 0, 0), mode="circular" if self.domain.grid.periodic else "replicate")
+        return x
+
+    def _register_statistics(self) -> None:
+        domain = self.domain
+        static = torch.as_tensor(domain.static, dtype=torch.float64)
+        anomaly = static - static.mean((-2, -1), keepdim=True)
+        spread = anomaly.square().mean((-2, -1), keepdim=True).sqrt()
+        values = {
+            "mean": torch.as_tensor(domain.mean),
+            "std": torch.as_tensor(domain.std),
+            "increment_scale": torch.as_tensor(domain.tendency_std / domain.std),
+            "static": anomaly / torch.where(spread > 0, spread, 1.0),
+        }
+        for name, value in values.items():
+            self.register_buffer(name, value.float(), persistent=False)  # the domain holds them
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for layer in (
+            self.aggregation.key,
+            self.aggregation.value,
+            self.aggregation.query,
+            self.aggregation.out,
+        ):
+            nn.init.xavier_uniform_(layer.weight)
+        if self.config.predict == "increment":
+            nn.init.zeros_(self.to_patches.weight)  # the untrained model is persistence

@@ -1,0 +1,52 @@
+"""Per-channel patch embedding: one small linear map, bias and embedding for every input channel.
+
+Legend: B batch, C channel, H lat, W lon, N patch token, P values in a patch, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def patchify(x: Tensor, patch: tuple[int, int]) -> Tensor:
+    """Cut fields into patches: [B, C, H, W] -> [B, N, C, P]; H and W must be multiples of the patch."""
+    B, C, H, W = x.shape
+    h, w = H // patch[0], W // patch[1]
+    x = x.reshape(B, C, h, patch[0], w, patch[1])
+    x = x.permute(0, 2, 4, 1, 3, 5)  # [B, h, w, C, patch, patch]
+    return x.reshape(B, h * w, C, patch[0] * patch[1])  # [B, N, C, P]
+
+
+def unpatchify(patches: Tensor, patch: tuple[int, int], shape: tuple[int, int]) -> Tensor:
+    """Inverse of `patchify`: [B, N, C, P] -> [B, C, H, W] with (H, W) = shape."""
+    B, _, C, _ = patches.shape
+    h, w = shape[0] // patch[0], shape[1] // patch[1]
+    x = patches.reshape(B, h, w, C, patch[0], patch[1])
+    x = x.permute(0, 3, 1, 4, 2, 5)  # [B, C, h, patch, w, patch]
+    return x.reshape(B, C, *shape)
+
+
+class ChannelTokenizer(nn.Module):
+    """The parameters that would turn each channel's patch into a token (ClimaX, arXiv 2301.10343, section 3.2).
+
+    token_c = weight_c x_c + bias_c + embedding_c. `folded` aggregation uses these parameters without ever
+    making a token (DESIGN: cross-channel aggregation); `forward` makes them, for the reference form.
+    """
+
+    def __init__(self, channels: int, patch_values: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, width, patch_values))
+        self.bias = nn.Parameter(torch.zeros(channels, width))
+        self.embedding = nn.Parameter(torch.empty(channels, width))
+        nn.init.normal_(self.weight, std=patch_values**-0.5)  # tokens start with variance near 1
+        nn.init.normal_(self.embedding, std=0.02)
+
+    @property
+    def offset(self) -> Tensor:
+        """[C, D] the data-independent part of every token."""
+        return self.bias + self.embedding
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """[B, N, C, P] -> tokens [B, N, C, D]."""
+        return torch.einsum("bncp,cdp->bncd", patches, self.weight) + self.offset

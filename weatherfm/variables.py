@@ -1,0 +1,132 @@
+"""THE channel table: the only map between short names, ERA5 names, CF names, units and levels.
+
+A *variable* is a physical quantity (`z`, geopotential); a *channel* is one two-dimensional field of it
+(`z500`). Tensors know channels by short name, disks know variables by ERA5 name and CF units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from weatherfm.errors import InputError
+
+GRAVITY = 9.80665
+"""Standard gravity in m s-2 (WMO, CIMO Guide), by which geopotential height becomes geopotential."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One physical quantity as ERA5 knows it."""
+
+    short: str
+    """Short name used in tensors and on the command line."""
+    era5: str
+    """Long name of the ERA5 archive and of WeatherBench2."""
+    standard_name: str
+    """CF standard name; empty where the CF table has none."""
+    units: str
+    """Canonical units, CF spelling."""
+    bounds: tuple[float, float]
+    """Values outside are physically impossible on Earth (both ends in `units`)."""
+    aliases: tuple[str, ...] = ()
+    """Other names found in files (GRIB shortName, older archives, NCEP)."""
+    on_levels: bool = False
+    """True for a variable on pressure levels."""
+    accumulated: bool = False
+    """True for a sum over the step that ends at its time, such as total precipitation."""
+    constant: bool = False
+    """True for a field that does not change with time."""
+
+
+VARIABLES: dict[str, Variable] = {
+    v.short: v
+    for v in (
+        Variable("z", "geopotential", "geopotential", "m2 s-2", (-1.5e4, 6e5), ("gh", "hgt", "zg", "geopotential_height"), on_levels=True),
+        Variable("t", "temperature", "air_temperature", "K", (130, 350), ("ta", "air_temperature", "air"), on_levels=True),
+        Variable("u", "u_component_of_wind", "eastward_wind", "m s-1", (-250, 250), ("ua", "uwnd"), on_levels=True),
+        Variable("v", "v_component_of_wind", "northward_wind", "m s-1", (-250, 250), ("va", "vwnd"), on_levels=True),
+        Variable("w", "vertical_velocity", "lagrangian_tendency_of_air_pressure", "Pa s-1", (-50, 50), ("wap", "omega"), on_levels=True),
+        Variable("q", "specific_humidity", "specific_humidity", "kg kg-1", (-1e-3, 0.1), ("hus", "shum"), on_levels=True),
+        Variable("r", "relative_humidity", "relative_humidity", "%", (-20, 200), ("hur", "rh", "rhum"), on_levels=True),
+        Variable("vo", "vorticity", "atmosphere_relative_vorticity", "s-1", (-0.02, 0.02), (), on_levels=True),
+        Variable("d", "divergence", "divergence_of_wind", "s-1", (-0.02, 0.02), (), on_levels=True),
+        Variable("o3", "ozone_mass_mixing_ratio", "mass_fraction_of_ozone_in_air", "kg kg-1", (-1e-6, 1e-3), (), on_levels=True),
+        Variable("ciwc", "specific_cloud_ice_water_content", "mass_fraction_of_cloud_ice_in_air", "kg kg-1", (-1e-6, 0.05), (), on_levels=True),
+        Variable("clwc", "specific_cloud_liquid_water_content", "mass_fraction_of_cloud_liquid_water_in_air", "kg kg-1", (-1e-6, 0.05), (), on_levels=True),
+        Variable("t2m", "2m_temperature", "air_temperature", "K", (170, 350), ("2t", "t_2m", "tas")),
+        Variable("d2m", "2m_dewpoint_temperature", "dew_point_temperature", "K", (120, 330), ("2d",)),
+        Variable("u10", "10m_u_component_of_wind", "eastward_wind", "m s-1", (-150, 150), ("10u", "u_10m", "uas")),
+        Variable("v10", "10m_v_component_of_wind", "northward_wind", "m s-1", (-150, 150), ("10v", "v_10m", "vas")),
+        Variable("u100m", "100m_u_component_of_wind", "eastward_wind", "m s-1", (-150, 150), ("100u", "u100")),
+        Variable("v100m", "100m_v_component_of_wind", "northward_wind", "m s-1", (-150, 150), ("100v", "v100")),
+        Variable("msl", "mean_sea_level_pressure", "air_pressure_at_mean_sea_level", "Pa", (8.5e4, 1.1e5), ("mslp", "prmsl", "psl", "slp", "mslet")),
+        Variable("sp", "surface_pressure", "surface_air_pressure", "Pa", (4e4, 1.1e5), ("ps",)),
+        Variable("skt", "skin_temperature", "surface_temperature", "K", (150, 370), ("ts",)),
+        Variable("sst", "sea_surface_temperature", "sea_surface_temperature", "K", (265, 315), ()),
+        Variable("siconc", "sea_ice_cover", "sea_ice_area_fraction", "1", (-0.01, 1.01), ("ci",)),
+        Variable("tcwv", "total_column_water_vapour", "atmosphere_mass_content_of_water_vapor", "kg m-2", (-1, 150), ("prw", "pwat")),
+        Variable("tcc", "total_cloud_cover", "cloud_area_fraction", "1", (-0.01, 1.01), ("clt",)),
+        Variable("swvl1", "volumetric_soil_water_layer_1", "", "m3 m-3", (-0.1, 1.1), ()),
+        Variable("tp", "total_precipitation", "", "m", (-1e-3, 5), ("total_precipitation_6hr",), accumulated=True),
+        Variable("tisr", "toa_incident_solar_radiation", "", "J m-2", (-1, 1e8), (), accumulated=True),
+        Variable("orography", "geopotential_at_surface", "", "m2 s-2", (-1.5e4, 1e5), ("z_surface", "zsurf", "orog"), constant=True),
+        Variable("lsm", "land_sea_mask", "land_binary_mask", "1", (-0.01, 1.01), ("land_mask", "land", "sftlf"), constant=True),
+    )
+}  # fmt: skip
+
+_BY_ANY_NAME: dict[str, Variable] = {
+    name.lower(): variable
+    for variable in VARIABLES.values()
+    for name in (variable.short, variable.era5, *variable.aliases)
+}
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One field: a variable, and the pressure level in hPa where it has one."""
+
+    variable: Variable
+    level: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Short name, e.g. `z500` or `t2m`."""
+        return self.variable.short if self.level is None else f"{self.variable.short}{self.level}"
+
+    @property
+    def units(self) -> str:
+        """Canonical units, CF spelling."""
+        return self.variable.units
+
+
+def find_variable(name: str) -> Variable | None:
+    """The variable that any of its names means (case ignored), or None."""
+    return _BY_ANY_NAME.get(name.lower())
+
+
+def parse_channel(name: str) -> Channel:
+    """The channel a short name means: `parse_channel("z500")` is geopotential at 500 hPa.
+
+    Raises:
+        InputError: no variable has this name, or its level is missing or out of place.
+    """
+    variable = VARIABLES.get(name)
+    if variable is not None and not variable.on_levels:
+        return Channel(variable)  # u10 is the wind at 10 m, as in ERA5; the 10 hPa wind has no short name
+    for prefix in (name[:1], name[:2], name[:4]):  # z500, vo850 or o3500, ciwc500
+        on_level, level = VARIABLES.get(prefix), name[len(prefix) :]
+        if (
+            on_level is not None
+            and on_level.on_levels
+            and level.isascii()
+            and level.isdigit()
+            and 1 <= int(level) <= 1100
+        ):
+            return Channel(on_level, int(level))
+    if variable is not None:
+        raise InputError(f"channel {name!r} ({variable.era5}) needs its level in hPa; write e.g. {name}500")
+    known = [v.short + ("500" if v.on_levels else "") for v in VARIABLES.values()]
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    raise InputError(f"unknown channel {name!r}; {hint} (upper-air channels carry their level in hPa, as z500)")
