@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -15,7 +17,7 @@ from weatherfm.evaluation.pictures import GREY, style
 from weatherfm.evaluation.scores import lead_hours
 
 _MODEL_COLOURS = ("#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#8C564B")  # after Okabe and Ito
-_BASELINE_LOOK = {
+_BASELINE_LOOK: dict[str, dict[str, Any]] = {
     "persistence": {"color": "#D55E00", "linestyle": (0, (5, 2)), "marker": "s"},
     "climatology": {"color": "#4D4D4D", "linestyle": (0, (1.5, 1.5)), "marker": "^"},
 }
@@ -65,7 +67,7 @@ def _draw(axes: Axes, scores: xr.Dataset, metric: str, channel: str, region: str
             axes.plot(leads, values, label=name, **_look(name, scores), markersize=4.5 if len(leads) < 16 else 0)
 
 
-def _look(name: str, scores: xr.Dataset) -> dict:
+def _look(name: str, scores: xr.Dataset) -> dict[str, Any]:
     if name in BASELINES:
         return {**_BASELINE_LOOK[name], "linewidth": 1.5}
     colour = _MODEL_COLOURS[models_of(scores).index(name) % len(_MODEL_COLOURS)]

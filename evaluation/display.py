@@ -126,7 +126,7 @@ def field_levels(values: np.ndarray, signed: bool = False, intervals: int = 16) 
     if not high - low > 1e-9 * max(abs(low), abs(high), 1e-30):
         margin = 0.05 * abs(low) or 1.0
         low, high = low - margin, high + margin
-    return MaxNLocator(nbins=intervals, steps=[1, 2, 2.5, 4, 5, 10]).tick_values(low, high)
+    return round_values(low, high, intervals)
 
 
 def error_levels(error: np.ndarray, intervals: int = 16) -> np.ndarray:
@@ -134,9 +134,14 @@ def error_levels(error: np.ndarray, intervals: int = 16) -> np.ndarray:
     low, high = _bulk(error)
     limit = max(-low, high)
     limit = limit if limit > 0 else 1.0
-    positive = MaxNLocator(nbins=intervals // 2, steps=[1, 2, 2.5, 4, 5, 10]).tick_values(0, limit)
+    positive = round_values(0, limit, intervals // 2)
     positive = positive[positive > 0]
     return np.concatenate([-positive[::-1], positive])
+
+
+def round_values(low: float, high: float, intervals: int) -> np.ndarray:
+    """Equally spaced round numbers from `low` or below to `high` or above."""
+    return np.asarray(MaxNLocator(nbins=intervals, steps=[1, 2, 2.5, 4, 5, 10]).tick_values(low, high))
 
 
 def _bulk(values: np.ndarray) -> tuple[float, float]:

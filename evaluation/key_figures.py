@@ -64,6 +64,12 @@ def key_leads(scores: xr.Dataset, most: int = 4) -> list[int]:
     return preferred[:most]
 
 
+def headline_lead(scores: xr.Dataset) -> int:
+    """The lead time (hours) of the headline: one day where scored, else the first."""
+    hours = lead_hours(scores)
+    return 24 if 24 in hours else hours[0]
+
+
 def skill(scores: xr.Dataset, model: str, baseline: str) -> xr.DataArray:
     """Percentage by which the model's RMSE is below the baseline's, dims (region, lead_time, channel).
 
@@ -82,8 +88,8 @@ def number(value: float) -> str:
     if size == 0:
         return "0"
     if size < 1e-3:
-        power = floor(log10(size))
-        return f"{_signed(value / 10.0**power, '.2g')} × 10{str(power).translate(_SUPERSCRIPT)}"
+        mantissa, power = f"{value:.1e}".split("e")
+        return f"{mantissa.replace('-', '−')} × 10{str(int(power)).translate(_SUPERSCRIPT)}"
     digits = max(0, 2 - floor(log10(size)))
     return _signed(value, f".{digits}f")
 
@@ -95,7 +101,7 @@ def percent(value: float) -> str:
 
 def headline(scores: xr.Dataset, channel: str) -> list[str]:
     """Two plain sentences: the error of one channel against the baselines, and how many channels beat both."""
-    model, region, lead = models_of(scores)[0], main_region(scores), key_leads(scores)[0]
+    model, region, lead = models_of(scores)[0], main_region(scores), headline_lead(scores)
     here = scores.sel(region=region).isel(lead_time=lead_hours(scores).index(lead))
     rmse = here["rmse"].sel(channel=channel)
     units = pretty_units(str(rmse["units"].values))

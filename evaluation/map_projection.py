@@ -111,7 +111,7 @@ def _graticule(axes: GeoAxes, grid: Grid) -> None:
 
 
 def _round_values(low: float, high: float) -> np.ndarray:
-    values = MaxNLocator(nbins=5, steps=[1, 2, 3, 5, 6, 10]).tick_values(low, high)
+    values = np.asarray(MaxNLocator(nbins=5, steps=[1, 2, 3, 5, 6, 10]).tick_values(low, high))
     return values[(values > low) & (values < high)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 INK = "#1b2733"
 GREY = "#6b7884"
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -41,7 +42,7 @@ _STYLE: dict[str, Any] = {
 }
 
 
-def style() -> Any:
+def style() -> AbstractContextManager[None]:
     """A context in which figures are made and saved; matplotlib's own settings return after it."""
     return matplotlib.rc_context(_STYLE)
 

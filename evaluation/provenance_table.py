@@ -64,10 +64,11 @@ def _forecast_rows(name: str, forecast: Mapping[str, Any]) -> list[Row]:
 
 
 def _prefixed(title: str, value: Any) -> list[Row]:
-    """One row for a mapping, `key value` pairs in the order given."""
+    """One row for a mapping: `key value` pairs, its kind first."""
     if not isinstance(value, Mapping):
         return [(title, _text(value))]
-    return [(title, "; ".join(f"{key.replace('_', ' ')} {_text(entry)}" for key, entry in value.items()))]
+    pairs = sorted(value.items(), key=lambda pair: pair[0] != "kind")
+    return [(title, "; ".join(f"{key.replace('_', ' ')} {_text(entry)}" for key, entry in pairs))]
 
 
 def _text(value: Any) -> str:

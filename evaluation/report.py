@@ -18,6 +18,7 @@ from weatherfm.evaluation.forecast_file import ForecastFile
 from weatherfm.evaluation.key_figures import (
     baselines_of,
     headline,
+    headline_lead,
     key_leads,
     key_rows,
     main_region,
@@ -67,10 +68,14 @@ def write_report(
     if not models_of(scores):
         raise InputError(f"{scores_path} holds baselines only; evaluate a forecast beside them")
     chosen = headline_channels(scores, channels)
+    file = _open_forecast(scores, forecast_path, store)
     context = page_context(scores, chosen, title)
-    context["curves"] = curve_pictures(scores, chosen)
     context["training"] = training_pictures(metrics_jsonl) if metrics_jsonl is not None else []
-    context["maps"], context["extremes"] = _maps(scores, forecast_path, store, chosen, init_time)
+    context["curves"] = curve_pictures(scores, chosen)
+    context["maps"], context["extremes"] = [], []
+    if file is not None and store is not None:
+        leads = (headline_lead(scores), key_leads(scores)[-1])
+        context["maps"], context["extremes"] = map_groups(file, store, chosen, leads, init_time)
     out = Path(out)
     write_atomically(out, render(context).encode())
     return out
@@ -91,7 +96,7 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
         "headline": headline(scores, channels[0]),
         "models": models,
         "baselines": baselines_of(scores),
-        "tiles": [row for row in rows if row.lead == rows[0].lead and row.forecast == models[0]],
+        "tiles": [row for row in rows if row.lead == f"{headline_lead(scores)} h" and row.forecast == models[0]],
         "rows": rows,
         "cards": _cards(scores, [region]),
         "other_cards": _cards(scores, [str(name) for name in scores["region"].values if name != region]),
@@ -128,27 +133,19 @@ def _summary(scores: xr.Dataset) -> str:
     return f"{channels} channel{'s' if channels > 1 else ''}, {leads}, {count}"
 
 
-def _maps(
-    scores: xr.Dataset,
-    forecast_path: str | Path | None,
-    store: Store | None,
-    channels: Sequence[str],
-    init_time: np.datetime64 | None,
-) -> tuple[list, list]:
+def _open_forecast(scores: xr.Dataset, forecast_path: str | Path | None, store: Store | None) -> ForecastFile | None:
+    """The forecast of the maps, known to be the one that was scored; None where no maps are asked for."""
     if forecast_path is None and store is None:
-        return [], []
+        return None
     if forecast_path is None or store is None:
         missing = "the forecast" if forecast_path is None else "the store with the truth"
         raise InputError(f"maps show forecast and truth, but {missing} is missing; give both, or neither for no maps")
     file = ForecastFile(forecast_path)
-    _check_same(scores, file)
-    return map_groups(file, store, channels, key_leads(scores), init_time)
-
-
-def _check_same(scores: xr.Dataset, file: ForecastFile) -> None:
     scored = provenance_of(scores).get("forecasts", {})
     if file.name not in scored:
-        raise InputError(f"{file.path} is called {file.name!r}, but scored were {', '.join(scored)}; name one of these")
+        names = ", ".join(scored)
+        raise InputError(f"{file.path} is called {file.name!r}, but scored were {names}; name one of these")
     same_times = np.array_equal(file.init_times, scores["init_time"].values.astype("datetime64[s]"))
     if scored[file.name] != file.provenance or not same_times:
         raise InputError(f"{file.path} is not the forecast these scores are of; evaluate it again, then report")
+    return file

@@ -21,7 +21,6 @@ from weatherfm.evaluation.pictures import data_uri, png_bytes, svg_bytes
 from weatherfm.evaluation.training_curve import learning_rate_figure, loss_figure, read_training_curve
 
 _MAP_CHANNELS = 4
-_MAP_LEADS = 2
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def map_groups(
     Returns:
         (chosen, extremes); no extremes where the initial time is given or there are fewer than three.
     """
-    leads = list(dict.fromkeys((lead_times[0], lead_times[-1])))[:_MAP_LEADS]
+    leads = list(dict.fromkeys((lead_times[0], lead_times[-1])))
     picked = pick_init_times(file, store, channels[0], leads[0]) if init_time is None else {"median": init_time}
     wanted = [(channel, lead, "median") for channel in channels[:_MAP_CHANNELS] for lead in leads]
     if init_time is None and len(file.init_times) > 2:

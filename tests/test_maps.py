@@ -85,7 +85,7 @@ def test_shipped_coastline_is_the_earths():
 
     land = unary_union(list(Reader(natural_earth_file("physical", "land")).geometries()))
     for longitude, latitude, is_land in (
-        (2.3, 48.8, True), (5, 0, False), (-150, 0, False), (134, -25, True), (0, -89, True), (-170, 66.5, True),
+        (2.3, 48.8, True), (5, 0, False), (-150, 0, False), (134, -25, True), (0, -89, True), (-178, 66.5, True),
         (175, 68, True), (-40, 72, True), (51, 42, False), (180, 10, False),
     ):  # fmt: skip
         assert land.contains(Point(longitude, latitude)) == is_land, (longitude, latitude)
@@ -179,7 +179,7 @@ def _filled(axes):
 
 def test_matplotlib_is_left_as_it_was():
     before = dict(matplotlib.rcParams)
-    png_bytes(map_figure(case()))
+    png_bytes(panel_figure(case(), "truth"))
     assert dict(matplotlib.rcParams) == before
     assert pyplot.get_fignums() == []
 
@@ -325,8 +325,9 @@ def test_load_case_refuses_a_time_without_forecast(made):
 
 
 def test_write_maps(made, tmp_path):
-    paths = write_maps(tmp_path / "maps", made[1], made[0], CHANNELS[:1])
-    assert [path.name[:9] for path in paths] == ["z500_024h", "z500_072h"]
+    init = made[1].init_times[3]
+    paths = write_maps(tmp_path / "maps", made[1], made[0], CHANNELS[:1], [72], init)
+    assert [path.name for path in paths] == [f"z500_072h_{str(init)[:13]}.png"]
     assert sorted(tmp_path.rglob("*")) == sorted([tmp_path / "maps", *paths])
     with Image.open(paths[0]) as image:
         assert image.width > 1500

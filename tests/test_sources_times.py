@@ -21,6 +21,12 @@ def test_valid_time_as_the_new_cds_writes_it(tmp_path):
     check(open_files(write_netcdf(tmp_path / "x.nc", dataset), ["t2m"]))
 
 
+def test_valid_time_beside_the_start_of_the_forecast(tmp_path):
+    starts = TIMES - np.timedelta64(6, "h")
+    dataset = field().assign_coords(time=starts, valid_time=("time", TIMES))
+    check(open_files(write_netcdf(tmp_path / "x.nc", dataset), ["t2m"]))
+
+
 def test_scalar_time(tmp_path):
     for i in (1, 0):
         write_netcdf(tmp_path / f"{i}.nc", field().isel(time=i))

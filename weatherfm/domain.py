@@ -28,8 +28,8 @@ class Domain:
     tendency_std: np.ndarray
     """[channel] standard deviation of the change over the tendency lead time, physical units."""
     static_names: tuple[str, ...] = ()
-    static: np.ndarray | None = None
-    """[static, lat, lon] constant fields, physical units."""
+    static: np.ndarray = None  # type: ignore[assignment]  # becomes an empty array
+    """[static, lat, lon] constant fields, physical units; none by default."""
 
     def __post_init__(self) -> None:
         if self.static is None:

@@ -167,7 +167,7 @@ def _provenance(
         "first_file": os.path.basename(used[0]),
         "last_file": os.path.basename(used[-1]),
         "bytes": sum(os.path.getsize(path) for path in used if os.path.isfile(path)),
-        "channels": names,
+        "channels": {name: names[name] for name in data.channels},
         "accumulated": [name for name in data.channels if parse_channel(name).variable.accumulated],
         "number": source.number,
         "lead_time_hours": source.lead_time,
