@@ -9,7 +9,7 @@ from weatherfm.errors import InputError
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig, TrainingConfig
 from weatherfm.training.device import choose_device
-from weatherfm.training.resume import training_period
+from weatherfm.training.samples import training_period
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,7 @@ def test_a_subset_of_channels_in_another_order_is_in_order(folder):
         ("data", {"train": None, "validation": None, "test": "2000-01-20/2000-01-30"}, r"data.test .* shares days"),
         ("data", {"validation": "2001"}, r"no initial time of data.validation \(2001-01-01"),
         ("training", {"lead_times": ["5d"]}, r"no initial time of data.validation"),
+        ("training", {"batch_size": 1000}, r"only \d+ init times .* a batch needs 1000"),
         ("training", {"lead_times": ["6h", "9h"]}, r"lead_times holds 9h, .* 6h apart"),
         ("model", {"input_times": ["-1h", 0]}, r"input_times holds -1h, .* 6h apart"),
         ("model", {"patch_size": [2, 16]}, r"patch_size \(2, 16\) is larger than the grid, 4 x 8"),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -57,19 +55,3 @@ def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
 def sample_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
     """[B, C] weighted losses of a batch, float32; the training loss is their mean."""
     return loss(predict(model, ready, dtype), model.normalize(ready.batch.target))
-
-
-class StepBatches:
-    """The batches of one optimizer step after another, and the time spent waiting for them."""
-
-    def __init__(self, batches: Iterator[ReadyBatch], accumulate: int) -> None:
-        self._batches, self._accumulate = batches, accumulate
-        self.waited = 0.0
-        """Seconds the last call waited for data."""
-
-    def take(self) -> list[ReadyBatch]:
-        """The next `accumulate` batches."""
-        start = time.perf_counter()
-        batches = list(islice(self._batches, self._accumulate))
-        self.waited = time.perf_counter() - start
-        return batches

@@ -6,6 +6,7 @@ from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.config import RunConfig
+from weatherfm.training.samples import training_samples
 
 
 def check_training(config: RunConfig, store: Store) -> None:
@@ -17,6 +18,7 @@ def check_training(config: RunConfig, store: Store) -> None:
     _check_fields(config, store)
     _check_days(config, store)
     _check_times(config, store)
+    training_samples(config, store)
     rows, columns = config.model.patch
     if rows > store.grid.shape[0] or columns > store.grid.shape[1]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a resumed run must share with its checkpoint: everything that decides the weights it will end with."""
+"""What a resumed run must share with its checkpoint: all that decides the weights it ends with, but for rounding."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from weatherfm.data_pipeline.manifest import canonical_json, checksum
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.config import RunConfig
+from weatherfm.training.samples import training_period
 
 _FREE = {
     "device",
@@ -40,11 +41,6 @@ def run_settings(config: RunConfig, store: Store, dtype: torch.dtype) -> dict[st
             "store": store_digest(store),
         },
     }
-
-
-def training_period(config: RunConfig, store: Store) -> Any:
-    """The days training may use: the config's, or those the store was prepared with."""
-    return config.data.train or store.periods["train"]
 
 
 def store_digest(store: Store) -> str:

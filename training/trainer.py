@@ -12,10 +12,10 @@ Legend: B batch, C channel.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from weatherfm import __version__
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.model import WeatherViT
-from weatherfm.training.batches import ReadyBatch, StepBatches, read_ahead, sample_losses
+from weatherfm.training.batches import ReadyBatch, read_ahead, sample_losses
 from weatherfm.training.checkpoint import load_newest, save_checkpoint
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig
 from weatherfm.training.device import choose_device, choose_precision, peak_memory_gib
 from weatherfm.training.ema import WeightAverage
+from weatherfm.training.export import export_weights, weights_path
 from weatherfm.training.failure import refuse_step
 from weatherfm.training.loss import forecast_loss
 from weatherfm.training.metrics_log import MetricsLog
@@ -43,11 +43,12 @@ from weatherfm.training.optimizer import (
     learning_rate,
     set_learning_rate,
 )
-from weatherfm.training.resume import require_same_settings, run_settings, store_digest, training_period
+from weatherfm.training.resume import require_same_settings, run_settings
+from weatherfm.training.samples import training_samples
 from weatherfm.training.signals import StopSignals
+from weatherfm.training.speed import Speed
 from weatherfm.training.state import TrainingState
 from weatherfm.training.validation import Validator
-from weatherfm.weights import save_weights
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def train(config: RunConfig) -> Summary:
     store = open_store(config.data.store)
     check_training(config, store)
     device = choose_device(settings.device)
-    loader = training_samples(config, store, device)
+    loader = training_samples(config, store, pin_memory=device.type == "cuda")
 
     torch.manual_seed(settings.seed)
     model = WeatherViT(config.model, store.domain(config.data.channels)).to(device)
@@ -104,18 +105,19 @@ def train(config: RunConfig) -> Summary:
     with StopSignals() as stop, MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings) as log:
         trainer = Trainer(config, store, loader, state, identity, log)
         trainer.run(stop)
-        weights = trainer.export() if trainer.finished else None
+        if trainer.finished and settings.export == "last":
+            export_weights(config, store, state)
     progress = state.progress
-    if weights is None:
-        _log.warning("%s: stopped after step %d, nothing is lost; start again to go on", stop.received, progress.step)
+    if not trainer.finished:
+        _log.info("%s: stopped after step %d, nothing is lost; start again to go on", stop.received, progress.step)
     return Summary(
         folder=config.folder,
         steps=progress.step,
         resumed_from=resumed_from,
-        stopped_by=stop.received if weights is None else None,
+        stopped_by=None if trainer.finished else stop.received,
         best_loss=progress.best_loss,
         best_step=progress.best_step,
-        weights=weights,
+        weights=weights_path(config) if trainer.finished else None,
     )
 
 
@@ -148,8 +150,7 @@ class Trainer:
         self.loss = forecast_loss(config.model, state.model.domain, self.settings.channel_weights).to(self.device)
         self.validator = Validator(config, store, self.loss, self.dtype) if config.data.validation else None
         self.saved_step = state.progress.step
-        self.busy = self.waited = 0.0
-        """Seconds since the last line in the log: of steps, and of these waiting for data."""
+        self.speed = Speed()
 
     @property
     def finished(self) -> bool:
@@ -163,15 +164,14 @@ class Trainer:
         progress, settings = self.state.progress, self.settings
         self.state.model.train()
         with (
-            closing(self._batches()) as batches,
+            closing(self._batches()) as stream,
             tqdm(initial=progress.step, total=settings.steps, unit="step", disable=None) as bar,
         ):
-            steps = StepBatches(batches, settings.accumulate)
             while not (self.finished or stop.received):
-                start = time.perf_counter()
-                self._step(steps.take())
-                self.busy += time.perf_counter() - start
-                self.waited += steps.waited
+                with self.speed.step(settings.batch_size * settings.accumulate):
+                    with self.speed.waiting():
+                        batches = list(islice(stream, settings.accumulate))
+                    self._step(batches)
                 bar.update()
                 if self._due(settings.log_every):
                     self._write_metrics(bar)
@@ -180,13 +180,6 @@ class Trainer:
                 if self._due(settings.checkpoint_every):
                     self._save()
             self._save()
-
-    def export(self) -> Path:
-        """The portable weights file: written now, or by the best validation."""
-        path = self.config.folder / "weights.safetensors"
-        if self.settings.export == "last":
-            self._export(path)
-        return path
 
     def _batches(self) -> Generator[ReadyBatch, None, None]:
         """From the batch after the last one that training has seen."""
@@ -222,27 +215,24 @@ class Trainer:
 
     def _write_metrics(self, bar: tqdm) -> None:
         """One line in the log, and on the screen, over the steps since the last one."""
-        settings, state = self.settings, self.state
-        steps = int(state.window.steps)
+        state, step, speed = self.state, self.state.progress.step, self.speed.take()
         by_channel, norm = state.window.take()
-        loss, rate = float(np.mean(by_channel)), learning_rate(state.progress.step - 1, settings)
-        speed = steps * settings.batch_size * settings.accumulate / self.busy
+        loss = float(np.mean(by_channel))
         self.log.write(
             {
-                "step": state.progress.step,
+                "step": step,
                 "loss": loss,
                 "loss_by_channel": dict(zip(state.model.domain.channels, by_channel, strict=True)),
-                "learning_rate": rate,
+                "learning_rate": learning_rate(step - 1, self.settings),
                 "gradient_norm": norm,
-                "samples_per_second": speed,
-                "data_wait_share": self.waited / self.busy,
+                **speed,
                 "memory_gib": peak_memory_gib(self.device),
             }
         )
-        self.busy = self.waited = 0.0
-        bar.set_postfix_str(f"loss {loss:.4g}, {speed:.1f} samples/s")
+        text = f"loss {loss:.4g}, {speed['samples_per_second']:.1f} samples/s"
+        bar.set_postfix_str(text)
         if bar.disable:  # no terminal, as in a batch job: leave a trace in its log
-            _log.info("step %d of %d: loss %.4g, %.1f samples/s", state.progress.step, settings.steps, loss, speed)
+            _log.info("step %d of %d: %s", step, self.settings.steps, text)
 
     def _validate(self, validator: Validator) -> None:
         state = self.state
@@ -252,7 +242,7 @@ class Trainer:
         better = state.progress.validated(scores["loss"])
         _log.info("step %d: validation loss %.4g%s", state.progress.step, scores["loss"], " (best)" if better else "")
         if better and self.settings.export == "best":
-            self._export(self.config.folder / "weights.safetensors")
+            export_weights(self.config, self.store, state)
 
     def _save(self) -> None:
         """A checkpoint of this step, unless there is one."""
@@ -262,44 +252,6 @@ class Trainer:
         folder = self.config.folder / "checkpoints"
         save_checkpoint(folder, self.state.checkpoint(self.identity), self.settings.keep_checkpoints)
         self.saved_step = self.state.progress.step
-
-    def _export(self, path: Path) -> None:
-        progress = self.state.progress
-        source = self.store.manifest["source"]
-        provenance = {
-            "weatherfm": __version__,
-            "settings": self.config.model_dump(mode="json", exclude={"run": True, "data": {"store"}}),
-            "step": progress.step,
-            "weights": "of the last step" if self.state.average is None else "exponential moving average",
-            "best_validation_loss": progress.best_loss,
-            "best_validation_step": progress.best_step,
-            "store": {
-                "manifest_sha256": store_digest(self.store),
-                "kind": source["kind"],
-                "simulated": self.store.simulated,
-            },
-        }
-        save_weights(path, self.state.model, provenance, self.state.exported_parameters())
-
-
-def training_samples(config: RunConfig, store: Store, device: torch.device) -> SampleLoader:
-    """The training samples of a run.
-
-    Raises:
-        InputError: too few for one batch.
-    """
-    settings = config.training
-    return SampleLoader(
-        store,
-        training_period(config, store),
-        config.model.input_times,
-        settings.lead_times,
-        settings.batch_size,
-        settings.seed,
-        settings.workers,
-        config.data.channels,
-        pin_memory=device.type == "cuda",
-    )
 
 
 def step_seed(seed: int, step: int) -> int:
