@@ -24,8 +24,10 @@ Forecasting System (WMO-No. 485), also ECMWF's and WeatherBench2's, points on a 
 
 
 def default_regions(grid: Grid) -> tuple[str, ...]:
-    """The four WMO regions of a global grid; `area`, all of it, on a limited one."""
-    return tuple(name for name in BANDS if name != "area") if grid.periodic else ("area",)
+    """The four WMO regions of a global grid, so far as it has points there; `area`, all of it, on a limited one."""
+    if not grid.periodic:
+        return ("area",)
+    return tuple(name for name in BANDS if name != "area" and _rows(grid, name).any())
 
 
 def region_weights(grid: Grid, regions: Sequence[str]) -> np.ndarray:
@@ -51,8 +53,14 @@ def _weights(grid: Grid, name: str) -> np.ndarray:
         raise InputError(f"unknown region {name!r}; {hint}")
     if name == "global" and not grid.periodic:
         raise InputError(f"region 'global' was asked for, but the grid is {grid}; use 'area'")
-    south, north = BANDS[name]
-    rows = (grid.latitude >= south - _TOLERANCE) & (grid.latitude <= north + _TOLERANCE)
+    rows = _rows(grid, name)
     if not rows.any():
+        south, north = BANDS[name]
         raise InputError(f"region {name!r} ({south:g} .. {north:g} N) has no point on the grid {grid}; leave it out")
     return np.where(rows[:, None], grid.area_weights, 0.0)
+
+
+def _rows(grid: Grid, name: str) -> np.ndarray:
+    """[lat] bool: the rows within the region's limits or on them."""
+    south, north = BANDS[name]
+    return (grid.latitude >= south - _TOLERANCE) & (grid.latitude <= north + _TOLERANCE)

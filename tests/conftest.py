@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import weatherfm.data_pipeline.sources.codes  # noqa: F401 - before any test imports ecCodes by itself
+
 os.environ.setdefault("WANDB_MODE", "disabled")
 
 

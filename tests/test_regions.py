@@ -15,6 +15,7 @@ EUROPE = Grid(np.arange(60, 29, -1.5), np.arange(-20, 15, 1.5))
 def test_default_regions():
     assert default_regions(GLOBAL) == ("global", "northern_extratropics", "southern_extratropics", "tropics")
     assert default_regions(EUROPE) == ("area",)
+    assert "tropics" not in default_regions(regular_grid((4, 8)))  # no row between 20 S and 20 N
 
 
 def test_global_weights_are_the_cell_areas():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import eccodes
 import numpy as np
 import pytest
@@ -194,3 +197,14 @@ def test_members(tmp_path):
     with pytest.raises(InputError, match=r"3 ensemble members \(0, 1, 2\)"):
         open_files(path, ["t2m"])
     check(open_files(path, ["t2m"], number=2), base + 2)
+
+
+def test_ecmwf_library_leaves_map_projections_intact():
+    """ecCodes brings a PROJ library of its own; in the wrong order the process crashed in cartopy or at its end."""
+    code = """
+from weatherfm.data_pipeline.sources.grib import eccodes
+eccodes.codes_get_api_version()
+from pyproj import CRS
+assert CRS.from_epsg(4326).is_geographic
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

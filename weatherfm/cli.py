@@ -370,3 +370,7 @@ def _say(text: str) -> None:
 def _fail(message: str, status: int) -> int:
     print(f"weatherfm: {message}", file=sys.stderr)  # noqa: T201
     return status
+
+
+if __name__ == "__main__":
+    main()

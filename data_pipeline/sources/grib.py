@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-import eccodes
 import numpy as np
 
+from weatherfm.data_pipeline.sources.codes import eccodes
 from weatherfm.data_pipeline.sources.grib_grid import orientation_of_message
 from weatherfm.data_pipeline.sources.names import NameRules, channel_name
 from weatherfm.data_pipeline.sources.orientation import Orientation

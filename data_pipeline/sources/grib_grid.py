@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import eccodes
 import numpy as np
 
+from weatherfm.data_pipeline.sources.codes import eccodes
 from weatherfm.data_pipeline.sources.orientation import Orientation, orientation_of
 from weatherfm.errors import InputError
 
