@@ -54,10 +54,14 @@ def write_config(folder: Path, run: str, **training) -> Path:
     return path
 
 
+def environment() -> dict[str, str]:
+    """One thread: sums run over another number of threads round otherwise, and bits are compared."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
+
+
 def start(config: Path) -> subprocess.Popen:
     """Training in a process of its own, one thread."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
-    return subprocess.Popen([sys.executable, "-c", TRAIN, str(config)], env=environment)
+    return subprocess.Popen([sys.executable, "-c", TRAIN, str(config)], env=environment())
 
 
 def moves(run: Path) -> bool:

@@ -155,7 +155,8 @@ WeightAverage.update = die
 
 def test_killed_run_goes_on_bit_identically(folder, alone):
     config = kill_train.write_config(folder, "killed")
-    process = subprocess.run([sys.executable, "-c", DIE_IN_STEP_13 + kill_train.TRAIN, str(config)])
+    command = [sys.executable, "-c", DIE_IN_STEP_13 + kill_train.TRAIN, str(config)]
+    process = subprocess.run(command, env=kill_train.environment())
     assert process.returncode == -signal.SIGKILL
     assert kill_train.look(folder / "killed", 0).checkpoint == "step-00000010"
     summary = train(toy_run.make_run(folder, "killed"))
