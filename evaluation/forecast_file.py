@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.sources.units import Conversion, conversion_to
+from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_layout import variables_of
 from weatherfm.grid import Grid

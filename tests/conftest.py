@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import weatherfm.data_pipeline.sources.codes  # noqa: F401 - before any test imports ecCodes by itself
+import weatherfm.data_pipeline.formats.codes  # noqa: F401 - before any test imports ecCodes by itself
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.sources.planet_levels import (
+from weatherfm.data_pipeline.planet.levels import (
     GAS_CONSTANT,
     LAPSE_RATE,
     SigmaFields,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from synthetic_files import field, grib_message, open_files, write_netcdf
 
-from weatherfm.data_pipeline.sources.netcdf3 import check_length
-from weatherfm.data_pipeline.sources.paths import find_files, recognise
+from weatherfm.data_pipeline.formats.netcdf3 import check_length
+from weatherfm.data_pipeline.formats.paths import find_files, recognise
 from weatherfm.errors import InputError
 
 

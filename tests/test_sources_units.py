@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.sources.units import conversion_to, pressure_factor
+from weatherfm.data_pipeline.formats.units import conversion_to, pressure_factor
 from weatherfm.errors import InputError
 from weatherfm.variables import GRAVITY, VARIABLES
 

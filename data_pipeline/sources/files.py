@@ -12,14 +12,14 @@ import xarray as xr
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.config import DataConfig, FilesSource
+from weatherfm.data_pipeline.formats.datasets import index_dataset
+from weatherfm.data_pipeline.formats.grib import index_grib
+from weatherfm.data_pipeline.formats.names import NameRules
+from weatherfm.data_pipeline.formats.paths import find_files, recognise
+from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
+from weatherfm.data_pipeline.formats.reading import lazy_state
+from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
-from weatherfm.data_pipeline.sources.datasets import index_dataset
-from weatherfm.data_pipeline.sources.grib import index_grib
-from weatherfm.data_pipeline.sources.names import NameRules
-from weatherfm.data_pipeline.sources.paths import find_files, recognise
-from weatherfm.data_pipeline.sources.pieces import Contents, Piece, best_names
-from weatherfm.data_pipeline.sources.reading import lazy_state
-from weatherfm.data_pipeline.sources.selection import Selection, common_grid, select
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 

@@ -21,8 +21,7 @@ import xarray as xr
 
 from weatherfm.config import Hours
 from weatherfm.data_pipeline.config import DataConfig, Period, PlanetSource
-from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.data_pipeline.sources.planet_history import (
+from weatherfm.data_pipeline.planet.history import (
     CHANNELS,
     SPIN_UP,
     STEPS_PER_DAY,
@@ -30,6 +29,7 @@ from weatherfm.data_pipeline.sources.planet_history import (
     planet_grid,
     surface_geopotential,
 )
+from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.errors import InputError
 
 EPOCH = date(2001, 1, 1)

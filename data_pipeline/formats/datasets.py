@@ -7,19 +7,19 @@ from typing import Any
 
 import xarray as xr
 
-from weatherfm.data_pipeline.sources.clock import slots_of
-from weatherfm.data_pipeline.sources.dataset_reader import DatasetReader, FieldShape, open_dataset
-from weatherfm.data_pipeline.sources.dimensions import (
+from weatherfm.data_pipeline.formats.clock import slots_of
+from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape, open_dataset
+from weatherfm.data_pipeline.formats.dimensions import (
     Dimension,
     dimensions_of,
     levels_in_hpa,
     orientation_of_dims,
     scalars_of,
 )
-from weatherfm.data_pipeline.sources.names import Meaning, NameRules, channel_name
-from weatherfm.data_pipeline.sources.paths import Format
-from weatherfm.data_pipeline.sources.pieces import Contents, Piece, Slots
-from weatherfm.data_pipeline.sources.units import conversion_to
+from weatherfm.data_pipeline.formats.names import Meaning, NameRules, channel_name
+from weatherfm.data_pipeline.formats.paths import Format
+from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
+from weatherfm.data_pipeline.formats.units import conversion_to
 from weatherfm.errors import InputError
 from weatherfm.variables import VARIABLES
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.sources.dimensions import role_of
-from weatherfm.data_pipeline.sources.pieces import NO_MEMBER, Slots
+from weatherfm.data_pipeline.formats.dimensions import role_of
+from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Slots
 from weatherfm.errors import InputError
 
 _REFERENCES = ("forecast_reference_time", "init_time", "initial_time", "time")

@@ -14,12 +14,12 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.sources.planet_levels import SigmaFields, pressure_level_fields
+from weatherfm.data_pipeline.planet.levels import SigmaFields, pressure_level_fields
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
 
 if TYPE_CHECKING:
-    from weatherfm.data_pipeline.sources.planet_simulation import Coefficients, Planet
+    from weatherfm.data_pipeline.planet.simulation import Coefficients, Planet
 
 LEVELS = (100, 200, 300, 400, 500, 700, 850, 925)
 """hPa."""
@@ -28,8 +28,8 @@ CHANNELS = (*(f"{variable}{level}" for variable in "ztuv" for level in LEVELS), 
 STEPS_PER_DAY = 4
 DISCARDED_DAYS = 40
 """Days after a seed's perturbation that are thrown away: by then its weather has nothing in common with another's."""
-SPIN_UP = Path(__file__).with_name("planet_spinup.npz")
-"""Ground and spectral coefficients after `planet_simulation.spin_up`."""
+SPIN_UP = Path(__file__).with_name("spinup.npz")
+"""Ground and spectral coefficients after `simulation.spin_up`."""
 
 _SIMULATING = Lock()  # one simulation a process; a second process would write the same bytes
 
@@ -129,7 +129,7 @@ def pressure_channels(fields: SigmaFields, surface: np.ndarray, sigma: np.ndarra
 @cache
 def _planet() -> tuple[Planet, np.ndarray]:
     """The planet (compiled once a process) and its ground."""
-    from weatherfm.data_pipeline.sources.planet_simulation import Planet
+    from weatherfm.data_pipeline.planet.simulation import Planet
 
     surface = surface_geopotential()
     return Planet(surface), surface

@@ -8,8 +8,8 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from weatherfm.data_pipeline.sources.pieces import Piece, Reader
-from weatherfm.data_pipeline.sources.selection import Selection
+from weatherfm.data_pipeline.formats.pieces import Piece, Reader
+from weatherfm.data_pipeline.formats.selection import Selection
 from weatherfm.errors import InputError
 
 _BLOCK_BYTES = 32 * 2**20

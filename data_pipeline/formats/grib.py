@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from weatherfm.data_pipeline.sources.codes import eccodes
-from weatherfm.data_pipeline.sources.grib_grid import orientation_of_message
-from weatherfm.data_pipeline.sources.names import NameRules, channel_name
-from weatherfm.data_pipeline.sources.orientation import Orientation
-from weatherfm.data_pipeline.sources.pieces import NO_MEMBER, Contents, Piece, Slots
-from weatherfm.data_pipeline.sources.units import conversion_to
+from weatherfm.data_pipeline.formats.codes import eccodes
+from weatherfm.data_pipeline.formats.grib_grid import orientation_of_message
+from weatherfm.data_pipeline.formats.names import NameRules, channel_name
+from weatherfm.data_pipeline.formats.orientation import Orientation
+from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece, Slots
+from weatherfm.data_pipeline.formats.units import conversion_to
 from weatherfm.errors import InputError
 from weatherfm.variables import VARIABLES, Variable
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from weatherfm.data_pipeline.config import DataConfig, Period, PlanetSource
-from weatherfm.data_pipeline.sources import open_source, planet, planet_history, planet_simulation
-from weatherfm.data_pipeline.sources.planet_history import CHANNELS, History, planet_grid
+from weatherfm.data_pipeline.planet import history as history_module
+from weatherfm.data_pipeline.planet import simulation
+from weatherfm.data_pipeline.planet.history import CHANNELS, History, planet_grid
+from weatherfm.data_pipeline.sources import open_source, planet
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
 from weatherfm.variables import parse_channel
@@ -20,7 +22,7 @@ from weatherfm.variables import parse_channel
 def _short_beginning():
     """Keep a day instead of weeks between the perturbation and the first day: the tests need no other weather."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planet_history, "DISCARDED_DAYS", 1)
+        patch.setattr(history_module, "DISCARDED_DAYS", 1)
         yield
 
 
@@ -104,7 +106,7 @@ def test_continuing_equals_one_go(tmp_path, history, days):
 
 
 def test_interrupted_simulation_loses_one_segment(tmp_path, monkeypatch, history, days):
-    broken, whole = History(str(tmp_path), seed=0, segment_days=1), planet_history._run
+    broken, whole = History(str(tmp_path), seed=0, segment_days=1), history_module._run
     runs = []
 
     def run_three_times(*arguments):
@@ -113,7 +115,7 @@ def test_interrupted_simulation_loses_one_segment(tmp_path, monkeypatch, history
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr(planet_history, "_run", run_three_times)
+    monkeypatch.setattr(history_module, "_run", run_three_times)
     with pytest.raises(KeyboardInterrupt):
         broken.ensure(2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0000.npy", "0000.state.npz", "start.npz"]
@@ -127,13 +129,13 @@ def test_interrupted_write_leaves_nothing_behind(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        planet_history._write(tmp_path / "0000.npy", fail)
+        history_module._write(tmp_path / "0000.npy", fail)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_two_threads_simulate_once(tmp_path, monkeypatch):
-    runs, whole = [], planet_history._run
-    monkeypatch.setattr(planet_history, "_run", lambda *a: runs.append(a) or whole(*a))
+    runs, whole = [], history_module._run
+    monkeypatch.setattr(history_module, "_run", lambda *a: runs.append(a) or whole(*a))
     threads = [Thread(target=History(str(tmp_path), 0, 1).ensure, args=(index,)) for index in (0, 1, 1)]
     for thread in threads:
         thread.start()
@@ -153,7 +155,7 @@ def test_seeds_are_other_histories_of_the_same_planet(tmp_path, days):
 
 @pytest.mark.slow
 def test_discarded_days_make_histories_independent(tmp_path, monkeypatch):
-    monkeypatch.setattr(planet_history, "DISCARDED_DAYS", 40)
+    monkeypatch.setattr(history_module, "DISCARDED_DAYS", 40)
     channel = CHANNELS.index("v300")
     first, second = (History(str(tmp_path / str(seed)), seed, 5).read(0, 0, 20, (channel,))[:, 0] for seed in (0, 1))
     difference = np.sqrt(area_mean((first - second) ** 2).mean())
@@ -200,18 +202,18 @@ def test_tropics_are_warm_and_mass_is_conserved(days):
 
 def test_pressure_follows_the_ground(days):
     pressure = np.log(days[:, -1].mean(0))
-    assert np.corrcoef(pressure.ravel(), planet_history.surface_geopotential().ravel())[0, 1] < -0.97
+    assert np.corrcoef(pressure.ravel(), history_module.surface_geopotential().ravel())[0, 1] < -0.97
 
 
 def test_shipped_ground_is_the_mountains():
-    np.testing.assert_allclose(planet_simulation.surface_geopotential(), planet_history.surface_geopotential(), atol=1)
-    assert planet_history.SPIN_UP.stat().st_size < 100_000
+    np.testing.assert_allclose(simulation.surface_geopotential(), history_module.surface_geopotential(), atol=1)
+    assert history_module.SPIN_UP.stat().st_size < 100_000
 
 
 @pytest.mark.slow
 def test_spin_up_starts_from_rest():
-    state, _ = planet_simulation.spin_up(days=1)
-    shipped = planet_history._load(planet_history.SPIN_UP)
+    state, _ = simulation.spin_up(days=1)
+    shipped = history_module._load(history_module.SPIN_UP)
     assert {name: field.shape for name, field in state.items()} == {
         name: field.shape for name, field in shipped.items()
     }

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.sources.orientation import Orientation, orientation_of
-from weatherfm.data_pipeline.sources.units import pressure_factor
+from weatherfm.data_pipeline.formats.orientation import Orientation, orientation_of
+from weatherfm.data_pipeline.formats.units import pressure_factor
 from weatherfm.errors import InputError
 
 Role = Literal["latitude", "longitude", "level", "time", "step", "number", "expver", "unknown"]

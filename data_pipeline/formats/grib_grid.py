@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from weatherfm.data_pipeline.sources.codes import eccodes
-from weatherfm.data_pipeline.sources.orientation import Orientation, orientation_of
+from weatherfm.data_pipeline.formats.codes import eccodes
+from weatherfm.data_pipeline.formats.orientation import Orientation, orientation_of
 from weatherfm.errors import InputError
 
 _KINDS = ("regular_ll", "regular_gg")

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from weatherfm.data_pipeline.sources.orientation import Orientation
-from weatherfm.data_pipeline.sources.units import Conversion
+from weatherfm.data_pipeline.formats.orientation import Orientation
+from weatherfm.data_pipeline.formats.units import Conversion
 
 NO_MEMBER = -1
 """Member number of fields that belong to no ensemble."""

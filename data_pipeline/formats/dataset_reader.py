@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.sources.dimensions import Dimension
-from weatherfm.data_pipeline.sources.netcdf3 import check_length
-from weatherfm.data_pipeline.sources.paths import Format
+from weatherfm.data_pipeline.formats.dimensions import Dimension
+from weatherfm.data_pipeline.formats.netcdf3 import check_length
+from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.errors import InputError
 
 _FILL = 9e36  # unwritten parts of a NetCDF float hold 9.97e36

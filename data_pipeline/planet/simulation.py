@@ -3,7 +3,7 @@
 Dry air over smooth idealised mountains, T21, 8 sigma layers; no seasons, no day and night. Import this module only
 where dinosaur may be asked for. Run as a script it repeats the spin-up from rest whose end the package ships:
 
-    python -m weatherfm.data_pipeline.sources.planet_simulation planet_spinup.npz
+    python -m weatherfm.data_pipeline.planet.simulation spinup.npz
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dinosaur.time_integration import (
 )
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.sources.planet_levels import GAS_CONSTANT, SigmaFields
+from weatherfm.data_pipeline.planet.levels import GAS_CONSTANT, SigmaFields
 
 Coefficients = dict[str, np.ndarray]
 """A state of the atmosphere: float32 spectral coefficients by name; as it is saved, so it goes on."""
