@@ -54,4 +54,5 @@ def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
 
 def sample_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
     """[B, C] weighted losses of a batch, float32; the training loss is their mean."""
-    return loss(predict(model, ready, dtype), model.normalize(ready.batch.target))
+    batch = ready.batch
+    return loss(predict(model, ready, dtype), model.normalize(batch.target), batch.lead_time_hours)

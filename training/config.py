@@ -33,6 +33,9 @@ class TrainingConfig(Config):
     """Batches whose gradients are averaged into one optimizer step."""
     lead_times: list[Hours] = Field(default=[24], min_length=1)
     """Each sample draws its lead time from this list."""
+    lead_time_weighting: Literal["equal", "inverse"] = "equal"
+    """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
+    are larger, do not drown the short ones."""
     learning_rate: float = Field(5e-4, gt=0)
     min_learning_rate: float = Field(0.0, ge=0)
     """Where the cosine ends."""

@@ -147,7 +147,9 @@ class Trainer:
         self.state, self.identity, self.log = state, identity, log
         self.device = state.model.mean.device
         self.dtype = choose_precision(self.settings, self.device)
-        self.loss = forecast_loss(config.model, state.model.domain, self.settings.channel_weights).to(self.device)
+        shortest = min(self.settings.lead_times) if self.settings.lead_time_weighting == "inverse" else None
+        self.loss = forecast_loss(config.model, state.model.domain, self.settings.channel_weights, shortest)
+        self.loss = self.loss.to(self.device)
         self.validator = Validator(config, store, self.loss, self.dtype) if config.data.validation else None
         self.saved_step = state.progress.step
         self.speed = Speed()

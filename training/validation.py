@@ -88,7 +88,8 @@ class Validator:
         for ready in read_ahead(batches, model, device):
             forecast = predict(model, ready, self._dtype)
             truth = ready.batch.target
-            total += float(self._loss(forecast, model.normalize(truth)).mean(1).sum())
+            losses = self._loss(forecast, model.normalize(truth), ready.batch.lead_time_hours)  # [B, C]
+            total += float(losses.mean(1).sum())
             physical = model.denormalize(forecast.float())
             scores.update(physical.cpu().numpy(), truth.cpu().numpy(), lead_index=lead_index)
         return total
