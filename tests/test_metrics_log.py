@@ -44,15 +44,24 @@ def test_missing_package_matters_only_when_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     MetricsLog(tmp_path, 0, OFF, {})
     with pytest.raises(InputError, match=r"package is not installed.*offline or disabled"):
-        MetricsLog(tmp_path, 0, WandbConfig(mode="offline"), {})
+        MetricsLog(tmp_path, 0, WandbConfig(mode="online"), {})
+
+
+def test_offline_without_the_package_goes_on_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with MetricsLog(tmp_path, 0, WandbConfig(), {}) as log:
+        log.write({"step": 1, "loss": 0.5})
+    assert "wandb is not installed" in caplog.text
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 1, "loss": 0.5}
 
 
 def test_environment_overrides_the_config(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     MetricsLog(tmp_path, 0, WandbConfig(mode="offline"), {})
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    with pytest.raises(InputError, match="wandb is offline"):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with pytest.raises(InputError, match="wandb is online"):
         MetricsLog(tmp_path, 0, OFF, {})
 
 

@@ -19,7 +19,8 @@ class WandbConfig(Config):
     """Weights & Biases; metrics always go to metrics.jsonl as well. `WANDB_MODE` overrides `mode`."""
 
     project: str = "weatherfm"
-    mode: Literal["offline", "online", "disabled"] = "disabled"
+    mode: Literal["offline", "online", "disabled"] = "offline"
+    """offline: written into the run's folder, for `wandb sync`; online needs a key (`wandb login`)."""
 
 
 class TrainingConfig(Config):

@@ -9,6 +9,7 @@ A resumed run drops the lines past its checkpoint, so that no step ever stands t
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 from weatherfm.errors import InputError
 from weatherfm.training.config import WandbConfig
 
+_log = logging.getLogger(__name__)
 FILE_NAME = "metrics.jsonl"
 
 
@@ -94,8 +96,10 @@ def _parse(line: str) -> dict[str, Any] | None:
 def start_wandb(folder: Path, config: WandbConfig, settings: dict[str, Any]) -> Any:
     """The Weights & Biases run of this folder, the same one after a restart; None where it is disabled.
 
+    Offline without the package (clusters seldom have it) is none as well: all numbers are in metrics.jsonl.
+
     Raises:
-        InputError: the package is missing, or the service cannot be reached or wants a key.
+        InputError: online without the package, or the service cannot be reached or wants a key.
     """
     mode: Any = os.environ.get("WANDB_MODE") or config.mode
     if mode == "disabled":
@@ -104,6 +108,9 @@ def start_wandb(folder: Path, config: WandbConfig, settings: dict[str, Any]) -> 
     try:
         import wandb
     except ImportError:
+        if mode == "offline":
+            _log.warning("wandb is not installed: metrics go to %s alone", folder / FILE_NAME)
+            return None
         raise InputError(f"wandb is {mode}, but the package is not installed; pip install wandb, or {remedy}") from None
     id_file = folder / "wandb_run_id"
     if not id_file.is_file():

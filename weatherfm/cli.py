@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from weatherfm import __version__
 from weatherfm.errors import InputError
@@ -237,7 +238,8 @@ def run_command(arguments: list[str]) -> int:
     for noisy in ("distributed", "matplotlib", "cfgrib", "jax", "asyncio", "numcodecs"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        return app([a for a in arguments if a != "--debug"], exit_on_error=False) or 0
+        with logging_redirect_tqdm():  # notes go above a progress bar, not through it
+            return app([a for a in arguments if a != "--debug"], exit_on_error=False) or 0
     except CycloptsError:  # cyclopts has printed it
         return 2
     except KeyboardInterrupt:
