@@ -52,9 +52,7 @@ def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
         return model(model.normalize(batch.history), ready.forcings, batch.lead_time_hours)
 
 
-def sample_losses(
-    model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype, inside: Tensor | None = None
-) -> Tensor:
-    """[B, C] weighted losses of a batch, float32, over the cells `inside` [H, W]; the training loss is their mean."""
+def sample_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
+    """[B, C] weighted losses of a batch, float32; the training loss is their mean."""
     batch = ready.batch
-    return loss(predict(model, ready, dtype), model.normalize(batch.target), batch.lead_time_hours, inside)
+    return loss(predict(model, ready, dtype), model.normalize(batch.target), batch.lead_time_hours)

@@ -47,9 +47,6 @@ class TrainingConfig(Config):
     """For matrices; biases, norms and embeddings have none."""
     clip_norm: float | None = Field(1.0, gt=0)
     """Largest gradient norm; null: no clipping."""
-    shift: int = Field(0, ge=0)
-    """Move the fields of each step by up to so many grid points at random: keeps a model from learning few years of
-    a limited area by heart; 0: never."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the exponential moving average of the weights that is validated and exported; 0: none."""
     channel_weights: dict[str, float] = {}

@@ -42,23 +42,19 @@ class ForecastLoss(nn.Module):
         self.register_buffer("cell_weights", cell_weights.float(), persistent=False)
         self.register_buffer("channel_weights", channel_weights.float(), persistent=False)
 
-    def forward(
-        self, prediction: Tensor, target: Tensor, lead_time_hours: Tensor, inside: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, prediction: Tensor, target: Tensor, lead_time_hours: Tensor) -> Tensor:
         """Weighted losses of every sample and channel; the loss is their mean.
 
         Args:
             prediction: [B, C, H, W] normalised.
             target: [B, C, H, W] normalised.
             lead_time_hours: [B].
-            inside: [H, W], 0 for cells that do not count; without it, all do.
 
         Returns:
             [B, C] float32.
         """
         error = prediction.float() - target.float()
-        cells = self.cell_weights if inside is None else self.cell_weights * inside / inside.mean()
-        squared = (error.square() * cells).mean((-2, -1))  # [B, C]
+        squared = (error.square() * self.cell_weights).mean((-2, -1))  # [B, C]
         weighted = squared * self.channel_weights
         if self.shortest_lead_hours is None:
             return weighted

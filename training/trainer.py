@@ -45,7 +45,6 @@ from weatherfm.training.optimizer import (
 )
 from weatherfm.training.resume import require_same_settings, run_settings
 from weatherfm.training.samples import training_samples
-from weatherfm.training.shift import draw_shift
 from weatherfm.training.signals import StopSignals
 from weatherfm.training.speed import Speed
 from weatherfm.training.state import TrainingState
@@ -197,12 +196,8 @@ class Trainer:
         torch.manual_seed(step_seed(settings.seed, step))  # drop path and dropout follow from (seed, step)
         state.optimizer.zero_grad()
         losses = []
-        grid = model.domain.grid
-        shift = draw_shift(settings.shift, grid.periodic, settings.seed, step)
-        inside = None if shift is None else shift.inside(grid.shape).to(self.device)
         for ready in batches:
-            moved = ready if shift is None else shift.batch(ready)
-            loss = sample_losses(model, self.loss, moved, self.dtype, inside)  # [B, C]
+            loss = sample_losses(model, self.loss, ready, self.dtype)  # [B, C]
             (loss.mean() / len(batches)).backward()
             losses.append(loss.detach())
         norm = gradient_norm(model.parameters())
