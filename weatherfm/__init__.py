@@ -1,7 +1,7 @@
 """weatherfm: from ERA5 to a verified forecast.
 
-The folder beside this file hold the pipeline (`weatherfm.data_pipeline`), training (`weatherfm.training`)
-and verification (`weatherfm.evaluation`); the modules in this one are the model, mathematics only.
+`weatherfm.data_pipeline`, `weatherfm.training` and `weatherfm.evaluation` do what their names say; the modules of
+this package itself are the model, mathematics only, and the command line.
 """
 
 __version__ = "0.1.0"
