@@ -19,6 +19,15 @@ def test_first_signal_is_noted_and_handlers_come_back(number):
     assert signal.getsignal(number) is before
 
 
+@pytest.fixture
+def _interruptible():
+    """Python's own handler: a shell starts background jobs with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_second_ctrl_c_interrupts():
     with StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
