@@ -97,9 +97,14 @@ class SampleLoader:
         workers: threads that read ahead; 0 reads when asked.
         channels: short names in the order wanted; all without it.
         pin_memory: hand out page-locked memory (for a GPU).
+        part: (index, count): hand out only this one of `count` equal parts of every batch.
+
+    A sample is chosen by (seed, epoch, step) alone, and the parts of a batch make it up whatever their number. Ranks
+    that work on one sample together must ask for the same part: with different weather they would add up parts of
+    different forecasts, and nothing would tell.
 
     Raises:
-        InputError: too few eligible init times to fill one batch.
+        InputError: too few eligible init times to fill one batch, or a batch that `count` does not divide.
     """
 
     def __init__(
@@ -113,12 +118,17 @@ class SampleLoader:
         workers: int,
         channels: Sequence[str] | None = None,
         pin_memory: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.store, self.channels, self.batch_size = store, channels, batch_size
         self.input_times, self.lead_times = tuple(input_times), np.asarray(lead_times, np.int64)
         self.seed, self.workers, self.pin_memory = seed, workers, pin_memory
         self.init_times = eligible_init_times(store, period, input_times, lead_times)
         self._order = lru_cache(maxsize=2)(self._shuffled)  # readers may be in two epochs at once
+        index, count = part
+        if batch_size % count:
+            raise InputError(f"a batch of {batch_size} cannot be dealt out to {count} equally; choose a multiple")
+        self._part = slice(index * (batch_size // count), (index + 1) * (batch_size // count))
         if len(self.init_times) < batch_size:
             raise InputError(
                 f"only {len(self.init_times)} init times have every input {list(input_times)} h and lead "
@@ -133,11 +143,11 @@ class SampleLoader:
         return len(self.init_times) // self.batch_size
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Init times [B] datetime64[s] and lead times [B] int64 hours of a step, nothing read."""
+        """Init times [B] datetime64[s] and lead times [B] int64 hours of a step, of the own part; nothing read."""
         epoch, position = divmod(step, self.steps_per_epoch)
         chosen = self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         leads = np.random.default_rng([_LEAD, self.seed, epoch, step]).choice(self.lead_times, self.batch_size)
-        return self.init_times[chosen], leads
+        return self.init_times[chosen][self._part], leads[self._part]
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self.init_times))

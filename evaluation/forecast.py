@@ -184,7 +184,7 @@ class _Run:
         for first in range(0, len(times), self.config.batch_size):
             part = slice(first, first + self.config.batch_size)
             history = torch.stack([states[start + hours][part] for hours in self.input_times], dim=1).to(self.device)
-            forcings = torch.from_numpy(forcing_fields(model.config.forcings, times[part], grid)).to(self.device)
+            forcings = torch.from_numpy(forcing_fields(model.forcings, times[part], grid)).to(self.device)
             lead = torch.full((len(history),), lead_time, device=self.device)
             out.append(model(history, forcings, lead).float().cpu())
         return torch.cat(out)

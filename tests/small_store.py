@@ -91,8 +91,9 @@ class TestModel(nn.Module):
         self.config = ModelConfig(input_times=list(input_times), forcings=list(forcings))
         for name in ("mean", "std"):
             self.register_buffer(name, torch.as_tensor(getattr(domain, name)).float()[:, None, None])
+        self.forcings = tuple(forcings)
         self.calls: list[int] = []
-        self.forcings: list[torch.Tensor] = []
+        self.given_forcings: list[torch.Tensor] = []
 
     def normalize(self, state):
         return (state - self.mean) / self.std
@@ -102,9 +103,9 @@ class TestModel(nn.Module):
 
     def forward(self, history, forcings, lead_time_hours):
         assert not self.training
-        assert forcings.shape[1] == len(self.config.forcings)
+        assert forcings.shape[1] == len(self.forcings)
         self.calls.append(int(lead_time_hours[0]))
-        self.forcings.append(forcings)
+        self.given_forcings.append(forcings)
         return self.rule(history, lead_time_hours.float()[:, None, None, None])
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from weatherfm.aggregation import AggregationConfig, ChannelAttention
-from weatherfm.tokenizer import ChannelTokenizer
+from weatherfm.tokenizer import ChannelTokenizer, TokenizerRows
 
 # relative errors: float64 leaves rounding alone; float32 sums of some thousand terms in another order
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -107,6 +109,36 @@ def test_tokens_form_is_torch_multihead_attention():
     tokens = tokenizer(patches).flatten(0, 1)
     expected, _ = reference(attention.latent.expand(6, 1, -1), tokens, tokens)
     torch.testing.assert_close(attention(patches, tokenizer).flatten(0, 1), expected[:, 0], rtol=1e-12, atol=1e-12)
+
+
+def test_projections_that_hold_some_of_the_heads_give_their_part_of_the_output():
+    """So are heads split over devices: rows of query, key and value, columns of out, whose bias is added once."""
+    tokenizer, attention = build("tokens", 5, 4, 16, 4, torch.float64)
+    patches = torch.randn(2, 3, 5, 4, dtype=torch.float64)
+    parts = []
+    for own in (slice(0, 4), slice(4, 16)):  # one head, and three
+        part = deepcopy(attention)
+        for layer in (part.query, part.key, part.value):
+            layer.weight = torch.nn.Parameter(layer.weight[own])
+            layer.bias = None if layer.bias is None else torch.nn.Parameter(layer.bias[own])
+        part.out.weight, part.out.bias = torch.nn.Parameter(part.out.weight[:, own]), None
+        parts.append(part(patches, tokenizer))
+    expected = attention(patches, tokenizer)
+    torch.testing.assert_close(sum(parts) + attention.out.bias, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["tokens", "folded"])
+def test_log_mass_is_the_weight_with_which_parts_are_merged(form):
+    tokenizer, attention = build(form, 7, 4, 16, 4, torch.float64)
+    patches = torch.randn(2, 3, 7, 4, dtype=torch.float64)
+    expected = attention(patches, tokenizer)
+    parts = []
+    attention.merge = lambda mixed, log_mass: parts.append((mixed, log_mass)) or mixed
+    for own in (slice(0, 1), slice(1, 5), slice(5, 7)):  # uneven
+        attention(patches[:, :, own], TokenizerRows(tokenizer.weight[own], tokenizer.offset[own]))
+    share = torch.stack([log_mass for _, log_mass in parts]).softmax(0)  # [parts, B, N, h]
+    mixed = torch.stack([mixed for mixed, _ in parts]).unflatten(-1, (4, 4)) * share.unsqueeze(-1)
+    torch.testing.assert_close(attention.out(mixed.sum(0).flatten(-2)), expected, rtol=1e-12, atol=1e-12)
 
 
 class LargestTensor(TorchDispatchMode):

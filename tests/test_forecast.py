@@ -92,7 +92,7 @@ def test_forcings_are_those_of_the_time_a_step_starts_from(store, inits, tmp_pat
     names = ["cos_time_of_year", "sin_time_of_day", "latitude"]
     model = TestModel(store.domain(), identity, forcings=names)
     make_forecast(model, store, inits, settings("24h", "48h", mode=mode), tmp_path / "f.zarr", {})
-    for forcings, hours in zip(model.forcings, [0, 24] if mode == "rollout" else [0, 0], strict=True):
+    for forcings, hours in zip(model.given_forcings, [0, 24] if mode == "rollout" else [0, 0], strict=True):
         expected = forcing_fields(names, inits + np.timedelta64(hours, "h"), store.grid)
         np.testing.assert_array_equal(forcings, expected)
 

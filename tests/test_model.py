@@ -11,7 +11,7 @@ from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.forcings import FORCINGS, forcing_fields
 from weatherfm.grid import Grid, regular_grid
-from weatherfm.model import ModelConfig
+from weatherfm.model import ModelConfig, patch_counts
 
 
 @pytest.mark.parametrize("input_times", [["0h"], ["0h", "-24h"], ["-12h", "-6h", "0h"]], ids=str)
@@ -136,6 +136,23 @@ def test_drop_path_acts_in_training_alone():
     torch.testing.assert_close(model.eval()(*batch), model(*batch))
     model.train()
     assert not torch.allclose(model(*batch), model(*batch))
+
+
+def test_under_autocast_a_block_casts_its_norms_once():
+    model = scramble(make_model(depth=1)).eval()
+    block, given = model.blocks[0], []
+    for module in (block.attention, block.mlp):
+        module.register_forward_pre_hook(lambda module, args: given.append(args[0].dtype))
+    model(*inputs(model))
+    assert given == [torch.float32] * 2
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(*inputs(model))
+    assert given[2:] == [torch.bfloat16] * 2
+
+
+@pytest.mark.parametrize(("shape", "counts"), [((8, 16), (2, 4)), ((9, 17), (3, 5)), ((1, 4), (1, 1))])
+def test_patch_counts(shape, counts):
+    assert patch_counts((4, 4), shape) == counts
 
 
 def test_bfloat16_autocast_stays_close():

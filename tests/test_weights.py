@@ -17,8 +17,10 @@ from weatherfm.grid import regular_grid
 from weatherfm.weights import load_weights, read_provenance, save_weights, weights_hash
 
 
-def test_round_trip_is_the_same_function(tmp_path):
-    model = scramble(make_model(make_domain(static=2), input_times=["0h", "-24h"], patch_size=(2, 4))).eval()
+@pytest.mark.parametrize("aggregation", [{}, {"kind": "hierarchical", "groups": 3, "tree": 2}], ids=str)
+def test_round_trip_is_the_same_function(tmp_path, aggregation):
+    settings = {"input_times": ["0h", "-24h"], "patch_size": (2, 4), "aggregation": aggregation}
+    model = scramble(make_model(make_domain(static=2), **settings)).eval()
     path = tmp_path / "run" / "weights.safetensors"
     save_weights(path, model, {"steps": 7})
     loaded = load_weights(path)
@@ -162,7 +164,7 @@ def test_climax_position_embedding_is_interpolated_to_another_grid():
     with torch.no_grad():
         reference.pos_embed.copy_(torch.linspace(0, 1, 8).repeat(4)[None, :, None].expand_as(reference.pos_embed))
     load_climax(model, reference.state_dict(), VARIABLES, (4, 8))
-    position = model.position.detach().unflatten(0, (8, 16))
+    position = model.position.weight.detach().unflatten(0, (8, 16))
     assert position.shape == (8, 16, 32)
     assert (position[:, 1:] - position[:, :-1] > -1e-3).all()  # still rises from west to east
     torch.testing.assert_close(position[0], position[7])

@@ -16,16 +16,15 @@ def make_domain(grid=None, channels=("z500", "t850", "msl"), static=0):
     return Domain(
         channels=channels,
         grid=grid,
-        mean=np.array([54000.0, 280.0, 101000.0])[:C],
-        std=np.array([3000.0, 15.0, 1000.0])[:C],
-        tendency_std=np.array([600.0, 3.0, 500.0])[:C],
+        mean=np.resize([54000.0, 280.0, 101000.0], C),
+        std=np.resize([3000.0, 15.0, 1000.0], C),
+        tendency_std=np.resize([600.0, 3.0, 500.0], C),
         static_names=("orography", "lsm")[:static],
         static=np.random.default_rng(0).normal(size=(static, *grid.shape)).astype(np.float32),
     )
 
 
 def make_model(domain=None, **settings):
-    torch.manual_seed(0)
     settings = {"width": 32, "depth": 2, "heads": 4, "drop_path": 0.0} | settings
     return WeatherViT(ModelConfig(**settings), domain or make_domain())
 
@@ -34,11 +33,12 @@ def inputs(model, batch=2, dtype=torch.float32):
     torch.manual_seed(2)
     C, shape = len(model.domain.channels), model.domain.grid.shape
     history = torch.randn(batch, len(model.config.input_times), C, *shape, dtype=dtype)
-    forcings = torch.randn(batch, len(model.config.forcings), *shape, dtype=dtype)
+    forcings = torch.randn(batch, len(model.forcings), *shape, dtype=dtype)
     return history, forcings, torch.full((batch,), 24)
 
 
 def scramble(model):
+    torch.manual_seed(0)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model

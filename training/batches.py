@@ -26,7 +26,7 @@ class ReadyBatch:
 
 def make_ready(batch: Batch, model: WeatherViT, device: torch.device) -> ReadyBatch:
     """Add the forcings the model wants and move all to the device."""
-    forcings = forcing_fields(model.config.forcings, batch.init_time, model.domain.grid)
+    forcings = forcing_fields(model.forcings, batch.init_time, model.domain.grid)
     return ReadyBatch(batch.to(device), torch.from_numpy(forcings).to(device))
 
 

@@ -1,139 +1,216 @@
 """Checkpoints: everything training needs to go on, in a folder that is there whole or not at all.
 
-    checkpoints/step-00000200/tensors.safetensors   weights, optimizer moments, averages, running sums
-                              record.json           step, scalars, settings, SHA-256 of the tensors
+    checkpoints/step-00000200/.metadata      which part of which tensor is where
+                              __0_0.distcp   rank 0's part of weights, optimizer moments, averages, running sums
+                              __1_0.distcp   rank 1's
+                              record.json    step, scalars, settings, SHA-256 of the other files
 
-A folder is written under another name, flushed to disk and renamed: a reader never sees half of one. What a
-killed process leaves behind starts with a dot and is removed by the next save. No pickle anywhere.
+All ranks write into a folder of another name, to disk; when all have done so, rank 0 renames it: a reader never sees
+half of one. What a killed job leaves behind starts with a dot and is removed by the next save. Names of tensors say
+nothing of the layout, so any other layout can go on from here.
 """
 
 from __future__ import annotations
 
-import hashlib
+import concurrent.futures
 import json
 import logging
 import os
 import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor
 
 from weatherfm.errors import InputError
+from weatherfm.training.coordination import Coordination
+from weatherfm.training.tensor_files import StagedTensors, read_tensors, sha256, write_tensors
 
-_FORMAT = "weatherfm checkpoint 1"
-_TENSORS, _RECORD = "tensors.safetensors", "record.json"
+_FORMAT = "weatherfm checkpoint 2"
+_RECORD = "record.json"
 _log = logging.getLogger(__name__)
 
 
-class Checkpoint(NamedTuple):
-    """What `save_checkpoint` was given."""
+class CheckpointFolder:
+    """All checkpoints of a run. They are written by a thread, beside training.
 
-    step: int
-    tensors: dict[str, Tensor]
-    record: dict[str, Any]
-
-
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
-    """Write a checkpoint, then remove all but the newest `keep`, and any of a later step.
-
-    A later step than the one being saved can only be a damaged checkpoint that was passed over.
+    Leaving it as a context waits for the one being written. Every rank must have one and call it at the same steps.
 
     Args:
-        folder: holds all checkpoints of a run; made if need be.
-        checkpoint: tensors on any device; the record must be JSON-able.
-        keep: at least 1.
-
-    Returns:
-        The folder of this checkpoint. One of the same step is replaced.
+        path: made if need be; all ranks must see the same.
+        keep: so many of the newest are kept, at least 1.
     """
-    from safetensors.torch import save_file  # here, so that training imports without it
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".step-*"):
-        shutil.rmtree(leftover)
-    final = folder / f"step-{checkpoint.step:08d}"
-    draft = folder / f".{final.name}"
-    draft.mkdir()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    save_file(tensors, draft / _TENSORS)
-    record = {
-        "format": _FORMAT,
-        "step": checkpoint.step,
-        "sha256": _sha256(draft / _TENSORS),
-        "record": checkpoint.record,
-    }
-    (draft / _RECORD).write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
-    for path in (draft / _TENSORS, draft / _RECORD, draft):
-        _flush(path)
-    if final.exists():
-        _remove(final)
-    os.rename(draft, final)
-    _flush(folder)
-    others = [path for path in _folders(folder) if _step(path) <= checkpoint.step]
-    for path in set(_folders(folder)) - set(others[:keep]):
-        _remove(path)
-    return final
+    def __init__(self, path: Path, keep: int) -> None:
+        self.path, self.keep = path, keep
+        # a group of its own: the thread's messages must not mix with training's, and NCCL carries none of the CPU
+        self._ranks = Coordination(dist.new_group(backend="gloo") if dist.is_initialized() else None)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._saving: concurrent.futures.Future[None] | None = None
+
+    def __enter__(self) -> CheckpointFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.wait()
+        except Exception as failure:
+            if error is None:
+                raise
+            _log.warning("the checkpoint that was being written is lost (%s)", failure)
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], record: dict[str, Any]) -> None:
+        """Copy everything, then write it in the background, once the save before is done.
+
+        When it is written, all but the newest `keep` are removed, and any of a later step: that can only be a damaged
+        one that was passed over. One of the same step is replaced.
+
+        Args:
+            step: of training.
+            tensors: on any device. Ranks may have different ones; the same name on several of them means parts of
+                one DTensor, or copies.
+            record: JSON-able; rank 0's is kept.
+
+        Raises:
+            Exception: what went wrong in the save before.
+        """
+        self.wait()
+        text = json.dumps({"format": _FORMAT, "step": step, "record": record}, allow_nan=False)
+        self._saving = self._thread.submit(self._write, step, StagedTensors(tensors), text)
+
+    def wait(self) -> None:
+        """Return when what was saved is on disk.
+
+        Raises:
+            Exception: what went wrong on this rank.
+            OutsideError: what went wrong on another.
+        """
+        if self._saving is not None:
+            concurrent.futures.wait([self._saving])
+            saving, self._saving = self._saving, None
+            saving.result()
+
+    def _write(self, step: int, staged: StagedTensors, text: str) -> None:
+        final = self.path / f"step-{step:08d}"
+        draft = self.path / f".{final.name}"
+        self._ranks.first_does(lambda: self._make_draft(draft))
+        digests = write_tensors(draft, staged, self._ranks)
+        self._ranks.first_does(lambda: self._commit(draft, final, json.loads(text) | {"sha256": digests}))
+
+    def _make_draft(self, draft: Path) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        for leftover in self.path.glob(".step-*"):
+            shutil.rmtree(leftover)
+        draft.mkdir()
+
+    def _commit(self, draft: Path, final: Path, record: dict[str, Any]) -> None:
+        absent = [name for name in record["sha256"] if not (draft / name).is_file()]
+        if absent:
+            raise InputError(
+                f"{draft} is not one folder for all ranks (no {absent[0]} in it); put runs on a shared disk"
+            )
+        (draft / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        for path in (draft / _RECORD, draft):
+            _flush(path)
+        if final.exists():
+            _remove(final)
+        os.rename(draft, final)
+        _flush(self.path)
+        others = [path for path in _finished(self.path) if _step(path) <= _step(final)]
+        for path in set(_finished(self.path)) - set(others[: self.keep]):
+            _remove(path)
 
 
-def load_newest(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint on the CPU, or None where there is none.
+@dataclass(frozen=True)
+class Saved:
+    """A whole checkpoint on disk."""
+
+    step: int
+    record: dict[str, Any]
+    path: Path
+
+    def read_into(self, tensors: Mapping[str, Tensor]) -> None:
+        """Fill tensors in place, saved on this layout or another; all ranks must call it, each with its own.
+
+        Raises:
+            InputError: on all ranks, when one has a tensor that the checkpoint has not, or in another shape.
+        """
+        read_tensors(self.path, tensors, Coordination())
+
+
+def newest(path: Path) -> Saved | None:
+    """The newest whole checkpoint in a folder, or None where there is none; the same on all ranks, which must call it.
 
     A damaged one is passed over with a warning, in favour of the one before.
 
     Raises:
         InputError: there are checkpoints, but every one is damaged.
     """
-    damage = []
-    for path in _folders(folder):
+    ranks, damage = Coordination(), []
+    for folder in ranks.first_does(lambda: _finished(path)):
         try:
-            return _load(path)
+            return _verified(folder, ranks)
         except InputError as error:
-            _log.warning("%s", error)
+            if ranks.rank == 0:
+                _log.warning("%s", error)
             damage.append(str(error))
     if damage:
         raise InputError(
-            "no checkpoint can be read:\n  " + "\n  ".join(damage) + f"\n  remove {folder} to start from the beginning"
+            "no checkpoint can be read:\n  " + "\n  ".join(damage) + f"\n  remove {path} to start from the beginning"
         )
     return None
 
 
-def _folders(folder: Path) -> list[Path]:
-    """Finished checkpoints, newest first."""
-    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d{8,}", path.name)]
+def _verified(folder: Path, ranks: Coordination) -> Saved:
+    """A checkpoint with a good record and files of the right content, each rank having looked at some of them."""
+    record = ranks.first_does(lambda: _read_record(folder))
+    digests = sorted(record["sha256"].items())
+    ranks.all_do(lambda: _require_digests(folder, dict(digests[ranks.rank :: ranks.world])))
+    return Saved(record["step"], record["record"], folder)
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((folder / _RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"checkpoint {folder} is damaged ({error})") from None
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        raise InputError(f"checkpoint {folder} is not of this version: its {_RECORD} does not say {_FORMAT!r}")
+    return record
+
+
+def _require_digests(folder: Path, digests: dict[str, str]) -> None:
+    for name, expected in digests.items():
+        try:
+            found = sha256(folder / name)
+        except OSError as error:
+            raise InputError(f"checkpoint {folder} is damaged ({error})") from None
+        if found != expected:
+            raise InputError(f"checkpoint {folder} is damaged (the checksum of {name} differs)")
+
+
+def _finished(path: Path) -> list[Path]:
+    """Checkpoints, newest first."""
+    found = [folder for folder in path.glob("step-*") if re.fullmatch(r"step-\d{8,}", folder.name)]
     return sorted(found, key=_step, reverse=True)
 
 
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
-def _remove(path: Path) -> None:
+def _remove(folder: Path) -> None:
     """Remove a folder so that a kill in the middle leaves nothing that looks like a checkpoint."""
-    grave = path.with_name(f".{path.name}.old")
-    os.rename(path, grave)
+    grave = folder.with_name(f".{folder.name}.old")
+    os.rename(folder, grave)
     shutil.rmtree(grave)
-
-
-def _load(path: Path) -> Checkpoint:
-    from safetensors.torch import load_file
-
-    try:
-        record = json.loads((path / _RECORD).read_text())
-        digest = _sha256(path / _TENSORS)
-    except (OSError, ValueError) as error:
-        raise InputError(f"checkpoint {path} is damaged ({error})") from None
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        raise InputError(f"checkpoint {path} is not of this version: its {_RECORD} does not say {_FORMAT!r}")
-    if record["sha256"] != digest:
-        raise InputError(f"checkpoint {path} is damaged (the checksum of {_TENSORS} differs)")
-    return Checkpoint(record["step"], load_file(path / _TENSORS), record["record"])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

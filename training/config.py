@@ -13,6 +13,7 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.model import ModelConfig
+from weatherfm.training.layout import ParallelConfig
 
 
 class WandbConfig(Config):
@@ -29,7 +30,7 @@ class TrainingConfig(Config):
     steps: int = Field(1000, ge=1)
     """Optimizer steps in all."""
     batch_size: int = Field(32, ge=1)
-    """Samples in one batch, the part of an optimizer step that is in memory at once."""
+    """Samples in one batch, over all devices: the part of an optimizer step that is in memory at once."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients are averaged into one optimizer step."""
     lead_times: list[Hours] = Field(default=[24], min_length=1)
@@ -99,6 +100,7 @@ class RunConfig(Config):
     data: DataConfig
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    parallel: ParallelConfig = ParallelConfig()
     forecast: ForecastConfig = ForecastConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from contextlib import AbstractContextManager
@@ -13,13 +14,15 @@ from weatherfm.training.config import TrainingConfig
 
 
 def choose_device(name: str) -> torch.device:
-    """The device a setting means; `auto` is the first GPU, else the CPU.
+    """The device a setting means; `auto` is a GPU, else the CPU. Of several processes on a machine each has its own GPU.
 
     Raises:
         InputError: PyTorch does not know the device, or this machine has none.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # set by torchrun
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 
 class WeightAverage:
-    """Average of a model's parameters over past steps, float32, on the model's device.
+    """Average of a model's parameters over past steps, float32 or better, placed as the parameters are.
 
     After step t (from 1) the average moves by 1 - min(decay, (1 + t) / (10 + t)) towards the weights: early on
     the average is short, so that the random start is forgotten.
@@ -18,27 +20,33 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.values: dict[str, Tensor] = {name: p.detach().float().clone() for name, p in model.named_parameters()}
+        self.values: dict[str, Tensor] = {name: p.detach().clone() for name, p in model.named_parameters()}
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Take in the weights after optimizer step `step` (from 1)."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
-        weights = [p.detach().float() for p in model.parameters()]
-        torch._foreach_lerp_(list(self.values.values()), weights, share)
+        torch._foreach_lerp_(_parts(self.values.values()), _parts(model.parameters()), share)
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
         """Inside the block the model computes with the average; afterwards its own weights are back, bit for bit."""
-        own = [p.detach().clone() for p in model.parameters()]
-        _copy(model, list(self.values.values()))
+        own = [part.clone() for part in _parts(model.parameters())]
+        _copy(model, _parts(self.values.values()))
         try:
             yield
         finally:
             _copy(model, own)
 
 
+def _parts(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """What this rank holds of each; an average needs nobody else."""
+    return [(t.to_local() if isinstance(t, DTensor) else t).detach() for t in tensors]
+
+
 @torch.no_grad()
 def _copy(model: nn.Module, values: list[Tensor]) -> None:
-    for parameter, value in zip(model.parameters(), values, strict=True):
-        parameter.copy_(value)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # forget what was gathered of the weights before
+    torch._foreach_copy_(_parts(model.parameters()), values)

@@ -5,10 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
 from weatherfm import __version__
 from weatherfm.data_pipeline.store import Store
+from weatherfm.initial import row_names
+from weatherfm.model import WeatherViT
+from weatherfm.training.channel_rows import belongs_to_channels, named_parts
 from weatherfm.training.config import RunConfig
 from weatherfm.training.resume import store_digest
+from weatherfm.training.role import Role
 from weatherfm.training.state import TrainingState
 from weatherfm.weights import save_weights
 
@@ -19,11 +28,46 @@ _LEFT_OUT: Any = {
 """Paths and settings of the machine; the store is named by its digest, so that equal runs give equal files."""
 
 
-def export_weights(config: RunConfig, store: Store, state: TrainingState) -> Path:
-    """Write `weights.safetensors` into the run's folder: the present weights, or their average where there is one."""
-    path = weights_path(config)
-    save_weights(path, state.model, provenance(config, store, state), state.exported_parameters())
-    return path
+def export_weights(config: RunConfig, store: Store, state: TrainingState, role: Role) -> None:
+    """Write `weights.safetensors` into the run's folder: the present weights, or their average where there is one.
+
+    All ranks must call it; the first one writes.
+    """
+    parameters = whole_parameters(state.model, state.exported_parameters(), role)
+    if role.first:
+        with torch.device("meta"):  # names and shapes of the whole model; the values are `parameters`
+            serial = WeatherViT(config.model, store.domain(role.channels))
+        tensors = {name: _joined(serial, name, parameters) for name, _ in serial.named_parameters()}
+        save_weights(weights_path(config), serial, provenance(config, store, state), tensors)
+
+
+def whole_parameters(model: WeatherViT, parameters: dict[str, Tensor], role: Role) -> dict[str, Tensor]:
+    """All of `parameters` by layout-free name (`named_parts`) on the CPU of the first rank, a part of them elsewhere.
+
+    All ranks must call it. What belongs to a channel is collected from the ranks that hold it; all else the first rank
+    can put together by itself, one tensor at a time.
+    """
+    own: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        for key, part in named_parts(model, name, parameter.detach()):
+            value = part.full_tensor() if isinstance(part, DTensor) else part  # every rank of its mesh takes part
+            if role.first or (belongs_to_channels(name) and _speaks_for(role, part)):
+                own[key] = value.cpu()
+    if role.mesh is None:
+        return own
+    collected: list[dict[str, Tensor]] = [{}] * dist.get_world_size()
+    dist.gather_object({} if role.first else own, collected if role.first else None)
+    return {key: value for tensors in (*collected, own) for key, value in tensors.items()}
+
+
+def _speaks_for(role: Role, part: Tensor) -> bool:
+    """Whether of all ranks that hold a part of a channel this one hands it out."""
+    return role.part[0] == 0 if isinstance(part, DTensor) else role.part[0] < role.mesh.layout.dp_shard  # type: ignore[union-attr]
+
+
+def _joined(serial: WeatherViT, name: str, parts: dict[str, Tensor]) -> Tensor:
+    rows = row_names(serial, name)
+    return parts[name] if rows is None else torch.stack([parts[f"{name}.{row}"] for row in rows])
 
 
 def weights_path(config: RunConfig) -> Path:

@@ -16,7 +16,7 @@ Legend: B batch, C channel, H lat, W lon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,18 +51,23 @@ class ForecastLoss(nn.Module):
             lead_time_hours: [B].
 
         Returns:
-            [B, C] float32.
+            [B, C] float32 or better.
         """
-        error = prediction.float() - target.float()
+        dtype = torch.promote_types(prediction.dtype, torch.float32)
+        error = prediction.to(dtype) - target.to(dtype)
         squared = (error.square() * self.cell_weights).mean((-2, -1))  # [B, C]
         weighted = squared * self.channel_weights
         if self.shortest_lead_hours is None:
             return weighted
-        return weighted * (self.shortest_lead_hours / lead_time_hours.float())[:, None]
+        return weighted * (self.shortest_lead_hours / lead_time_hours.to(dtype))[:, None]
 
 
 def forecast_loss(
-    config: ModelConfig, domain: Domain, weights: Mapping[str, float], shortest_lead_hours: int | None = None
+    config: ModelConfig,
+    domain: Domain,
+    weights: Mapping[str, float],
+    shortest_lead_hours: int | None = None,
+    channels: Sequence[str] | None = None,
 ) -> ForecastLoss:
     """The loss of a model on its domain.
 
@@ -71,6 +76,7 @@ def forecast_loss(
         domain: gives cell areas and the spread of each channel and of its changes.
         weights: by channel name; 1 where not named, then divided by their mean.
         shortest_lead_hours: see `ForecastLoss`; without it, all lead times count alike.
+        channels: those that are scored here, of all that the weights are shared among; without it, all.
 
     Raises:
         InputError: every channel has weight zero.
@@ -81,4 +87,5 @@ def forecast_loss(
     by_channel = by_channel / by_channel.mean()
     if config.predict == "increment":
         by_channel = by_channel * torch.as_tensor(domain.std / domain.tendency_std).square()
-    return ForecastLoss(torch.as_tensor(domain.grid.area_weights), by_channel, shortest_lead_hours)
+    own = [domain.channels.index(name) for name in channels or domain.channels]
+    return ForecastLoss(torch.as_tensor(domain.grid.area_weights), by_channel[own], shortest_lead_hours)

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 
 from weatherfm.training.config import TrainingConfig
 
@@ -18,23 +19,29 @@ def decays(name: str, parameter: Tensor) -> bool:
 
     Biases, norms, queries, channel and position embeddings do not: for them zero is no natural value.
     """
-    return name.rpartition(".")[2] == "weight" and parameter.ndim >= 2
+    return name.rpartition(".")[2] == "weight" and parameter.ndim >= 2 and name != "position.weight"
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Every parameter in one of two groups: with and without weight decay."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for name, p in named if decays(name, p)], "weight_decay": weight_decay},
-        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    """Every parameter in one group: with and without weight decay, one mesh of ranks a group."""
+    groups: dict[tuple[bool, DeviceMesh | None], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+        groups.setdefault((decays(name, parameter), mesh), []).append(parameter)
+    return [{"params": ps, "weight_decay": weight_decay if decay else 0.0} for (decay, _), ps in groups.items()]
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over the parameter groups; the learning rate is set anew before every step."""
+    """AdamW over the parameter groups, its moments in place; the learning rate is set anew before every step."""
     groups = parameter_groups(model, config.weight_decay)
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
+    for parameter in (p for group in groups for p in group["params"]):  # there from the start, to be restored into
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter, requires_grad=False),
+            "exp_avg_sq": torch.zeros_like(parameter, requires_grad=False),
+        }
+    return optimizer
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
@@ -52,12 +59,32 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Norm of all gradients as one vector, a scalar on their device; not finite where a gradient is not."""
-    return get_total_norm([p.grad for p in parameters if p.grad is not None])
+def squared_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """This rank's part of the squared norm of all gradients as one vector, a scalar on their device.
+
+    Summed over all ranks it is the square of the true global norm, whatever meshes the parameters live on: what
+    several ranks hold alike counts in parts. Not finite where a gradient is not.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack(torch._foreach_norm([_local(g) for g in gradients]))
+    copies = torch.tensor([_copies(g) for g in gradients], device=norms.device, dtype=norms.dtype)
+    return (norms.square() / copies).sum()
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None, norm: Tensor) -> None:
     """Scale all gradients so that their `norm` becomes at most `max_norm`; None: leave them."""
     if max_norm is not None:
-        clip_grads_with_norm_(parameters, max_norm, norm)
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_([_local(p.grad) for p in parameters if p.grad is not None], factor)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _copies(tensor: Tensor) -> int:
+    """Ranks that hold the same part of a tensor."""
+    if not isinstance(tensor, DTensor):
+        return 1
+    axes = zip(tensor.placements, tensor.device_mesh.shape, strict=True)
+    return math.prod(size for placement, size in axes if placement.is_replicate())

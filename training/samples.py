@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.store import Store
@@ -13,13 +15,21 @@ def training_period(config: RunConfig, store: Store) -> Period | None:
     return config.data.train or store.periods["train"]
 
 
-def training_samples(config: RunConfig, store: Store, pin_memory: bool = False) -> SampleLoader:
+def training_samples(
+    config: RunConfig,
+    store: Store,
+    pin_memory: bool = False,
+    channels: Sequence[str] | None = None,
+    part: tuple[int, int] = (0, 1),
+) -> SampleLoader:
     """The training samples of a run; nothing is read yet.
 
     Args:
         config: the run.
         store: its store.
         pin_memory: hand out page-locked memory (for a GPU).
+        channels: those to read; without it, all of the run.
+        part: (index, count) of the part of every batch to read.
 
     Raises:
         InputError: too few for one batch.
@@ -33,6 +43,7 @@ def training_samples(config: RunConfig, store: Store, pin_memory: bool = False) 
         settings.batch_size,
         settings.seed,
         settings.workers,
-        config.data.channels,
+        channels or config.data.channels,
         pin_memory,
+        part,
     )

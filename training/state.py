@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from weatherfm.errors import InputError
 from weatherfm.model import WeatherViT
-from weatherfm.training.checkpoint import Checkpoint
+from weatherfm.training.channel_rows import named_parts
 from weatherfm.training.ema import WeightAverage
+
+if TYPE_CHECKING:
+    from weatherfm.training.checkpoint import Saved
 
 
 @dataclass
@@ -69,15 +71,18 @@ class TrainingState:
     """Model, optimizer, weight average, running sums and progress.
 
     Args:
-        model: on its device.
-        optimizer: over the model's parameters.
+        model: on its device; it may hold a share of the channels, and parts of the weights.
+        optimizer: over the model's parameters, its moments in place (`build_optimizer`).
         average: None: the weights themselves are validated and exported.
+        channels: of the whole model.
     """
 
-    def __init__(self, model: WeatherViT, optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
+    def __init__(
+        self, model: WeatherViT, optimizer: torch.optim.Optimizer, average: WeightAverage | None, channels: int
+    ) -> None:
         self.model, self.optimizer, self.average = model, optimizer, average
         self.progress = Progress()
-        self.window = Window(len(model.domain.channels), model.mean.device)
+        self.window = Window(channels, model.mean.device)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Inside the block the model has the weights to validate: their average, where there is one."""
@@ -87,51 +92,32 @@ class TrainingState:
         """The weights to give away, by name: their average, where there is one."""
         return dict(self.model.named_parameters()) if self.average is None else self.average.values
 
-    def checkpoint(self, settings: dict[str, Any]) -> Checkpoint:
-        """Everything, without copying; `settings` are those a resumed run must share."""
-        record = {"progress": asdict(self.progress), "settings": settings}
-        return Checkpoint(self.progress.step, self._fixed_tensors() | self._optimizer_tensors(), record)
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that is not in `record`, by layout-free name; views, not copies."""
+        tensors = {f"window.{name}": value for name, value in self.window.tensors().items()}
+        for name, parameter in self.model.named_parameters():
+            tensors |= self._parts("model", name, parameter.detach())
+            if self.average is not None:
+                tensors |= self._parts("average", name, self.average.values[name])
+            for key, value in self.optimizer.state[parameter].items():
+                if value.ndim:
+                    tensors |= self._parts(f"optimizer.{key}", name, value)
+                else:
+                    tensors[f"optimizer.{key}.{name}"] = value
+        return tensors
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over a checkpoint of a run with the same settings.
+    def record(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The scalars, JSON-able; `settings` are those a resumed run must share."""
+        return {"progress": asdict(self.progress), "settings": settings}
+
+    def restore(self, saved: Saved) -> None:
+        """Take over a checkpoint of a run with the same settings, saved on any layout.
 
         Raises:
             InputError: tensors that do not fit this model.
         """
-        found = dict(checkpoint.tensors)
-        with torch.no_grad():
-            for name, tensor in self._fixed_tensors().items():
-                if name not in found or found[name].shape != tensor.shape:
-                    raise InputError(
-                        f"the checkpoint's {name} does not fit the model; start anew in another run folder"
-                    )
-                tensor.copy_(found.pop(name))
-        self._restore_optimizer(found)
-        self.progress = Progress(**checkpoint.record["progress"])
+        saved.read_into(self.tensors())
+        self.progress = Progress(**saved.record["progress"])
 
-    def _fixed_tensors(self) -> dict[str, Tensor]:
-        """Tensors that exist from the start, by name in a checkpoint; not copied."""
-        tensors: dict[str, Tensor] = {f"model.{name}": p for name, p in self.model.named_parameters()}
-        if self.average is not None:
-            tensors |= {f"average.{name}": value for name, value in self.average.values.items()}
-        return tensors | {f"window.{name}": value for name, value in self.window.tensors().items()}
-
-    def _optimizer_tensors(self) -> dict[str, Tensor]:
-        """AdamW's step count and moments by parameter name: independent of groups and of their order."""
-        return {
-            f"optimizer.{name}.{key}": value
-            for name, parameter in self.model.named_parameters()
-            for key, value in self.optimizer.state[parameter].items()
-        }
-
-    def _restore_optimizer(self, tensors: dict[str, Tensor]) -> None:
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        ordered = [names[p] for group in self.optimizer.param_groups for p in group["params"]]
-        moments: dict[int, dict[str, Tensor]] = {}
-        for i, name in enumerate(ordered):
-            prefix = f"optimizer.{name}."
-            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            if own:
-                moments[i] = own
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    def _parts(self, prefix: str, name: str, tensor: Tensor) -> dict[str, Tensor]:
+        return {f"{prefix}.{key}": part for key, part in named_parts(self.model, name, tensor)}

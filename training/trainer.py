@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,29 +25,29 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.model import WeatherViT
-from weatherfm.training.batches import ReadyBatch, read_ahead, sample_losses
-from weatherfm.training.checkpoint import load_newest, save_checkpoint
+from weatherfm.training.batches import ReadyBatch, read_ahead
+from weatherfm.training.build import build_model
+from weatherfm.training.checkpoint import CheckpointFolder, newest
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig
 from weatherfm.training.device import choose_device, choose_precision, peak_memory_gib
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.export import export_weights, weights_path
 from weatherfm.training.failure import refuse_step
+from weatherfm.training.layout import Layout, check_layout, resolve_layout
 from weatherfm.training.loss import forecast_loss
+from weatherfm.training.mesh import Mesh, build_mesh
 from weatherfm.training.metrics_log import MetricsLog
-from weatherfm.training.optimizer import (
-    build_optimizer,
-    clip_gradients,
-    gradient_norm,
-    learning_rate,
-    set_learning_rate,
-)
+from weatherfm.training.optimizer import build_optimizer, learning_rate
+from weatherfm.training.process_group import join
 from weatherfm.training.resume import require_same_settings, run_settings
+from weatherfm.training.role import Role, find_role
+from weatherfm.training.roster import Roster
 from weatherfm.training.samples import training_samples
 from weatherfm.training.signals import StopSignals
 from weatherfm.training.speed import Speed
 from weatherfm.training.state import TrainingState
+from weatherfm.training.step import compute_gradients, exchange, update_weights
 from weatherfm.training.validation import Validator
 
 _log = logging.getLogger(__name__)
@@ -72,49 +72,64 @@ class Summary:
 
 
 def train(config: RunConfig) -> Summary:
-    """Train a run to its end, from its newest checkpoint if it has one.
+    """Train a run to its end, from its newest checkpoint if it has one; under torchrun, together with all ranks.
 
     SIGTERM, SIGUSR1 and Ctrl-C end it after the step at hand with a checkpoint; the summary says so.
 
     Raises:
-        InputError: settings, store and checkpoints that do not go together (found before compute is spent), or a
-            loss or gradient that is not finite (the last good checkpoint is kept).
+        InputError: settings, layout, store and checkpoints that do not go together (found before compute is spent),
+            or a loss or gradient that is not finite (the last good checkpoint is kept).
     """
-    settings = config.training
+    device = choose_device(config.training.device)
+    with join(device, config.parallel.timeout) as roster:
+        store, layout = roster.first_checks(lambda: _check(config, roster.world))
+        mesh = build_mesh(layout, device.type) if layout.devices > 1 else None
+        return _train(config, store, mesh, device, roster)
+
+
+def _check(config: RunConfig, devices: int) -> tuple[Store, Layout]:
     store = open_store(config.data.store)
     check_training(config, store)
-    device = choose_device(settings.device)
-    loader = training_samples(config, store, pin_memory=device.type == "cuda")
+    layout = resolve_layout(config.parallel, devices)
+    domain = store.domain(config.data.channels)
+    check_layout(layout, config.parallel, config.model, domain, config.training.batch_size)
+    return store, layout
 
-    torch.manual_seed(settings.seed)
-    model = WeatherViT(config.model, store.domain(config.data.channels)).to(device)
-    if settings.compile:
-        model.compile()
+
+def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.device, roster: Roster) -> Summary:
+    settings, domain = config.training, store.domain(config.data.channels)
+    role = find_role(config.parallel, config.model, domain, mesh)
+    loader = training_samples(config, store, device.type == "cuda", role.share.channels, role.part)
+    dtype = choose_precision(settings, device)
+    model = build_model(config, domain, role, device, dtype)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
-    state = TrainingState(model, build_optimizer(model, settings), average)
+    state = TrainingState(model, build_optimizer(model, settings), average, len(domain.channels))
 
-    identity = run_settings(config, store, choose_precision(settings, device))
-    checkpoint = load_newest(config.folder / "checkpoints")
-    if checkpoint is not None:
-        require_same_settings(checkpoint.record["settings"], identity, str(config.folder))
-        state.restore(checkpoint)
+    identity = run_settings(config, store, dtype)
+    saved = newest(config.folder / "checkpoints")
+    if saved is not None:
+        require_same_settings(saved.record["settings"], identity, str(config.folder))
+        state.restore(saved)
         _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
     resumed_from = state.progress.step
 
     wandb_settings = config.model_dump(mode="json")
-    with StopSignals() as stop, MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings) as log:
-        trainer = Trainer(config, store, loader, state, identity, log)
+    log = MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings) if role.first else nullcontext()
+    checkpoints = CheckpointFolder(config.folder / "checkpoints", settings.keep_checkpoints)
+    with StopSignals() as stop, log as lines, checkpoints:
+        trainer = Trainer(config, store, loader, state, identity, role, roster, lines, checkpoints)
         trainer.run(stop)
         if trainer.finished and settings.export == "last":
-            export_weights(config, store, state)
+            export_weights(config, store, state, role)
     progress = state.progress
-    if not trainer.finished:
-        _log.info("%s: stopped after step %d, nothing is lost; start again to go on", stop.received, progress.step)
+    stopped_by = None if trainer.finished else stop.received or "a signal to another rank"
+    if stopped_by:
+        _log.info("%s: stopped after step %d, nothing is lost; start again to go on", stopped_by, progress.step)
     return Summary(
         folder=config.folder,
         steps=progress.step,
         resumed_from=resumed_from,
-        stopped_by=None if trainer.finished else stop.received,
+        stopped_by=stopped_by,
         best_loss=progress.best_loss,
         best_step=progress.best_step,
         weights=weights_path(config) if trainer.finished else None,
@@ -127,10 +142,13 @@ class Trainer:
     Args:
         config: the run.
         store: its store, checked.
-        loader: training samples.
+        loader: training samples of this rank.
         state: fresh or restored.
         identity: what a resumed run must share.
-        log: where metrics go.
+        role: what this rank does.
+        roster: where it says how far it is.
+        log: where metrics go; None on all ranks but the first.
+        checkpoints: where they are kept.
     """
 
     def __init__(
@@ -140,18 +158,24 @@ class Trainer:
         loader: SampleLoader,
         state: TrainingState,
         identity: dict[str, Any],
-        log: MetricsLog,
+        role: Role,
+        roster: Roster,
+        log: MetricsLog | None,
+        checkpoints: CheckpointFolder,
     ) -> None:
         self.config, self.settings = config, config.training
         self.store, self.loader = store, loader
         self.state, self.identity, self.log = state, identity, log
+        self.role, self.roster = role, roster
         self.device = state.model.mean.device
         self.dtype = choose_precision(self.settings, self.device)
         shortest = min(self.settings.lead_times) if self.settings.lead_time_weighting == "inverse" else None
-        self.loss = forecast_loss(config.model, state.model.domain, self.settings.channel_weights, shortest)
-        self.loss = self.loss.to(self.device)
-        self.validator = Validator(config, store, self.loss, self.dtype) if config.data.validation else None
+        weights, domain = self.settings.channel_weights, store.domain(role.channels)
+        self.loss = forecast_loss(config.model, domain, weights, shortest, role.share.channels).to(self.device)
+        self.validator = Validator(config, store, self.loss, self.dtype, role) if config.data.validation else None
+        self.checkpoints = checkpoints
         self.saved_step = state.progress.step
+        self.asked_to_stop = False
         self.speed = Speed()
 
     @property
@@ -167,14 +191,17 @@ class Trainer:
         self.state.model.train()
         with (
             closing(self._batches()) as stream,
-            tqdm(initial=progress.step, total=settings.steps, unit="step", disable=None) as bar,
+            tqdm(
+                initial=progress.step, total=settings.steps, unit="step", disable=None if self.role.first else True
+            ) as bar,
         ):
-            while not (self.finished or stop.received):
+            while not (self.finished or self.asked_to_stop):
                 with self.speed.step(settings.batch_size * settings.accumulate):
                     with self.speed.waiting():
                         batches = list(islice(stream, settings.accumulate))
-                    self._step(batches)
+                    self._step(batches, stop)
                 bar.update()
+                self.roster.beat(progress.step)
                 if self._due(settings.log_every):
                     self._write_metrics(bar)
                 if self._due(settings.validate_every) and self.validator is not None:
@@ -182,6 +209,7 @@ class Trainer:
                 if self._due(settings.checkpoint_every):
                     self._save()
             self._save()
+            self.checkpoints.wait()
 
     def _batches(self) -> Generator[ReadyBatch, None, None]:
         """From the batch after the last one that training has seen."""
@@ -189,27 +217,22 @@ class Trainer:
         batches = self.loader.iterate(done * accumulate, self.settings.steps * accumulate)
         return read_ahead(batches, self.state.model, self.device)
 
-    def _step(self, batches: list[ReadyBatch]) -> None:
+    def _step(self, batches: list[ReadyBatch], stop: StopSignals) -> None:
         """One optimizer step."""
-        state, settings = self.state, self.settings
+        state, settings, role = self.state, self.settings, self.role
         model, step = state.model, state.progress.step
-        torch.manual_seed(step_seed(settings.seed, step))  # drop path and dropout follow from (seed, step)
+        torch.manual_seed(step_seed(settings.seed, step, role.part[0]))  # drop path and dropout follow from it
         state.optimizer.zero_grad()
-        losses = []
-        for ready in batches:
-            loss = sample_losses(model, self.loss, ready, self.dtype)  # [B, C]
-            (loss.mean() / len(batches)).backward()
-            losses.append(loss.detach())
-        norm = gradient_norm(model.parameters())
+        losses = compute_gradients(model, self.loss, batches, role, self.dtype)
+        norm, wishes, channel_loss = exchange(model, losses, role, stop.received is not None)
         if not torch.isfinite(norm):  # before anything is changed
-            refuse_step(step + 1, losses, batches, model, self.config.folder)
-        clip_gradients(model.parameters(), settings.clip_norm, norm)
-        set_learning_rate(state.optimizer, learning_rate(step, settings))
-        state.optimizer.step()
+            refuse_step(step + 1, losses, batches, model, role, self.config.folder)
+        update_weights(model, state.optimizer, norm, settings, step)
+        self.asked_to_stop = bool(wishes > 0)
         state.progress.step += 1
         if state.average is not None:
             state.average.update(model, state.progress.step)
-        state.window.add(torch.stack(losses).mean((0, 1)), norm)
+        state.window.add(channel_loss, norm)
 
     def _due(self, every: int) -> bool:
         step = self.state.progress.step
@@ -220,17 +243,18 @@ class Trainer:
         state, step, speed = self.state, self.state.progress.step, self.speed.take()
         by_channel, norm = state.window.take()
         loss = float(np.mean(by_channel))
-        self.log.write(
-            {
-                "step": step,
-                "loss": loss,
-                "loss_by_channel": dict(zip(state.model.domain.channels, by_channel, strict=True)),
-                "learning_rate": learning_rate(step - 1, self.settings),
-                "gradient_norm": norm,
-                **speed,
-                "memory_gib": peak_memory_gib(self.device),
-            }
-        )
+        if self.log is not None:
+            self.log.write(
+                {
+                    "step": step,
+                    "loss": loss,
+                    "loss_by_channel": dict(zip(self.role.channels, by_channel, strict=True)),
+                    "learning_rate": learning_rate(step - 1, self.settings),
+                    "gradient_norm": norm,
+                    **speed,
+                    "memory_gib": peak_memory_gib(self.device),
+                }
+            )
         text = f"loss {loss:.4g}, {speed['samples_per_second']:.1f} samples/s"
         bar.set_postfix_str(text)
         if bar.disable:  # no terminal, as in a batch job: leave a trace in its log
@@ -239,23 +263,25 @@ class Trainer:
     def _validate(self, validator: Validator) -> None:
         state = self.state
         with state.evaluated_weights():
-            scores = validator(state.model)
-        self.log.write({"step": state.progress.step, "validation": scores})
+            scores = validator(state.model, self.roster.beat)
+        if self.log is not None:
+            self.log.write({"step": state.progress.step, "validation": scores})
         better = state.progress.validated(scores["loss"])
         _log.info("step %d: validation loss %.4g%s", state.progress.step, scores["loss"], " (best)" if better else "")
         if better and self.settings.export == "best":
-            export_weights(self.config, self.store, state)
+            export_weights(self.config, self.store, state, self.role)
 
     def _save(self) -> None:
         """A checkpoint of this step, unless there is one."""
         if self.state.progress.step == self.saved_step:
             return
-        self.log.sync()  # the lines a resumed run builds on must be on disk before its checkpoint
-        folder = self.config.folder / "checkpoints"
-        save_checkpoint(folder, self.state.checkpoint(self.identity), self.settings.keep_checkpoints)
+        if self.log is not None:
+            self.log.sync()  # the lines a resumed run builds on must be on disk before its checkpoint
+        self.checkpoints.save(self.state.progress.step, self.state.tensors(), self.state.record(self.identity))
         self.saved_step = self.state.progress.step
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Seed of all random numbers of one optimizer step; unrelated for neighbouring steps and seeds."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def step_seed(seed: int, step: int, part: int = 0) -> int:
+    """Seed of all random numbers of one optimizer step, for one part of the batch; neighbours are unrelated."""
+    words = [seed, step, part] if part else [seed, step]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))

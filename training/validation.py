@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from weatherfm.data_pipeline.loader import eligible_init_times, fixed_batches
 from weatherfm.data_pipeline.store import Store
@@ -15,6 +17,7 @@ from weatherfm.model import WeatherViT
 from weatherfm.training.batches import predict, read_ahead
 from weatherfm.training.config import RunConfig
 from weatherfm.training.loss import ForecastLoss
+from weatherfm.training.role import Role
 
 
 def spread_evenly(times: np.ndarray, count: int) -> np.ndarray:
@@ -30,22 +33,29 @@ class Validator:
     Args:
         config: a run whose data have a validation period with samples (`check_training`).
         store: its store.
-        loss: the training loss.
+        loss: the training loss, of this rank's channels.
         dtype: of matrix products.
+        role: which channels and which of the samples this rank scores.
     """
 
-    def __init__(self, config: RunConfig, store: Store, loss: ForecastLoss, dtype: torch.dtype) -> None:
-        self._store, self._loss, self._dtype = store, loss, dtype
+    def __init__(self, config: RunConfig, store: Store, loss: ForecastLoss, dtype: torch.dtype, role: Role) -> None:
+        self._store, self._loss, self._dtype, self._role = store, loss, dtype, role
         self._input_times, self._lead_times = config.model.input_times, config.training.lead_times
-        self._batch_size, self._channels = config.training.batch_size, config.data.channels
+        self._batch_size = config.training.batch_size // role.part[1]
         inits = eligible_init_times(store, config.data.validation, self._input_times, self._lead_times)
         self._workers = config.training.workers
         self._inits = spread_evenly(inits, config.training.validation_samples)
+        own, self._counted = role.deal_out(range(len(self._inits)))
+        self._own_inits = self._inits[own]
         self._regions = ("global",) if store.grid.periodic else ("area",)
 
     @torch.no_grad()
-    def __call__(self, model: WeatherViT) -> dict[str, Any]:
+    def __call__(self, model: WeatherViT, alive: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """Score the model's present weights in evaluation mode; dropout is on again afterwards.
+
+        Args:
+            model: all ranks must call it together.
+            alive: called after every batch.
 
         Returns:
             `loss` (mean over samples, lead times and channels) and `rmse` by channel and lead time in hours,
@@ -56,40 +66,50 @@ class Validator:
         """
         model.eval()
         scores = Verification(model.domain.grid, model.domain.channels, self._lead_times, self._regions)
-        total = sum(self._score(model, scores, index) for index in range(len(self._lead_times)))
+        losses = sum(self._score(model, scores, index, alive) for index in range(len(self._lead_times)))  # [C own]
         model.train()
-        loss = total / (len(self._inits) * len(self._lead_times))
-        rmse = scores.metrics()["rmse"][0]  # [L, C]
+        channels, role = self._role.channels, self._role
+        cases = len(self._inits) * len(self._lead_times)
+        loss = float((role.sum(role.spread(torch.as_tensor(losses))) / cases).mean())
+        squared = torch.zeros(len(self._lead_times), len(model.domain.channels), dtype=torch.float64)  # [L, C own]
+        if scores.state is not None:
+            squared += torch.from_numpy(scores.state.sums["squared_error"][0])
+        rmse = (role.sum(role.spread(squared).to(model.mean.device)).cpu() / len(self._inits)).sqrt().numpy()  # [L, C]
         finite = np.isfinite(rmse).all(0)
         if not (finite.all() and np.isfinite(loss)):
-            wrong = ", ".join(np.array(self._channels)[~finite]) or "all channels together"
+            wrong = ", ".join(np.array(channels)[~finite]) or "all channels together"
             raise InputError(
                 f"the validation scores of {wrong} are not finite; "
                 f"look for missing values with `weatherfm verify {self._store.path}`, or lower training.learning_rate"
             )
         by_channel = {
             name: {str(hours): float(rmse[i, c]) for i, hours in enumerate(self._lead_times)}
-            for c, name in enumerate(model.domain.channels)
+            for c, name in enumerate(channels)
         }
         return {"loss": loss, "rmse": by_channel}
 
-    def _score(self, model: WeatherViT, scores: Verification, lead_index: int) -> float:
-        """Add all samples of one lead time to the scores; returns the sum of their losses."""
-        device, total = model.mean.device, 0.0
+    def _score(self, model: WeatherViT, scores: Verification, lead_index: int, alive: Callable[[], None]) -> Tensor:
+        """Add all own samples of one lead time to the scores; returns the sums of their losses: [C own] float64."""
+        device, left = model.mean.device, self._counted
+        total = torch.zeros(len(model.domain.channels), dtype=torch.float64, device=device)
         batches = fixed_batches(
             self._store,
-            self._inits,
+            self._own_inits,
             self._input_times,
             self._lead_times[lead_index],
             self._batch_size,
-            self._channels,
+            model.domain.channels,
             self._workers,
         )
         for ready in read_ahead(batches, model, device):
-            forecast = predict(model, ready, self._dtype)
+            forecast = predict(model, ready, self._dtype)  # on every rank, whether it counts or not
+            alive()
+            counted, left = min(left, len(forecast)), max(0, left - len(forecast))
+            if not counted:
+                continue
             truth = ready.batch.target
             losses = self._loss(forecast, model.normalize(truth), ready.batch.lead_time_hours)  # [B, C]
-            total += float(losses.mean(1).sum())
+            total += losses[:counted].sum(0)
             physical = model.denormalize(forecast.float())
-            scores.update(physical.cpu().numpy(), truth.cpu().numpy(), lead_index=lead_index)
+            scores.update(physical[:counted].cpu().numpy(), truth[:counted].cpu().numpy(), lead_index=lead_index)
         return total

@@ -14,27 +14,89 @@ Legend: B batch, N position, M = B N rows, C channel, P values in a patch, D wid
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from weatherfm.config import Config
-from weatherfm.tokenizer import ChannelTokenizer
+from weatherfm.errors import InputError
+from weatherfm.tokenizer import Tokenizer
+
+_HIDDEN = -1e30
+"""Score of what must not be seen: its exponential is zero beside any other. Finite, so that attention over nothing
+else is a number, of a mass that vanishes where it is merged."""
 
 
 class AggregationConfig(Config):
     """How channels become one token a position."""
 
-    kind: Literal["flat"] = "flat"
-    """flat: one query over all channels (ClimaX)."""
+    kind: Literal["flat", "hierarchical"] = "flat"
+    """flat: one query over all channels (ClimaX); hierarchical: over tokens of channel groups (D-CHAG)."""
     evaluate: Literal["folded", "tokens"] = "folded"
     """Same function, same parameters; folded is many times cheaper, tokens is the reference."""
     block_mib: float = Field(8.0, gt=0)
     """Largest intermediate of the folded form, forward and backward, in MiB; larger suits a GPU."""
+    groups: int | None = Field(None, ge=1)
+    """Channel groups of the hierarchical form."""
+    local: Literal["attention", "linear"] = "attention"
+    """How a group becomes a token: its own query and weights, or one learned weight a channel."""
+    tree: int = Field(1, ge=1)
+    """Sub-groups inside a group, each made a token first; 1: none."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> AggregationConfig:
+        if self.kind == "hierarchical" and self.groups is None:
+            raise InputError("aggregation.kind hierarchical needs aggregation.groups, e.g. 8")
+        unused = [name for name in ("groups", "local", "tree") if name in self.model_fields_set]
+        changed = [n for n in unused if getattr(self, n) != type(self).model_fields[n].default]
+        if self.kind == "flat" and changed:
+            raise InputError(f"aggregation.{changed[0]} belongs to aggregation.kind hierarchical; set that, or drop it")
+        return self
+
+
+class LearnedQuery(nn.Module):
+    """Parameters of multi-head attention with one learned query, and attention over tokens."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.head_size = heads, width // heads
+        self.latent = nn.Parameter(torch.zeros(width))
+        self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
+        self.key = nn.Linear(width, width, bias=False)  # a key bias adds the same to every score: no effect
+
+    def attend(
+        self, tokens: Tensor, present: Tensor | None = None, with_mass: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Mean of the values under the query's attention; of fewer heads where the projections hold only some.
+
+        Args:
+            tokens: [B, N, C, D].
+            present: [B, C] bool, False for a token this sample lacks.
+            with_mass: whether the log mass is wanted: the logarithm of the sum of the scores' exponentials.
+
+        Returns:
+            [B, N, D] and log mass [B, N, h].
+        """
+        B, N, C, _ = tokens.shape
+        tokens = tokens.flatten(0, 1)  # [M, C, D]
+        heads = (-1, self.head_size)
+        query = self.query(self.latent).unflatten(-1, heads)[None, :, None].expand(B * N, -1, -1, -1)  # [M, h, 1, d]
+        key = self.key(tokens).unflatten(-1, heads).transpose(1, 2)  # [M, h, C, d]
+        value = self.value(tokens).unflatten(-1, heads).transpose(1, 2)  # [M, h, C, d]
+        mask = None
+        if present is not None:
+            mask = torch.where(present, 0.0, _HIDDEN).to(query.dtype).repeat_interleave(N, 0).view(B * N, 1, 1, C)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # [M, h, 1, d]
+        log_mass = None
+        if with_mass:
+            scores = query @ key.transpose(-1, -2) * self.head_size**-0.5  # [M, h, 1, C]
+            log_mass = (scores if mask is None else scores + mask).logsumexp(-1).view(B, N, -1)  # [B, N, h]
+        return mixed.reshape(B, N, -1), log_mass
 
 
 class Folded(NamedTuple):
@@ -46,17 +108,26 @@ class Folded(NamedTuple):
     value_offset: Tensor  # [h, C, d]
 
 
-class ChannelAttention(nn.Module):
+class TokenAttention(LearnedQuery):
+    """Multi-head attention of one learned query over tokens."""
+
+    def forward(self, tokens: Tensor, present: Tensor | None = None) -> Tensor:
+        """[B, N, C, D] -> [B, N, D]; present [B, C] bool, False for a token this sample lacks."""
+        return self.out(self.attend(tokens, present)[0])
+
+
+class ChannelAttention(LearnedQuery):
     """Multi-head attention of one learned query over channels (ClimaX's variable aggregation)."""
 
-    def __init__(self, width: int, heads: int, config: AggregationConfig) -> None:
-        super().__init__()
-        self.heads, self.config = heads, config
-        self.latent = nn.Parameter(torch.zeros(width))
-        self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
-        self.key = nn.Linear(width, width, bias=False)  # a key bias adds the same to every score: no effect
+    merge: Callable[[Tensor, Tensor], Tensor] | None = None
+    """Seam: joins the means [B, N, D] over these channels, of log mass [B, N, h], with those over channels that are
+    held elsewhere: [B, N or fewer, D]. None: there are no others."""
 
-    def forward(self, patches: Tensor, tokenizer: ChannelTokenizer, present: Tensor | None = None) -> Tensor:
+    def __init__(self, width: int, heads: int, config: AggregationConfig) -> None:
+        super().__init__(width, heads)
+        self.config = config
+
+    def forward(self, patches: Tensor, tokenizer: Tokenizer, present: Tensor | None = None) -> Tensor:
         """Aggregate the channels of every position.
 
         Args:
@@ -67,21 +138,17 @@ class ChannelAttention(nn.Module):
         Returns:
             [B, N, D]
         """
-        evaluate = self._by_tokens if self.config.evaluate == "tokens" else self._folded
-        return self.out(evaluate(patches, tokenizer, present))
+        if self.config.evaluate == "tokens":
+            mixed, log_mass = self.attend(tokenizer(patches), present, self.merge is not None)
+        else:
+            mixed, log_mass = self._attend_folded(patches, tokenizer, present)
+        if self.merge is not None and log_mass is not None:
+            mixed = self.merge(mixed, log_mass)
+        return self.out(mixed)
 
-    def _by_tokens(self, patches: Tensor, tokenizer: ChannelTokenizer, present: Tensor | None) -> Tensor:
-        B, N, C, _ = patches.shape
-        tokens = tokenizer(patches).flatten(0, 1)  # [M, C, D]
-        heads = (self.heads, tokens.shape[-1] // self.heads)
-        query = self.query(self.latent).view(1, 1, *heads).transpose(1, 2).expand(B * N, -1, -1, -1)  # [M, h, 1, d]
-        key = self.key(tokens).unflatten(-1, heads).transpose(1, 2)  # [M, h, C, d]
-        value = self.value(tokens).unflatten(-1, heads).transpose(1, 2)  # [M, h, C, d]
-        mask = None if present is None else present.repeat_interleave(N, 0).view(B * N, 1, 1, C)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # [M, h, 1, d]
-        return mixed.reshape(B, N, -1)  # [B, N, D]
-
-    def _folded(self, patches: Tensor, tokenizer: ChannelTokenizer, present: Tensor | None) -> Tensor:
+    def _attend_folded(
+        self, patches: Tensor, tokenizer: Tokenizer, present: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         B, N, C, P = patches.shape
         folded = self._fold(tokenizer)
         rows = patches.flatten(0, 1)  # [M, C, P]
@@ -89,24 +156,26 @@ class ChannelAttention(nn.Module):
         size = max(1, int(self.config.block_mib * 2**20 / (self.heads * C * P * rows.element_size())))
         blocks = []
         for start in range(0, B * N, size):
-            block = rows[start : start + size]
             mask = None if hidden is None else hidden[start : start + size]
+            given = (rows[start : start + size], mask, folded, self.merge is not None)
             if torch.is_grad_enabled():  # keep the inputs alone; make the block's intermediates again in backward
-                mixed = checkpoint(_attend, block, mask, *folded, use_reentrant=False, preserve_rng_state=False)
+                blocks.append(checkpoint(_attend, *given, use_reentrant=False, preserve_rng_state=False))
             else:
-                mixed = _attend(block, mask, *folded)
-            blocks.append(mixed)
-        return (torch.cat(blocks) + self.value.bias).unflatten(0, (B, N))  # [B, N, D]
+                blocks.append(_attend(*given))
+        mixed = (torch.cat([block[0] for block in blocks]) + self.value.bias).unflatten(0, (B, N))  # [B, N, D]
+        if self.merge is None:
+            return mixed, None
+        return mixed, torch.cat([block[1] for block in blocks]).unflatten(0, (B, N))  # [B, N, h]
 
-    def _fold(self, tokenizer: ChannelTokenizer) -> Folded:
+    def _fold(self, tokenizer: Tokenizer) -> Folded:
         """Multiply the parameters out, in float32 or better whatever autocast says."""
         with torch.autocast(tokenizer.weight.device.type, enabled=False):
             weight, offset = tokenizer.weight, tokenizer.offset
-            d = weight.shape[1] // self.heads
-            query = self.query(self.latent).view(self.heads, d)
-            key = self.key.weight.view(self.heads, d, -1)  # [h, d, D]
-            value = self.value.weight.view(self.heads, d, -1)  # [h, d, D]
-            u = torch.einsum("hd,hde->he", query, key) * d**-0.5  # [h, D]
+            heads = (self.heads, self.head_size)
+            query = self.query(self.latent).view(heads)
+            key = self.key.weight.unflatten(0, heads)  # [h, d, D]
+            value = self.value.weight.unflatten(0, heads)  # [h, d, D]
+            u = torch.einsum("hd,hde->he", query, key) * self.head_size**-0.5  # [h, D]
             return Folded(
                 key=torch.einsum("he,cep->cph", u, weight),
                 key_offset=offset @ u.T,
@@ -115,17 +184,23 @@ class ChannelAttention(nn.Module):
             )
 
 
-def _attend(
-    x: Tensor, hidden: Tensor | None, key: Tensor, key_offset: Tensor, value: Tensor, value_offset: Tensor
-) -> Tensor:
-    """Folded attention of a block of positions: x [M, C, P], hidden [M, C] -> [M, D] without the value bias."""
-    scores = (
-        torch.bmm(x.transpose(0, 1), key).float() if x.dtype == torch.bfloat16 else torch.bmm(x.transpose(0, 1), key)
-    )
-    scores = scores + key_offset[:, None]  # [C, M, h]
+def _attend(x: Tensor, hidden: Tensor | None, folded: Folded, with_mass: bool) -> tuple[Tensor, Tensor | None]:
+    """Folded attention of a block of positions.
+
+    Args:
+        x: [M, C, P].
+        hidden: [M, C] True where a channel must not be seen.
+        folded: parameters.
+        with_mass: whether the log mass is wanted.
+
+    Returns:
+        [M, D] without the value bias, and log mass [M, h].
+    """
+    scores = torch.bmm(x.transpose(0, 1), folded.key)  # [C, M, h]
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) + folded.key_offset[:, None]
     if hidden is not None:
-        scores = scores.masked_fill(hidden.T[:, :, None], -torch.inf)
+        scores = scores.masked_fill(hidden.T[:, :, None], _HIDDEN)
     attention = scores.softmax(0).permute(2, 1, 0)  # [h, M, C]
     weighted = attention.unsqueeze(-1) * x  # [h, M, C, P]: the one large intermediate, never more than a block of it
-    mixed = torch.bmm(weighted.flatten(2), value) + torch.bmm(attention, value_offset)  # [h, M, d]
-    return mixed.transpose(0, 1).flatten(1)  # [M, D]
+    mixed = torch.bmm(weighted.flatten(2), folded.value) + torch.bmm(attention, folded.value_offset)  # [h, M, d]
+    return mixed.transpose(0, 1).flatten(1), scores.logsumexp(0) if with_mass else None

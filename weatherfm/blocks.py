@@ -36,10 +36,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        heads = (
-            -1,
-            self.head_size,
-        )  # the count follows the projection, which may hold only some of the heads
+        heads = (-1, self.head_size)  # the count follows the projection, which may hold only some of the heads
         query, key, value = (
             projection(x).unflatten(-1, heads).transpose(1, 2) for projection in (self.query, self.key, self.value)
         )  # [B, h, N, d]
@@ -61,12 +58,24 @@ class MLP(nn.Module):
         return self.contract(self.dropout(F.gelu(self.expand(x))))
 
 
+class Norm(nn.LayerNorm):
+    """Layer norm of float32 or better, given and used in what autocast multiplies in, as all weights of a block are.
+
+    So query, key and value need not cast each by itself, and weights gathered in that dtype give the same.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, D] -> [B, N, D] in the dtype of autocast where it is on."""
+        weight, bias = (_for_products(p).to(x.dtype) for p in (self.weight, self.bias))
+        return _for_products(F.layer_norm(x, self.normalized_shape, weight, bias, self.eps))
+
+
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float, drop_path: float) -> None:
         super().__init__()
-        self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention_norm, self.mlp_norm = Norm(width), Norm(width)
         self.attention = SelfAttention(width, heads, dropout)
         self.mlp = MLP(width, int(width * mlp_ratio), dropout)
         self.drop_path = DropPath(drop_path)
@@ -75,3 +84,9 @@ class Block(nn.Module):
         """[B, N, D] -> [B, N, D]."""
         x = x + self.drop_path(self.attention(self.attention_norm(x)))
         return x + self.drop_path(self.mlp(self.mlp_norm(x)))
+
+
+def _for_products(x: Tensor) -> Tensor:
+    """Cast to what autocast multiplies matrices in, where it is on."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x

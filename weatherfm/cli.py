@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from weatherfm import __version__
 from weatherfm.errors import InputError
+from weatherfm.outcome import report_errors
 
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
@@ -94,15 +96,31 @@ def verify(store: Path, *, json: bool = False) -> int:
 
 
 @app.command(sort_key=4)
-def train(config: Path, *overrides: Overrides) -> None:
+def train(config: Path, *overrides: Overrides, devices: int | None = None, restarts: int = 0) -> int:
     """Train the model of a run on its store; goes on from the newest checkpoint by itself.
+
+    On several machines start it with torchrun (see configs/slurm.sh); the section `parallel` says how devices share
+    the work.
 
     Parameters
     ----------
     config
         The run's YAML file.
+    devices
+        Start so many processes on this machine, one for each GPU, or on its CPU cores; without it, this one trains.
+    restarts
+        How often they are started again, from the newest checkpoint, when one of them fails (with --devices).
     """
-    _train(_load(config, overrides))
+    run = _load(config, overrides)
+    if devices is None:
+        _train(run)
+        return 0
+    from weatherfm.training.launch import launch, require_devices
+
+    require_devices(devices, restarts, run.training.device)
+    debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
+    command = [sys.executable, "-m", "weatherfm.cli", "train", str(config), *overrides, *debug]
+    return launch(command, devices, restarts)
 
 
 @app.command(sort_key=5)
@@ -232,27 +250,35 @@ def main() -> None:
 
 
 def run_command(arguments: list[str]) -> int:
-    """Run one command and return its exit status; errors are one message on stderr, without a traceback."""
-    debug = "--debug" in arguments
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, format="%(message)s", stream=sys.stderr)
+    """Run one command and return its exit status; errors are one message on stderr, without a traceback.
+
+    Of several ranks (weatherfm.training.roster) the first speaks, and an error is told by one of them.
+    """
+    debug, level = "--debug" in arguments, logging.INFO if _speaks() else logging.WARNING
+    logging.basicConfig(level=logging.DEBUG if debug else level, format="%(message)s", stream=sys.stderr)
     for noisy in ("distributed", "matplotlib", "cfgrib", "jax", "asyncio", "numcodecs"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    try:
-        with logging_redirect_tqdm():  # notes go above a progress bar, not through it
-            return app([a for a in arguments if a != "--debug"], exit_on_error=False) or 0
-    except CycloptsError:  # cyclopts has printed it
-        return 2
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on from here", 130)
-    except InputError as error:
-        if debug:
-            raise
-        return _fail(str(error), 2)
-    except Exception as error:
-        if debug:
-            raise
-        kind = type(error).__name__
-        return _fail(f"unexpected {kind}: {error}\nThis is a fault of weatherfm; --debug shows where.", 1)
+    with logging_redirect_tqdm():  # notes go above a progress bar, not through it
+        return report_errors(lambda: _call_app([a for a in arguments if a != "--debug"]), debug)
+
+
+def _call_app(arguments: list[str]) -> int:
+    if "RANK" not in os.environ:
+        try:
+            return app(arguments, exit_on_error=False) or 0
+        except CycloptsError:  # cyclopts has printed it
+            return 2
+    from weatherfm.training.roster import muster
+
+    with muster():  # torchrun has started others beside this process
+        try:
+            return app(arguments, exit_on_error=False, print_error=False) or 0
+        except CycloptsError as error:
+            raise InputError(str(error)) from None
+
+
+def _speaks() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 # What the verbs and the demo share ---------------------------------------------------------------------------
@@ -366,12 +392,8 @@ def _as_json(data: Any) -> str:
 
 
 def _say(text: str) -> None:
-    print(text)  # noqa: T201 - the command's own output
-
-
-def _fail(message: str, status: int) -> int:
-    print(f"weatherfm: {message}", file=sys.stderr)  # noqa: T201
-    return status
+    if _speaks():
+        print(text)  # noqa: T201 - the command's own output
 
 
 if __name__ == "__main__":

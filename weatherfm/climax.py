@@ -97,7 +97,7 @@ def _front(
         "aggregation.value.bias": value_bias,
         "aggregation.out.weight": state["var_agg.out_proj.weight"],
         "aggregation.out.bias": state["var_agg.out_proj.bias"],
-        "position": interpolate_position(state["pos_embed"][0], tokens, model.tokens),
+        "position.weight": interpolate_position(state["pos_embed"][0], tokens, model.tokens),
         "lead_time.weight": state["lead_time_embed.weight"],
         "lead_time.bias": state["lead_time_embed.bias"],
     }
@@ -133,5 +133,5 @@ def _head(state: Mapping[str, Tensor], outputs: list[int], model: WeatherViT) ->
             tensors[f"head.{i}.{kind}"] = state[f"head.{i}.{kind}"]
         last = state[f"head.{2 * model.config.head_depth}.{kind}"]  # rows: patch value, then channel
         by_channel = last.unflatten(0, (model.tokenizer.weight.shape[-1], -1)).transpose(0, 1)  # [C, P, ...]
-        tensors[f"to_patches.{kind}"] = by_channel[outputs].flatten(0, 1)
+        tensors[f"to_patches.{kind}"] = by_channel[outputs]
     return tensors

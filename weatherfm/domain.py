@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,3 +50,24 @@ class Domain:
                     f"{name} of {', '.join(bad)} is not positive: the channel does not vary over the training days; "
                     "drop it or lengthen the training period"
                 )
+
+    def restricted(self, channels: Sequence[str], static_names: Sequence[str]) -> Domain:
+        """The same domain with only these channels and constant fields, in the order given.
+
+        Raises:
+            InputError: names that the domain does not have.
+        """
+        known = (*self.channels, *self.static_names)
+        if unknown := [name for name in (*channels, *static_names) if name not in known]:
+            raise InputError(f"the domain has no {', '.join(unknown)}; it has {', '.join(known)}")
+        index = [self.channels.index(name) for name in channels]
+        fields = [self.static_names.index(name) for name in static_names]
+        return Domain(
+            channels=tuple(channels),
+            grid=self.grid,
+            mean=self.mean[index],
+            std=self.std[index],
+            tendency_std=self.tendency_std[index],
+            static_names=tuple(static_names),
+            static=self.static[fields],
+        )

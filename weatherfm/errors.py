@@ -1,4 +1,4 @@
-"""The one error a user is meant to read."""
+"""The ways a command ends early that its user is told about in one message."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,18 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class OutsideError(RuntimeError):
+    """Something outside the program ended it, as a machine or a process that is gone: the message says what.
+
+    The command line prints it without a traceback and exits with status 1.
+    """
+
+
+class QuietExit(Exception):
+    """All has been said by another process of the same command: this one only ends with the same status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
@@ -19,8 +20,11 @@ from weatherfm.config import Config, Hours
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.forcings import FORCINGS
-from weatherfm.position import sincos_position
-from weatherfm.tokenizer import ChannelTokenizer, patchify, unpatchify
+from weatherfm.hierarchical import HierarchicalAggregation
+from weatherfm.initial import initialise
+from weatherfm.position import Position
+from weatherfm.share import ChannelShare, group_of_inputs, whole
+from weatherfm.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
 
 _LEAD_TIME_SCALE = 100.0
 """Lead time enters as hours / 100, as in ClimaX; kept so that its weights load."""
@@ -75,31 +79,49 @@ class ModelConfig(Config):
 
     def input_names(self, domain: Domain) -> list[str]:
         """Input channels in order: the state at each input time, then static fields, then forcings."""
-        states = [c if hours == 0 else f"{c}@{hours}h" for hours in self.input_times for c in domain.channels]
-        return [*states, *domain.static_names, *self.forcings]
+        return whole(self, domain).input_names(self.input_times)
+
+
+def patch_counts(patch: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+    """(lat, lon) patches that cover a grid, the last ones perhaps in part."""
+    return (-(-shape[0] // patch[0]), -(-shape[1] // patch[1]))
 
 
 class WeatherViT(nn.Module):
-    """Patch embedding a channel, aggregation over channels, transformer blocks over positions, a head."""
+    """Patch embedding a channel, aggregation over channels, transformer blocks over positions, a head.
+
+    Args:
+        config: architecture.
+        domain: of the whole model.
+        share: the channels this instance holds, of all that the architecture has; all without it. Its `domain`,
+            `forcings`, inputs and outputs are then those of the share, and the seams `aggregation.merge` (flat) or
+            `aggregation.gather` (hierarchical) have to bring in what the others make of theirs.
+    """
 
     mean: Tensor
     std: Tensor
     increment_scale: Tensor
     static: Tensor
+    aggregation: ChannelAttention | HierarchicalAggregation
 
-    def __init__(self, config: ModelConfig, domain: Domain) -> None:
+    def __init__(self, config: ModelConfig, domain: Domain, share: ChannelShare | None = None) -> None:
         super().__init__()
-        self.config, self.domain = config, domain
-        H, W = domain.grid.shape
-        self.padding = (-H % config.patch[0], -W % config.patch[1])
-        self.padded = (H + self.padding[0], W + self.padding[1])
-        self.tokens = (self.padded[0] // config.patch[0], self.padded[1] // config.patch[1])
+        self.config, self.share = config, share or whole(config, domain)
+        self.domain = domain.restricted(self.share.channels, self.share.static_names) if share else domain
+        self.forcings = self.share.forcings
+        self.tokens = patch_counts(config.patch, domain.grid.shape)
+        self.padded = (self.tokens[0] * config.patch[0], self.tokens[1] * config.patch[1])
         D, P = config.width, config.patch[0] * config.patch[1]
 
-        self._register_statistics()
-        self.tokenizer = ChannelTokenizer(len(config.input_names(domain)), P, D)
-        self.aggregation = ChannelAttention(D, config.heads, config.aggregation)
-        self.position = nn.Parameter(sincos_position(self.tokens, D))  # [N, D]
+        for name, value in self._statistics().items():
+            self.register_buffer(name, value, persistent=False)  # the domain holds them
+        self.tokenizer = ChannelTokenizer(len(self.share.input_names(config.input_times)), P, D)
+        if config.aggregation.kind == "hierarchical":
+            owners = group_of_inputs(config, domain, self.share)
+            self.aggregation = HierarchicalAggregation(D, config.heads, config.aggregation, owners)
+        else:
+            self.aggregation = ChannelAttention(D, config.heads, config.aggregation)
+        self.position = Position(self.tokens[0] * self.tokens[1], D)
         self.lead_time = nn.Linear(1, D)
         self.dropout = nn.Dropout(config.dropout)
         rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
@@ -107,8 +129,9 @@ class WeatherViT(nn.Module):
         self.norm = nn.LayerNorm(D)
         hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(D, D), nn.GELU())]
         self.head = nn.Sequential(*hidden)
-        self.to_patches = nn.Linear(D, len(domain.channels) * P)
-        self._initialise()
+        self.to_patches = ChannelOutput(len(self.domain.channels), P, D)
+        if not self.position.weight.is_meta:
+            initialise(self, seed=0)
 
     def forward(
         self, history: Tensor, forcings: Tensor, lead_time_hours: Tensor, present: Tensor | None = None
@@ -117,7 +140,7 @@ class WeatherViT(nn.Module):
 
         Args:
             history: [B, T, C, H, W] normalised states at `config.input_times`.
-            forcings: [B, F, H, W] at the initial time (`weatherfm.forcings.forcing_fields`).
+            forcings: [B, F, H, W] `self.forcings` at the initial time (`weatherfm.forcings.forcing_fields`).
             lead_time_hours: [B].
             present: [B, I] bool, False where a sample lacks an input channel (its values are ignored).
 
@@ -130,11 +153,10 @@ class WeatherViT(nn.Module):
         x = patchify(self._pad(x), self.config.patch)  # [B, N, I, P]
         x = self.aggregation(x, self.tokenizer, present)  # [B, N, D]
         lead_time = self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)  # [B, D]
-        x = self.dropout(x + self.position + lead_time[:, None])
+        x = self.dropout(self.position(x) + lead_time[:, None])
         for block in self.blocks:
             x = block(x)
-        x = self.to_patches(self.head(self.norm(x)))  # [B, N, C * P]
-        x = x.unflatten(-1, (len(self.domain.channels), -1))  # [B, N, C, P]
+        x = self.to_patches(self.head(self.norm(x)))  # [B, N, C, P]
         x = unpatchify(x, self.config.patch, self.padded)[..., : history.shape[-2], : history.shape[-1]]
         if self.config.predict == "state":
             return x
@@ -156,39 +178,27 @@ class WeatherViT(nn.Module):
 
     def _pad(self, x: Tensor) -> Tensor:
         """Fill up to whole patches: along longitude from the other side of a global grid, else by repetition."""
-        south, east = self.padding
+        south, east = self.padded[0] - x.shape[-2], self.padded[1] - x.shape[-1]
         if south:
             x = F.pad(x, (0, 0, 0, south), mode="replicate")
         if east:
             x = F.pad(x, (0, east, 0, 0), mode="circular" if self.domain.grid.periodic else "replicate")
         return x
 
-    def _register_statistics(self) -> None:
-        domain = self.domain
-        static = torch.as_tensor(domain.static, dtype=torch.float64)
-        anomaly = static - static.mean((-2, -1), keepdim=True)
-        spread = anomaly.square().mean((-2, -1), keepdim=True).sqrt()
-        values = {
-            "mean": torch.as_tensor(domain.mean),
-            "std": torch.as_tensor(domain.std),
-            "increment_scale": torch.as_tensor(domain.tendency_std / domain.std),
-            "static": anomaly / torch.where(spread > 0, spread, 1.0),
-        }
-        for name, value in values.items():
-            self.register_buffer(name, value.float(), persistent=False)  # the domain holds them
+    def set_statistics(self) -> None:
+        """Set the buffers from the domain anew, for a model that was made without values (on the meta device)."""
+        for name, value in self._statistics().items():
+            getattr(self, name).copy_(value)
 
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for layer in (
-            self.aggregation.key,
-            self.aggregation.value,
-            self.aggregation.query,
-            self.aggregation.out,
-        ):
-            nn.init.xavier_uniform_(layer.weight)
-        if self.config.predict == "increment":
-            nn.init.zeros_(self.to_patches.weight)  # the untrained model is persistence
+    def _statistics(self) -> dict[str, Tensor]:
+        domain = self.domain
+        static = np.asarray(domain.static, np.float64)
+        anomaly = static - static.mean((-2, -1), keepdims=True)
+        spread = np.sqrt(np.square(anomaly).mean((-2, -1), keepdims=True))
+        values = {
+            "mean": domain.mean,
+            "std": domain.std,
+            "increment_scale": domain.tendency_std / domain.std,
+            "static": anomaly / np.where(spread > 0, spread, 1.0),
+        }
+        return {name: torch.from_numpy(value).float() for name, value in values.items()}

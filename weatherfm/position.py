@@ -1,10 +1,23 @@
-"""Position embedding: its 2-D sine-cosine start, and its interpolation to another grid."""
+"""Position embedding, its 2-D sine-cosine start, and its interpolation to another grid."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class Position(nn.Module):
+    """A learned vector for every position, added to its token."""
+
+    def __init__(self, positions: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(positions, width))
+        self.rows = slice(None)  # seam: the positions that are handed in; all of them when alone
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, D] -> [B, N, D], N the number of `rows`."""
+        return x + self.weight[self.rows]
 
 
 def _sincos(positions: Tensor, width: int) -> Tensor:

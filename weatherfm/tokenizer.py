@@ -1,11 +1,14 @@
-"""Per-channel patch embedding: one small linear map, bias and embedding for every input channel.
+"""What belongs to a channel alone: patch embedding of every input channel, projection to every output channel.
 
 Legend: B batch, C channel, H lat, W lon, N patch token, P values in a patch, D width.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -27,11 +30,24 @@ def unpatchify(patches: Tensor, patch: tuple[int, int], shape: tuple[int, int]) 
     return x.reshape(B, C, *shape)
 
 
+class TokenizerRows(NamedTuple):
+    """What makes tokens of some channels: token_c = weight_c x_c + offset_c."""
+
+    weight: Tensor  # [C, D, P]
+    offset: Tensor  # [C, D]
+
+    def __call__(self, patches: Tensor) -> Tensor:
+        """[B, N, C, P] -> tokens [B, N, C, D], in the dtype that autocast multiplies in where it is on."""
+        tokens = torch.einsum("bncp,cdp->bncd", patches, self.weight)
+        return tokens + self.offset.to(tokens.dtype)  # a sum of two dtypes would be twice as large
+
+
 class ChannelTokenizer(nn.Module):
     """The parameters that would turn each channel's patch into a token (ClimaX, arXiv 2301.10343, section 3.2).
 
     token_c = weight_c x_c + bias_c + embedding_c. `folded` aggregation uses these parameters without ever
     making a token (DESIGN: cross-channel aggregation); `forward` makes them, for the reference form.
+    Initial values: `weatherfm.initial`.
     """
 
     def __init__(self, channels: int, patch_values: int, width: int) -> None:
@@ -39,8 +55,6 @@ class ChannelTokenizer(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels, width, patch_values))
         self.bias = nn.Parameter(torch.zeros(channels, width))
         self.embedding = nn.Parameter(torch.empty(channels, width))
-        nn.init.normal_(self.weight, std=patch_values**-0.5)  # tokens start with variance near 1
-        nn.init.normal_(self.embedding, std=0.02)
 
     @property
     def offset(self) -> Tensor:
@@ -49,4 +63,21 @@ class ChannelTokenizer(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """[B, N, C, P] -> tokens [B, N, C, D]."""
-        return torch.einsum("bncp,cdp->bncd", patches, self.weight) + self.offset
+        return TokenizerRows(self.weight, self.offset)(patches)
+
+
+Tokenizer = ChannelTokenizer | TokenizerRows
+
+
+class ChannelOutput(nn.Module):
+    """From a token to the patches of every output channel, the tokenizer's counterpart; starts as `initial` says."""
+
+    def __init__(self, channels: int, patch_values: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, patch_values, width))
+        self.bias = nn.Parameter(torch.zeros(channels, patch_values))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, D] -> [B, N, C, P]."""
+        patches = F.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
+        return patches.unflatten(-1, self.bias.shape)  # [B, N, C, P]

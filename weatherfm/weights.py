@@ -20,7 +20,7 @@ from weatherfm.errors import InputError
 from weatherfm.grid import Grid
 from weatherfm.model import ModelConfig, WeatherViT
 
-_FORMAT = "weatherfm weights 1"
+_FORMAT = "weatherfm weights 2"
 _HEADER = "weatherfm"  # one key: safetensors writes several in no fixed order, and equal models make equal files
 _DOMAIN_ARRAYS = ("mean", "std", "tendency_std", "static")
 

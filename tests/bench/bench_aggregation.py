@@ -55,7 +55,8 @@ def build(form, channels, width, heads, patch_values, block_mib, device):
     tokenizer = ChannelTokenizer(channels, patch_values, width)
     config = AggregationConfig(evaluate=form, block_mib=block_mib)
     attention = ChannelAttention(width, heads, config)
-    torch.nn.init.normal_(attention.latent)
+    for parameter in (attention.latent, tokenizer.weight, tokenizer.embedding):
+        torch.nn.init.normal_(parameter)
     return tokenizer.to(device), attention.to(device)
 
 

@@ -1,0 +1,167 @@
+"""Jobs that are started, stopped, killed, and that fail: one message, the right status, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from jobs import alive, by_hand, free_port, launched, torchrun
+
+from weatherfm.errors import InputError
+from weatherfm.training.launch import require_devices
+
+HOST = os.uname().nodename
+
+
+def began(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("began*"))
+
+
+def test_a_job_ends_quietly(tmp_path):
+    assert launched("finished", tmp_path, 3).end() == (0, [])
+    assert began(tmp_path) == ["began0.0", "began0.1", "began0.2"]
+    assert (tmp_path / "kept").read_text() == "10"
+
+
+def test_a_killed_rank_is_named_and_all_are_started_again(tmp_path):
+    status, lines = launched("killed", tmp_path, 3, restarts=2).end()
+    assert status == 0
+    assert lines[0].startswith(f"weatherfm: no answer from rank 2 ({HOST}), last seen at step ")
+    assert lines[1] == "rank 2 was ended by SIGKILL; starting all again from the newest checkpoint (1 of 2)"
+    assert len(lines) == 2
+    assert began(tmp_path) == [f"began{step}.{rank}" for step in (0, 4) for rank in range(3)]
+
+
+def test_without_restarts_a_killed_rank_ends_the_job(tmp_path):
+    status, lines = launched("killed", tmp_path, 2).end()
+    assert status == 1
+    assert len(lines) == 1
+    assert f"no answer from rank 1 ({HOST})" in lines[0]
+    assert (tmp_path / "kept").read_text() == "4"
+
+
+def test_rank_0_refuses_for_all_and_nothing_is_tried_again(tmp_path):
+    status, lines = launched("refused", tmp_path, 3, restarts=2).end()
+    assert status == 2
+    assert lines == ["weatherfm: tp 3 does not divide model.heads 4"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checked0"]
+
+
+def test_what_only_another_rank_finds_names_it(tmp_path):
+    status, lines = launched("checked", tmp_path, 2).end()
+    assert (status, lines) == (2, ["weatherfm: no store at /data", f"(on rank 1, {HOST})"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checked0", "checked1"]
+
+
+def test_a_fault_of_one_rank_is_told_once(tmp_path):
+    status, lines = launched("faulty", tmp_path, 3).end()
+    assert status == 1
+    assert lines == [
+        "weatherfm: unexpected RuntimeError: a wheel came off",
+        f"(on rank 1, {HOST})",
+        "This is a fault of weatherfm; --debug shows where.",
+    ]
+
+
+def test_the_same_error_of_all_ranks_is_told_once(tmp_path):
+    status, lines = launched("diverged", tmp_path, 3, restarts=2).end()
+    assert status == 2
+    assert [line for line in lines if "(on rank" not in line] == ["weatherfm: the loss is not finite"]
+
+
+def test_a_silent_rank_is_named(tmp_path):
+    status, lines = launched("silent", tmp_path, 3).end()
+    assert status == 1
+    assert len(lines) == 1
+    assert lines[0].startswith(f"weatherfm: no answer from rank 1 ({HOST}), last seen at step 2, 1")  # 10 s or more
+
+
+def test_a_frozen_process_is_named_also_without_a_launcher(tmp_path):
+    jobs = by_hand("frozen", tmp_path, 3)
+    results = [jobs[rank].end() for rank in (0, 2)]
+    jobs[1].process.kill()
+    assert [status for status, _ in results] == [1, 1]
+    told = [line for _, lines in results for line in lines if line.startswith("weatherfm: no answer")]
+    assert len(told) == 1
+    assert told[0].startswith(f"weatherfm: no answer from rank 1 ({HOST}), last seen at step ")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
+def test_signals_reach_the_ranks_which_stop_together(tmp_path, number):
+    job = launched("stopped", tmp_path, 2, restarts=1)
+    job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)
+    job.process.send_signal(number)
+    assert job.end() == (0, [])
+    assert number.name in {(tmp_path / f"stopped{rank}").read_text() for rank in range(2)}
+
+
+def test_ctrl_c_where_nothing_can_be_saved_is_told_once_and_final(tmp_path):
+    job = launched("interruptible", tmp_path, 2, restarts=3)
+    job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)
+    job.process.send_signal(signal.SIGINT)
+    status, lines = job.end()
+    assert status == 130
+    assert lines == ["weatherfm: interrupted; the same command goes on from here"]
+
+
+def test_ranks_do_not_outlive_a_killed_launcher(tmp_path):
+    job = launched("interruptible", tmp_path, 2)
+    job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)
+    job.process.kill()
+    ranks = [int((tmp_path / f"running{rank}").read_text()) for rank in range(2)]
+    end = time.monotonic() + 240
+    while any(alive(pid) for pid in ranks) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in ranks)
+
+
+def test_torchrun_starts_a_killed_rank_again(tmp_path):
+    status, lines = torchrun("killed", tmp_path, "--nproc-per-node", "2", "--max-restarts", "1").end()
+    assert status == 0
+    assert sum("no answer from rank 1" in line for line in lines) == 1
+    assert began(tmp_path) == ["began0.0", "began0.1", "began4.0", "began4.1"]
+
+
+def test_torchrun_hands_on_the_signal_of_a_scheduler(tmp_path):
+    job = torchrun("stopped", tmp_path, "--nproc-per-node", "2", "--signals-to-handle", "SIGTERM,SIGUSR1")
+    job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)
+    job.process.send_signal(signal.SIGUSR1)
+    assert job.process.wait(240) != 0  # torchrun's own manners
+    assert [(tmp_path / f"stopped{rank}").read_text() for rank in range(2)] == ["SIGUSR1"] * 2
+
+
+def test_two_machines_start_again_though_they_count_restarts_differently(tmp_path):
+    endpoint = f"localhost:{free_port()}"
+    options = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "two"]
+    options += ["--max-restarts", "2", "--local-addr", "localhost"]
+    machines = [torchrun("killed", tmp_path, *options) for _ in range(2)]
+    assert [machine.end()[0] for machine in machines] == [0, 0]
+    assert began(tmp_path) == ["began0.0", "began0.1", "began4.0", "began4.1"]
+
+
+@pytest.mark.parametrize(
+    ("devices", "restarts", "device", "message"),
+    [
+        (0, 0, "cpu", "--devices must be 1 or more"),
+        (2, -1, "cpu", "--restarts 0 or more; got 2 and -1"),
+        (4, 0, "cuda", "has 3 GPUs; start at most 3"),
+        (4, 0, "auto", "has 3 GPUs"),
+    ],
+)
+def test_what_cannot_be_started_is_refused(monkeypatch, devices, restarts, device, message):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    with pytest.raises(InputError, match=message):
+        require_devices(devices, restarts, device)
+    require_devices(3, 0, "auto")
+    require_devices(4, 3, "cpu")
+
+
+def test_no_launcher_in_a_launcher(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with pytest.raises(InputError, match=r"torchrun.* has started 8 already"):
+        require_devices(2, 0, "cpu")

@@ -1,0 +1,191 @@
+"""Every layout computes one rank's function: outputs, gradients, an optimizer step and a loss curve, in float64."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from spawn_ranks import spawn
+from torch import Tensor
+
+from weatherfm.config import parse_settings
+from weatherfm.data_pipeline.loader import Batch
+from weatherfm.domain import Domain
+from weatherfm.grid import regular_grid
+from weatherfm.training.batches import ReadyBatch, predict
+from weatherfm.training.build import build_model
+from weatherfm.training.config import RunConfig
+from weatherfm.training.export import whole_parameters
+from weatherfm.training.layout import Layout, check_layout
+from weatherfm.training.loss import forecast_loss
+from weatherfm.training.mesh import build_mesh
+from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.role import Role, find_role
+from weatherfm.training.step import compute_gradients, exchange, update_weights
+
+TOLERANCE = 1e-9
+"""Relative; float64 sums in another order leave 1e-15 or so, any mistake in a factor leaves 1e-2 or more."""
+STEPS = 20
+
+HIERARCHICAL = {"kind": "hierarchical", "groups": 4}
+VARIANTS: dict[str, dict] = {
+    "flat": {},
+    "flat-tokens": {"aggregation": {"evaluate": "tokens"}},
+    "flat-uneven": {"channels": 10},
+    "attention": {"aggregation": HIERARCHICAL},
+    "attention-uneven-tokens": {"channels": 10, "aggregation": HIERARCHICAL | {"evaluate": "tokens"}},
+    "linear-uneven": {"channels": 10, "aggregation": HIERARCHICAL | {"local": "linear"}},
+    "tree": {"aggregation": HIERARCHICAL | {"tree": 2}},
+    "linear-tree-uneven": {"channels": 10, "aggregation": HIERARCHICAL | {"local": "linear", "tree": 2}},
+    "block-checkpointing": {"parallel": {"activation_checkpointing": "block"}},
+    "selective-checkpointing": {"parallel": {"activation_checkpointing": "selective"}},
+    "tensor-parallel-alone": {"aggregation": {"evaluate": "tokens"}, "parallel": {"channels": "whole"}},
+}
+LAYOUTS = [
+    Layout(1, 1, 2),
+    Layout(1, 1, 4),
+    Layout(1, 2, 1),
+    Layout(1, 4, 1),
+    Layout(1, 2, 2),
+    Layout(2, 2, 1),
+    Layout(2, 1, 2),
+    pytest.param(Layout(2, 2, 2), marks=pytest.mark.slow),
+]
+
+
+def make_config(variant: str) -> RunConfig:
+    given = VARIANTS[variant]
+    names = [f"z{level}" for level in (50, 100, 150, 200, 250, 300, 400, 500, 600, 700)[: given.get("channels", 8)]]
+    settings = {
+        "run": "unused",
+        "data": {"store": "unused", "source": {"kind": "planet"}, "channels": names},
+        "model": {
+            "width": 16,
+            "depth": 2,
+            "heads": 4,
+            "drop_path": 0.0,
+            "input_times": ["0h", "-24h"],
+            "aggregation": given.get("aggregation", {}),
+        },
+        "training": {"batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 2, "steps": STEPS, "seed": 3},
+        "parallel": given.get("parallel", {}),
+    }
+    return parse_settings(RunConfig, settings, variant)
+
+
+def make_domain(config: RunConfig) -> Domain:
+    rng, C = np.random.default_rng(0), len(config.data.channels)
+    grid = regular_grid((8, 16))
+    std = rng.uniform(1, 2, C)
+    return Domain(
+        tuple(config.data.channels), grid, rng.normal(size=C), std, std * rng.uniform(0.2, 0.4, C),
+        ("orography",), rng.normal(size=(1, 8, 16)).astype(np.float32),
+    )  # fmt: skip
+
+
+def make_batch(role: Role, domain: Domain, forcings: tuple[str, ...], step: int) -> ReadyBatch:
+    """This rank's part of the batch of a step: its samples, its channels."""
+    rng = np.random.default_rng([7, step])
+    index, count = role.part
+    rows = slice(index * 4 // count, (index + 1) * 4 // count)
+    own = [domain.channels.index(name) for name in role.share.channels]
+    known = [role_forcings(domain).index(name) for name in forcings]
+    history, target = (
+        rng.normal(size=(4, 2, len(domain.channels), 8, 16)),
+        rng.normal(size=(4, len(domain.channels), 8, 16)),
+    )
+    fields = rng.normal(size=(4, 3, 8, 16))
+    leads = torch.tensor([6, 24, 24, 72])
+    batch = Batch(
+        torch.tensor(history[rows][:, :, own]), torch.tensor(target[rows][:, own]), np.zeros(4)[rows], leads[rows]
+    )
+    return ReadyBatch(batch, torch.tensor(fields[rows][:, known]))
+
+
+def role_forcings(domain: Domain) -> list[str]:
+    return ["latitude", "sin_longitude", "cos_longitude"]
+
+
+def excite(model: torch.nn.Module) -> None:
+    """Move every weight away from zero, so that each gradient says something; the same on every layout."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05)
+
+
+def run(variant: str, layout: Layout | None) -> dict[str, Tensor]:
+    """Everything that must not depend on the layout, by name; on the first rank whole."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        config = make_config(variant)
+        domain = make_domain(config)
+        mesh = None
+        if layout is not None:
+            check_layout(layout, config.parallel, config.model, domain, config.training.batch_size)
+            mesh = build_mesh(layout, "cpu")
+        role = find_role(config.parallel, config.model, domain, mesh)
+        model = build_model(config, domain, role, torch.device("cpu"), torch.float64)
+        excite(model)
+        return measure(config, domain, role, model)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def measure(config: RunConfig, domain: Domain, role: Role, model) -> dict[str, Tensor]:
+    settings = config.training
+    loss = forecast_loss(config.model, domain, {config.data.channels[0]: 3.0}, 6, role.share.channels)
+    optimizer = build_optimizer(model, settings)
+    result: dict[str, Tensor] = {}
+    curve = []
+    for step in range(STEPS):
+        batch = make_batch(role, domain, model.forcings, step)
+        if step == 0:
+            with torch.no_grad():
+                result |= outputs(role, domain, predict(model, batch, torch.float64))
+        optimizer.zero_grad()
+        losses = compute_gradients(model, loss, [batch], role, torch.float64)
+        norm, _, channel_loss = exchange(model, losses, role, False)
+        if step == 0:
+            gradients = {name: p.grad for name, p in model.named_parameters()}
+            result |= {f"gradient {k}": v for k, v in whole_parameters(model, gradients, role).items()}
+            result |= {"norm": norm.clone(), "channel loss": channel_loss.clone()}
+        update_weights(model, optimizer, norm, settings, step)
+        if step == 0:
+            parameters = dict(model.named_parameters())
+            result |= {f"updated {k}": v.clone() for k, v in whole_parameters(model, parameters, role).items()}
+        curve.append(channel_loss.mean())
+    return result | {"curve": torch.stack(curve)}
+
+
+def outputs(role: Role, domain: Domain, prediction: Tensor) -> dict[str, Tensor]:
+    """The prediction of all samples and channels, put together from all ranks."""
+    whole = torch.zeros(4, *prediction.shape[2:], len(domain.channels))
+    index, count = role.part
+    whole[index * 4 // count : (index + 1) * 4 // count] = role.spread(prediction.movedim(1, -1))
+    return {"output": role.sum(whole)}
+
+
+def on_rank(rank: int, layout: Layout, variants: list[str]) -> dict[str, dict[str, Tensor]]:
+    return {variant: run(variant, layout) for variant in variants}
+
+
+@cache
+def alone(variant: str) -> dict[str, Tensor]:
+    return run(variant, None)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_layout_computes_one_ranks_function(layout):
+    results = spawn(layout.devices, on_rank, layout, list(VARIANTS))[0]
+    wrong = []
+    for variant, found in results.items():
+        expected = alone(variant)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert value.norm() > 0, (variant, name)
+            error = float((found[name] - value).norm() / value.norm())
+            if not error <= TOLERANCE:
+                wrong.append(f"{variant}: {name} has a relative error of {error:.1e}")
+    assert not wrong, "\n".join(wrong)

@@ -1,0 +1,221 @@
+"""How ranks meet, how one of them speaks for all, and how who is missing is found out."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+import torch.distributed as dist
+from jobs import by_hand
+from spawn_ranks import spawn
+from torch.distributed import HashStore
+
+from weatherfm.errors import InputError, OutsideError, QuietExit
+from weatherfm.training.first_failure import (
+    await_told,
+    claim_failure,
+    exit_status,
+    is_loss_of_a_peer,
+    mark_told,
+    told_failure,
+)
+from weatherfm.training.process_group import join
+from weatherfm.training.pulse import Sign, describe, gone_ranks, late_ranks, locate
+from weatherfm.training.roster import Roster, meet, muster
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch):
+    """No launcher, and SIGTERM, which a rank that has failed ignores, as it was."""
+    monkeypatch.delenv("RANK", raising=False)
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+# Meeting -------------------------------------------------------------------------------------------------------
+
+
+def all_meet(store, world=3):
+    with ThreadPoolExecutor(world) as threads:
+        return list(threads.map(lambda rank: meet(store, rank, world, 60), range(world)))
+
+
+def test_ranks_meet_in_a_corner_of_their_own_at_every_start():
+    store = HashStore()
+    for start in range(3):  # the same store over restarts, as torchrun keeps it
+        corners, hosts = zip(*all_meet(store), strict=True)
+        assert not corners[0].check(["left behind"])
+        corners[1].set("left behind", str(start))
+        assert [corner.get("left behind") for corner in corners] == [str(start).encode()] * 3
+        assert len(hosts[2]) == 3
+
+
+def test_one_rank_needs_no_other():
+    corner, hosts = meet(HashStore(), 0, 1, 60)
+    assert corner.get("host0").decode() == hosts[0]
+
+
+@pytest.mark.parametrize(("rank", "message"), [(0, "2 of 3 ranks did not start in time: 1, 2"), (1, "rank 0 did not")])
+def test_who_does_not_come_is_named(rank, message):
+    with pytest.raises(OutsideError, match=message):
+        meet(HashStore(), rank, 3, 0.2)
+
+
+def test_nobody_at_the_address(monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("weatherfm.training.roster.START_TIMEOUT", 0.5)
+    with pytest.raises(OutsideError, match="rank 1 cannot reach rank 0 at localhost:1"), muster():
+        pass
+
+
+# Alone, or in a group that is there already ------------------------------------------------------------------------
+
+
+def test_alone_there_is_no_process_group():
+    with join(CPU, 60) as roster:
+        assert (roster.rank, roster.world, roster.first) == (0, 1, True)
+        assert roster.first_checks(lambda: 7) == 7
+        roster.beat(3)
+        assert not dist.is_initialized()
+
+
+def test_alone_errors_pass_as_they_are():
+    error = InputError("wrong")
+    with pytest.raises(InputError) as caught, join(CPU, 60):
+        raise error
+    assert caught.value is error
+    assert not hasattr(error, "__notes__")
+
+
+def test_inside_a_muster_it_is_the_same_roster():
+    with muster() as outer, join(CPU, 60) as inner:
+        assert inner is outer
+    with muster() as later:
+        assert later is not outer
+
+
+def in_a_group(rank):
+    with join(CPU, 60) as roster:
+        seen = (roster.rank, roster.world, roster.first_checks(lambda: rank))
+    dist.barrier()  # the group is still there
+    return seen
+
+
+def test_a_group_that_is_there_is_used():
+    assert spawn(2, in_a_group) == [(0, 2, 0), (1, 2, 1)]
+
+
+def test_started_by_hand(tmp_path):
+    assert [job.end() for job in by_hand("finished", tmp_path, 2)] == [(0, []), (0, [])]
+
+
+# Who speaks --------------------------------------------------------------------------------------------------------
+
+
+def test_the_first_to_fail_speaks():
+    store = HashStore()
+    assert told_failure(store) is None
+    assert claim_failure(store, 2, 2) is None
+    assert claim_failure(store, 0, 1) == 2
+    assert claim_failure(store, 2, 1) == 2  # also against itself: a rank has two threads
+    assert told_failure(store) == 2
+
+
+def test_the_others_wait_until_it_has_spoken():
+    store = HashStore()
+    began = time.monotonic()
+    await_told(store, 0.3)
+    assert time.monotonic() - began >= 0.3
+    mark_told(store)
+    await_told(store, 1e9)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(InputError("x"), 2), (KeyboardInterrupt(), 130), (RuntimeError("x"), 1), (OSError(), 1)]
+)
+def test_statuses_are_those_of_the_command(error, status):
+    assert exit_status(error) == status
+
+
+def test_loss_of_a_peer_is_told_from_faults_of_its_own():
+    wrapped = ValueError("the checkpoint could not be written")
+    wrapped.__cause__ = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:5")
+    assert is_loss_of_a_peer(wrapped)
+    assert is_loss_of_a_peer(dist.DistBackendError("NCCL communicator was aborted"))
+    assert not is_loss_of_a_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_loss_of_a_peer(InputError("gloo"))
+
+
+def test_a_verdict_leaves_one_speaker():
+    store = HashStore()
+    first, second = (Roster(rank, 2, rank, ("a", "b"), store) for rank in range(2))
+    error = InputError("no store at /data")
+    assert second.verdict(error) is error
+    assert error.__notes__ == ["(on rank 1, b)"]
+    quiet = first.verdict(RuntimeError("Connection closed by peer"))
+    assert isinstance(quiet, QuietExit)
+    assert quiet.status == 2
+    assert first.verdict(quiet) is quiet
+
+
+# Who is missing ----------------------------------------------------------------------------------------------------
+
+
+def sign(beats=5, step=16, place="weatherfm.training.trainer:200 (_step)", waits=True):
+    return Sign(beats, step, 1000.0, place, waits)
+
+
+def test_gone_is_who_tells_nothing_new():
+    assert gone_ranks([sign(1), sign(1), None], [sign(2), sign(1), None]) == [1, 2]
+    assert gone_ranks([sign(1), None], [sign(2), sign(1)]) == []
+
+
+def test_late_is_who_is_behind():
+    assert late_ranks([sign(step=16), sign(step=15), sign(step=16), None]) == [1]
+
+
+def test_late_is_who_does_something_else():
+    reading = sign(place="weatherfm.data_pipeline.loader:88 (read)", waits=False)
+    waiting = sign(place="weatherfm.training.step:10 (exchange)")
+    assert late_ranks([sign(), reading, sign()]) == [1]
+    assert late_ranks([sign(), reading]) == [1]  # of two, the one in a collective waits
+    assert late_ranks([sign(), sign(), waiting, reading]) == [3]  # a third waits elsewhere, for it
+    assert late_ranks([sign(), sign(), waiting]) == [2]  # the odd one, since nobody is known to be busy
+    assert late_ranks([sign(), sign()]) == []
+    assert late_ranks([None, None]) == []
+
+
+def test_what_is_said_of_the_missing():
+    signs, hosts = [sign()] * 11 + [None], ["node1"] * 11 + ["node2"]
+    (line,) = describe([3], signs, hosts, 1612.4).splitlines()
+    assert line == (
+        "no answer from rank 3 (node1), last seen at step 16, 612 s ago, in weatherfm.training.trainer:200 (_step)"
+    )
+    assert describe([11], signs, hosts, 0) == "no answer from rank 11 (node2), never seen"
+    assert describe([], signs, hosts, 0) == ""
+    assert describe(range(12), signs, hosts, 0).splitlines()[-1].strip() == "and 4 more"
+
+
+def test_the_line_shown_is_the_innermost_of_weatherfm():
+    frames = []
+    Roster().first_checks(lambda: frames.append(sys._getframe()))
+    place, waits = locate(frames[0])
+    assert place.startswith("weatherfm.training.roster:")
+    assert place.endswith("(first_checks)")
+    assert not waits
+
+
+def test_a_rank_inside_torch_waits():
+    frames = []
+    layer = torch.nn.Identity()
+    layer.register_forward_hook(lambda *_: frames.append(sys._getframe(1)))
+    layer(torch.zeros(1))
+    assert locate(frames[0])[1]

@@ -1,0 +1,114 @@
+"""`weatherfm train` on several ranks, as a user types it: killed, stopped and refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import toy_run
+import yaml
+from jobs import Job, start
+
+TIMINGS = {"samples_per_second", "data_wait_share", "memory_gib"}
+COMMAND = [sys.executable, "-m", "weatherfm.cli", "train"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "weatherfm.cli", "train"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("train")
+    toy_run.make_store(folder)
+    return folder
+
+
+def config(folder: Path, run: str) -> str:
+    path = folder / f"{run}.yaml"
+    path.write_text(yaml.safe_dump(toy_run.run_settings(folder, run, steps=60) | {"parallel": {"tp": 2}}))
+    return str(path)
+
+
+def curve(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMINGS} for line in lines]
+
+
+def ranks_of(job: Job) -> list[int]:
+    """The processes that a launcher has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == job.process.pid:
+            found.append(int(stat.parent.name))
+    return sorted(found)
+
+
+def under_way(run: Path) -> bool:
+    """A checkpoint is there, and the end is far."""
+    return any(not path.name.startswith(".") for path in (run / "checkpoints").glob("step-*"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder) -> Path:
+    status, lines = start([*COMMAND, config(folder, "undisturbed"), "--devices", "2"]).end()
+    assert status == 0
+    assert lines[-1] == f"weights   {folder / 'undisturbed' / 'weights.safetensors'}"
+    assert sum("step 60 of 60" in line for line in lines) == 1  # one rank speaks
+    return folder / "undisturbed"
+
+
+def test_a_killed_rank_changes_nothing(folder, undisturbed):
+    job = start([*COMMAND, config(folder, "killed"), "--devices", "2", "--restarts", "1"])
+    job.wait_until(lambda: under_way(folder / "killed"))
+    os.kill(ranks_of(job)[1], signal.SIGKILL)
+    status, lines = job.end()
+    assert status == 0, lines
+    assert any("was ended by SIGKILL; starting all again from the newest checkpoint (1 of 1)" in line for line in lines)
+    assert any("going on from the checkpoint of step" in line for line in lines)
+    assert curve(folder / "killed") == curve(undisturbed)
+    weights = [(run / "weights.safetensors").read_bytes() for run in (folder / "killed", undisturbed)]
+    assert weights[0] == weights[1]
+
+
+def test_stopped_it_goes_on_from_there_under_torchrun(folder, undisturbed):
+    path = config(folder, "stopped")
+    job = start([*COMMAND, path, "--devices", "2"])
+    job.wait_until(lambda: under_way(folder / "stopped"))
+    job.process.send_signal(signal.SIGINT)
+    status, lines = job.end()
+    assert status == 0, lines
+    assert sum("the same command goes on from there" in line for line in lines) == 1
+    status, lines = start([*TORCHRUN, path]).end()
+    assert status == 0, lines
+    assert curve(folder / "stopped") == curve(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["parallel.tp=3"], "3 devices, but there are 2"),
+        (["training.batch_size=3", "parallel.tp=1"], "not a multiple of the 2 data-parallel groups"),
+        (["training.stpes=3"], r"did you mean training.steps?"),
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_refused_once(folder, arguments, message):
+    status, lines = start([*COMMAND, config(folder, "refused"), *arguments, "--devices", "2", "--restarts", "1"]).end()
+    assert status == 2
+    assert sum(message in line for line in lines) == 1
+    assert sum(line.startswith("weatherfm:") for line in lines) == 1
+
+
+def test_under_torchrun_errors_are_told_once(folder):
+    job = start([*TORCHRUN, config(folder, "refused"), "training.stpes=3"])
+    assert job.process.wait(240) != 0
+    assert job.said().count("did you mean training.steps?") == 1
+    job = start([*TORCHRUN, config(folder, "refused"), "--devices", "2"])
+    assert job.process.wait(240) != 0
+    assert job.said().count("--devices 2 under torchrun: it has started 2 already") == 1

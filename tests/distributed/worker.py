@@ -1,0 +1,158 @@
+"""One rank of a job in a test: joins, then plays a scene in which something goes wrong or does not.
+
+    worker.py SCENE FOLDER
+
+Into FOLDER goes a file for each thing that a test looks at. Errors end as they do in the command.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from weatherfm.errors import InputError
+from weatherfm.outcome import report_errors
+from weatherfm.training import pulse
+from weatherfm.training.process_group import join
+from weatherfm.training.roster import Roster, muster
+from weatherfm.training.signals import StopSignals
+
+PATIENT = 300.0
+STEPS = 10
+
+
+def note(folder: Path, name: str, text: str = "") -> None:
+    draft = folder / f".{name}.{os.getpid()}"
+    draft.write_text(text)
+    draft.rename(folder / name)
+
+
+def together(value: float = 1.0) -> float:
+    """A collective: the sum over all ranks."""
+    total = torch.tensor(value)
+    dist.all_reduce(total)
+    return total.item()
+
+
+def steps(roster: Roster, folder: Path, fault: Callable[[int], object] = lambda step: None) -> None:
+    """Steps of a training; the last finished one is kept, as a checkpoint keeps it."""
+    kept = folder / "kept"
+    first = int(kept.read_text()) if kept.exists() else 0
+    note(folder, f"began{first}.{roster.rank}", os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    with StopSignals():  # as in training: a launcher that ends the job does not end a rank on the spot
+        for step in range(first + 1, STEPS + 1):
+            fault(step)
+            assert together() == roster.world
+            roster.beat(step)
+            if roster.first:
+                note(folder, "kept", str(step))
+
+
+def play_finished(roster: Roster, folder: Path) -> None:
+    steps(roster, folder)
+
+
+def play_killed(roster: Roster, folder: Path) -> None:
+    """The process of the last rank is killed at step 5, the first time."""
+
+    def kill(step: int) -> None:
+        if step == 5 and roster.rank == roster.world - 1 and not (folder / "killed").exists():
+            note(folder, "killed")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    steps(roster, folder, kill)
+
+
+def play_refused(roster: Roster, folder: Path) -> None:
+    def check() -> None:
+        note(folder, f"checked{roster.rank}")
+        raise InputError("tp 3 does not divide model.heads 4")
+
+    roster.first_checks(check)
+
+
+def play_checked(roster: Roster, folder: Path) -> None:
+    """First rank 0, then all; the second check fails on a machine that is not rank 0's."""
+    assert roster.first_checks(lambda: note(folder, f"checked{roster.rank}") or 7) == 7
+    roster.first_checks(lambda: refuse_on(1, roster))
+
+
+def refuse_on(rank: int, roster: Roster) -> None:
+    if roster.rank == rank:
+        raise InputError("no store at /data")
+
+
+def play_faulty(roster: Roster, folder: Path) -> None:
+    def fail(step: int) -> None:
+        if step == 3 and roster.rank == 1:
+            raise RuntimeError("a wheel came off")
+
+    steps(roster, folder, fail)
+
+
+def play_diverged(roster: Roster, folder: Path) -> None:
+    """All ranks find the same error at the same step."""
+
+    def fail(step: int) -> None:
+        if step == 3:
+            raise InputError("the loss is not finite")
+
+    steps(roster, folder, fail)
+
+
+def play_silent(roster: Roster, folder: Path) -> None:
+    """Rank 1 waits for something that never comes, as a file system."""
+
+    def wait(step: int) -> None:
+        if step == 3 and roster.rank == 1:
+            threading.Event().wait()
+
+    steps(roster, folder, wait)
+
+
+def play_frozen(roster: Roster, folder: Path) -> None:
+    """The process of rank 1 stands still with all its threads, as on a machine without power."""
+
+    def freeze(step: int) -> None:
+        if step == 3 and roster.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    steps(roster, folder, freeze)
+
+
+def play_stopped(roster: Roster, folder: Path) -> None:
+    """Steps without end, until any rank is asked to stop."""
+    with StopSignals() as stop:
+        step = 0
+        while not together(float(stop.received is not None)):
+            step += 1
+            roster.beat(step)
+            note(folder, f"running{roster.rank}", str(os.getpid()))
+        note(folder, f"stopped{roster.rank}", str(stop.received))
+
+
+def play_interruptible(roster: Roster, folder: Path) -> None:
+    """Steps without end and without a thought for signals."""
+    while together():
+        roster.beat(1)
+        note(folder, f"running{roster.rank}", str(os.getpid()))
+
+
+def main() -> int:
+    scene, folder = sys.argv[1], Path(sys.argv[2])
+    torch.set_num_threads(1)
+    pulse.GRACE = 8.0
+    with muster(), join(torch.device("cpu"), 10.0 if scene in ("silent", "frozen") else PATIENT) as roster:
+        globals()[f"play_{scene}"](roster, folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(report_errors(main))

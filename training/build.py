@@ -1,0 +1,46 @@
+"""The model a rank trains: its share of the channels, its parts of the weights, and their initial values."""
+
+from __future__ import annotations
+
+import torch
+
+from weatherfm.domain import Domain
+from weatherfm.initial import initial_tensor
+from weatherfm.model import WeatherViT
+from weatherfm.training.channel_rows import local_part
+from weatherfm.training.config import RunConfig
+from weatherfm.training.parallelize import parallelize
+from weatherfm.training.role import Role
+
+
+def build_model(config: RunConfig, domain: Domain, role: Role, device: torch.device, dtype: torch.dtype) -> WeatherViT:
+    """The model of a run, initialised from its seed: the same function on every layout.
+
+    Args:
+        config: of the run.
+        domain: of the whole model.
+        role: what this rank holds of it.
+        device: where its parts shall be.
+        dtype: of matrix products.
+    """
+    model = plan_model(config, domain, role, dtype)
+    model.to_empty(device=device)
+    model.set_statistics()
+    fill_initial(model, config.training.seed)
+    return model
+
+
+def plan_model(config: RunConfig, domain: Domain, role: Role, dtype: torch.dtype) -> WeatherViT:
+    """The model of `build_model` without values, on the meta device, so that no rank ever holds more than its parts."""
+    with torch.device("meta"):
+        model = WeatherViT(config.model, domain, role.share)
+    parallelize(model, role.mesh, config.parallel, dtype, config.training.compile)
+    return model
+
+
+@torch.no_grad()
+def fill_initial(model: WeatherViT, seed: int) -> None:
+    """Set this rank's parts of all weights to the initial values of the serial model, drawn one tensor at a time."""
+    for name, parameter in model.named_parameters():
+        own = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+        own.copy_(local_part(initial_tensor(model, name, seed), parameter))

@@ -1,0 +1,141 @@
+"""Start the ranks of a job on this machine, as torchrun does, for `weatherfm train --devices N`.
+
+The engine is torchrun's own agent. What differs is how it ends: signals reach the ranks, which stop after a step with
+a checkpoint; wrong input is not tried again; the ranks' own message is the message, and their status the status.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import uuid
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+
+from weatherfm.errors import InputError
+from weatherfm.training.signals import SIGNALS
+
+_log = logging.getLogger(__name__)
+
+_FINAL = (2, 130)
+"""Statuses that a restart would not change: wrong input, and Ctrl-C."""
+
+
+def require_devices(devices: int, restarts: int, device: str) -> None:
+    """Refuse what cannot be started here.
+
+    Args:
+        devices: ranks to start.
+        restarts: allowed.
+        device: `training.device` of the run.
+
+    Raises:
+        InputError: started by a launcher already, a number that makes no sense, or fewer GPUs than ranks.
+    """
+    if "RANK" in os.environ:
+        raise InputError(f"--devices {devices} under torchrun: it has started {os.environ.get('WORLD_SIZE')} already")
+    if devices < 1 or restarts < 0:
+        raise InputError(f"--devices must be 1 or more, --restarts 0 or more; got {devices} and {restarts}")
+    gpus = torch.cuda.device_count()
+    if ((device == "auto" and gpus) or device.startswith("cuda")) and devices > gpus:
+        raise InputError(
+            f"--devices {devices}, but this machine has {gpus} GPUs; start at most {gpus}, or training.device=cpu"
+        )
+
+
+def launch(command: Sequence[str], devices: int, restarts: int = 0) -> int:
+    """Run a command on so many ranks of this machine, and return the status it ends with.
+
+    Args:
+        command: program and arguments; each rank finds its number in the environment.
+        devices: ranks.
+        restarts: how often all of them are started again when one fails.
+    """
+    for noisy in ("torch.distributed.elastic", "torch.distributed.run"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // devices)))
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    with tempfile.TemporaryDirectory(prefix="weatherfm") as folder:
+        agent = _Agent(_spec(command, devices, restarts), DefaultLogsSpecs(log_dir=folder))
+        try:
+            result = agent.run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            agent.get_worker_group().spec.rdzv_handler.shutdown()
+    return _status(result)
+
+
+def _spec(command: Sequence[str], devices: int, restarts: int) -> WorkerSpec:
+    here = RendezvousParameters(
+        backend="c10d",
+        endpoint="localhost:0",  # any free port
+        run_id=uuid.uuid4().hex,
+        min_nodes=1,
+        max_nodes=1,
+        local_addr="localhost",
+    )
+    return WorkerSpec(
+        role="train",
+        local_world_size=devices,
+        rdzv_handler=get_rendezvous_handler(here),
+        entrypoint=command[0],
+        args=tuple(command[1:]),
+        max_restarts=restarts,
+        monitor_interval=0.1,
+    )
+
+
+class _Agent(LocalElasticAgent):
+    """torchrun's agent, but that it hands signals on and waits, and knows what a restart cannot mend."""
+
+    _asked_to_stop = False
+
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        pids = super()._start_workers(worker_group)
+        for number in SIGNALS:  # the agent has just set its own handlers, which end the ranks in 30 seconds
+            signal.signal(number, self._hand_on)
+        return pids
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result = super()._monitor_workers(worker_group)
+        if result.state == WorkerState.FAILED:
+            if self._asked_to_stop or _status(result) in _FINAL:
+                self._remaining_restarts = 0
+            if self._remaining_restarts:
+                limit = worker_group.spec.max_restarts
+                nth = limit - self._remaining_restarts + 1
+                _log.warning("%s; starting all again from the newest checkpoint (%d of %d)", _why(result), nth, limit)
+        return result
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        self._asked_to_stop = True
+        for worker in self.get_worker_group().workers:
+            if worker.id:
+                try:
+                    os.kill(worker.id, number)
+                except ProcessLookupError:  # it has just ended
+                    continue
+
+
+def _status(result: RunResult) -> int:
+    """The ranks' own status; 1 where a signal ended them."""
+    codes = [failure.exitcode for failure in result.failures.values()]
+    return max((code for code in codes if code > 0), default=1 if codes or result.is_failed() else 0)
+
+
+def _why(result: RunResult) -> str:
+    """The ranks that did not end by themselves, if any: the others fail for lack of them."""
+    codes = {rank: failure.exitcode for rank, failure in sorted(result.failures.items())}
+    ended = [f"rank {rank} was ended by {signal.Signals(-code).name}" for rank, code in codes.items() if code < 0]
+    return ", ".join(ended) or "training failed"

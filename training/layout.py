@@ -1,0 +1,140 @@
+"""Which ranks do what: the settings of parallelism, and the layouts a model can be trained on.
+
+Ranks form a mesh of three axes, the innermost last, so that its ranks are neighbours inside a node:
+
+    dp_replicate   copies of all weights; each sees other samples (gradients are averaged)
+    dp_shard       the same, but weights, gradients and optimizer state are split (FSDP2)
+    tp             one sample is worked on together: channels, attention heads and positions are split
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from weatherfm.config import Config
+from weatherfm.domain import Domain
+from weatherfm.errors import InputError
+from weatherfm.model import ModelConfig, patch_counts
+from weatherfm.share import channel_groups
+
+
+class ParallelConfig(Config):
+    """How the devices share the work. It decides speed and memory, never the function that is learned."""
+
+    tp: int = Field(1, ge=1)
+    """Devices that hold one model together: channels, heads and positions are split over them."""
+    dp_shard: int | None = Field(None, ge=1)
+    """Data-parallel devices that split weights and optimizer state; without it, all that the other two leave."""
+    dp_replicate: int = Field(1, ge=1)
+    """Groups of devices that hold copies of the weights."""
+    channels: Literal["split", "whole"] = "split"
+    """whole: every device of `tp` makes the tokens of all channels (tensor parallelism alone, to compare with)."""
+    activation_checkpointing: Literal["none", "block", "selective"] = "none"
+    """Make activations again in the backward pass: of whole blocks, or of all in them but matrix products."""
+    timeout: float = Field(600.0, gt=0)
+    """Seconds after which a silent device ends the job with its name."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of the three axes of the mesh."""
+
+    dp_replicate: int
+    dp_shard: int
+    tp: int
+
+    def __str__(self) -> str:
+        sizes = {"replicate": self.dp_replicate, "shard": self.dp_shard, "tp": self.tp}
+        return "-".join(f"{name}{size}" for name, size in sizes.items() if size > 1) or "alone"
+
+    @property
+    def dp(self) -> int:
+        """Groups of ranks that see different samples."""
+        return self.dp_replicate * self.dp_shard
+
+    @property
+    def devices(self) -> int:
+        """Ranks in all."""
+        return self.dp * self.tp
+
+
+def resolve_layout(config: ParallelConfig, devices: int) -> Layout:
+    """The layout that settings mean on so many devices.
+
+    Raises:
+        InputError: the axes do not multiply to the devices.
+    """
+    given = config.tp * config.dp_replicate
+    shard = config.dp_shard or max(1, devices // given)
+    layout = Layout(config.dp_replicate, shard, config.tp)
+    if layout.devices != devices:
+        rest = f"parallel.dp_shard {devices // given}" if devices % given == 0 else "axes whose product is that number"
+        raise InputError(
+            f"the layout needs dp_replicate {layout.dp_replicate} x dp_shard {shard} x tp {config.tp} = {layout.devices} "
+            f"devices, but there are {devices}; start {layout.devices}, or set {rest}"
+        )
+    return layout
+
+
+def check_layout(layout: Layout, config: ParallelConfig, model: ModelConfig, domain: Domain, batch_size: int) -> None:
+    """Refuse a layout on which the model cannot be split.
+
+    Raises:
+        InputError: every reason, and the layouts of as many devices that would work; or groups of channels that the
+            model cannot have on any layout.
+    """
+    channel_groups(model, domain)
+    if problems := layout_problems(layout, config, model, domain, batch_size):
+        fitting = [str(good) for good in feasible_layouts(layout.devices, config, model, domain, batch_size)]
+        shown = ", ".join(fitting[:8]) + (f" and {len(fitting) - 8} more" if len(fitting) > 8 else "")
+        remedy = (
+            f"on {layout.devices} devices these would work: {shown}" if fitting else "no layout of so many would work"
+        )
+        raise InputError(f"layout {layout} cannot train this model:\n  " + "\n  ".join(problems) + f"\n  {remedy}")
+
+
+def layout_problems(
+    layout: Layout, config: ParallelConfig, model: ModelConfig, domain: Domain, batch_size: int
+) -> list[str]:
+    """What keeps a model from being split like this; empty where nothing does."""
+    tp, channels = layout.tp, len(domain.channels)
+    positions = patch_counts(model.patch, domain.grid.shape)
+    split = {
+        "model.heads": model.heads,
+        "model.width": model.width,
+        "the MLP's width": int(model.width * model.mlp_ratio),
+        f"the number of positions ({positions[0]} x {positions[1]})": positions[0] * positions[1],
+    }
+    problems = [f"tp {tp} does not divide {name} {size}" for name, size in split.items() if size % tp]
+    if model.aggregation.kind == "hierarchical" and model.aggregation.groups and model.aggregation.groups % tp:
+        problems.append(f"tp {tp} does not divide model.aggregation.groups {model.aggregation.groups}")
+    if config.channels == "split" and tp > channels:
+        problems.append(f"tp {tp} is more than the {channels} channels: some devices would have none")
+    if config.channels == "whole" and (model.aggregation.kind, model.aggregation.evaluate) != ("flat", "tokens"):
+        problems.append("parallel.channels: whole needs model.aggregation.kind flat and evaluate tokens")
+    if tp > 1 and model.width % (tp * layout.dp_shard):  # biases are split by both
+        problems.append(f"tp x dp_shard {tp * layout.dp_shard} does not divide model.width {model.width}")
+    if batch_size % layout.dp:
+        problems.append(
+            f"training.batch_size {batch_size} (over all devices) is not a multiple of the {layout.dp} data-parallel groups"
+        )
+    return problems
+
+
+def feasible_layouts(
+    devices: int, config: ParallelConfig, model: ModelConfig, domain: Domain, batch_size: int
+) -> Iterator[Layout]:
+    """All layouts of so many devices that can train the model; small tp first."""
+    for tp in _divisors(devices):
+        for shard in reversed(_divisors(devices // tp)):
+            layout = Layout(devices // tp // shard, shard, tp)
+            if not layout_problems(layout, config, model, domain, batch_size):
+                yield layout
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]

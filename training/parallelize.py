@@ -1,0 +1,169 @@
+"""From the serial model to one that computes the same function on a mesh of ranks, in one function.
+
+Weights are of three kinds, by what ranks of `tp` do with them:
+
+    of a channel   tokenizer rows, output rows, level-1 groups: a rank has those of its own channels; no other knows them
+    of a block     attention and MLP: split by head and by hidden unit, norms kept on each (DTensor)
+    shared         all others: each rank uses them on its own positions or channels, so that gradients are to be summed
+
+Legend: B batch, N position, D width.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    PrepareModuleInput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
+
+from weatherfm.aggregation import ChannelAttention
+from weatherfm.hierarchical import HierarchicalAggregation
+from weatherfm.model import WeatherViT
+from weatherfm.training.activation_checkpointing import checkpoint_blocks
+from weatherfm.training.channel_parallel import (
+    gather_groups,
+    gather_positions,
+    merge_softmax,
+    share_gradient,
+    split_positions,
+)
+from weatherfm.training.layout import ParallelConfig
+from weatherfm.training.mesh import Mesh
+
+# Two warnings of PyTorch that do not concern us: no output of a module is changed in place, and a bias that is split
+# twice may be gathered in two messages.
+warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
+logging.getLogger("torch.distributed.tensor._redistribute").setLevel(logging.ERROR)
+
+
+def parallelize(
+    model: WeatherViT, mesh: Mesh | None, config: ParallelConfig, dtype: torch.dtype, compile: bool
+) -> None:
+    """Make a model that holds a rank's share of the channels compute with its peers; in place.
+
+    Args:
+        model: on the meta device or not; its share is that of the rank's place in `tp`.
+        mesh: None: one process, nothing to split.
+        config: activation checkpointing, and whether channels are split.
+        dtype: of matrix products; blocks are gathered in it, gradients always reduced in float32 or better.
+        compile: compile every block.
+    """
+    # 1. Split over tp, while every parameter is still a plain tensor: DTensor first, FSDP shards what it leaves.
+    if mesh is not None:
+        split_channels(model, mesh.tp) if config.channels == "split" else split_heads(model, mesh.tp)
+        split_sequence(model, mesh.tp, mesh.tp_index)
+        for block in model.blocks:
+            parallelize_module(block, mesh.tp, block_plan())
+    # 2. Checkpointing wraps the computation of a block, the collectives of step 1 inside it are run again.
+    checkpoint_blocks(model, config.activation_checkpointing)
+    # 3. Compile what is computed, before FSDP puts its hooks around it: those are not for the compiler.
+    if compile:
+        for block in model.blocks:
+            block.compile()
+    # 4. FSDP last, innermost first: a block is gathered when it runs and freed afterwards.
+    if mesh is not None:
+        shard_weights(model, mesh, config, dtype)
+
+
+def split_channels(model: WeatherViT, tp: DeviceMesh) -> None:
+    """D-CHAG: each rank aggregates its own channels; what is left to join are sums or group tokens."""
+    if isinstance(model.aggregation, ChannelAttention):
+        model.aggregation.merge = partial(merge_softmax, tp=tp)
+    else:
+        model.aggregation.gather = partial(gather_groups, tp=tp)
+        model.aggregation.split = partial(split_positions, tp=tp)
+
+
+def split_heads(model: WeatherViT, tp: DeviceMesh) -> None:
+    """Tensor parallelism alone: every rank makes the tokens of all channels and attends with some of the heads."""
+    for name in ("query", "key", "value"):
+        # DTensor gives the whole gradient of their inputs to every rank; by our rule each keeps its part of a sum
+        projection = model.aggregation.get_submodule(name)
+        projection.register_forward_pre_hook(lambda module, inputs: (share_gradient(inputs[0], tp),))
+    column, row = ColwiseParallel, RowwiseParallel(output_layouts=Shard(1))
+    parallelize_module(model.aggregation, tp, {"query": column(), "key": column(), "value": column(), "out": row})
+
+
+def split_sequence(model: WeatherViT, tp: DeviceMesh, index: int) -> None:
+    """Between aggregation and output every rank has its own positions; the output rows of its channels need all."""
+    own = model.position.weight.shape[0] // tp.size()
+    model.position.rows = slice(index * own, (index + 1) * own)
+    model.to_patches.register_forward_pre_hook(lambda module, inputs: (gather_positions(inputs[0], tp),))
+
+
+def block_plan() -> dict[str, Any]:
+    """Tensor parallelism of a block's matrices, sequence parallelism of its norms and of what runs between blocks."""
+    gathered = partial(PrepareModuleInput, input_layouts=Shard(1), desired_input_layouts=Replicate())
+    return {
+        "attention_norm": SequenceParallel(),
+        "attention": gathered(),
+        "attention.query": ColwiseParallel(),
+        "attention.key": ColwiseParallel(),
+        "attention.value": ColwiseParallel(),
+        "attention.out": RowwiseParallel(output_layouts=Shard(1)),
+        "mlp_norm": SequenceParallel(),
+        "mlp": gathered(),
+        "mlp.expand": ColwiseParallel(),
+        "mlp.contract": RowwiseParallel(output_layouts=Shard(1)),
+    }
+
+
+def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: torch.dtype) -> None:
+    """Split weights, gradients and optimizer state over the data-parallel ranks, and shared ones over `tp` as well."""
+    size = mesh.layout.dp_shard
+    low = torch.float32.itemsize > dtype.itemsize
+    precision = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False) if low else MixedPrecisionPolicy()
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh.data, mp_policy=precision, shard_placement_fn=_evenly(size, first=0))
+    shared: list[list[nn.Module]] = [[model.position, model.lead_time], [model.norm, model.head], [model.aggregation]]
+    if config.channels == "whole":
+        projections: list[nn.Module] = [m for m in model.aggregation.children() if isinstance(m, nn.Linear)]
+        fully_shard(projections, mesh=mesh.data)  # split by head over `tp` already
+        shared += [[model.tokenizer], [model.to_patches]]
+    elif isinstance(model.aggregation, HierarchicalAggregation):
+        for group in model.aggregation.groups.values():
+            fully_shard(group, mesh=mesh.data)
+    for modules in shared:
+        fully_shard(modules, mesh=mesh.shared)
+        for module in map(
+            as_fsdp, modules
+        ):  # FSDP would average over its ranks; over `tp` gradients are parts of a sum
+            module.set_gradient_divide_factor(float(mesh.layout.dp))
+            module.set_force_sum_reduction_for_comms(True)  # sum, then divide: gloo cannot do both in one
+    # The root keeps what is left, the rows of the rank's channels, for all of a step: they are few.
+    fully_shard(model, mesh=mesh.data, shard_placement_fn=_evenly(size, first=1))
+
+
+def as_fsdp(module: nn.Module) -> FSDPModule:
+    """`fully_shard` changes a module's class in place, which type checkers cannot see."""
+    return cast(FSDPModule, module)
+
+
+def _evenly(size: int, first: int) -> Callable[[nn.Parameter], Shard | None]:
+    """Shard the first dim, from `first` on, that divides evenly and that `tp` does not split; None: dim 0, unevenly.
+
+    Rows of channels are few and uneven, so there FSDP splits the width; a matrix split by `tp` along dim 0 may be
+    split along it again where that comes out even.
+    """
+
+    def choose(parameter: nn.Parameter) -> Shard | None:
+        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        split = [p.dim for p in getattr(parameter, "placements", ()) if isinstance(p, Shard)]
+        dims = [d for d in range(min(first, local.ndim - 1), local.ndim) if local.shape[d] % size == 0]
+        return next((Shard(d) for d in dims if d == 0 or d not in split), None)
+
+    return choose

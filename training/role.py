@@ -1,0 +1,82 @@
+"""What one rank does in a layout: its share of the channels, its part of every batch, and how ranks' results add up.
+
+Legend: C channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from weatherfm.domain import Domain
+from weatherfm.model import ModelConfig
+from weatherfm.share import ChannelShare, channel_shares, whole
+from weatherfm.training.layout import ParallelConfig
+from weatherfm.training.mesh import Mesh
+
+
+@dataclass(frozen=True)
+class Role:
+    """A rank's place in the work.
+
+    Attributes:
+        mesh: None when alone.
+        share: channels that this rank reads, predicts and scores.
+        part: (index, count) of its part of every batch; the same for all ranks of one `tp` group.
+        copies: ranks that score the same channels of the same samples; 1 where channels are split.
+        channels: of the whole model.
+    """
+
+    mesh: Mesh | None
+    share: ChannelShare
+    part: tuple[int, int]
+    copies: int
+    channels: tuple[str, ...]
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank speaks and writes for all."""
+        return self.mesh is None or dist.get_rank() == 0
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, on each of them."""
+        if self.mesh is not None:
+            dist.all_reduce(values)
+        return values
+
+    def union(self, items: Iterable[str]) -> list[str]:
+        """The items of all ranks, each once, in the order of ranks."""
+        lists: list[list[str]] = [list(items)]
+        if self.mesh is not None:
+            lists = [[]] * dist.get_world_size()
+            dist.all_gather_object(lists, list(items))
+        return list(dict.fromkeys(chain.from_iterable(lists)))
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Own channels' values [..., C own] among zeros for the others' [..., C]: summed over ranks, all are there."""
+        own = [self.channels.index(name) for name in self.share.channels]
+        out = torch.zeros(*values.shape[:-1], len(self.channels), dtype=values.dtype, device=values.device)
+        out[..., own] = values / self.copies
+        return out
+
+    def deal_out(self, items: Sequence[int]) -> tuple[list[int], int]:
+        """Own items, and how many of them count: the rest only keep the number of steps alike on all ranks."""
+        index, count = self.part
+        own = list(items[index::count])
+        padding = -(-len(items) // count) - len(own)
+        return own + [items[-1]] * padding, len(own)
+
+
+def find_role(config: ParallelConfig, model: ModelConfig, domain: Domain, mesh: Mesh | None) -> Role:
+    """The role of this rank."""
+    if mesh is None:
+        return Role(None, whole(model, domain), (0, 1), 1, domain.channels)
+    tp, part = mesh.layout.tp, (mesh.dp_index, mesh.layout.dp)
+    if config.channels == "whole":
+        return Role(mesh, whole(model, domain), part, tp, domain.channels)
+    return Role(mesh, channel_shares(model, domain, tp)[mesh.tp_index], part, 1, domain.channels)

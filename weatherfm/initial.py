@@ -1,0 +1,72 @@
+"""Initial values: a function of the seed and of a weight's name alone, whatever else the model holds.
+
+Every tensor has a random generator of its own, and what belongs to a channel has one a channel, so that a model that
+holds a share of the channels starts from exactly the rows of the model that holds all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from weatherfm.hierarchical import LearnedSum
+from weatherfm.position import Position, sincos_position
+from weatherfm.tokenizer import ChannelOutput, ChannelTokenizer
+
+if TYPE_CHECKING:
+    from weatherfm.model import WeatherViT
+
+
+@torch.no_grad()
+def initialise(model: WeatherViT, seed: int) -> None:
+    """Set all weights of a model to their initial values, in place."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(initial_tensor(model, name, seed))
+
+
+def initial_tensor(model: WeatherViT, name: str, seed: int) -> Tensor:
+    """The initial values of one parameter of a model (on any device, the meta device too): float32, on the CPU."""
+    shape = model.get_parameter(name).shape
+    rows = row_names(model, name)
+    with torch.device("cpu"):
+        if rows is None:
+            return _draw(model, name, shape, _generator(seed, name))
+        return torch.stack([_draw(model, name, shape[1:], _generator(seed, f"{name}.{row}")) for row in rows])
+
+
+def row_names(model: WeatherViT, name: str) -> list[str] | None:
+    """The channels that the rows (dim 0) of a parameter belong to; None for a parameter that has none."""
+    owner = name.partition(".")[0]
+    if owner == "tokenizer":
+        return model.share.input_names(model.config.input_times)
+    return list(model.domain.channels) if owner == "to_patches" else None
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
+
+
+def _draw(model: WeatherViT, name: str, shape: torch.Size, random: torch.Generator) -> Tensor:
+    """Initial values of a parameter, or of one row of it."""
+    path, _, kind = name.rpartition(".")
+    module, values = model.get_submodule(path), torch.zeros(shape)
+    if isinstance(module, Position):
+        return sincos_position(model.tokens, model.config.width)
+    if isinstance(module, ChannelTokenizer) and kind != "bias":
+        std = shape[-1] ** -0.5 if kind == "weight" else 0.02  # tokens start with variance near 1
+        return nn.init.normal_(values, std=std, generator=random)
+    if kind != "weight":
+        return values  # biases and learned queries
+    if isinstance(module, nn.LayerNorm):
+        return nn.init.ones_(values)
+    if isinstance(module, ChannelOutput) and model.config.predict == "increment":
+        return values  # the untrained model is persistence
+    if isinstance(module, LearnedSum):
+        return nn.init.constant_(values, len(values) ** -0.5)  # the sum has the variance of one token
+    if path.startswith("aggregation."):
+        return nn.init.xavier_uniform_(values, generator=random)
+    return nn.init.trunc_normal_(values, std=0.02, generator=random)

@@ -1,0 +1,41 @@
+"""How a command ends: its exit status, and the one message that says why it failed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from weatherfm.errors import InputError, OutsideError, QuietExit
+
+
+def report_errors(action: Callable[[], int], debug: bool = False) -> int:
+    """What `action` returns, or the exit status of its error, told on stderr without a traceback.
+
+    Args:
+        action: returns an exit status.
+        debug: let errors through, so that Python shows where they were raised.
+    """
+    try:
+        return action()
+    except QuietExit as end:
+        return end.status
+    except KeyboardInterrupt:
+        return _tell("interrupted; the same command goes on from here", 130)
+    except (InputError, OutsideError) as error:
+        if debug:
+            raise
+        return _tell(_with_notes(str(error), error), 2 if isinstance(error, InputError) else 1)
+    except Exception as error:
+        if debug:
+            raise
+        text = _with_notes(f"unexpected {type(error).__name__}: {error}", error)
+        return _tell(f"{text}\nThis is a fault of weatherfm; --debug shows where.", 1)
+
+
+def _with_notes(text: str, error: BaseException) -> str:
+    return "\n".join([text, *getattr(error, "__notes__", [])])
+
+
+def _tell(message: str, status: int) -> int:
+    print(f"weatherfm: {message}", file=sys.stderr)  # noqa: T201
+    return status
