@@ -43,20 +43,22 @@ VARIANTS: dict[str, dict] = {
     "selective-checkpointing": {"parallel": {"activation_checkpointing": "selective"}},
     "tensor-parallel-alone": {"aggregation": {"evaluate": "tokens"}, "parallel": {"channels": "whole"}},
 }
+TELLING = ["flat-uneven", "attention", "linear-tree-uneven"]
+"""Variants that between them go through all that layouts do differently."""
 LAYOUTS = [
-    Layout(1, 1, 2),
-    Layout(1, 1, 4),
-    Layout(1, 2, 1),
-    Layout(1, 4, 1),
-    Layout(1, 2, 2),
-    Layout(2, 2, 1),
-    Layout(2, 1, 2),
-    pytest.param(Layout(2, 2, 2), marks=pytest.mark.slow),
+    (Layout(1, 1, 2), list(VARIANTS)),
+    (Layout(1, 1, 4), TELLING),
+    (Layout(1, 2, 1), TELLING),
+    (Layout(1, 4, 1), TELLING),
+    (Layout(1, 2, 2), list(VARIANTS)),
+    (Layout(2, 2, 1), TELLING),
+    (Layout(2, 1, 2), TELLING),
 ]
+"""The fast tests; the slow ones take every variant to every layout, and to one of eight ranks."""
 
 
 def make_config(variant: str) -> RunConfig:
-    given = VARIANTS[variant]
+    given = VARIANTS.get(variant, {"compile": True})
     names = [f"z{level}" for level in (50, 100, 150, 200, 250, 300, 400, 500, 600, 700)[: given.get("channels", 8)]]
     settings = {
         "run": "unused",
@@ -69,7 +71,14 @@ def make_config(variant: str) -> RunConfig:
             "input_times": ["0h", "-24h"],
             "aggregation": given.get("aggregation", {}),
         },
-        "training": {"batch_size": 4, "learning_rate": 1e-2, "warmup_steps": 2, "steps": STEPS, "seed": 3},
+        "training": {
+            "batch_size": 4,
+            "learning_rate": 1e-2,
+            "warmup_steps": 2,
+            "steps": STEPS,
+            "seed": 3,
+            "compile": given.get("compile", False),
+        },
         "parallel": given.get("parallel", {}),
     }
     return parse_settings(RunConfig, settings, variant)
@@ -176,12 +185,31 @@ def alone(variant: str) -> dict[str, Tensor]:
     return run(variant, None)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_a_layout_computes_one_ranks_function(layout):
-    results = spawn(layout.devices, on_rank, layout, list(VARIANTS))[0]
+@pytest.mark.parametrize(
+    ("layout", "variants"), LAYOUTS, ids=lambda value: str(value) if isinstance(value, Layout) else ""
+)
+def test_a_layout_computes_one_ranks_function(layout, variants):
+    assert_same_function(layout, variants)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "layout", [*(layout for layout, variants in LAYOUTS if variants is TELLING), Layout(2, 2, 2)], ids=str
+)
+def test_every_variant_on_every_layout(layout):
+    assert_same_function(layout, [v for v in VARIANTS if layout.devices == 8 or v not in TELLING])
+
+
+@pytest.mark.slow
+def test_compiled_blocks_compute_the_same_function():
+    assert_same_function(Layout(1, 1, 2), ["compiled"])
+
+
+def assert_same_function(layout: Layout, variants: list[str]) -> None:
+    results = spawn(layout.devices, on_rank, layout, variants)[0]
     wrong = []
     for variant, found in results.items():
-        expected = alone(variant)
+        expected = alone("flat" if variant == "compiled" else variant)
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             assert value.norm() > 0, (variant, name)

@@ -27,7 +27,7 @@ def folder(tmp_path_factory) -> Path:
 
 def config(folder: Path, run: str) -> str:
     path = folder / f"{run}.yaml"
-    path.write_text(yaml.safe_dump(toy_run.run_settings(folder, run, steps=60) | {"parallel": {"tp": 2}}))
+    path.write_text(yaml.safe_dump(toy_run.run_settings(folder, run, steps=100) | {"parallel": {"tp": 2}}))
     return str(path)
 
 
@@ -59,7 +59,7 @@ def undisturbed(folder) -> Path:
     status, lines = start([*COMMAND, config(folder, "undisturbed"), "--devices", "2"]).end()
     assert status == 0
     assert lines[-1] == f"weights   {folder / 'undisturbed' / 'weights.safetensors'}"
-    assert sum("step 60 of 60" in line for line in lines) == 1  # one rank speaks
+    assert sum("step 100 of 100" in line for line in lines) == 1  # one rank speaks
     return folder / "undisturbed"
 
 
