@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +13,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+# ranks are forked from a process that has imported all this once: that takes longer than most tests
+multiprocessing.set_forkserver_preload(["torch", "weatherfm.training.trainer", "weatherfm.training.plan.counter"])
+
 
 def spawn(world: int, function: Callable[..., Any], *arguments: Any, timeout: float = 300) -> list[Any]:
     """Call `function(rank, *arguments)` on every rank of a process group; returns what each gave back.
@@ -19,7 +23,9 @@ def spawn(world: int, function: Callable[..., Any], *arguments: Any, timeout: fl
     The function must be importable (module level), its result picklable.
     """
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, (world, folder, timeout, function, arguments), nprocs=world)
+        mp.start_processes(
+            _rank, (world, folder, timeout, function, arguments), nprocs=world, start_method="forkserver"
+        )
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 

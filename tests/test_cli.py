@@ -148,13 +148,15 @@ def test_rollout_by_option(finished):
 def test_check_tells_every_link(finished, capsys):
     assert run_command(["check", "run.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines] == ["store", "training", "model", "forecast", "baselines"]
+    assert [line.split()[1] for line in lines] == ["store", "training", "model", "layout", "forecast", "baselines"]
     assert all(line.startswith("ok") for line in lines)
     assert run_command(["check", "run.yaml", "data.channels=[z500, q700]", "forecast.lead_times=[24h]"]) == 2
     out = capsys.readouterr().out
     assert "PROBLEM training" in out
     assert "q700" in out
     assert "24h" in out
+    assert run_command(["check", "run.yaml", "--devices", "3", "parallel.tp=2"]) == 2
+    assert "PROBLEM layout" in capsys.readouterr().out
 
 
 def test_dry_run_moves_nothing(folder, capsys):

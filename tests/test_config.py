@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from toy_model import make_domain
 
 from weatherfm.errors import InputError
+from weatherfm.grid import regular_grid
+from weatherfm.share import channel_shares
 from weatherfm.training.config import load_run
+from weatherfm.training.layout import check_layout, resolve_layout
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -39,6 +43,16 @@ def test_every_shipped_config_opens_and_survives_json(path):
     assert type(config).model_validate_json(config.model_dump_json()) == config
     assert config.data.train is not None
     assert config.data.test is not None
+
+
+def test_the_layout_of_the_two_node_example_is_possible():
+    config = load_run(next(path for path in CONFIGS if path.stem == "era5_1p40625deg_16gpus"))
+    domain = make_domain(regular_grid((128, 256)), tuple(config.data.channels))
+    layout = resolve_layout(config.parallel, 16)
+    check_layout(layout, config.parallel, config.model, domain, config.training.batch_size)
+    assert str(layout) == "shard2-tp8"
+    shares = channel_shares(config.model, domain, layout.tp)
+    assert {len(share.channels) for share in shares} == {config.data.channel_block}  # a device reads one block alone
 
 
 def test_overrides_are_typed(file):

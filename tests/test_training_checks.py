@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import toy_run
 
@@ -9,6 +11,7 @@ from weatherfm.errors import InputError
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig, TrainingConfig
 from weatherfm.training.device import choose_device
+from weatherfm.training.preflight import preflight
 from weatherfm.training.samples import training_period
 
 
@@ -93,3 +96,38 @@ def test_senseless_settings_are_refused(settings, message):
 def test_device_that_is_not_there_is_refused(name):
     with pytest.raises(InputError, match=f"{name}.*write auto or cpu"):
         choose_device(name)
+
+
+def layout_link(folder, devices=None, **parallel):
+    plain = toy_run.run_settings(folder) | {"parallel": parallel}
+    return next(f for f in preflight(parse_settings(RunConfig, plain, "test"), devices) if f.link == "layout")
+
+
+@pytest.mark.parametrize(
+    ("parallel", "devices", "text"),
+    [
+        ({}, None, "alone: 1 device, 4 of 4 samples of a batch and at most 3 of 3 channels each"),
+        ({"tp": 2}, None, "tp2: 2 devices, 4 of 4 samples of a batch and at most 2 of 3 channels each"),
+        ({"tp": 2}, 4, "shard2-tp2: 4 devices, 2 of 4 samples"),
+        ({"tp": 2, "dp_replicate": 2}, None, "replicate2-tp2: 4 devices"),
+    ],
+)
+def test_preflight_says_what_a_layout_gives_each_device(folder, parallel, devices, text):
+    found = layout_link(folder, devices, **parallel)
+    assert found.ok
+    assert found.text.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "devices", "problem"),
+    [
+        ({"tp": 4}, None, r"layout tp4 cannot train this model.*tp 4 does not divide model\.heads 2"),
+        ({"tp": 2}, 3, r"needs dp_replicate 1 x dp_shard 1 x tp 2 = 2 devices, but there are 3"),
+        ({"dp_shard": 3}, None, r"batch_size 4 .*not a multiple of the 3 data-parallel groups"),
+        ({}, 0, "--devices must be 1 or more, got 0"),
+    ],
+)
+def test_preflight_refuses_a_layout_that_cannot_work(folder, parallel, devices, problem):
+    found = layout_link(folder, devices, **parallel)
+    assert not found.ok
+    assert re.search(problem, found.text, re.DOTALL)

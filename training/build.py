@@ -13,7 +13,9 @@ from weatherfm.training.parallelize import parallelize
 from weatherfm.training.role import Role
 
 
-def build_model(config: RunConfig, domain: Domain, role: Role, device: torch.device, dtype: torch.dtype) -> WeatherViT:
+def build_model(
+    config: RunConfig, domain: Domain, role: Role, device: torch.device, dtype: torch.dtype, empty: bool = False
+) -> WeatherViT:
     """The model of a run, initialised from its seed: the same function on every layout.
 
     Args:
@@ -22,11 +24,13 @@ def build_model(config: RunConfig, domain: Domain, role: Role, device: torch.dev
         role: what this rank holds of it.
         device: where its parts shall be.
         dtype: of matrix products.
+        empty: leave out the initial values, for weights that are about to be restored.
     """
     model = plan_model(config, domain, role, dtype)
     model.to_empty(device=device)
     model.set_statistics()
-    fill_initial(model, config.training.seed)
+    if not empty:
+        fill_initial(model, config.training.seed)
     return model
 
 

@@ -67,9 +67,9 @@ def merge_softmax(mixed: Tensor, log_mass: Tensor, tp: DeviceMesh) -> Tensor:
     """
     with torch.no_grad():  # any reference gives the same quotient; the largest keeps the exponentials in range
         largest = collectives.all_reduce(log_mass, "max", tp)
-    weight = (log_mass - largest).exp()  # [B, N, h]
-    weighted = (mixed.unflatten(-1, (log_mass.shape[-1], -1)) * weight.unsqueeze(-1)).to(mixed.dtype)  # [B, N, h, d]
-    total, mass = sum_positions(weighted, tp), sum_positions(weight, tp)
+    weight = (log_mass - largest).exp().to(mixed.dtype)  # [B, N, h], rounded alike in both sums
+    weighted = mixed.unflatten(-1, (log_mass.shape[-1], -1)) * weight.unsqueeze(-1)  # [B, N, h, d]
+    total, mass = sum_positions(weighted, tp), sum_positions(weight.to(log_mass.dtype), tp)
     return (total / mass.unsqueeze(-1)).flatten(-2).to(mixed.dtype)  # [B, N / tp, D]
 
 

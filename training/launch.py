@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
@@ -61,19 +61,21 @@ def launch(command: Sequence[str], devices: int, restarts: int = 0) -> int:
         devices: ranks.
         restarts: how often all of them are started again when one fails.
     """
-    for noisy in ("torch.distributed.elastic", "torch.distributed.run"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    agents_own = logging.getLogger("torch.distributed.elastic")  # the ranks' messages are enough
+    agents_own.addHandler(logging.NullHandler())
+    agents_own.propagate = False
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // devices)))
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGHUP, signal.SIGQUIT)}
     with tempfile.TemporaryDirectory(prefix="weatherfm") as folder:
         agent = _Agent(_spec(command, devices, restarts), DefaultLogsSpecs(log_dir=folder))
         try:
-            result = agent.run()
+            return _status(agent.run())
+        except SignalException as end:  # SIGHUP or SIGQUIT, which end the ranks at once
+            return 128 + end.sigval
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
             agent.get_worker_group().spec.rdzv_handler.shutdown()
-    return _status(result)
 
 
 def _spec(command: Sequence[str], devices: int, restarts: int) -> WorkerSpec:

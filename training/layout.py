@@ -116,11 +116,11 @@ def layout_problems(
         problems.append(f"tp {tp} is more than the {channels} channels: some devices would have none")
     if config.channels == "whole" and (model.aggregation.kind, model.aggregation.evaluate) != ("flat", "tokens"):
         problems.append("parallel.channels: whole needs model.aggregation.kind flat and evaluate tokens")
-    if tp > 1 and model.width % (tp * layout.dp_shard):  # biases are split by both
+    if tp > 1 and model.width % tp == 0 and model.width % (tp * layout.dp_shard):  # biases are split by both
         problems.append(f"tp x dp_shard {tp * layout.dp_shard} does not divide model.width {model.width}")
     if batch_size % layout.dp:
         problems.append(
-            f"training.batch_size {batch_size} (over all devices) is not a multiple of the {layout.dp} data-parallel groups"
+            f"training.batch_size {batch_size} is not a multiple of the {layout.dp} data-parallel groups, which share it"
         )
     return problems
 

@@ -74,8 +74,9 @@ def squared_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None, norm: Tensor) -> None:
     """Scale all gradients so that their `norm` becomes at most `max_norm`; None: leave them."""
     if max_norm is not None:
+        gradients = [_local(p.grad) for p in parameters if p.grad is not None]
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_([_local(p.grad) for p in parameters if p.grad is not None], factor)
+        torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 Weights are of three kinds, by what ranks of `tp` do with them:
 
-    of a channel   tokenizer rows, output rows, level-1 groups: a rank has those of its own channels; no other knows them
+    of a channel   tokenizer rows, output rows, level-1 groups: a rank has those of its own channels alone
     of a block     attention and MLP: split by head and by hidden unit, norms kept on each (DTensor)
-    shared         all others: each rank uses them on its own positions or channels, so that gradients are to be summed
+    shared         all others: each rank uses them on its own positions or channels, so gradients are to be summed
 
 Legend: B batch, N position, D width.
 """

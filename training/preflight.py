@@ -13,8 +13,10 @@ from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast import forecast_init_times
 from weatherfm.model import WeatherViT
+from weatherfm.share import channel_shares
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig
+from weatherfm.training.layout import check_layout, resolve_layout
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,13 @@ class Finding:
         return f"{'ok     ' if self.ok else 'PROBLEM'} {self.link:<9} {self.text}"
 
 
-def preflight(config: RunConfig) -> list[Finding]:
-    """Look at every link of a run, going on after a problem, so that one call tells all of them."""
+def preflight(config: RunConfig, devices: int | None = None) -> list[Finding]:
+    """Look at every link of a run, going on after a problem, so that one call tells all of them.
+
+    Args:
+        config: the run.
+        devices: it is to be trained on; without it, as many as its section `parallel` asks for.
+    """
     found: list[Store] = []
 
     def store() -> str:
@@ -44,6 +51,7 @@ def preflight(config: RunConfig) -> list[Finding]:
     links: dict[str, Callable[[RunConfig, Store], str]] = {
         "training": _training,
         "model": _model,
+        "layout": lambda config, store: _layout(config, store, devices),
         "forecast": _forecast,
         "baselines": _baselines,
     }
@@ -80,6 +88,23 @@ def _model(config: RunConfig, store: Store) -> str:
     return (
         f"{parameters / 1e6:.1f} M parameters ({state / 2**30:.2f} GiB with optimizer state), {inputs} input channels, "
         f"{model.tokens[0]} x {model.tokens[1]} patches"
+    )
+
+
+def _layout(config: RunConfig, store: Store, devices: int | None) -> str:
+    axes, settings = config.parallel, config.training
+    if devices is None:
+        devices = axes.tp * axes.dp_replicate * (axes.dp_shard or 1)
+    if devices < 1:
+        raise InputError(f"--devices must be 1 or more, got {devices}")
+    layout = resolve_layout(axes, devices)
+    domain = store.domain(config.data.channels)
+    check_layout(layout, axes, config.model, domain, settings.batch_size)
+    split = axes.channels == "split"
+    most = len(channel_shares(config.model, domain, layout.tp)[0].channels) if split else len(domain.channels)
+    return (
+        f"{layout}: {devices} device{'s' * (devices > 1)}, {settings.batch_size // layout.dp} of {settings.batch_size} "
+        f"samples of a batch and at most {most} of {len(domain.channels)} channels each"
     )
 
 

@@ -36,6 +36,7 @@ def join(device: torch.device, timeout: float) -> Iterator[Roster]:
             return
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        roster.watch(timeout)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             store=PrefixStore("group", roster.store),
@@ -43,7 +44,6 @@ def join(device: torch.device, timeout: float) -> Iterator[Roster]:
             world_size=roster.world,
             timeout=timedelta(seconds=timeout + _MARGIN),
         )
-        roster.watch(timeout)
         yield roster
         roster.unwatch()  # only where all went well: after a failure the connections end with the process
         dist.destroy_process_group()

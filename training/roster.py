@@ -116,7 +116,7 @@ class Roster:
     def watch(self, timeout: float) -> None:
         """From now on, standing at one step for so many seconds ends the job, with the name of who was missing."""
         if self.store is not None:
-            own = self.store.clone()  # type: ignore[attr-defined] - PyTorch's stub has forgotten it
+            own = self.store.clone()  # type: ignore[attr-defined]  # the stub has forgotten it
             self._pulse = Pulse(own, self.rank, self.hosts, timeout)
             self._pulse.start()
 

@@ -101,12 +101,12 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     role = find_role(config.parallel, config.model, domain, mesh)
     loader = training_samples(config, store, device.type == "cuda", role.share.channels, role.part)
     dtype = choose_precision(settings, device)
-    model = build_model(config, domain, role, device, dtype)
+    saved = newest(config.folder / "checkpoints")
+    model = build_model(config, domain, role, device, dtype, empty=saved is not None)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
     state = TrainingState(model, build_optimizer(model, settings), average, len(domain.channels))
 
     identity = run_settings(config, store, dtype)
-    saved = newest(config.folder / "checkpoints")
     if saved is not None:
         require_same_settings(saved.record["settings"], identity, str(config.folder))
         state.restore(saved)

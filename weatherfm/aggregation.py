@@ -162,7 +162,8 @@ class ChannelAttention(LearnedQuery):
                 blocks.append(checkpoint(_attend, *given, use_reentrant=False, preserve_rng_state=False))
             else:
                 blocks.append(_attend(*given))
-        mixed = (torch.cat([block[0] for block in blocks]) + self.value.bias).unflatten(0, (B, N))  # [B, N, D]
+        mixed = torch.cat([block[0] for block in blocks])  # [M, D]
+        mixed = (mixed + self.value.bias.to(mixed.dtype)).unflatten(0, (B, N))  # [B, N, D], not widened: it is sent
         if self.merge is None:
             return mixed, None
         return mixed, torch.cat([block[1] for block in blocks]).unflatten(0, (B, N))  # [B, N, h]

@@ -15,6 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from weatherfm import __version__
 from weatherfm.errors import InputError
 from weatherfm.outcome import report_errors
+from weatherfm.training.plan.machine import Machine, Training
 
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
@@ -97,10 +98,7 @@ def verify(store: Path, *, json: bool = False) -> int:
 
 @app.command(sort_key=4)
 def train(config: Path, *overrides: Overrides, devices: int | None = None, restarts: int = 0) -> int:
-    """Train the model of a run on its store; goes on from the newest checkpoint by itself.
-
-    On several machines start it with torchrun (see configs/slurm.sh); the section `parallel` says how devices share
-    the work.
+    """Train the model of a run on its store; goes on from the newest checkpoint by itself. Also under torchrun.
 
     Parameters
     ----------
@@ -161,7 +159,7 @@ def forecast(
     if place is None:
         raise InputError(f"{source} holds weights, no data; say where initial states are with --store")
     settings = _settings(ForecastConfig, given, "forecast")
-    _make_forecast(weights, place, settings, init, output or weights.parent / "forecast.zarr")
+    _say(_results().forecast(weights, place, settings, init, output or weights.parent / "forecast.zarr"))
 
 
 @app.command(sort_key=6)
@@ -195,7 +193,7 @@ def evaluate(
         raise InputError(f"{source} is a forecast; say where the truth is with --store")
     regions = region or (run.evaluation.regions if run else None)
     headline = run.evaluation.headline if run else []
-    _score(path, place, against or [], regions, headline, output or path.parent / "scores.nc")
+    _say(_results().score(path, place, against or [], regions, headline, output or path.parent / "scores.nc"))
 
 
 @app.command(sort_key=7)
@@ -225,21 +223,58 @@ def report(
     run = _load(source, overrides) if _is_run(source) else None
     scores = run.folder / "scores.nc" if run else source
     place = store or (Path(run.data.store) if run else None)
-    _write_report(scores, forecast, place, maps, run.evaluation.headline if run else [], output)
+    _say(_results().write_page(scores, forecast, place, maps, run.evaluation.headline if run else [], output))
 
 
 @app.command(sort_key=1)
-def check(config: Path, *overrides: Overrides) -> int:
-    """Check that store, model, training, forecast and baselines of a run fit together, computing nothing.
+def plan(
+    config: Path,
+    *overrides: Overrides,
+    machine: Annotated[Machine, Parameter(name="*")],
+    training: Annotated[Training | None, Parameter(name="*")] = None,
+    grid: str | None = None,
+    jobs: int | None = None,
+    json: bool = False,
+) -> None:
+    """Say what every layout of some devices holds, sends and computes, before anything is queued.
+
+    One rank of each is simulated on this machine, whatever their number. training.batch_size stays the batch over all
+    devices: layouts whose data-parallel groups do not divide it are left out. Of the section `parallel` nothing is
+    asked. Times compare layouts, at rates of nodes of eight H100 if not told others; they promise nothing.
 
     Parameters
     ----------
     config
         The run's YAML file.
+    grid
+        Latitudes x longitudes, as 128x256, where the store is not prepared yet.
+    jobs
+        Processes that simulate; by default one a core.
+    json
+        Print everything as JSON.
+    """
+    from weatherfm.training.plan.plan import make_plan, plan_domain
+    from weatherfm.training.plan.show import to_dict, to_text
+
+    run = _load(config, overrides)
+    made = make_plan(run, plan_domain(run, grid), machine, training or Training(), jobs)
+    _say(_as_json(to_dict(made)) if json else to_text(made))
+
+
+@app.command(sort_key=1)
+def check(config: Path, *overrides: Overrides, devices: int | None = None) -> int:
+    """Check that store, model, layout, training, forecast and baselines of a run fit together, computing nothing.
+
+    Parameters
+    ----------
+    config
+        The run's YAML file.
+    devices
+        How many it is to be trained on; without it, as many as its section `parallel` asks for.
     """
     from weatherfm.training.preflight import preflight
 
-    findings = preflight(_load(config, overrides))
+    findings = preflight(_load(config, overrides), devices)
     _say("\n".join(str(finding) for finding in findings))
     return 0 if all(finding.ok for finding in findings) else 2
 
@@ -304,67 +339,30 @@ def _train(run: RunConfig) -> bool:
 
 def _forecast(run: RunConfig) -> None:
     weights = run.folder / "weights.safetensors"
-    _make_forecast(weights, Path(run.data.store), run.forecast, None, run.folder / "forecast.zarr")
+    _say(_results().forecast(weights, Path(run.data.store), run.forecast, None, run.folder / "forecast.zarr"))
 
 
 def _evaluate(run: RunConfig) -> None:
     forecast, settings = run.folder / "forecast.zarr", run.evaluation
-    _score(forecast, Path(run.data.store), [], settings.regions, settings.headline, run.folder / "scores.nc")
+    _say(
+        _results().score(
+            forecast, Path(run.data.store), [], settings.regions, settings.headline, run.folder / "scores.nc"
+        )
+    )
 
 
 def _report(run: RunConfig) -> None:
-    _write_report(run.folder / "scores.nc", None, Path(run.data.store), False, run.evaluation.headline, None)
+    _say(
+        _results().write_page(
+            run.folder / "scores.nc", None, Path(run.data.store), False, run.evaluation.headline, None
+        )
+    )
 
 
-def _make_forecast(weights: Path, store: Path, settings: Any, init: str | None, output: Path) -> None:
-    from weatherfm.data_pipeline.config import Period
-    from weatherfm.data_pipeline.store import open_store
-    from weatherfm.evaluation.forecast import forecast_init_times, make_forecast
-    from weatherfm.weights import load_weights, read_provenance, weights_hash
+def _results() -> Any:
+    from weatherfm.evaluation import results
 
-    model, data = load_weights(weights), open_store(store)
-    period = _settings(Period, init, "--init") if init else None
-    times = forecast_init_times(data, settings, model.config.input_times, period)
-    provenance = {"weights_sha256": weights_hash(weights), "training": read_provenance(weights)}
-    _say(f"forecast  {make_forecast(model, data, times, settings, output, provenance)}")
-
-
-def _score(
-    forecast: Path, store: Path, against: list[Path], regions: list[str] | None, headline: list[str], output: Path
-) -> None:
-    from weatherfm.data_pipeline.store import open_store
-    from weatherfm.evaluation.evaluate import evaluate as evaluate_forecast
-    from weatherfm.evaluation.score_table import score_table
-    from weatherfm.evaluation.scores import write_scores
-
-    scores = evaluate_forecast(forecast, open_store(store), against, regions)
-    write_scores(scores, output)
-    _say(score_table(scores, headline))
-    _say(f"scores    {output}")
-
-
-def _write_report(
-    scores: Path, forecast: Path | None, store: Path | None, maps: bool, headline: list[str], output: Path | None
-) -> None:
-    from weatherfm.data_pipeline.store import open_store
-    from weatherfm.evaluation.maps import write_maps
-    from weatherfm.evaluation.report import write_report
-    from weatherfm.evaluation.score_table import headline_channels
-    from weatherfm.evaluation.scores import read_scores
-
-    folder = scores.parent
-    page = output or folder / "report.html"
-    fields = forecast or folder / "forecast.zarr"
-    log = folder / "metrics.jsonl"
-    truth = open_store(store) if store else None
-    shown = fields if truth is not None and fields.exists() else None  # without both the page has no maps
-    write_report(scores, page, shown, truth if shown else None, log if log.exists() else None, headline)
-    if maps:
-        if truth is None:
-            raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
-        files = write_maps(page.parent / "maps", fields, truth, headline_channels(read_scores(scores), headline))
-        _say(f"maps      {len(files)} pictures in {page.parent / 'maps'}")
-    _say(f"report    {page}")
+    return results
 
 
 def _is_run(path: Path) -> bool:

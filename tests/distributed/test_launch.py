@@ -107,6 +107,14 @@ def test_ctrl_c_where_nothing_can_be_saved_is_told_once_and_final(tmp_path):
     assert lines == ["weatherfm: interrupted; the same command goes on from here"]
 
 
+def test_a_closed_terminal_ends_the_ranks(tmp_path):
+    job = launched("interruptible", tmp_path, 2, restarts=1)
+    job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)
+    job.process.send_signal(signal.SIGHUP)
+    assert job.end() == (128 + signal.SIGHUP, [])
+    assert not any(alive(int((tmp_path / f"running{rank}").read_text())) for rank in range(2))
+
+
 def test_ranks_do_not_outlive_a_killed_launcher(tmp_path):
     job = launched("interruptible", tmp_path, 2)
     job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)

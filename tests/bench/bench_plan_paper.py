@@ -1,0 +1,97 @@
+"""Peak memory a rank for the six configurations of the D-CHAG paper (arXiv 2506.21411, their figures in brackets).
+
+    python tests/bench/bench_plan_paper.py            the table (a minute or two; no GPU, no ranks: all are simulated)
+    python tests/bench/bench_plan_paper.py --parts    and what the peak consists of, and FLOPs by part
+
+Image 128 x 256, patch 4, micro-batch 2, depth 32, 32 heads, MLP ratio 4, bfloat16, Adam, block checkpointing, tensor
+parallelism only. Counted are live tensors of the heaviest rank; the paper gives memory reserved by the allocator.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from weatherfm.config import parse_settings
+from weatherfm.domain import Domain
+from weatherfm.grid import regular_grid
+from weatherfm.training.config import RunConfig
+from weatherfm.training.layout import Layout
+from weatherfm.training.plan.machine import GB
+from weatherfm.training.plan.show import memory_groups
+from weatherfm.training.plan.simulate import simulate
+
+GRID = regular_grid((128, 256))
+PAPER = [  # width, channels, tp; GB of tensor parallelism alone, D-CHAG-C, D-CHAG-L
+    (2048, 512, 2, 52.5, 52.8, 32.4),
+    (2048, 1024, 8, 62.0, 24.1, 14.0),
+    (4096, 512, 16, 61.0, 24.4, 18.3),
+    (6144, 256, 16, 62.8, 35.5, 28.4),
+    (8192, 128, 16, 62.7, 50.6, 43.9),
+    (8192, 256, 32, None, 39.2, 33.8),
+]
+
+
+def forms(tp, block_mib):
+    size = {"block_mib": block_mib}
+    groups = {"kind": "hierarchical", "groups": tp} | size
+    return {
+        "tp alone": ({"evaluate": "tokens"}, "whole"),
+        "C": (groups, "split"),
+        "L": (groups | {"local": "linear"}, "split"),
+        "flat": (size, "split"),
+    }
+
+
+def count(width, channels, tp, aggregation, split):
+    settings = {
+        "run": "unused",
+        "data": {"store": "unused", "source": {"kind": "planet"}, "channels": ["z500"]},
+        "model": {
+            "patch_size": 4,
+            "width": width,
+            "depth": 32,
+            "heads": 32,
+            "forcings": [],
+            "drop_path": 0,
+            "aggregation": aggregation,
+        },
+        "training": {"batch_size": 2},
+        "parallel": {"tp": tp, "channels": split, "activation_checkpointing": "block"},
+    }
+    ones = np.ones(channels)
+    domain = Domain(tuple(f"c{i}" for i in range(channels)), GRID, ones, ones, ones)
+    return simulate(parse_settings(RunConfig, settings, "paper"), domain, Layout(1, 1, tp))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--block-mib", type=float, default=16.0)
+    parser.add_argument("--parts", action="store_true")
+    options = parser.parse_args()
+    print(f"GB a rank, in brackets the paper's; folded in blocks of {options.block_mib:g} MiB")
+    print("    D     C  tp |      tp alone |     D-CHAG-C |     D-CHAG-L | flat folded  saved | front end of flat: memory FLOPs")
+    for width, channels, tp, *published in PAPER:
+        counts = {
+            name: count(width, channels, tp, *form) for name, form in forms(tp, options.block_mib).items()
+        }
+        row = f"{width:5} {channels:5} {tp:3} |"
+        for name, paper in zip(("tp alone", "C", "L"), published, strict=True):
+            cell = f"{counts[name].peak / GB:.1f} ({'-' if paper is None else paper})"
+            row += f"{cell:>{14 if name == 'tp alone' else 13}} |"
+        flat = counts["flat"]
+        flops = flat.total_flops()
+        row += f"{flat.peak / GB:12.2f} {1 - flat.peak / counts['tp alone'].peak:6.0%} |"
+        row += f"{memory_groups(flat)['front'] / flat.peak:26.1%} {flops['front'] / sum(flops.values()):5.1%}"
+        print(row, flush=True)
+        if options.parts:
+            for name, counted in counts.items():
+                parts = ", ".join(f"{k} {v / GB:.2f}" for k, v in memory_groups(counted).items())
+                tera = ", ".join(f"{k} {v / 1e12:.2f}" for k, v in sorted(counted.total_flops().items()) if v > 1e9)
+                sent = ", ".join(f"{kind} {v / GB:.2f}" for (_, kind), v in sorted(counted.total_sent().items()) if v)
+                print(f"        {name}: {parts}; TFLOP {tera}; GB sent {sent}; peak in {counted.peak_moment[:2]}")
+
+
+if __name__ == "__main__":
+    main()

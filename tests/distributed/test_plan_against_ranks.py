@@ -1,0 +1,85 @@
+"""What the plan simulates against what ranks that really run hold and send, counted by the same counter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from spawn_ranks import spawn
+
+from weatherfm.config import parse_settings
+from weatherfm.domain import Domain
+from weatherfm.grid import regular_grid
+from weatherfm.training.build import build_model
+from weatherfm.training.config import RunConfig
+from weatherfm.training.layout import Layout
+from weatherfm.training.loss import forecast_loss
+from weatherfm.training.mesh import Mesh, build_mesh
+from weatherfm.training.plan.rank_step import count_step
+from weatherfm.training.plan.simulate import heaviest_rank, simulate_whole
+from weatherfm.training.plan.step_count import StepCount
+from weatherfm.training.role import find_role
+
+TOLERANCE = 0.05
+"""Of memory; what is left are gaps between operations, as when a gloo thread lets go of a buffer."""
+
+CHANNELS = [f"{name}{level}" for name in "zt" for level in (250, 500, 700, 850, 925)]
+FORMS: dict[str, dict] = {
+    "flat": {},
+    "hierarchical": {"kind": "hierarchical", "groups": 4},
+    "linear": {"kind": "hierarchical", "groups": 2, "local": "linear"},
+    "tokens": {"evaluate": "tokens"},
+}
+CASES = [(form, mode) for form in ("flat", "hierarchical") for mode in ("none", "selective", "block")]
+CASES += [("linear", "block"), ("tokens", "block"), ("whole", "block")]
+LAYOUTS = [Layout(1, 1, 1), Layout(1, 1, 2), Layout(1, 2, 1), Layout(1, 2, 2), Layout(2, 1, 2)]
+
+
+def make_config(form: str, mode: str) -> RunConfig:
+    settings = {
+        "run": "unused",
+        "data": {"store": "unused", "source": {"kind": "planet"}, "channels": CHANNELS},
+        "model": {"width": 32, "depth": 3, "heads": 4, "aggregation": FORMS["tokens" if form == "whole" else form]},
+        "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2},
+        "parallel": {"channels": "whole" if form == "whole" else "split", "activation_checkpointing": mode},
+    }
+    return parse_settings(RunConfig, settings, form)
+
+
+def make_domain() -> Domain:
+    C = len(CHANNELS)
+    return Domain(tuple(CHANNELS), regular_grid((16, 32)), np.zeros(C), np.ones(C), np.ones(C))
+
+
+def count(form: str, mode: str, mesh: Mesh | None, dtype: torch.dtype) -> StepCount:
+    config, domain = make_config(form, mode), make_domain()
+    role = find_role(config.parallel, config.model, domain, mesh)
+    model = build_model(config, domain, role, torch.device("cpu"), dtype)
+    loss = forecast_loss(config.model, domain, {}, None, role.share.channels)
+    return count_step(config, model, loss, role, dtype)
+
+
+def on_rank(rank: int, layout: Layout, dtype: torch.dtype) -> list[StepCount]:
+    mesh = build_mesh(layout, "cpu") if layout.devices > 1 else None
+    return [count(*case, mesh, dtype) for case in CASES]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout, dtype):
+    ranks = spawn(layout.devices, on_rank, layout, dtype)
+    for i, case in enumerate(CASES):
+        config, domain = make_config(*case), make_domain()
+        real = ranks[heaviest_rank(config, domain, layout)][i]
+        simulated = simulate_whole(config, domain, layout, dtype)
+        assert simulated.peak == pytest.approx(real.peak, rel=TOLERANCE), (case, simulated.at_peak, real.at_peak)
+        assert simulated.sent == real.sent, case
+        assert simulated.flops == real.flops, case
+
+
+def test_the_rank_that_is_simulated_holds_most():
+    layout = Layout(1, 1, 4)  # 10 channels: 3, 3, 2, 2; forcings: the last three one each
+    ranks = spawn(layout.devices, on_rank, layout, torch.float32)
+    for i, case in enumerate(CASES):
+        peaks = [counts[i].peak for counts in ranks]
+        assert peaks[heaviest_rank(make_config(*case), make_domain(), layout)] >= 0.99 * max(peaks), (case, peaks)

@@ -1,0 +1,70 @@
+"""One training step of one rank, counted: the trainer's own functions, on real tensors or simulated ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weatherfm.data_pipeline.loader import Batch
+from weatherfm.model import WeatherViT
+from weatherfm.training.batches import ReadyBatch
+from weatherfm.training.config import RunConfig
+from weatherfm.training.ema import WeightAverage
+from weatherfm.training.loss import ForecastLoss
+from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.plan.counter import Moment, counting
+from weatherfm.training.plan.moments import telling
+from weatherfm.training.plan.step_count import StepCount
+from weatherfm.training.plan.traffic import axis_names
+from weatherfm.training.role import Role
+from weatherfm.training.step import compute_gradients, exchange, update_weights
+
+
+def count_step(config: RunConfig, model: WeatherViT, loss: ForecastLoss, role: Role, dtype: torch.dtype) -> StepCount:
+    """Take one optimizer step of this rank and count it, with all that training holds beside it.
+
+    Args:
+        config: of the run.
+        model: of the rank, parallelised; its weights move by one step.
+        loss: of its channels.
+        role: of the rank.
+        dtype: of matrix products.
+    """
+    settings = config.training
+    model.train()
+    with counting(axis_names(role.mesh)) as counter, telling(model, counter):
+        counter.hold("parameters", model.parameters())
+        optimizer = build_optimizer(model, settings)
+        states = [value for state in optimizer.state.values() for value in state.values()]
+        counter.hold("optimizer", states)
+        average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
+        counter.hold("average", average.values.values() if average else [])
+        batches = [made_up_batch(config, model, role) for _ in range(settings.accumulate + 1)]  # one is read ahead
+        counter.hold("batches", [tensor for batch in batches for tensor in _tensors(batch)])
+        counter.hold("buffers", [*model.buffers(), *loss.buffers()])
+
+        counter.moment = Moment("forward", "other")
+        losses = compute_gradients(model, loss, batches[:-1], role, dtype)
+        counter.moment = Moment("update", "other")
+        counter.hold("gradients", [p.grad for p in model.parameters() if p.grad is not None])
+        exchanged = exchange(model, losses, role, wish=False)
+        update_weights(model, optimizer, exchanged.gradient_norm, settings, step=0)
+        if average is not None:
+            average.update(model, 1)
+        return StepCount.of(counter)
+
+
+def made_up_batch(config: RunConfig, model: WeatherViT, role: Role) -> ReadyBatch:
+    """A batch of zeros of the shapes that this rank reads."""
+    size = config.training.batch_size // role.part[1]
+    shape = (len(model.domain.channels), *model.domain.grid.shape)
+    history = torch.zeros(size, len(config.model.input_times), *shape, device=model.mean.device)
+    target = torch.zeros(size, *shape, device=history.device)
+    forcings = torch.zeros(size, len(model.forcings), *shape[1:], device=history.device)
+    leads = torch.full((size,), 24, device=history.device)
+    return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings)
+
+
+def _tensors(batch: ReadyBatch) -> list[Tensor]:
+    return [batch.batch.history, batch.batch.target, batch.batch.lead_time_hours, batch.forcings]
