@@ -21,6 +21,7 @@ set -euo pipefail
 read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 gpus=${SLURM_GPUS_ON_NODE:-1}
 export OMP_NUM_THREADS=$((${SLURM_CPUS_PER_TASK:-$gpus} / gpus))
+export PYTHONSAFEPATH=1 # the installed package, not a folder of the same name here
 export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=240 # seconds for the last step and its checkpoint (torch 2.13; before it, 30)
 
 # At the end of its time, srun hands the signal on, and all ranks stop after the same step with a checkpoint.

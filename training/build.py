@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from weatherfm.domain import Domain
@@ -14,7 +16,13 @@ from weatherfm.training.role import Role
 
 
 def build_model(
-    config: RunConfig, domain: Domain, role: Role, device: torch.device, dtype: torch.dtype, empty: bool = False
+    config: RunConfig,
+    domain: Domain,
+    role: Role,
+    device: torch.device,
+    dtype: torch.dtype,
+    empty: bool = False,
+    alive: Callable[[], None] = lambda: None,
 ) -> WeatherViT:
     """The model of a run, initialised from its seed: the same function on every layout.
 
@@ -25,12 +33,13 @@ def build_model(
         device: where its parts shall be.
         dtype: of matrix products.
         empty: leave out the initial values, for weights that are about to be restored.
+        alive: called now and then.
     """
     model = plan_model(config, domain, role, dtype)
     model.to_empty(device=device)
     model.set_statistics()
     if not empty:
-        fill_initial(model, config.training.seed)
+        fill_initial(model, config.training.seed, alive)
     return model
 
 
@@ -43,8 +52,9 @@ def plan_model(config: RunConfig, domain: Domain, role: Role, dtype: torch.dtype
 
 
 @torch.no_grad()
-def fill_initial(model: WeatherViT, seed: int) -> None:
+def fill_initial(model: WeatherViT, seed: int, alive: Callable[[], None] = lambda: None) -> None:
     """Set this rank's parts of all weights to the initial values of the serial model, drawn one tensor at a time."""
     for name, parameter in model.named_parameters():
         own = parameter.to_local() if hasattr(parameter, "to_local") else parameter
         own.copy_(local_part(initial_tensor(model, name, seed), parameter))
+        alive()

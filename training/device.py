@@ -14,7 +14,7 @@ from weatherfm.training.config import TrainingConfig
 
 
 def choose_device(name: str) -> torch.device:
-    """The device a setting means; `auto` is a GPU, else the CPU. Of several processes on a machine each has its own GPU.
+    """The device a setting means; `auto` is a GPU, else the CPU. Each process of a machine has a GPU of its own.
 
     Raises:
         InputError: PyTorch does not know the device, or this machine has none.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,14 @@ _LEFT_OUT: Any = {
 """Paths and settings of the machine; the store is named by its digest, so that equal runs give equal files."""
 
 
-def export_weights(config: RunConfig, store: Store, state: TrainingState, role: Role) -> None:
+def export_weights(
+    config: RunConfig, store: Store, state: TrainingState, role: Role, alive: Callable[[], None] = lambda: None
+) -> None:
     """Write `weights.safetensors` into the run's folder: the present weights, or their average where there is one.
 
-    All ranks must call it; the first one writes.
+    All ranks must call it; the first one writes. `alive` is called now and then.
     """
-    parameters = whole_parameters(state.model, state.exported_parameters(), role)
+    parameters = whole_parameters(state.model, state.exported_parameters(), role, alive)
     if role.first:
         with torch.device("meta"):  # names and shapes of the whole model; the values are `parameters`
             serial = WeatherViT(config.model, store.domain(role.channels))
@@ -41,7 +44,9 @@ def export_weights(config: RunConfig, store: Store, state: TrainingState, role: 
         save_weights(weights_path(config), serial, provenance(config, store, state), tensors)
 
 
-def whole_parameters(model: WeatherViT, parameters: dict[str, Tensor], role: Role) -> dict[str, Tensor]:
+def whole_parameters(
+    model: WeatherViT, parameters: dict[str, Tensor], role: Role, alive: Callable[[], None] = lambda: None
+) -> dict[str, Tensor]:
     """All of `parameters` by layout-free name (`named_parts`) on the CPU of the first rank, a part of them elsewhere.
 
     All ranks must call it. What belongs to a channel is collected from the ranks that hold it; all else the first rank
@@ -49,6 +54,7 @@ def whole_parameters(model: WeatherViT, parameters: dict[str, Tensor], role: Rol
     """
     own: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
+        alive()
         for key, part in named_parts(model, name, parameter.detach()):
             value = part.full_tensor() if isinstance(part, DTensor) else part  # every rank of its mesh takes part
             if role.first or (belongs_to_channels(name) and _speaks_for(role, part)):

@@ -40,12 +40,15 @@ def require_devices(devices: int, restarts: int, device: str) -> None:
         device: `training.device` of the run.
 
     Raises:
-        InputError: started by a launcher already, a number that makes no sense, or fewer GPUs than ranks.
+        InputError: started by a launcher already, a number that makes no sense, one device for several ranks, or fewer
+            GPUs than ranks.
     """
     if "RANK" in os.environ:
         raise InputError(f"--devices {devices} under torchrun: it has started {os.environ.get('WORLD_SIZE')} already")
     if devices < 1 or restarts < 0:
         raise InputError(f"--devices must be 1 or more, --restarts 0 or more; got {devices} and {restarts}")
+    if devices > 1 and ":" in device:
+        raise InputError(f"training.device {device} is one device, not {devices}; write auto, cuda or cpu")
     gpus = torch.cuda.device_count()
     if ((device == "auto" and gpus) or device.startswith("cuda")) and devices > gpus:
         raise InputError(

@@ -73,9 +73,10 @@ def resolve_layout(config: ParallelConfig, devices: int) -> Layout:
     layout = Layout(config.dp_replicate, shard, config.tp)
     if layout.devices != devices:
         rest = f"parallel.dp_shard {devices // given}" if devices % given == 0 else "axes whose product is that number"
+        axes = f"dp_replicate {layout.dp_replicate} x dp_shard {shard} x tp {config.tp}"
         raise InputError(
-            f"the layout needs dp_replicate {layout.dp_replicate} x dp_shard {shard} x tp {config.tp} = {layout.devices} "
-            f"devices, but there are {devices}; start {layout.devices}, or set {rest}"
+            f"the layout needs {axes} = {layout.devices} devices, but there are {devices}; "
+            f"start {layout.devices}, or set {rest}"
         )
     return layout
 
@@ -120,7 +121,7 @@ def layout_problems(
         problems.append(f"tp x dp_shard {tp * layout.dp_shard} does not divide model.width {model.width}")
     if batch_size % layout.dp:
         problems.append(
-            f"training.batch_size {batch_size} is not a multiple of the {layout.dp} data-parallel groups, which share it"
+            f"training.batch_size {batch_size} is not a multiple of the {layout.dp} data-parallel groups that share it"
         )
     return problems
 

@@ -102,7 +102,7 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     loader = training_samples(config, store, device.type == "cuda", role.share.channels, role.part)
     dtype = choose_precision(settings, device)
     saved = newest(config.folder / "checkpoints")
-    model = build_model(config, domain, role, device, dtype, empty=saved is not None)
+    model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=roster.beat)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
     state = TrainingState(model, build_optimizer(model, settings), average, len(domain.channels))
 
@@ -120,7 +120,7 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
         trainer = Trainer(config, store, loader, state, identity, role, roster, lines, checkpoints)
         trainer.run(stop)
         if trainer.finished and settings.export == "last":
-            export_weights(config, store, state, role)
+            export_weights(config, store, state, role, roster.beat)
     progress = state.progress
     stopped_by = None if trainer.finished else stop.received or "a signal to another rank"
     if stopped_by:
@@ -269,7 +269,7 @@ class Trainer:
         better = state.progress.validated(scores["loss"])
         _log.info("step %d: validation loss %.4g%s", state.progress.step, scores["loss"], " (best)" if better else "")
         if better and self.settings.export == "best":
-            export_weights(self.config, self.store, state, self.role)
+            export_weights(self.config, self.store, state, self.role, self.roster.beat)
 
     def _save(self) -> None:
         """A checkpoint of this step, unless there is one."""

@@ -95,6 +95,7 @@ class LearnedQuery(nn.Module):
         log_mass = None
         if with_mass:
             scores = query @ key.transpose(-1, -2) * self.head_size**-0.5  # [M, h, 1, C]
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
             log_mass = (scores if mask is None else scores + mask).logsumexp(-1).view(B, N, -1)  # [B, N, h]
         return mixed.reshape(B, N, -1), log_mass
 

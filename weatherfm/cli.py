@@ -117,7 +117,7 @@ def train(config: Path, *overrides: Overrides, devices: int | None = None, resta
 
     require_devices(devices, restarts, run.training.device)
     debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
-    command = [sys.executable, "-m", "weatherfm.cli", "train", str(config), *overrides, *debug]
+    command = [sys.executable, "-P", "-m", "weatherfm.cli", "train", str(config), *overrides, *debug]
     return launch(command, devices, restarts)
 
 

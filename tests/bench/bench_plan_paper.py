@@ -71,11 +71,11 @@ def main():
     parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
     print(f"GB a rank, in brackets the paper's; folded in blocks of {options.block_mib:g} MiB")
-    print("    D     C  tp |      tp alone |     D-CHAG-C |     D-CHAG-L | flat folded  saved | front end of flat: memory FLOPs")
+    print(
+        "    D     C  tp |      tp alone |     D-CHAG-C |     D-CHAG-L | flat folded  saved | front end: memory FLOPs"
+    )
     for width, channels, tp, *published in PAPER:
-        counts = {
-            name: count(width, channels, tp, *form) for name, form in forms(tp, options.block_mib).items()
-        }
+        counts = {name: count(width, channels, tp, *form) for name, form in forms(tp, options.block_mib).items()}
         row = f"{width:5} {channels:5} {tp:3} |"
         for name, paper in zip(("tp alone", "C", "L"), published, strict=True):
             cell = f"{counts[name].peak / GB:.1f} ({'-' if paper is None else paper})"
@@ -83,7 +83,7 @@ def main():
         flat = counts["flat"]
         flops = flat.total_flops()
         row += f"{flat.peak / GB:12.2f} {1 - flat.peak / counts['tp alone'].peak:6.0%} |"
-        row += f"{memory_groups(flat)['front'] / flat.peak:26.1%} {flops['front'] / sum(flops.values()):5.1%}"
+        row += f"{memory_groups(flat)['front'] / flat.peak:18.1%} {flops['front'] / sum(flops.values()):5.1%}"
         print(row, flush=True)
         if options.parts:
             for name, counted in counts.items():

@@ -3,8 +3,8 @@
     python tests/bench/bench_plan_scaling.py              6.6 B parameters, 512 channels (a minute or two)
     python tests/bench/bench_plan_scaling.py --width 2048
 
-Weak scaling: two samples for each group of `tp` ranks; tp to 8, then dp_shard to 128, then dp_replicate. Image 128 x 256,
-patch 4, depth 32, block checkpointing, bfloat16, flat folded aggregation. The least, by definition here:
+Weak scaling: two samples for each group of `tp` ranks; tp to 8, then dp_shard to 128, then dp_replicate. Image
+128 x 256, patch 4, depth 32, block checkpointing, bfloat16, flat folded aggregation. The least, by definition here:
 
     memory  16 bytes a weight (weight, gradient, two moments) over the ranks that split it, every weight over all
             tp x dp_shard; the inputs of all blocks at the rank's own positions, in float32; one batch of own channels
@@ -79,7 +79,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=4096)
     parser.add_argument("--channels", type=int, default=512)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384])
+    parser.add_argument(
+        "--ranks", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384]
+    )
     parser.add_argument("--tp", type=int, default=8)
     parser.add_argument("--shard", type=int, default=128)
     options = parser.parse_args()

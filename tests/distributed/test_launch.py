@@ -157,6 +157,7 @@ def test_two_machines_start_again_though_they_count_restarts_differently(tmp_pat
         (2, -1, "cpu", "--restarts 0 or more; got 2 and -1"),
         (4, 0, "cuda", "has 3 GPUs; start at most 3"),
         (4, 0, "auto", "has 3 GPUs"),
+        (2, 0, "cuda:1", "training.device cuda:1 is one device, not 2"),
     ],
 )
 def test_what_cannot_be_started_is_refused(monkeypatch, devices, restarts, device, message):
