@@ -28,7 +28,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from weatherfm.errors import InputError
-from weatherfm.training.coordination import Coordination
+from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.tensor_files import StagedTensors, read_tensors, sha256, write_tensors
 
 _FORMAT = "weatherfm checkpoint 2"

@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.planner import SavePlan
 from torch.distributed.tensor import DTensor
 
 from weatherfm.errors import InputError
-from weatherfm.training.coordination import Coordination
+from weatherfm.training.ranks.coordination import Coordination
 
 _METADATA = ".metadata"
 _NAMED = 5  # so many names in a message

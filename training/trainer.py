@@ -39,10 +39,10 @@ from weatherfm.training.loss import forecast_loss
 from weatherfm.training.mesh import Mesh, build_mesh
 from weatherfm.training.metrics_log import MetricsLog
 from weatherfm.training.optimizer import build_optimizer, learning_rate
-from weatherfm.training.process_group import join
+from weatherfm.training.ranks.process_group import join
+from weatherfm.training.ranks.roster import Roster
 from weatherfm.training.resume import require_same_settings, run_settings
 from weatherfm.training.role import Role, find_role
-from weatherfm.training.roster import Roster
 from weatherfm.training.samples import training_samples
 from weatherfm.training.signals import StopSignals
 from weatherfm.training.speed import Speed

@@ -113,7 +113,7 @@ def train(config: Path, *overrides: Overrides, devices: int | None = None, resta
     if devices is None:
         _train(run)
         return 0
-    from weatherfm.training.launch import launch, require_devices
+    from weatherfm.training.ranks.launch import launch, require_devices
 
     require_devices(devices, restarts, run.training.device)
     debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
@@ -287,7 +287,7 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run one command and return its exit status; errors are one message on stderr, without a traceback.
 
-    Of several ranks (weatherfm.training.roster) the first speaks, and an error is told by one of them.
+    Of several ranks (weatherfm.training.ranks.roster) the first speaks, and an error is told by one of them.
     """
     debug, level = "--debug" in arguments, logging.INFO if _speaks() else logging.WARNING
     logging.basicConfig(level=logging.DEBUG if debug else level, format="%(message)s", stream=sys.stderr)
@@ -303,7 +303,7 @@ def _call_app(arguments: list[str]) -> int:
             return app(arguments, exit_on_error=False) or 0
         except CycloptsError:  # cyclopts has printed it
             return 2
-    from weatherfm.training.roster import muster
+    from weatherfm.training.ranks.roster import muster
 
     with muster():  # torchrun has started others beside this process
         try:

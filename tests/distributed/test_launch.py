@@ -11,7 +11,7 @@ import pytest
 from jobs import alive, by_hand, free_port, launched, torchrun
 
 from weatherfm.errors import InputError
-from weatherfm.training.launch import require_devices
+from weatherfm.training.ranks.launch import require_devices
 
 HOST = os.uname().nodename
 

@@ -15,7 +15,7 @@ from spawn_ranks import spawn
 from torch.distributed import HashStore
 
 from weatherfm.errors import InputError, OutsideError, QuietExit
-from weatherfm.training.first_failure import (
+from weatherfm.training.ranks.first_failure import (
     await_told,
     claim_failure,
     exit_status,
@@ -23,9 +23,9 @@ from weatherfm.training.first_failure import (
     mark_told,
     told_failure,
 )
-from weatherfm.training.process_group import join
-from weatherfm.training.pulse import Sign, describe, gone_ranks, late_ranks, locate
-from weatherfm.training.roster import Roster, meet, muster
+from weatherfm.training.ranks.process_group import join
+from weatherfm.training.ranks.pulse import Sign, describe, gone_ranks, late_ranks, locate
+from weatherfm.training.ranks.roster import Roster, meet, muster
 
 CPU = torch.device("cpu")
 
@@ -71,7 +71,7 @@ def test_who_does_not_come_is_named(rank, message):
 def test_nobody_at_the_address(monkeypatch):
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("weatherfm.training.roster.START_TIMEOUT", 0.5)
+    monkeypatch.setattr("weatherfm.training.ranks.roster.START_TIMEOUT", 0.5)
     with pytest.raises(OutsideError, match="rank 1 cannot reach rank 0 at localhost:1"), muster():
         pass
 
@@ -208,7 +208,7 @@ def test_the_line_shown_is_the_innermost_of_weatherfm():
     frames = []
     Roster().first_checks(lambda: frames.append(sys._getframe()))
     place, waits = locate(frames[0])
-    assert place.startswith("weatherfm.training.roster:")
+    assert place.startswith("weatherfm.training.ranks.roster:")
     assert place.endswith("(first_checks)")
     assert not waits
 

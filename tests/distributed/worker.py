@@ -20,8 +20,8 @@ import torch.distributed as dist
 from weatherfm.errors import InputError
 from weatherfm.outcome import report_errors
 from weatherfm.training import pulse
-from weatherfm.training.process_group import join
-from weatherfm.training.roster import Roster, muster
+from weatherfm.training.ranks.process_group import join
+from weatherfm.training.ranks.roster import Roster, muster
 from weatherfm.training.signals import StopSignals
 
 PATIENT = 300.0

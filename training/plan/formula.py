@@ -8,10 +8,10 @@ forward pass ends, when the backward pass is in the last block, or when it comes
     12 p + batches + gathered weights + kept by the front end + depth x kept by a block + work of a block
     16 p + batches + gathered weights + work of the front end
 
-Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for inputs that are gathered over it):
+Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for what has all positions of a sample):
 
     none       8 + h (4 + 2 r + 2 tp)   norms' inputs; q k v, attention; both sides of GELU; inputs of q k v, expand
-    selective  8 + h (6 + r)            norms' inputs; results of all products
+    selective  8 + h (4 + r + 2 tp)     norms' inputs; results of all products, of out and contract before their sum
     block      4                        its input
 
 Work of a block is what `none` would keep of it and the gradients on both sides of GELU. Left out: dropout's masks,
@@ -85,7 +85,7 @@ class _Terms:
     def block_kept(self, mode: str) -> float:
         """By one block."""
         h, r, tp = self.h, self.config.model.mlp_ratio, self.layout.tp
-        factor = {"none": 8 + h * (4 + 2 * r + 2 * tp), "selective": 8 + h * (6 + r), "block": 4}[mode]
+        factor = {"none": 8 + h * (4 + 2 * r + 2 * tp), "selective": 8 + h * (4 + r + 2 * tp), "block": 4}[mode]
         return self.stream * factor
 
     def block_work(self) -> float:

@@ -19,7 +19,7 @@ from types import FrameType
 
 from torch.distributed import DistError, Store
 
-from weatherfm.training.first_failure import claim_failure, mark_told, told_failure
+from weatherfm.training.ranks.first_failure import claim_failure, mark_told, told_failure
 
 GRACE = 20.0  # seconds
 

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore
 
-from weatherfm.training.roster import Roster, muster
+from weatherfm.training.ranks.roster import Roster, muster
 
 _MARGIN = 30.0  # seconds in which the ranks find out who is missing, before PyTorch ends them without a name
 

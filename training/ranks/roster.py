@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch.distributed import DistError, PrefixStore, Store, TCPStore
 
 from weatherfm.errors import OutsideError, QuietExit
-from weatherfm.training.first_failure import (
+from weatherfm.training.ranks.first_failure import (
     await_told,
     claim_failure,
     exit_status,
@@ -29,7 +29,7 @@ from weatherfm.training.first_failure import (
     mark_told,
     told_failure,
 )
-from weatherfm.training.pulse import GRACE, Pulse
+from weatherfm.training.ranks.pulse import GRACE, Pulse
 
 T = TypeVar("T")
 
