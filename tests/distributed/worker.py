@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from weatherfm.errors import InputError
 from weatherfm.outcome import report_errors
-from weatherfm.training import pulse
+from weatherfm.training.ranks import pulse
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.roster import Roster, muster
 from weatherfm.training.signals import StopSignals
