@@ -30,8 +30,10 @@ FORMS: dict[str, dict] = {
     "linear": {"kind": "hierarchical", "groups": 4, "local": "linear"},
     "tokens": {"evaluate": "tokens"},
 }
-CASES = [(form, mode) for form in ("flat", "hierarchical") for mode in ("none", "selective", "block")]
-CASES += [("linear", "block"), ("tokens", "block"), ("whole", "block")]
+FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block")]
+"""The fast tests; the slow one takes all to one layout."""
+ALL = [(form, mode) for form in ("flat", "hierarchical") for mode in ("none", "selective", "block")]
+ALL += [("linear", "block"), ("tokens", "block"), ("whole", "block")]
 LAYOUTS = [Layout(1, 1, 1), Layout(1, 1, 2), Layout(1, 2, 1), Layout(1, 2, 2), Layout(2, 1, 2)]
 
 
@@ -59,16 +61,25 @@ def count(form: str, mode: str, mesh: Mesh | None, dtype: torch.dtype) -> StepCo
     return count_step(config, model, loss, role, dtype)
 
 
-def on_rank(rank: int, layout: Layout, dtype: torch.dtype) -> list[StepCount]:
+def on_rank(rank: int, layout: Layout, dtype: torch.dtype, cases: list[tuple[str, str]]) -> list[StepCount]:
     mesh = build_mesh(layout, "cpu") if layout.devices > 1 else None
-    return [count(*case, mesh, dtype) for case in CASES]
+    return [count(*case, mesh, dtype) for case in cases]
 
 
-@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
-def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout, dtype):
-    ranks = spawn(layout.devices, on_rank, layout, dtype)
-    for i, case in enumerate(CASES):
+def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout):
+    compare(layout, torch.bfloat16, FEW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_so_does_every_form_and_mode(dtype):
+    compare(Layout(1, 2, 2), dtype, ALL)
+
+
+def compare(layout: Layout, dtype: torch.dtype, cases: list[tuple[str, str]]) -> None:
+    ranks = spawn(layout.devices, on_rank, layout, dtype, cases)
+    for i, case in enumerate(cases):
         config, domain = make_config(*case), make_domain()
         real = ranks[heaviest_rank(config, domain, layout)][i]
         simulated = simulate_whole(config, domain, layout, dtype)
@@ -79,7 +90,7 @@ def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout, dtype):
 
 def test_the_rank_that_is_simulated_holds_most():
     layout = Layout(1, 1, 4)  # 10 channels: 3, 3, 2, 2; forcings: the last three one each
-    ranks = spawn(layout.devices, on_rank, layout, torch.bfloat16)
-    for i, case in enumerate(CASES):
+    ranks = spawn(layout.devices, on_rank, layout, torch.bfloat16, FEW)
+    for i, case in enumerate(FEW):
         peaks = [counts[i].peak for counts in ranks]
         assert peaks[heaviest_rank(make_config(*case), make_domain(), layout)] >= 0.99 * max(peaks), (case, peaks)
