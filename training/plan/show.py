@@ -125,7 +125,7 @@ def _short(value: float) -> str:
     """Three figures in at most six signs."""
     if value >= 100:
         return f"{value:.0f}"
-    return f"{value:.3g}" if value >= 0.001 else "0" if value < 5e-5 else f"{value:.4f}"
+    return f"{value:.3g}" if value >= 0.01 else "0" if value < 5e-5 else f"{value:.4f}"
 
 
 def _advice(plan: Plan) -> list[str]:
