@@ -62,6 +62,17 @@ class Layout:
         return self.dp * self.tp
 
 
+def choose_layout(config: ParallelConfig, devices: int, model: ModelConfig, domain: Domain, batch_size: int) -> Layout:
+    """The layout that settings mean on so many devices, checked against the model.
+
+    Raises:
+        InputError: as `resolve_layout` and `check_layout`.
+    """
+    layout = resolve_layout(config, devices)
+    check_layout(layout, config, model, domain, batch_size)
+    return layout
+
+
 def resolve_layout(config: ParallelConfig, devices: int) -> Layout:
     """The layout that settings mean on so many devices.
 

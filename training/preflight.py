@@ -16,7 +16,7 @@ from weatherfm.model import WeatherViT
 from weatherfm.share import channel_shares
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import check_layout, resolve_layout
+from weatherfm.training.layout import choose_layout
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,8 @@ def _layout(config: RunConfig, store: Store, devices: int | None) -> str:
         devices = axes.tp * axes.dp_replicate * (axes.dp_shard or 1)
     if devices < 1:
         raise InputError(f"--devices must be 1 or more, got {devices}")
-    layout = resolve_layout(axes, devices)
     domain = store.domain(config.data.channels)
-    check_layout(layout, axes, config.model, domain, settings.batch_size)
+    layout = choose_layout(axes, devices, config.model, domain, settings.batch_size)
     split = axes.channels == "split"
     most = len(channel_shares(config.model, domain, layout.tp)[0].channels) if split else len(domain.channels)
     return (

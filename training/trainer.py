@@ -34,7 +34,7 @@ from weatherfm.training.device import choose_device, choose_precision, peak_memo
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.export import export_weights, weights_path
 from weatherfm.training.failure import refuse_step
-from weatherfm.training.layout import Layout, check_layout, resolve_layout
+from weatherfm.training.layout import Layout, choose_layout
 from weatherfm.training.loss import forecast_loss
 from weatherfm.training.mesh import Mesh, build_mesh
 from weatherfm.training.metrics_log import MetricsLog
@@ -90,10 +90,8 @@ def train(config: RunConfig) -> Summary:
 def _check(config: RunConfig, devices: int) -> tuple[Store, Layout]:
     store = open_store(config.data.store)
     check_training(config, store)
-    layout = resolve_layout(config.parallel, devices)
     domain = store.domain(config.data.channels)
-    check_layout(layout, config.parallel, config.model, domain, config.training.batch_size)
-    return store, layout
+    return store, choose_layout(config.parallel, devices, config.model, domain, config.training.batch_size)
 
 
 def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.device, roster: Roster) -> Summary:

@@ -14,40 +14,13 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-import weakref
+from itertools import accumulate
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from weatherfm.aggregation import AggregationConfig, ChannelAttention
 from weatherfm.tokenizer import ChannelTokenizer
-
-
-class LiveMemory(TorchDispatchMode):
-    """Counts bytes of storages that operations made and that are still alive; `peak` is the most at any time."""
-
-    def __init__(self):
-        super().__init__()
-        self.live, self.peak, self.sizes = 0, 0, {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
-        for tensor in tree_leaves(out):
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            storage = tensor.untyped_storage()
-            if storage._cdata in given or storage._cdata in self.sizes:
-                continue
-            self.sizes[storage._cdata] = storage.nbytes()
-            self.live += storage.nbytes()
-            self.peak = max(self.peak, self.live)
-            weakref.finalize(storage, self._free, storage._cdata)
-        return out
-
-    def _free(self, key):
-        self.live -= self.sizes.pop(key, 0)
+from weatherfm.training.plan.counter import counting
 
 
 def build(form, channels, width, heads, patch_values, block_mib, device):
@@ -84,9 +57,11 @@ def measure(tokenizer, attention, patches, repeats):
         before = torch.cuda.memory_allocated()
         step(tokenizer, attention, patches)
         return best, torch.cuda.max_memory_allocated() - before
-    with LiveMemory() as memory:
+    with counting() as counter:
+        counter.hold("given", [*tokenizer.parameters(), *attention.parameters(), patches])
+        given = sum(event.change for event in counter.events)
         step(tokenizer, attention, patches)
-    return best, memory.peak
+    return best, max(accumulate(event.change for event in counter.events)) - given
 
 
 def main():

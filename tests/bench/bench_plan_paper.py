@@ -11,18 +11,14 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
+from paper_model import paper_model
 
-from weatherfm.config import parse_settings
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
-from weatherfm.training.config import RunConfig
 from weatherfm.training.layout import Layout
 from weatherfm.training.plan.machine import GB
 from weatherfm.training.plan.show import memory_groups
 from weatherfm.training.plan.simulate import simulate
 
-GRID = regular_grid((128, 256))
+SHOWN = ("tp alone", "D-CHAG-C", "D-CHAG-L", "flat folded")
 PAPER = [  # width, channels, tp; GB of tensor parallelism alone, D-CHAG-C, D-CHAG-L
     (2048, 512, 2, 52.5, 52.8, 32.4),
     (2048, 1024, 8, 62.0, 24.1, 14.0),
@@ -31,38 +27,6 @@ PAPER = [  # width, channels, tp; GB of tensor parallelism alone, D-CHAG-C, D-CH
     (8192, 128, 16, 62.7, 50.6, 43.9),
     (8192, 256, 32, None, 39.2, 33.8),
 ]
-
-
-def forms(tp, block_mib):
-    size = {"block_mib": block_mib}
-    groups = {"kind": "hierarchical", "groups": tp} | size
-    return {
-        "tp alone": ({"evaluate": "tokens"}, "whole"),
-        "C": (groups, "split"),
-        "L": (groups | {"local": "linear"}, "split"),
-        "flat": (size, "split"),
-    }
-
-
-def count(width, channels, tp, aggregation, split):
-    settings = {
-        "run": "unused",
-        "data": {"store": "unused", "source": {"kind": "planet"}, "channels": ["z500"]},
-        "model": {
-            "patch_size": 4,
-            "width": width,
-            "depth": 32,
-            "heads": 32,
-            "forcings": [],
-            "drop_path": 0,
-            "aggregation": aggregation,
-        },
-        "training": {"batch_size": 2},
-        "parallel": {"tp": tp, "channels": split, "activation_checkpointing": "block"},
-    }
-    ones = np.ones(channels)
-    domain = Domain(tuple(f"c{i}" for i in range(channels)), GRID, ones, ones, ones)
-    return simulate(parse_settings(RunConfig, settings, "paper"), domain, Layout(1, 1, tp))
 
 
 def main():
@@ -75,12 +39,14 @@ def main():
         "    D     C  tp |      tp alone |     D-CHAG-C |     D-CHAG-L | flat folded  saved | front end: memory FLOPs"
     )
     for width, channels, tp, *published in PAPER:
-        counts = {name: count(width, channels, tp, *form) for name, form in forms(tp, options.block_mib).items()}
+        layout = Layout(1, 1, tp)
+        runs = {form: paper_model(width, channels, layout, form, options.block_mib) for form in SHOWN}
+        counts = {form: simulate(*run, layout) for form, run in runs.items()}
         row = f"{width:5} {channels:5} {tp:3} |"
-        for name, paper in zip(("tp alone", "C", "L"), published, strict=True):
+        for name, paper in zip(SHOWN[:3], published, strict=True):
             cell = f"{counts[name].peak / GB:.1f} ({'-' if paper is None else paper})"
             row += f"{cell:>{14 if name == 'tp alone' else 13}} |"
-        flat = counts["flat"]
+        flat = counts["flat folded"]
         flops = flat.total_flops()
         row += f"{flat.peak / GB:12.2f} {1 - flat.peak / counts['tp alone'].peak:6.0%} |"
         row += f"{memory_groups(flat)['front'] / flat.peak:18.1%} {flops['front'] / sum(flops.values()):5.1%}"

@@ -20,45 +20,18 @@ import time
 
 import numpy as np
 import torch
+from paper_model import DEPTH, PATCH, SHAPE, paper_model
 
-from weatherfm.config import parse_settings
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
 from weatherfm.model import WeatherViT
-from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout, check_layout
+from weatherfm.training.layout import Layout
 from weatherfm.training.plan.machine import GB
 from weatherfm.training.plan.simulate import simulate
-
-SHAPE, PATCH, DEPTH = (128, 256), 4, 32
 
 
 def layout_of(ranks, most_tp, most_shard):
     tp = min(most_tp, ranks)
     shard = min(most_shard, ranks // tp)
     return Layout(ranks // tp // shard, shard, tp)
-
-
-def make(width, channels, layout):
-    settings = {
-        "run": "unused",
-        "data": {"store": "unused", "source": {"kind": "planet"}, "channels": ["z500"]},
-        "model": {
-            "patch_size": PATCH,
-            "width": width,
-            "depth": DEPTH,
-            "heads": 32,
-            "forcings": [],
-            "drop_path": 0,
-            "aggregation": {"block_mib": 16},
-        },
-        "training": {"batch_size": 2 * layout.dp},
-        "parallel": {"tp": layout.tp, "dp_shard": layout.dp_shard, "dp_replicate": layout.dp_replicate},
-    }
-    settings["parallel"]["activation_checkpointing"] = "block"
-    ones = np.ones(channels)
-    domain = Domain(tuple(f"c{i}" for i in range(channels)), regular_grid(SHAPE), ones, ones, ones)
-    return parse_settings(RunConfig, settings, "scaling"), domain
 
 
 def least(config, domain, layout):
@@ -89,8 +62,7 @@ def main():
     print(" ranks layout                      |    held   least ratio |    sent   least ratio | simulated in")
     for ranks in options.ranks:
         layout = layout_of(ranks, options.tp, options.shard)
-        config, domain = make(options.width, options.channels, layout)
-        check_layout(layout, config.parallel, config.model, domain, config.training.batch_size)
+        config, domain = paper_model(options.width, options.channels, layout)
         start = time.perf_counter()
         count = simulate(config, domain, layout)
         seconds = time.perf_counter() - start

@@ -14,17 +14,13 @@ import argparse
 import gc
 import time
 
-import numpy as np
 import torch
 import torch.distributed as dist
+from paper_model import DEPTH, FORMS, HEADS, SHAPE, paper_model
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from weatherfm.config import parse_settings
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
 from weatherfm.training.build import plan_model
-from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout, check_layout
+from weatherfm.training.layout import Layout
 from weatherfm.training.loss import forecast_loss
 from weatherfm.training.mesh import build_mesh
 from weatherfm.training.optimizer import build_optimizer
@@ -33,47 +29,22 @@ from weatherfm.training.plan.simulate import simulate
 from weatherfm.training.role import find_role
 from weatherfm.training.step import compute_gradients, exchange, update_weights
 
-FORMS = {
-    "tensor parallel alone": ({"evaluate": "tokens"}, "whole"),
-    "D-CHAG-C": ({"kind": "hierarchical", "local": "attention"}, "split"),
-    "D-CHAG-L": ({"kind": "hierarchical", "local": "linear"}, "split"),
-    "flat, tokens": ({"evaluate": "tokens"}, "split"),
-    "flat, folded": ({}, "split"),
-}
-
-
-def configure(options, form):
-    aggregation, channels = FORMS[form]
-    groups = {"groups": options.tp} if "kind" in aggregation else {}
-    names = [
-        f"{v}{level}"
-        for level in range(1, 1 + -(-options.channels // 8))
-        for v in ("z", "u", "v", "t", "q", "r", "w", "d")
-    ]
-    settings = {
-        "run": "unused",
-        "data": {"store": "unused", "source": {"kind": "planet"}, "channels": names[: options.channels]},
-        "model": {
-            "patch_size": 4,
-            "width": options.width,
-            "depth": options.depth,
-            "heads": options.heads,
-            "drop_path": 0.0,
-            "forcings": [],
-            "aggregation": aggregation | groups | {"block_mib": options.block_mib},
-        },
-        "training": {"batch_size": options.batch},
-        "parallel": {"tp": options.tp, "channels": channels, "activation_checkpointing": options.checkpointing},
-    }
-    return parse_settings(RunConfig, settings, form)
-
 
 def measure(options, form):
     """Bytes at the peak, and seconds of a step."""
-    config, layout = configure(options, form), Layout(1, 1, options.tp)
-    C = options.channels
-    domain = Domain(tuple(config.data.channels), regular_grid(tuple(options.grid)), np.zeros(C), np.ones(C), np.ones(C))
-    check_layout(layout, config.parallel, config.model, domain, options.batch)
+    layout = Layout(1, 1, options.tp)
+    config, domain = paper_model(
+        options.width,
+        options.channels,
+        layout,
+        form,
+        options.block_mib,
+        options.checkpointing,
+        depth=options.depth,
+        heads=options.heads,
+        shape=options.grid,
+        samples=options.batch,
+    )
     expected = simulate(config, domain, layout, torch.bfloat16).peak
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=layout.devices)
     try:
@@ -112,9 +83,9 @@ def main():
     parser.add_argument("--channels", type=int, default=1024)
     parser.add_argument("--tp", type=int, default=8)
     parser.add_argument("--width", type=int, default=2048)
-    parser.add_argument("--depth", type=int, default=32)
-    parser.add_argument("--heads", type=int, default=32)
-    parser.add_argument("--grid", type=int, nargs=2, default=[128, 256])
+    parser.add_argument("--depth", type=int, default=DEPTH)
+    parser.add_argument("--heads", type=int, default=HEADS)
+    parser.add_argument("--grid", type=int, nargs=2, default=list(SHAPE))
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--block-mib", type=float, default=64.0)
     parser.add_argument("--checkpointing", default="block")

@@ -3,7 +3,8 @@
 1. Every rank tokenised the first channels instead of its own.
 2. Biases of row-parallel layers were added once a rank.
 3. Weights that ranks of `tp` hold alike drifted apart.
-4. The sum over test batches was reported as a mean.
+4. The sum over test batches was reported as a mean: here the loss; scores of whole runs with batches of other sizes in
+   test_train_layouts.py, against an independent mean in tests/test_trainer.py (the untrained model).
 5. Checkpoints were one file a rank that no other layout could read: tests/distributed/test_train_layouts.py.
 6. Channels that the ranks do not divide: 84 on 8.
 """

@@ -15,14 +15,7 @@ from spawn_ranks import spawn
 from torch.distributed import HashStore
 
 from weatherfm.errors import InputError, OutsideError, QuietExit
-from weatherfm.training.ranks.first_failure import (
-    await_told,
-    claim_failure,
-    exit_status,
-    is_loss_of_a_peer,
-    mark_told,
-    told_failure,
-)
+from weatherfm.training.ranks import first_failure
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.pulse import Sign, describe, gone_ranks, late_ranks, locate
 from weatherfm.training.ranks.roster import Roster, meet, muster
@@ -122,36 +115,36 @@ def test_started_by_hand(tmp_path):
 
 def test_the_first_to_fail_speaks():
     store = HashStore()
-    assert told_failure(store) is None
-    assert claim_failure(store, 2, 2) is None
-    assert claim_failure(store, 0, 1) == 2
-    assert claim_failure(store, 2, 1) == 2  # also against itself: a rank has two threads
-    assert told_failure(store) == 2
+    assert first_failure.told_failure(store) is None
+    assert first_failure.claim_failure(store, 2, 2) is None
+    assert first_failure.claim_failure(store, 0, 1) == 2
+    assert first_failure.claim_failure(store, 2, 1) == 2  # also against itself: a rank has two threads
+    assert first_failure.told_failure(store) == 2
 
 
 def test_the_others_wait_until_it_has_spoken():
     store = HashStore()
     began = time.monotonic()
-    await_told(store, 0.3)
+    first_failure.await_told(store, 0.3)
     assert time.monotonic() - began >= 0.3
-    mark_told(store)
-    await_told(store, 1e9)
+    first_failure.mark_told(store)
+    first_failure.await_told(store, 1e9)
 
 
 @pytest.mark.parametrize(
     ("error", "status"), [(InputError("x"), 2), (KeyboardInterrupt(), 130), (RuntimeError("x"), 1), (OSError(), 1)]
 )
 def test_statuses_are_those_of_the_command(error, status):
-    assert exit_status(error) == status
+    assert first_failure.exit_status(error) == status
 
 
 def test_loss_of_a_peer_is_told_from_faults_of_its_own():
     wrapped = ValueError("the checkpoint could not be written")
     wrapped.__cause__ = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:5")
-    assert is_loss_of_a_peer(wrapped)
-    assert is_loss_of_a_peer(dist.DistBackendError("NCCL communicator was aborted"))
-    assert not is_loss_of_a_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not is_loss_of_a_peer(InputError("gloo"))
+    assert first_failure.is_loss_of_a_peer(wrapped)
+    assert first_failure.is_loss_of_a_peer(dist.DistBackendError("NCCL communicator was aborted"))
+    assert not first_failure.is_loss_of_a_peer(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not first_failure.is_loss_of_a_peer(InputError("gloo"))
 
 
 def test_a_verdict_leaves_one_speaker():

@@ -65,12 +65,11 @@ class Candidate:
 def forms(model: ModelConfig) -> dict[str, tuple[AggregationConfig, str]]:
     """Aggregations to compare by name, each with `parallel.channels`: as configured, flat and folded, tokens alone."""
     given, small = model.aggregation, {"block_mib": model.aggregation.block_mib}
-    named = {
+    return {
         form_name(given): (given, "split"),
         "flat": (AggregationConfig(**small), "split"),
         ALONE: (AggregationConfig(evaluate="tokens", **small), "whole"),
     }
-    return named
 
 
 def form_name(aggregation: AggregationConfig) -> str:

@@ -56,7 +56,7 @@ class _Terms:
         self.split = config.parallel.channels == "split"
 
     def peak(self) -> float:
-        """The larger of the two moments."""
+        """The largest of the three moments."""
         held, average = self.weights_held(), 4 * (self.config.training.ema_decay > 0)
         steady = (12 + average) * held + self.gathered() + self.data()
         gradients = 4 * held

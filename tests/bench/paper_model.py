@@ -1,0 +1,56 @@
+"""The model of the D-CHAG paper's memory tables (arXiv 2506.21411) at any size, and the forms it is compared in.
+
+Image 128 x 256, patch 4, depth 32, 32 heads, MLP ratio 4, two samples for each group of `tp` ranks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from weatherfm.config import parse_settings
+from weatherfm.domain import Domain
+from weatherfm.grid import regular_grid
+from weatherfm.training.config import RunConfig
+from weatherfm.training.layout import check_layout
+
+SHAPE, PATCH, DEPTH, HEADS = (128, 256), 4, 32, 32
+
+FORMS = {  # model.aggregation, parallel.channels; groups of the hierarchical ones: one a rank of `tp`
+    "tp alone": ({"evaluate": "tokens"}, "whole"),
+    "D-CHAG-C": ({"kind": "hierarchical", "local": "attention"}, "split"),
+    "D-CHAG-L": ({"kind": "hierarchical", "local": "linear"}, "split"),
+    "flat tokens": ({"evaluate": "tokens"}, "split"),
+    "flat folded": ({}, "split"),
+}
+
+
+def paper_model(width, channels, layout, form="flat folded", block_mib=16, checkpointing="block", **changed):
+    """A run on a layout and its domain; `changed`: shape, depth, heads or samples (of each group of `tp` ranks)."""
+    aggregation, split = FORMS[form]
+    groups = {"groups": layout.tp} if "kind" in aggregation else {}
+    settings = {
+        "run": "unused",
+        "data": {"store": "unused", "source": {"kind": "planet"}, "channels": ["z500"]},
+        "model": {
+            "patch_size": PATCH,
+            "width": width,
+            "depth": changed.get("depth", DEPTH),
+            "heads": changed.get("heads", HEADS),
+            "forcings": [],
+            "drop_path": 0,
+            "aggregation": aggregation | groups | {"block_mib": block_mib},
+        },
+        "training": {"batch_size": changed.get("samples", 2) * layout.dp},
+        "parallel": {
+            "tp": layout.tp,
+            "dp_shard": layout.dp_shard,
+            "dp_replicate": layout.dp_replicate,
+            "channels": split,
+            "activation_checkpointing": checkpointing,
+        },
+    }
+    config, ones = parse_settings(RunConfig, settings, form), np.ones(channels)
+    grid = regular_grid(tuple(changed.get("shape", SHAPE)))
+    domain = Domain(tuple(f"c{i}" for i in range(channels)), grid, ones, ones, ones)
+    check_layout(layout, config.parallel, config.model, domain, config.training.batch_size)
+    return config, domain
