@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from weatherfm.config import Config, Hours
+from weatherfm.data_pipeline.source_config import Source
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
@@ -50,40 +51,53 @@ class Period(Config):
         return (times >= np.datetime64(self.start)) & (times < np.datetime64(self.end) + np.timedelta64(1, "D"))
 
 
-class FilesSource(Config):
-    """NetCDF, GRIB and Zarr files on disk."""
+class Area(Config):
+    """A box of the Earth; points whose centres lie inside are kept."""
 
-    kind: Literal["files"]
-    paths: list[str] = Field(min_length=1)
-    """Files or patterns (`era5/*.nc`); formats may be mixed, and one variable may stand in many files."""
-    static_paths: list[str] = []
-    """Files that hold constant fields (orography, land-sea mask), where those are not among `paths`."""
-    exclude: list[str] = []
-    """Names or patterns (`*f003`) of files that `paths` match but that should be left out."""
-    levels: dict[str, int] = {}
-    """Pressure level in hPa of a variable whose file does not say it, e.g. `{z: 500, t: 850}`; a pattern with `*`
-    (`{"z850_*.nc": 850}`) names files instead, where one name stands for several levels."""
-    units: dict[str, str] = {}
-    """Units of a variable whose file does not say them or says them wrongly, by the file's name for it."""
-    rename: dict[str, str] = {}
-    """The file's name -> our short name, for names the channel table does not know."""
-    number: int | None = None
-    """The ensemble member to read where files hold several."""
-    lead_time: Hours | None = None
-    """The forecast step to read where files hold several; the store's time is then the valid time."""
+    north: float = Field(ge=-90, le=90)
+    west: float = Field(ge=-180, le=360)
+    south: float = Field(ge=-90, le=90)
+    east: float = Field(ge=-180, le=360)
+    """Degrees; a box may cross any meridian: from `west` eastward to `east`."""
+
+    @model_validator(mode="after")
+    def _has_extent(self) -> Area:
+        if self.south >= self.north:
+            raise ValueError(f"south ({self.south:g}) is not below north ({self.north:g}); swap the two")
+        if not 0 < self.east - self.west <= 360:
+            raise ValueError(
+                f"east ({self.east:g}) is not up to 360 degrees east of west ({self.west:g}); for a box across "
+                "the prime meridian write west below zero, e.g. west: -20, east: 15"
+            )
+        return self
 
 
-class PlanetSource(Config):
-    """A simulated dry atmosphere (Held-Suarez), 6-hourly from 2001-01-01 on; never mistake it for observations."""
+class RegridConfig(Config):
+    """The grid of the store, where it is not the source's, and how fields get there."""
 
-    kind: Literal["planet"]
-    seed: int = Field(0, ge=0)
-    """Another seed is another weather history of the same planet."""
-    cache: str = "~/.cache/weatherfm/planet"
-    """Folder where finished months of simulation are kept (33 MB each); it may be deleted at any time."""
+    resolution: float | None = Field(None, gt=0)
+    """Degrees between points of a regular grid, e.g. 5.625; 180 must be a multiple of it."""
+    poles: bool = False
+    """A regular grid with points on the poles (0.25 degrees: 721 latitudes) instead of cells that end there."""
+    gaussian: int | None = Field(None, ge=2)
+    """Or a regular Gaussian grid: this number of latitudes between pole and equator, as in F32."""
+    method: Literal["conservative", "bilinear", "nearest"] = "conservative"
+    """conservative: mean over the cell, keeps area means; bilinear: value at the point; nearest: of the nearest point,
+    for categories."""
 
-
-Source = Annotated[FilesSource | PlanetSource, Field(discriminator="kind")]
+    @model_validator(mode="after")
+    def _one_grid(self) -> RegridConfig:
+        if (self.resolution is None) == (self.gaussian is None):
+            raise ValueError("give either resolution or gaussian, e.g. resolution: 5.625")
+        if self.poles and self.gaussian is not None:
+            raise ValueError("a Gaussian grid has no points on the poles; leave poles out")
+        if self.resolution is not None:
+            rows = 180 / self.resolution
+            if abs(rows - round(rows)) > 1e-6 * rows or round(rows) < 2:
+                raise ValueError(
+                    f"180 is not a multiple of resolution {self.resolution:g}; choose e.g. 0.25, 1.5 or 5.625"
+                )
+        return self
 
 
 class DataConfig(Config):
@@ -96,6 +110,13 @@ class DataConfig(Config):
     """Short names in the order of the store, e.g. `[z500, t850, t2m]`."""
     static: list[Literal["orography", "lsm"]] = []
     """Constant fields to keep beside the channels."""
+    area: Area | None = None
+    """Keep only this part of the Earth, e.g. `{north: 72, west: -12, south: 33, east: 42}`."""
+    regrid: RegridConfig | None = None
+    """Bring fields to another grid, e.g. `{resolution: 5.625}`; without it, the source's grid stays."""
+    accumulation: Hours | None = None
+    """Time over which accumulated channels (tp) are summed, ending at their time; without it, `step` or the
+    source's own interval."""
     period: Period | None = None
     """Days to keep; without it, all the source has (a simulated source needs it)."""
     step: Hours | None = None

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 
 def request_of(config: DataConfig) -> dict[str, Any]:
-    """The settings that decide a store's content: not its place, nor that of a cache."""
+    """The settings that decide a store's content: not its place, nor how its source is reached."""
     request: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
-    request["source"].pop("cache", None)
+    for name in ("cache", "engine", "concurrent"):
+        request["source"].pop(name, None)
     return request
 
 

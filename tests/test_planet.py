@@ -8,7 +8,8 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.config import DataConfig, Period, PlanetSource
+from weatherfm.data_pipeline.config import DataConfig, Period
+from weatherfm.data_pipeline.source_config import PlanetSource
 from weatherfm.data_pipeline.planet import history as history_module
 from weatherfm.data_pipeline.planet import simulation
 from weatherfm.data_pipeline.planet.history import CHANNELS, History, planet_grid

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from functools import cached_property
 from typing import Any
 
-from weatherfm.data_pipeline.config import FilesSource
+from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.errors import InputError
 from weatherfm.variables import VARIABLES, Channel, Variable, find_variable, parse_channel
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig, FilesSource
+from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Piece
+from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
 from weatherfm.variables import parse_channel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.read_cost import ReadCost
 
 STATE_DIMS = ("time", "channel", "latitude", "longitude")
 
@@ -31,6 +33,15 @@ class SourceData:
     """Provenance for the manifest: JSON-able, the same for the same input."""
     simulated: bool
     """True when no observation stands behind the numbers."""
+    preliminary: np.ndarray | None = None
+    """[time] bool: fields that their centre will replace (ERA5T); None where there are none."""
+    cost: Callable[[np.ndarray], ReadCost] | None = None
+    """Positions on the time axis [n] -> what reading all channels there takes; None where it cannot be told."""
+    block_bytes: int = 0
+    """Bytes that reading one block of `state` holds for a moment beside the block itself, such as decoded chunks."""
+    fetch: Callable[[], None] | None = None
+    """Brings what reading needs to this machine (downloads); called once before the first read, goes on where it was
+    interrupted. None where nothing needs to be brought."""
 
     def __post_init__(self) -> None:
         if self.state.dims != STATE_DIMS or self.state.dtype != np.float32:
@@ -39,14 +50,20 @@ class SourceData:
             raise ValueError("the times of state must ascend strictly")
         if self.static is not None and self.static.dims != ("static", "latitude", "longitude"):
             raise ValueError(f"static must be (static, latitude, longitude), got {self.static.dims}")
+        if self.preliminary is not None and self.preliminary.shape != self.state["time"].shape:
+            raise ValueError(f"preliminary must be one bool a time, got shape {self.preliminary.shape}")
 
 
 def open_source(data: DataConfig) -> SourceData:
-    """Open the source the settings name; reads headers, no fields.
+    """Open the source the settings name, on the grid they ask for; reads headers, no fields.
 
     Raises:
         InputError: the source cannot give what the settings ask for.
     """
     module = importlib.import_module(f"weatherfm.data_pipeline.sources.{data.source.kind}")
     source: SourceData = module.open_source(data)
-    return source
+    if data.area is None and data.regrid is None:
+        return source
+    from weatherfm.data_pipeline.regrid import place  # needs scipy, which most stores do not
+
+    return place(source, data.area, data.regrid)

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.config import DataConfig, FilesSource
+from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.formats.datasets import index_dataset
 from weatherfm.data_pipeline.formats.grib import index_grib
 from weatherfm.data_pipeline.formats.names import NameRules
@@ -19,6 +19,7 @@ from weatherfm.data_pipeline.formats.paths import find_files, recognise
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
 from weatherfm.data_pipeline.formats.reading import lazy_state
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
+from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.config import Hours
-from weatherfm.data_pipeline.config import DataConfig, Period, PlanetSource
+from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.planet.history import (
     CHANNELS,
     SPIN_UP,
@@ -29,6 +29,7 @@ from weatherfm.data_pipeline.planet.history import (
     planet_grid,
     surface_geopotential,
 )
+from weatherfm.data_pipeline.source_config import PlanetSource
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.errors import InputError
 

@@ -1,0 +1,81 @@
+"""Settings of the places data come from: one class a source, told apart by `kind`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from weatherfm.config import Config, Hours
+
+
+class FilesSource(Config):
+    """NetCDF, GRIB and Zarr files on disk, and Zarr stores by address (gs://, s3://, https://)."""
+
+    kind: Literal["files"]
+    paths: list[str] = Field(min_length=1)
+    """Files or patterns (`era5/*.nc`); formats may be mixed, and one variable may stand in many files."""
+    static_paths: list[str] = []
+    """Files that hold constant fields (orography, land-sea mask), where those are not among `paths`."""
+    exclude: list[str] = []
+    """Names or patterns (`*f003`) of files that `paths` match but that should be left out."""
+    levels: dict[str, int] = {}
+    """Pressure level in hPa of a variable whose file does not say it, e.g. `{z: 500, t: 850}`; a pattern with `*`
+    (`{"z850_*.nc": 850}`) names files instead, where one name stands for several levels."""
+    units: dict[str, str] = {}
+    """Units of a variable whose file does not say them or says them wrongly, by the file's name for it."""
+    rename: dict[str, str] = {}
+    """The file's name -> our short name, for names the channel table does not know."""
+    number: int | None = None
+    """The ensemble member to read where files hold several."""
+    lead_time: Hours | None = None
+    """The forecast step to read where files hold several; the store's time is then the valid time."""
+
+
+class PlanetSource(Config):
+    """A simulated dry atmosphere (Held-Suarez), 6-hourly from 2001-01-01 on; never mistake it for observations."""
+
+    kind: Literal["planet"]
+    seed: int = Field(0, ge=0)
+    """Another seed is another weather history of the same planet."""
+    cache: str = "~/.cache/weatherfm/planet"
+    """Folder where finished months of simulation are kept (33 MB each); it may be deleted at any time."""
+
+
+class WeatherBench2Source(Config):
+    """ERA5 as WeatherBench2 keeps it on Google Cloud: public, no key; 6-hourly, several resolutions."""
+
+    kind: Literal["weatherbench2"]
+    resolution: Literal["64x32", "240x121", "512x256", "1440x721"] = "64x32"
+    """Longitudes x latitudes of the copy to read, as WeatherBench2 writes it."""
+    address: str | None = None
+    """Another place of such a copy, instead of `resolution`: a folder, or a gs://, s3:// or https:// address."""
+
+
+class ArcoSource(Config):
+    """ARCO-ERA5 on Google Cloud: public, no key; hourly from 1940 on, 0.25 degrees, 37 levels in one chunk."""
+
+    kind: Literal["arco"]
+    address: str = "gs://gcp-public-data-arco-era5/ar/full_37-1h-0p25deg-chunk-1.zarr-v3"
+    """A folder, or a gs://, s3:// or https:// address of a store laid out like it."""
+    preliminary: bool = False
+    """Also take the last months, which are ERA5T: `weatherfm append` replaces them once they are final."""
+
+
+class CdsSource(Config):
+    """ERA5 from the Copernicus Climate Data Store, which needs a (free) key; downloads are kept as they come."""
+
+    kind: Literal["cds"]
+    cache: str = "~/.cache/weatherfm/cds"
+    """Folder of what was downloaded; a request that is there is not sent again."""
+    engine: Literal["climetlab", "earthkit"] = "climetlab"
+    """The package that sends requests; climetlab comes with weatherfm[cds], earthkit-data is its successor."""
+    grid: float = Field(0.25, gt=0)
+    """Degrees between points of the regular grid that the store delivers; 0.25 is ERA5's own."""
+    concurrent: int = Field(2, ge=1, le=8)
+    """Requests in the queue at a time; the store serves each user only a few."""
+
+
+Source = Annotated[
+    FilesSource | PlanetSource | WeatherBench2Source | ArcoSource | CdsSource, Field(discriminator="kind")
+]
