@@ -65,8 +65,8 @@ def check_coverage(times: np.ndarray, hours: np.ndarray, window: int | None, per
 
 def accumulate(
     read: Callable[[np.ndarray], np.ndarray], indices: np.ndarray, days: np.ndarray, n_days: int, batch: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and counts by day of year.
+) -> np.ndarray:
+    """Sums by day of year.
 
     Args:
         read: store positions [n] -> fields [n, channel, lat, lon] float32.
@@ -76,7 +76,7 @@ def accumulate(
         batch: times to hold at once.
 
     Returns:
-        sums [dayofyear, channel, lat, lon] float64 and counts [dayofyear].
+        sums [dayofyear, channel, lat, lon] float64.
     """
     sums: np.ndarray | None = None
     for start in range(0, len(indices), batch):
@@ -88,7 +88,7 @@ def accumulate(
             sums[day] += field
     if sums is None:
         raise ValueError("a climatology needs at least one time; check_coverage should have said so")
-    return sums, np.bincount(days, minlength=n_days)
+    return sums
 
 
 def windowed_means(

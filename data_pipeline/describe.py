@@ -61,6 +61,7 @@ def build_manifest(plan: StorePlan, source: SourceData, files: dict[str, dict[st
                 "count": len(axis.times),
                 "step_hours": axis.step_hours,
                 "missing": [str(time) for time in axis.missing],
+                "preliminary": [str(time) for time in axis.times[plan.preliminary]],
             },
             "periods": periods,
             "statistics": {"period": periods["train"], "weights": "none: every time and grid point counts once"},

@@ -24,7 +24,8 @@ from weatherfm.errors import InputError
 
 _log = logging.getLogger(__name__)
 Record = dict[str, Any]
-"""`files`: path in the store -> {sha256, bytes}; `payload`: what else the task found out."""
+"""`files`: path in the store -> {sha256, bytes}; `payload`: what else the task found out; `inputs`: fingerprint of what
+it worked from."""
 
 
 def write_file(root: Path, key: str, content: bytes) -> dict[str, Any]:
@@ -53,9 +54,9 @@ def write_file(root: Path, key: str, content: bytes) -> dict[str, Any]:
     return {"sha256": checksum(content), "bytes": len(content)}
 
 
-def write_record(root: Path, task: str, files: Mapping[str, Mapping[str, Any]], payload: Any = None) -> None:
+def write_record(root: Path, task: str, files: Mapping[str, Mapping[str, Any]], payload: Any, inputs: str) -> None:
     """Say that a task is done; call it last."""
-    record = {"files": files, "payload": payload}
+    record = {"files": files, "payload": payload, "inputs": inputs}
     write_file(root, f"{PROGRESS}/done/{task}.json", canonical_json(record).encode())
 
 
@@ -142,13 +143,26 @@ class Journal:
             self._lock = None
 
 
+def refuse_in_use(root: Path) -> None:
+    """Nothing when no process is writing the unfinished store `root`.
+
+    Raises:
+        InputError: one is.
+    """
+    journal = Journal(root, {})
+    journal._take_lock()
+    journal._release_lock()
+
+
 def remove_journal(root: Path) -> None:
     """Drop the journal of a finished store, also one left by a kill right after the manifest."""
     if (root / PROGRESS).exists():
         shutil.rmtree(root / PROGRESS)
 
 
-def refuse_other_request(root: Path, held: Mapping[str, Any], wanted: Mapping[str, Any], how: str) -> None:
+def refuse_other_request(
+    root: Path, held: Mapping[str, Any], wanted: Mapping[str, Any], how: str, remedy: str | None = None
+) -> None:
     """Nothing when both are equal.
 
     Raises:
@@ -156,20 +170,21 @@ def refuse_other_request(root: Path, held: Mapping[str, Any], wanted: Mapping[st
     """
     differences = [
         f"{key} {_short(before)}, now {_short(now)}"
-        for key, before, now in _differences(held, json.loads(canonical_json(wanted)))
+        for key, before, now in differences_between(held, json.loads(canonical_json(wanted)))
     ]
     if differences:
         raise InputError(
             f"the store {root} {how} with other settings: {'; '.join(differences)}. "
-            "Choose another store, delete this one, or restore the settings"
+            f"{f'{remedy}; else c' if remedy else 'C'}hoose another store, delete this one, or restore the settings"
         )
 
 
-def _differences(held: Any, wanted: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+def differences_between(held: Any, wanted: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted key, before, now) of everything that differs between two nested dicts."""
     if not (isinstance(held, dict) and isinstance(wanted, dict)):
         return [] if held == wanted else [(prefix.rstrip("."), held, wanted)]
     keys = sorted(held.keys() | wanted.keys())
-    return [found for key in keys for found in _differences(held.get(key), wanted.get(key), f"{prefix}{key}.")]
+    return [found for key in keys for found in differences_between(held.get(key), wanted.get(key), f"{prefix}{key}.")]
 
 
 def _short(value: Any) -> str:

@@ -49,8 +49,8 @@ class Layout:
 
     @property
     def shard_bytes(self) -> int:
-        """Of one shard before compression."""
-        return self.shard_times * self.chunk_bytes
+        """Of one shard before compression; a store may be shorter than one."""
+        return min(self.shard_times, self.n_times) * self.chunk_bytes
 
     @property
     def n_columns(self) -> int:
@@ -65,6 +65,15 @@ class Layout:
     def channel_blocks(self) -> list[slice]:
         """The channel ranges."""
         return _ranges(self.n_channels, self.channel_block)
+
+    def groups(self, together: tuple[tuple[int, ...], ...]) -> list[list[int]]:
+        """Channel blocks (their numbers) to write from one read, as `together` of the source says."""
+        group_of = list(range(self.n_columns))
+        for channels in together:
+            columns = {channel // self.channel_block for channel in channels}
+            merged = {group_of[column] for column in columns}
+            group_of = [min(merged) if group in merged else group for group in group_of]
+        return [[i for i, g in enumerate(group_of) if g == group] for group in dict.fromkeys(group_of)]
 
     def blocks(self) -> Iterator[Block]:
         """All shards of `state`, all channels of a time range before the next time range."""
@@ -92,7 +101,7 @@ def choose_layout(config: DataConfig, n_times: int, grid_shape: tuple[int, int])
     most = config.channel_block or max(1, _CHUNK_BYTES // field_bytes)
     n_blocks = -(-n_channels // most)
     block = min(most, n_channels) if config.channel_block else -(-n_channels // n_blocks)  # chosen: of even size
-    shard_times = max(1, min(n_times, config.shard_mib * MIB // (block * field_bytes)))
+    shard_times = max(1, config.shard_mib * MIB // (block * field_bytes))  # whatever the length: stores grow
     return Layout(n_times, n_channels, grid_shape, block, shard_times, config.shard_mib)
 
 

@@ -14,8 +14,10 @@ from typing import Any
 from weatherfm.errors import InputError
 
 FORMAT = "weatherfm-store"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NAME = "manifest.json"
+SHARDS = "shards.json"
+"""What was written by which task, from which times, with which statistics: append and repair go on from it."""
 PROGRESS = ".progress"
 """Folder inside an unfinished store that holds the journal of what is done."""
 TIME_UNITS = "hours since 1970-01-01 00:00:00"
@@ -62,6 +64,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = path / NAME
     if not path.exists():
+        if path.with_name(f".{path.name}.last").exists():
+            raise InputError(f"a change of the store {path} was interrupted at its last step; start it again to end it")
         raise InputError(f"no store at {path}; make it with `weatherfm prepare CONFIG` or correct the path")
     if not file.is_file():
         if (path / PROGRESS).is_dir():

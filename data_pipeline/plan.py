@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from dask.system import CPU_COUNT
 
 from weatherfm.data_pipeline.climatology import check_coverage, day_coordinate
 from weatherfm.data_pipeline.config import DataConfig, Period
-from weatherfm.data_pipeline.layout import MIB, Layout, choose_layout
-from weatherfm.data_pipeline.time_axis import TimeAxis, hour_of_day, name_times, resolve_periods, select_times
+from weatherfm.data_pipeline.layout import Layout, choose_layout
+from weatherfm.data_pipeline.read_cost import ReadCost
+from weatherfm.data_pipeline.statistics import pairs
+from weatherfm.data_pipeline.time_axis import TimeAxis, hour_of_day, resolve_periods, select_times
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
 
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
     from weatherfm.data_pipeline.sources import SourceData
 
 STATE_DIMS = ("time", "channel", "latitude", "longitude")
-_CLIMATOLOGY_MEMORY = 4 * 2**30
-"""Bytes that the sums of all climatology tasks together should not pass; one task always runs."""
 _BUFFERS = 4
 """Copies of a shard that a writer may hold: the source's pieces, these joined, encoded, and in float64."""
 
@@ -40,7 +42,18 @@ class StorePlan:
     tendency_lead: int
     """Hours."""
     simulated: bool
-    workers: int
+    preliminary: np.ndarray
+    """[time] bool: fields that their source will replace."""
+    groups: list[list[int]]
+    """Channel blocks to write from one read of the source."""
+    block_bytes: int
+    """Bytes that reading one block of the source holds for a moment."""
+    cost: ReadCost | None
+    """Of reading it all; None where the source cannot tell."""
+    memory: int
+    """Bytes that data may take; one writer always runs."""
+    most_workers: int
+    """Writers at a time, where memory allows."""
 
     @property
     def training(self) -> np.ndarray:
@@ -65,14 +78,37 @@ class StorePlan:
         return len(self.days) * len(self.hours) * 4 * self.layout.n_channels * math.prod(self.grid.shape)
 
     @property
+    def climatology_sums_bytes(self) -> int:
+        """Sums in float64 of all hours and channels."""
+        return 2 * self.climatology_bytes
+
+    @property
+    def sums_beside_writing(self) -> bool:
+        """True when the climatology's sums fit into half the memory, so that they are gathered while shards are written
+        and the store is not read a second time."""
+        return self.climatology_sums_bytes <= self.memory // 2
+
+    @property
     def climatology_task_bytes(self) -> int:
-        """Sums that one climatology task holds in float64."""
-        return 2 * len(self.days) * self.layout.chunk_bytes
+        """Held by one climatology task that reads the store: sums in float64, and some shards."""
+        return 2 * len(self.days) * self.layout.chunk_bytes + 5 * self.layout.shard_bytes
 
     @property
     def climatology_workers(self) -> int:
         """Climatology tasks at a time."""
-        return max(1, min(self.workers, _CLIMATOLOGY_MEMORY // self.climatology_task_bytes))
+        return max(1, min(self.most_workers, self.memory // self.climatology_task_bytes))
+
+    @property
+    def writer_bytes(self) -> int:
+        """Held by one writer: the shards of its group and what reading a block takes."""
+        largest = max(len(group) for group in self.groups)
+        return (_BUFFERS + largest - 1) * self.layout.shard_bytes + self.block_bytes
+
+    @property
+    def workers(self) -> int:
+        """Writers at a time."""
+        free = self.memory - (self.climatology_sums_bytes if self.sums_beside_writing else 0)
+        return max(1, min(self.most_workers, free // self.writer_bytes))
 
     @property
     def bytes_before_compression(self) -> int:
@@ -92,60 +128,41 @@ class StorePlan:
         """All files, metadata and coordinates included."""
         statistics, coordinates = 5, 9  # one data and one metadata file each
         static = 6 if self.config.static else 0
-        return self.shards + 2 * (statistics + coordinates) + static + 4
+        return self.shards + 2 * (statistics + coordinates) + static + 5
 
     @property
     def peak_memory(self) -> int:
-        """Bytes that the data may take while writing, beside the program itself and what the source keeps."""
-        writing = self.workers * _BUFFERS * self.layout.shard_bytes
-        climatology = self.climatology_workers * (self.climatology_task_bytes + 5 * self.layout.shard_bytes)
-        return max(writing, climatology)
+        """Bytes that the data may take, beside the program itself; it does not grow with the length of the record."""
+        writing = self.workers * self.writer_bytes
+        if self.sums_beside_writing:
+            return writing + self.climatology_sums_bytes
+        return max(writing, self.climatology_workers * self.climatology_task_bytes)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers."""
-        return {
-            "store": self.config.store,
-            "times": len(self.axis.times),
-            "missing_times": len(self.axis.missing),
-            "step_hours": self.axis.step_hours,
-            "channels": self.layout.n_channels,
-            "bytes_before_compression": self.bytes_before_compression,
-            "shards": self.shards,
-            "files": self.files,
-            "peak_memory": self.peak_memory,
-            "workers": self.workers,
-        }
-
-    def to_text(self) -> str:
-        """Lines for a terminal."""
-        times, layout = self.axis.times, self.layout
-        block = f"chunk 1 time x {layout.channel_block} channels, shard {layout.shard_times} times"
-        lines = {
-            "store": f"{self.config.store}{' (simulated data)' if self.simulated else ''}",
-            "times": f"{len(times)} every {self.axis.step_hours}h, {name_times(times[:1])} to {name_times(times[-1:])}",
-            "missing": f"{len(self.axis.missing)} {name_times(self.axis.missing)}".strip(),
-            "channels": f"{layout.n_channels}: {' '.join(self.config.channels)}",
-            "grid": str(self.grid),
-            **{name: str(period or "none") for name, period in self.periods.items()},
-            "layout": f"{block} ({layout.shard_bytes / MIB:.1f} MiB)",
-            "disk": f"at most {self.bytes_before_compression / MIB:,.0f} MiB in {self.files} files",
-            "memory": f"about {self.peak_memory / MIB:,.0f} MiB for data with {self.workers} writers",
-        }
-        return "\n".join(f"{name:<11}{text}" for name, text in lines.items())
+    @cached_property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Store positions of training times the tendency lead apart, of which the later lies in a later shard."""
+        earlier, later = pairs(self.axis.times, self.training, self.tendency_lead)
+        crossing = earlier // self.layout.shard_times != later // self.layout.shard_times
+        return earlier[crossing], later[crossing]
 
 
-def plan_store(config: DataConfig, source: SourceData, workers: int | None = None) -> StorePlan:
+def plan_store(
+    config: DataConfig, source: SourceData, workers: int | None = None, memory: int | None = None
+) -> StorePlan:
     """Check a source against its config without reading fields, and count what the store will take.
 
     Args:
         config: the store wanted.
         source: what there is.
-        workers: shards written at a time; without it, one a CPU core.
+        workers: most shards to write at a time; without it, one a CPU core.
+        memory: bytes that data may take; without it, half of what the machine has.
 
     Raises:
         InputError: a time axis, split, grid, channel set or climatology window that cannot work.
     """
     _check_source(config, source)
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be 1 or more, got {workers}")
     grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
     axis = select_times(source.state["time"].values, config)
     periods = resolve_periods(config, axis.times)
@@ -154,17 +171,28 @@ def plan_store(config: DataConfig, source: SourceData, workers: int | None = Non
     training_times = axis.times[train.contains(axis.times)]
     hours = np.unique(hour_of_day(training_times))
     check_coverage(training_times, hours, config.climatology_window, train)
+    layout = choose_layout(config, len(axis.times), grid.shape)
+    every = np.zeros(len(source.state["time"]), bool)
     return StorePlan(
         config=config,
         axis=axis,
         grid=grid,
         periods=periods,
-        layout=choose_layout(config, len(axis.times), grid.shape),
+        layout=layout,
         hours=hours,
         tendency_lead=_tendency_lead(config, axis, training_times),
         simulated=source.simulated,
-        workers=workers or CPU_COUNT,
+        preliminary=(every if source.preliminary is None else source.preliminary)[axis.indices],
+        groups=layout.groups(source.together),
+        block_bytes=source.block_bytes,
+        cost=None if source.cost is None else source.cost(axis.indices),
+        memory=memory or _half_the_machine(),
+        most_workers=workers or CPU_COUNT,
     )
+
+
+def _half_the_machine() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _tendency_lead(config: DataConfig, axis: TimeAxis, training_times: np.ndarray) -> int:

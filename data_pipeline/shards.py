@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import tensorstore as ts
 from weatherfm.data_pipeline.climatology import accumulate, windowed_means
 from weatherfm.data_pipeline.journal import write_file, write_record
 from weatherfm.data_pipeline.layout import Block
-from weatherfm.data_pipeline.statistics import ChannelStatistics
+from weatherfm.data_pipeline.manifest import checksum
+from weatherfm.data_pipeline.statistics import ChannelStatistics, pairs
 from weatherfm.data_pipeline.store import open_array
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
@@ -54,6 +56,20 @@ def check_finite(values: np.ndarray, channels: tuple[str, ...], times: np.ndarra
     )
 
 
+def fingerprint(*parts: np.ndarray | Sequence[str] | str | int | None) -> str:
+    """Of what a task is made from; equal when its result would be the same for the same source."""
+    texts = [part.tobytes().hex() if isinstance(part, np.ndarray) else repr(part) for part in parts]
+    return checksum("\n".join(texts).encode())
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task has dealt with, for the progress bar."""
+
+    bytes: int
+    label: str
+
+
 @dataclass(frozen=True, eq=False)
 class StateTask:
     """What it takes to write one shard of `state`."""
@@ -67,14 +83,29 @@ class StateTask:
     """[time] of this block."""
     training: np.ndarray
     """[time] bool: which of them statistics may use."""
+    preliminary: np.ndarray
+    """[time] bool: which of them their source will replace."""
+    tendency_lead: int
+    """Hours."""
 
     @property
     def name(self) -> str:
         """In the journal."""
         return f"state-{self.block.label}"
 
-    def run(self, values: np.ndarray) -> int:
-        """Check and write `values` [time, channel, lat, lon]; returns bytes before compression.
+    @property
+    def inputs(self) -> str:
+        """Fingerprint of what the shard and its record are made from."""
+        return fingerprint(self.channels, self.times, self.training, self.preliminary, self.tendency_lead)
+
+    @property
+    def n_bytes(self) -> int:
+        """Before compression."""
+        rows, columns = self.metadata["shape"][2:]
+        return int(4 * len(self.times) * len(self.channels) * rows * columns)
+
+    def run(self, values: np.ndarray) -> Done:
+        """Check and write `values` [time, channel, lat, lon] with their statistics.
 
         Raises:
             InputError: a value is not finite.
@@ -82,15 +113,22 @@ class StateTask:
         values = np.ascontiguousarray(values, np.float32)
         check_finite(values, self.channels, self.times)
         statistics = ChannelStatistics.of(values if self.training.all() else values[self.training])
+        earlier, later = pairs(self.times, self.training, self.tendency_lead)
+        changes = ChannelStatistics.of(values[later] - values[earlier])
         shard = encode_shard(values, self.metadata, (self.block.times.start, self.block.channels.start, 0, 0))
         files = {key: write_file(self.root, key, content) for key, content in _within("state", shard)}
-        write_record(self.root, self.name, files, statistics.to_dict())
-        return values.nbytes
+        payload = {"state": statistics.to_dict(), "tendency": changes.to_dict()}
+        write_record(self.root, self.name, files, payload, self.inputs)
+        return Done(values.nbytes, f"{' '.join(self.channels[:3])} {self.times[0].astype('datetime64[M]')}")
+
+    def read_back(self) -> np.ndarray:
+        """[time, channel, lat, lon] as written."""
+        return np.asarray(open_array(self.root, "state")[self.block.times, self.block.channels].read().result())
 
 
 @dataclass(frozen=True, eq=False)
 class TendencyTask:
-    """Statistics of the change over the tendency lead, for the pairs that start in one block of times."""
+    """Statistics of the change over the tendency lead, for the pairs that start in one shard and end in a later one."""
 
     root: Path
     block: Block
@@ -98,24 +136,22 @@ class TendencyTask:
     """[pair] store positions."""
     later: np.ndarray
     """[pair] store positions, the lead after `earlier`."""
+    inputs: str
+    """Fingerprint of the times at both ends."""
 
     @property
     def name(self) -> str:
         """In the journal."""
         return f"tendency-{self.block.label}"
 
-    def run(self) -> int:
-        """Read, subtract and note the statistics; returns bytes read."""
+    def run(self) -> Done:
+        """Read, subtract and note the statistics."""
         state = open_array(self.root, "state")
-        n_channels = self.block.channels.stop - self.block.channels.start
-        result, n_bytes = ChannelStatistics.empty(n_channels), 0
-        if len(self.earlier):
-            first = state.oindex[self.earlier, self.block.channels].read()
-            change = state.oindex[self.later, self.block.channels].read().result()
-            change -= first.result()
-            result, n_bytes = ChannelStatistics.of(change), 2 * change.nbytes
-        write_record(self.root, self.name, {}, result.to_dict())
-        return n_bytes
+        first = state.oindex[self.earlier, self.block.channels].read()
+        change = state.oindex[self.later, self.block.channels].read().result()
+        change -= first.result()
+        write_record(self.root, self.name, {}, ChannelStatistics.of(change).to_dict(), self.inputs)
+        return Done(2 * change.nbytes, "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,27 +174,31 @@ class ClimatologyTask:
     """Times to hold at once."""
     rows: int
     """Days in one shard."""
+    inputs: str
+    """Fingerprint of the times."""
 
     @property
     def name(self) -> str:
         """In the journal."""
         return f"climatology-{self.hour:02d}-{self.column:03d}"
 
-    def run(self) -> int:
-        """Read, average and write; returns bytes read."""
-        state = open_array(self.root, "state")
+    def run(self, sums: np.ndarray | None = None) -> Done:
+        """Average and write; reads the store unless given `sums` [dayofyear, channel, lat, lon] float64."""
+        counts = np.bincount(self.days, minlength=self.n_days)
+        if sums is None:
+            state = open_array(self.root, "state")
 
-        def read(indices: np.ndarray) -> np.ndarray:
-            return np.asarray(state.oindex[indices, self.channels].read().result())
+            def read(indices: np.ndarray) -> np.ndarray:
+                return np.asarray(state.oindex[indices, self.channels].read().result())
 
-        sums, counts = accumulate(read, self.indices, self.days, self.n_days, self.batch)
+            sums = accumulate(read, self.indices, self.days, self.n_days, self.batch)
         files: dict[str, dict[str, Any]] = {}
         for days, fields in windowed_means(sums, counts, self.window, self.rows):
             start = (days.start, self.hour, self.channels.start, 0, 0)
             shard = encode_shard(fields[:, None], self.metadata, start)
             files |= {key: write_file(self.root, key, content) for key, content in _within("climatology", shard)}
-        write_record(self.root, self.name, files)
-        return len(self.indices) * 4 * int(np.prod(sums.shape[1:]))
+        write_record(self.root, self.name, files, None, self.inputs)
+        return Done(len(self.indices) * 4 * int(np.prod(sums.shape[1:])), "")
 
 
 def _within(array: str, files: dict[str, bytes]) -> list[tuple[str, bytes]]:

@@ -21,7 +21,8 @@ def _climatology(times: np.ndarray, values: np.ndarray, window: int | None, rows
     """[dayofyear] of a single grid point, by the functions under test."""
     fields = values.astype(np.float32)[:, None, None, None]
     days, n_days = day_index(times, window), 1 if window is None else DAYS
-    sums, counts = accumulate(lambda i: fields[i], np.arange(len(times)), days, n_days, batch=50)
+    sums = accumulate(lambda i: fields[i], np.arange(len(times)), days, n_days, batch=50)
+    counts = np.bincount(days, minlength=n_days)
     return np.concatenate([means for _, means in windowed_means(sums, counts, window, rows)])[:, 0, 0, 0]
 
 

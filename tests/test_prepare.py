@@ -20,6 +20,7 @@ from invented_source import CHANNELS, assert_same_tree, data_config, fields, inv
 from weatherfm.data_pipeline import shards
 from weatherfm.data_pipeline.layout import choose_layout
 from weatherfm.data_pipeline.plan import plan_store
+from weatherfm.data_pipeline.plan_text import to_dict, to_text
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
@@ -81,6 +82,7 @@ def test_manifest_describes_the_store(finished):
     assert (manifest["channels"][0]["level"], manifest["channels"][2]["level"]) == (500, None)
     assert manifest["times"] == {
         "start": "2000-01-01T00:00:00", "end": "2000-02-09T18:00:00", "count": 160, "step_hours": 6, "missing": [],
+        "preliminary": [],
     }  # fmt: skip
     assert manifest["climatology"]["period"] == {"start": "2000-01-01", "end": "2000-01-25"}
     assert set(manifest["files"]) == set(tree(finished)) - {"manifest.json"}
@@ -322,8 +324,8 @@ def test_plan_counts_what_is_written(finished, tmp_path):
     assert plan.files == len(written)
     assert plan.shards == sum(key.startswith(("state/c", "climatology/c")) for key in written)
     assert plan.bytes_before_compression == 4 * 48 * 48 * 3 * (160 + 4)
-    assert "160 every 6h, 2000-01-01T00 to 2000-02-09T18" in plan.to_text()
-    assert plan.to_dict()["step_hours"] == 6
+    assert "160 every 6h, 2000-01-01T00 to 2000-02-09T18" in to_text(plan)
+    assert to_dict(plan)["step_hours"] == 6
     assert not (tmp_path / "s.zarr").exists()
 
 

@@ -39,6 +39,9 @@ class SourceData:
     """Positions on the time axis [n] -> what reading all channels there takes; None where it cannot be told."""
     block_bytes: int = 0
     """Bytes that reading one block of `state` holds for a moment beside the block itself, such as decoded chunks."""
+    together: tuple[tuple[int, ...], ...] = ()
+    """Sets of channel positions that the source keeps in the same chunks: reading one of a set costs as much as all,
+    so `prepare` writes them from one read."""
     fetch: Callable[[], None] | None = None
     """Brings what reading needs to this machine (downloads); called once before the first read, goes on where it was
     interrupted. None where nothing needs to be brought."""

@@ -1,0 +1,103 @@
+"""Verbs that make a model: plan, check, train."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from weatherfm.training.plan.machine import Machine, Training
+from weatherfm.verbs.run import Overrides, as_json, load, say
+
+if TYPE_CHECKING:
+    from weatherfm.training.config import RunConfig
+
+
+def train(config: Path, *overrides: Overrides, devices: int | None = None, restarts: int = 0) -> int:
+    """Train the model of a run on its store; goes on from the newest checkpoint by itself. Also under torchrun.
+
+    Parameters
+    ----------
+    config
+        The run's YAML file.
+    devices
+        Start so many processes on this machine, one for each GPU, or on its CPU cores; without it, this one trains.
+    restarts
+        How often they are started again, from the newest checkpoint, when one of them fails (with --devices).
+    """
+    run = load(config, overrides)
+    if devices is None:
+        train_run(run)
+        return 0
+    from weatherfm.training.ranks.launch import launch, require_devices
+
+    require_devices(devices, restarts, run.training.device)
+    debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
+    command = [sys.executable, "-P", "-m", "weatherfm.cli", "train", str(config), *overrides, *debug]
+    return launch(command, devices, restarts)
+
+
+def plan(
+    config: Path,
+    *overrides: Overrides,
+    machine: Annotated[Machine, Parameter(name="*")],
+    training: Annotated[Training | None, Parameter(name="*")] = None,
+    grid: str | None = None,
+    jobs: int | None = None,
+    json: bool = False,
+) -> None:
+    """Say what every layout of some devices holds, sends and computes, before anything is queued.
+
+    One rank of each is simulated on this machine, whatever their number. training.batch_size stays the batch over all
+    devices: layouts whose data-parallel groups do not divide it are left out. Of the section `parallel` nothing is
+    asked. Times compare layouts, at rates of nodes of eight H100 if not told others; they promise nothing.
+
+    Parameters
+    ----------
+    config
+        The run's YAML file.
+    grid
+        Latitudes x longitudes, as 128x256, where the store is not prepared yet.
+    jobs
+        Processes that simulate; by default one a core.
+    json
+        Print everything as JSON.
+    """
+    from weatherfm.training.plan.plan import make_plan, plan_domain
+    from weatherfm.training.plan.show import to_dict, to_text
+
+    run = load(config, overrides)
+    made = make_plan(run, plan_domain(run, grid), machine, training or Training(), jobs)
+    say(as_json(to_dict(made)) if json else to_text(made))
+
+
+def check(config: Path, *overrides: Overrides, devices: int | None = None) -> int:
+    """Check that store, model, layout, training, forecast and baselines of a run fit together, computing nothing.
+
+    Parameters
+    ----------
+    config
+        The run's YAML file.
+    devices
+        How many it is to be trained on; without it, as many as its section `parallel` asks for.
+    """
+    from weatherfm.training.preflight import preflight
+
+    findings = preflight(load(config, overrides), devices)
+    say("\n".join(str(finding) for finding in findings))
+    return 0 if all(finding.ok for finding in findings) else 2
+
+
+def train_run(run: RunConfig) -> bool:
+    """Train the model of a run and say where its weights are; True when training is finished."""
+    from weatherfm.training.trainer import train as train_model
+
+    summary = train_model(run)
+    if summary.stopped_by:
+        say(f"stopped by {summary.stopped_by} at step {summary.steps}; the same command goes on from there")
+        return False
+    say(f"weights   {summary.weights}")
+    return True

@@ -1,0 +1,59 @@
+"""What all verbs share: reading a run's settings, and speaking."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from weatherfm.training.config import RunConfig
+
+Overrides = Annotated[str, Parameter(help="Settings to change, as `model.depth=6 training.steps=500`.")]
+
+
+def is_run(path: Path) -> bool:
+    """True for a run's YAML file."""
+    return path.suffix in (".yaml", ".yml")
+
+
+def load(path: Path, overrides: tuple[str, ...]) -> RunConfig:
+    """The settings of a run.
+
+    Raises:
+        InputError: an unreadable file or a wrong setting.
+    """
+    from weatherfm.training.config import load_run
+
+    return load_run(path, overrides)
+
+
+def store_path(path: Path) -> Path:
+    """Folder of the store that a run's YAML file or a path means."""
+    return Path(load(path, ()).data.store) if is_run(path) else path
+
+
+def settings(cls: Any, data: Any, origin: str) -> Any:
+    """Plain data as settings of a class."""
+    from weatherfm.config import parse_settings
+
+    return parse_settings(cls, data, origin)
+
+
+def as_json(data: Any) -> str:
+    """Readable JSON."""
+    return json.dumps(data, indent=2)
+
+
+def speaks() -> bool:
+    """True in the one of several processes that prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    """The command's own output."""
+    if speaks():
+        print(text)  # noqa: T201 - the command's own output
