@@ -133,6 +133,7 @@ def _write_successor(
     successor, identity = place_of_next(store.path), identity_of(plan, source)
     if (successor / manifests.NAME).is_file():
         if _is_up_to_date(open_store(successor), plan):
+            remove_journal(successor)
             return  # killed just before it took its place
         shutil.rmtree(successor)
     elif _is_of_another(successor, identity):

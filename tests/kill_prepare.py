@@ -1,78 +1,92 @@
-"""Kill `prepare` at random moments, start it again until it ends, and compare every byte with a quiet run.
+"""Kill `prepare`, `append` and `repair` at random moments, start them again until they end, and compare every byte with
+a quiet run.
 
 python tests/kill_prepare.py --kills 20
+
+Each attempt is a process of its own, forked from this one, which has imported everything and holds no threads: so a
+kill costs as long as the work it kills. Sources are NetCDF files, regridded on the way.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import logging
+import os
 import random
-import subprocess
-import sys
+import shutil
+import signal
 import tempfile
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+import weatherfm.data_pipeline.sources.files
+from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.revise import append, repair
+
 CHANNELS = ["z500", "t850", "msl"]
 _NAMES = {"z": ("m2 s-2", 5.4e4, 2e3), "t": ("K", 280.0, 9.0), "msl": ("Pa", 1.01e5, 8e2)}
+_DAYS = 240
 
 
 def write_files(folder: Path) -> None:
-    """Two years of invented 6-hourly fields as NetCDF, one file a variable and year."""
-    latitude, longitude = np.linspace(60, 30, 21), np.linspace(-20, 14.5, 24)
-    for year in (2000, 2001):
-        days = 366 if year == 2000 else 365
-        times = np.datetime64(f"{year}-01-01", "ns") + np.arange(4 * days) * np.timedelta64(6, "h")
-        for i, (name, (units, mean, spread)) in enumerate(_NAMES.items()):
-            noise = np.random.default_rng([year, i]).standard_normal((len(times), 21, 24))
-            values = (mean + spread * noise).astype(np.float32)
-            coordinates = {"time": times, "latitude": latitude, "longitude": longitude}
-            field = xr.DataArray(values, dims=tuple(coordinates), coords=coordinates, attrs={"units": units})
-            field.to_dataset(name=name).to_netcdf(folder / f"{name}_{year}.nc")
+    """Eight months of invented 6-hourly fields as NetCDF, one file a variable."""
+    latitude, longitude = np.linspace(60, 30, 31), np.linspace(-20, 15, 36)
+    times = np.datetime64("2000-01-01", "ns") + np.arange(4 * _DAYS) * np.timedelta64(6, "h")
+    for i, (name, (units, mean, spread)) in enumerate(_NAMES.items()):
+        noise = np.random.default_rng(i).standard_normal((len(times), 31, 36))
+        values = (mean + spread * noise).astype(np.float32)
+        coordinates = {"time": times, "latitude": latitude, "longitude": longitude}
+        field = xr.DataArray(values, dims=tuple(coordinates), coords=coordinates, attrs={"units": units})
+        field.to_dataset(name=name).to_netcdf(folder / f"{name}.nc")
 
 
-def settings(files: Path, store: Path) -> dict:
-    """Small shards (24 of `state` in 2 channel blocks), so that there is much to interrupt."""
-    return {
-        "store": str(store),
-        "source": {"kind": "files", "paths": [str(files / "*.nc")], "levels": {"z": 500, "t": 850}},
-        "channels": CHANNELS,
-        "train": "2000",
-        "test": "2001",
-        "channel_block": 2,
-        "shard_mib": 1,
-    }
+def settings(files: Path, store: Path, last: str = "2000-08-27") -> DataConfig:
+    """Small shards in 2 channel blocks, so that there is much to interrupt."""
+    return DataConfig.model_validate(
+        {
+            "store": str(store),
+            "source": {"kind": "files", "paths": [str(files / "*.nc")], "levels": {"z": 500, "t": 850}},
+            "channels": CHANNELS,
+            "regrid": {"resolution": 1.5},
+            "period": f"2000-01-01/{last}",
+            "climatology_window": None,
+            "channel_block": 2,
+            "shard_mib": 1,
+        }
+    )
 
 
-def run_prepare(text: str) -> None:
-    """What the killed process does; says on stdout when its imports are done."""
-    from weatherfm.data_pipeline.config import DataConfig
-    from weatherfm.data_pipeline.prepare import prepare
-    from weatherfm.data_pipeline.sources import files
+def attempt(work: Callable[[], object], delay: float | None) -> bool:
+    """Do `work` in a process of its own and kill it after `delay` seconds; True when it ended by itself."""
+    child = os.fork()
+    if child == 0:
+        os._exit(_status_of(work))
+    deadline = None if delay is None else time.perf_counter() + delay
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            assert status == 0, f"it ended with {os.waitstatus_to_exitcode(status)}"
+            return True
+        if deadline is not None and time.perf_counter() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return False
+        time.sleep(0.002)
 
-    assert files.open_source
-    print("ready", flush=True)
-    prepare(DataConfig.model_validate(json.loads(text)))
 
-
-def attempt(data: dict, delay: float | None) -> bool:
-    """Start prepare, kill it `delay` seconds after its imports; True when it ended by itself."""
-    command = [sys.executable, __file__, "--run", json.dumps(data)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n", "prepare failed before it began"
+def _status_of(work: Callable[[], object]) -> int:
     try:
-        process.wait(delay)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return False
-    assert process.returncode == 0, f"prepare ended with {process.returncode}"
-    return True
+        work()
+    except Exception:  # noqa: BLE001 - told here, counted by the parent
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def tree(path: Path) -> dict[str, bytes]:
@@ -80,55 +94,85 @@ def tree(path: Path) -> dict[str, bytes]:
     return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
 
 
-def state_at_kill(store: Path) -> str:
-    """How far it had come."""
-    done = [p.stem.split("-")[0] for p in (store / ".progress" / "done").glob("*.json")]
-    counts = {kind: done.count(kind) for kind in ("state", "tendency", "climatology")}
-    finished = ", manifest written" if (store / "manifest.json").exists() else ""
-    return ", ".join(f"{kind} {count}" for kind, count in counts.items()) + finished
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of an undisturbed run."""
+    start = time.perf_counter()
+    attempt(work, None)
+    return time.perf_counter() - start
 
 
-def main(kills: int, seed: int, folder: Path) -> None:
-    """Print one line a kill; raise when a byte differs."""
-    rng = random.Random(seed)
+class Case:
+    """One verb: how a store is before it, what it does, and what must come out."""
+
+    def __init__(self, name: str, before: Callable[[Path], object], work: Callable[[Path], object]) -> None:
+        self.name, self.before, self.work = name, before, work
+
+    def run(self, folder: Path, kills: int, rng: random.Random) -> None:
+        """Kill it so often; raises when a byte differs from a run that nothing disturbed."""
+        quiet = folder / f"{self.name}-quiet.zarr"
+        self.before(quiet)
+        longest = timed(lambda: self.work(quiet))
+        expected, killed, stores = tree(quiet), 0, 0
+        while killed < kills:
+            stores += 1
+            store = folder / f"{self.name}.zarr"
+            self.before(store)
+            while True:
+                delay = rng.uniform(0, longest) if killed < kills else None
+                if attempt(lambda store=store: self.work(store), delay):
+                    break
+                killed += 1
+            found = tree(store)
+            different = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+            assert not different, f"{self.name}, store {stores} differs in {different}"
+            left = [p.name for p in folder.glob(f".{store.name}*")]
+            assert not left, f"{self.name} left {left}"
+            shutil.rmtree(store)
+        print(
+            f"{self.name:8} {killed:4d} kills over {stores:3d} stores of {len(expected)} files: same bytes", flush=True
+        )
+
+
+def cases(folder: Path) -> list[Case]:
+    """The three verbs on one set of files."""
     files = folder / "files"
     files.mkdir()
     write_files(files)
-    start = time.perf_counter()
-    attempt(settings(files, folder / "quiet.zarr"), None)
-    longest = time.perf_counter() - start
-    start = time.perf_counter()
-    attempt(settings(files, folder / "second.zarr"), None)
-    longest = min(longest, time.perf_counter() - start)
-    expected = tree(folder / "quiet.zarr")
-    assert tree(folder / "second.zarr") == expected, "two quiet runs differ"
-    print(f"quiet run: {len(expected)} files, {longest:.1f} s with imports; the same bytes twice")
-    print(f"{'store':>5} {'kill':>4} {'after s':>8}  records written by then")
-    killed, store_number = 0, 0
-    while killed < kills:
-        store_number += 1
-        store = folder / f"killed{store_number}.zarr"
-        while True:
-            delay = rng.uniform(0, 0.6 * longest) if killed < kills else None
-            if attempt(settings(files, store), delay):
-                break
-            killed += 1
-            print(f"{store_number:5d} {killed:4d} {delay:8.2f}  {state_at_kill(store)}", flush=True)
-        found = tree(store)
-        different = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
-        assert not different, f"store {store_number} differs in {different}"
-        print(f"{store_number:5d} done: all {len(found)} files have the bytes of the quiet run", flush=True)
-    print(f"{killed} kills over {store_number} stores: nothing lost, same bytes")
+    half, whole = folder / "half.zarr", folder / "whole.zarr"
+    for store, last in ((half, "2000-05-15"), (whole, "2000-08-27")):
+        attempt(lambda store=store, last=last: prepare(settings(files, store, last)), None)
+    bad = {"state/c/1/0/0/0", "state/c/2/1/0/0", "climatology/c/0/2/0/0/0"}
+
+    def harm(store: Path) -> None:
+        shutil.copytree(whole, store)
+        for key in bad:
+            (store / key).unlink()
+
+    return [
+        Case("prepare", lambda store: None, lambda store: prepare(settings(files, store))),
+        Case("append", lambda store: shutil.copytree(half, store), lambda store: append(settings(files, store))),
+        Case("repair", harm, lambda store: repair(store, _missing(store, bad), settings(files, store))),
+    ]
+
+
+def _missing(store: Path, bad: set[str]) -> set[str]:
+    """As `verify` would name them: none once the repaired store is in place."""
+    return {key for key in bad if store.exists() and not (store / key).exists()}
+
+
+def main(kills: int, seed: int) -> None:
+    """Kill the verbs in turn, half of the kills on prepare."""
+    assert weatherfm.data_pipeline.sources.files.open_source  # imported before anything is forked
+    logging.disable(logging.WARNING)
+    os.environ["TQDM_DISABLE"] = "1"
+    with tempfile.TemporaryDirectory() as temporary:
+        for case, share in zip(cases(Path(temporary)), (0.5, 0.3, 0.2), strict=True):
+            case.run(Path(temporary), max(1, round(kills * share)), random.Random(seed))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--run", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.run:
-        run_prepare(arguments.run)
-    else:
-        with tempfile.TemporaryDirectory() as temporary:
-            main(arguments.kills, arguments.seed, Path(temporary))
+    main(arguments.kills, arguments.seed)
