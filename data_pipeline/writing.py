@@ -143,8 +143,6 @@ class Writing:
         undone = [task for task in tasks if task.name not in records]
         collect = self.plan.sums_beside_writing and self.scheduler is None and 2 * len(undone) > len(tasks)
         sums = self._empty_sums() if collect else None
-        if self.source.fetch is not None and undone:
-            self.source.fetch()
 
         def jobs() -> Iterator[Delayed]:
             for _, row in groupby(tasks, key=lambda task: task.block.row):

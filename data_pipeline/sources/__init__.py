@@ -43,8 +43,8 @@ class SourceData:
     """Sets of channel positions that the source keeps in the same chunks: reading one of a set costs as much as all,
     so `prepare` writes them from one read."""
     fetch: Callable[[], None] | None = None
-    """Brings what reading needs to this machine (downloads); called once before the first read, goes on where it was
-    interrupted. None where nothing needs to be brought."""
+    """Brings what reading needs to this machine (downloads), going on where it was interrupted; after it the source is
+    opened anew. None where nothing needs to be brought."""
 
     def __post_init__(self) -> None:
         if self.state.dims != STATE_DIMS or self.state.dtype != np.float32:
