@@ -52,7 +52,7 @@ def build_manifest(plan: StorePlan, source: SourceData, files: dict[str, dict[st
                 "attributes": source.attributes,
             },
             "request": request,
-            "channels": [_describe(name) for name in config.channels],
+            "channels": [_describe(name, source) for name in config.channels],
             "static": [{"name": name, "units": VARIABLES[name].units} for name in config.static],
             "grid": plan.grid.to_dict(),
             "times": {
@@ -77,7 +77,7 @@ def build_manifest(plan: StorePlan, source: SourceData, files: dict[str, dict[st
     )
 
 
-def _describe(name: str) -> dict[str, Any]:
+def _describe(name: str, source: SourceData) -> dict[str, Any]:
     channel = parse_channel(name)
     return {
         "name": channel.name,
@@ -86,4 +86,5 @@ def _describe(name: str) -> dict[str, Any]:
         "units": channel.units,
         "level": channel.level,
         "accumulated": channel.variable.accumulated,
+        "accumulation_hours": source.attributes.get("accumulation", {}).get(name, {}).get("window_hours"),
     }

@@ -13,6 +13,9 @@ MIB = 2**20
 _CHUNK_BYTES = MIB
 """Aim for one chunk: at 5.625 deg that is 128 channels, at 0.25 deg a single one takes 4 MiB."""
 
+_MOST_TIMES = 4096
+"""Of a shard, whose index takes 16 bytes for each, there or not."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -101,7 +104,8 @@ def choose_layout(config: DataConfig, n_times: int, grid_shape: tuple[int, int])
     most = config.channel_block or max(1, _CHUNK_BYTES // field_bytes)
     n_blocks = -(-n_channels // most)
     block = min(most, n_channels) if config.channel_block else -(-n_channels // n_blocks)  # chosen: of even size
-    shard_times = max(1, config.shard_mib * MIB // (block * field_bytes))  # whatever the length: stores grow
+    fitting = config.shard_mib * MIB // (block * field_bytes)
+    shard_times = max(1, min(fitting, _MOST_TIMES))  # whatever the length of the store: stores grow
     return Layout(n_times, n_channels, grid_shape, block, shard_times, config.shard_mib)
 
 

@@ -66,10 +66,15 @@ def prepare(
 
 
 def open_config(config: DataConfig) -> SourceData:
-    """What `config.source` names; each source brings its own readers, imported now."""
+    """What `config.source` names, brought to this machine; each source brings its own readers, imported now."""
     from weatherfm.data_pipeline.sources import open_source
 
-    return open_source(config)
+    source = open_source(config)
+    if source.fetch is None:
+        return source
+    plan_store(config, source)  # refuses what cannot work before anything is moved
+    source.fetch()
+    return open_source(config)  # it can tell more now, as which fields are preliminary
 
 
 def identity_of(plan: StorePlan, source: SourceData) -> dict[str, Any]:

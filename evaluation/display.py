@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from weatherfm.variables import GRAVITY, Channel, parse_channel
+from weatherfm.constants import GRAVITY, ZERO_CELSIUS
+from weatherfm.variables import Channel, parse_channel
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 ERROR_COLOURS = "RdBu_r"
@@ -46,7 +47,7 @@ class Display:
 _DAM = Display("dam", "dam", 1 / GRAVITY / 10, contours=True, quantity="geopotential height (z ÷ g)")
 _METRES = Display("m", "m", 1 / GRAVITY, colours="cividis", quantity="orography (z ÷ g)")
 _PRESSURE = Display("hPa", "hPa", 0.01, contours=True)
-_CELSIUS = Display("°C", "K", 1.0, -273.15, colours="plasma")
+_CELSIUS = Display("°C", "K", 1.0, -ZERO_CELSIUS, colours="plasma")
 _WIND = Display("m s⁻¹", "m s⁻¹", colours="PuOr_r", signed=True)
 _PER_SECOND = Display("10⁻⁵ s⁻¹", "10⁻⁵ s⁻¹", 1e5, colours="PuOr_r", signed=True)
 _GRAMS = Display("g kg⁻¹", "g kg⁻¹", 1e3, colours="YlGnBu")
@@ -63,7 +64,7 @@ _SHOWN: dict[str, Display] = {
     **dict.fromkeys(("q", "ciwc", "clwc"), _GRAMS),
     "o3": Display("mg kg⁻¹", "mg kg⁻¹", 1e6, colours="cividis"),
     "tp": _MILLIMETRES,
-    "r": Display("%", "%", colours="YlGnBu"),
+    **dict.fromkeys(("r", "r2m"), Display("%", "%", colours="YlGnBu")),
     "tcwv": Display("kg m⁻²", "kg m⁻²", colours="YlGnBu"),
 }
 

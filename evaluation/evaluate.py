@@ -175,6 +175,7 @@ def _provenance(files: Mapping[str, ForecastFile], store: Store) -> dict[str, An
         "climatology_period": str(store.climatology_period),
         "climatology_window_days": store.climatology_window,
         "truth": store.manifest.get("source"),
+        "store_checksum": store.manifest.get("checksum"),
         "simulated": bool(store.simulated),
         "weights_sha256": {name: file.provenance.get("weights_sha256") for name, file in files.items()},
         "forecasts": {name: file.provenance for name, file in files.items()},

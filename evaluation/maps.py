@@ -14,6 +14,7 @@ from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.cases import Case, load_case, pick_init_times
@@ -27,7 +28,7 @@ from weatherfm.evaluation.display import (
 )
 from weatherfm.evaluation.forecast_file import ForecastFile
 from weatherfm.evaluation.map_projection import aspect_of, closed_field, frame, projection_of
-from weatherfm.evaluation.pictures import GREY, png_bytes, style, write_atomically
+from weatherfm.evaluation.pictures import GREY, png_bytes, style
 
 Panel = Literal["forecast", "truth", "error"]
 PANELS: tuple[Panel, ...] = ("forecast", "truth", "error")

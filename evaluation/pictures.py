@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -69,14 +67,3 @@ def svg_bytes(figure: Figure) -> bytes:
 def data_uri(content: bytes, kind: str) -> str:
     """An address that holds the picture itself; `kind` is `png` or `svg+xml`."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

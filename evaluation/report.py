@@ -12,8 +12,10 @@ import numpy as np
 import xarray as xr
 
 from weatherfm import __version__
+from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
+from weatherfm.evaluation.data_quality import quality_section
 from weatherfm.evaluation.forecast_file import ForecastFile
 from weatherfm.evaluation.key_figures import (
     baselines_of,
@@ -25,7 +27,6 @@ from weatherfm.evaluation.key_figures import (
     models_of,
     region_in_words,
 )
-from weatherfm.evaluation.pictures import write_atomically
 from weatherfm.evaluation.provenance_table import day_and_hour, provenance_rows
 from weatherfm.evaluation.report_pictures import curve_pictures, map_groups, training_pictures
 from weatherfm.evaluation.score_table import headline_channels
@@ -44,6 +45,7 @@ def write_report(
     channels: Sequence[str] = (),
     init_time: np.datetime64 | None = None,
     title: str = "Forecast report",
+    quality_json: str | Path | None = None,
 ) -> Path:
     """Write the page, whole or not at all.
 
@@ -56,13 +58,14 @@ def write_report(
         channels: short names shown first; without it, those of `headline_channels`.
         init_time: whose maps are shown; without it, that of median error in the first channel.
         title: heading of the page.
+        quality_json: what `weatherfm verify --output` wrote; without it, the page has no section on the data.
 
     Returns:
         The path written.
 
     Raises:
         InputError: no scores, a channel that was not scored, a log that cannot be read, a forecast without store or
-            the reverse, or a forecast other than the one that was scored.
+            the reverse, a forecast other than the one that was scored, or findings about another store.
     """
     scores = read_scores(scores_path)
     if not models_of(scores):
@@ -71,6 +74,7 @@ def write_report(
     file = _open_forecast(scores, forecast_path, store)
     context = page_context(scores, chosen, title)
     context["training"] = training_pictures(metrics_jsonl) if metrics_jsonl is not None else []
+    context["quality"] = quality_section(quality_json, scores) if quality_json is not None else None
     context["curves"] = curve_pictures(scores, chosen)
     context["maps"], context["extremes"] = [], []
     if file is not None and store is not None:
@@ -104,6 +108,7 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
         "legend": legend(),
         "provenance": provenance_rows(scores),
         "record": json.dumps(provenance_of(scores), indent=2, sort_keys=True, ensure_ascii=False),
+        "quality": None,
         "definitions": {name: str(array.attrs.get("long_name", "")) for name, array in scores.data_vars.items()},
     }
 

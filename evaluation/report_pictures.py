@@ -49,10 +49,10 @@ def curve_pictures(scores: xr.Dataset, channels: Sequence[str]) -> dict[str, lis
     """Heading -> one curve a channel; channels without an anomaly correlation have no curve of it."""
     rmse, acc = [], []
     for channel in tqdm(channels, desc="curves", unit="channel", disable=None):
-        rmse.append(_svg(rmse_figure(scores, channel), f"RMSE of {name_in_words(channel)} against lead time"))
+        rmse.append(svg_picture(rmse_figure(scores, channel), f"RMSE of {name_in_words(channel)} against lead time"))
         if np.isfinite(scores["acc"].sel(channel=channel)).any():
             text = f"Anomaly correlation of {name_in_words(channel)} against lead time"
-            acc.append(_svg(acc_figure(scores, channel), text))
+            acc.append(svg_picture(acc_figure(scores, channel), text))
     return {"RMSE (lower is better)": rmse, "Anomaly correlation (higher is better)": acc}
 
 
@@ -61,9 +61,9 @@ def training_pictures(metrics_jsonl: str | Path) -> list[Picture]:
     curve = read_training_curve(metrics_jsonl)
     if not curve:
         return []
-    pictures = [_svg(loss_figure(curve), "Training and validation loss by step")]
+    pictures = [svg_picture(loss_figure(curve), "Training and validation loss by step")]
     if np.isfinite(curve.learning_rate).any():
-        pictures.append(_svg(learning_rate_figure(curve), "Learning rate by step"))
+        pictures.append(svg_picture(learning_rate_figure(curve), "Learning rate by step"))
     return pictures
 
 
@@ -109,7 +109,8 @@ def _png(figure: Figure, text: str) -> Picture:
     return Picture(data_uri(png_bytes(figure, dpi=180), "png"), text, *_size(figure))
 
 
-def _svg(figure: Figure, text: str) -> Picture:
+def svg_picture(figure: Figure, text: str) -> Picture:
+    """A curve or strip for the page; `text` says what it shows."""
     return Picture(data_uri(svg_bytes(figure), "svg+xml"), text, *_size(figure))
 
 

@@ -19,7 +19,7 @@ TIMES = np.arange("2020-01-01", "2020-01-03", np.timedelta64(12, "h"), "datetime
 def open_files(paths: list[Path] | Path, channels: list[str], static: tuple[str, ...] = (), **settings) -> SourceData:
     """`open_source` on files; settings of the data section by name, all others are the source's."""
     names = [str(path) for path in (paths if isinstance(paths, list) else [paths])]
-    data = {key: settings.pop(key) for key in ("period", "step", "allow_gaps") if key in settings}
+    data = {key: settings.pop(key) for key in ("period", "step", "allow_gaps", "accumulation") if key in settings}
     source = {"kind": "files", "paths": names, **settings}
     return open_source(DataConfig(store="unused", source=source, channels=channels, static=list(static), **data))
 

@@ -125,6 +125,44 @@ def test_verbs_work_on_paths_without_the_run_file(finished, capsys):
     assert json.loads(capsys.readouterr().out)["ok"] is True
 
 
+def test_verify_repairs_and_leaves_its_findings_for_the_report(finished, capsys):
+    shard = finished / "store.zarr/state/c/0/0/0/0"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-9])
+    assert run_command(["verify", "run.yaml"]) == 1
+    assert "--repair` writes these files again from the source" in " ".join(capsys.readouterr().out.split())
+    assert run_command(["verify", "run.yaml", "--repair"]) == 0
+    assert shard.read_bytes() == whole
+    before, now = capsys.readouterr().out.split("DAMAGED")
+    assert "0 errors, 0 warnings: sound" in now
+    assert "1 errors" in before
+    assert json.loads((finished / "verify.json").read_text())["ok"] is True
+    shard.unlink()
+    assert run_command(["verify", str(finished / "store.zarr"), "--repair"]) == 0  # by the manifest alone
+    assert shard.read_bytes() == whole
+
+
+def test_append_has_nothing_to_add_or_refuses(finished, capsys, caplog):
+    with caplog.at_level("INFO"):
+        assert run_command(["append", "run.yaml"]) == 0
+    assert "has everything already; nothing to do" in caplog.text
+    assert run_command(["append", "run.yaml", "data.channel_block=1"]) == 2
+    assert "prepared with another channel_block" in capsys.readouterr().err
+
+
+def test_dry_run_as_json_and_for_a_bandwidth(finished, capsys):
+    arguments = ["prepare", "run.yaml", "--dry-run"]
+    assert run_command([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reading"]["requests"] > 0
+    assert run_command([*arguments, "--bandwidth", "2.5"]) == 0
+    assert "at 2.5 MB/s" in capsys.readouterr().out
+    for option, message in (("--bandwidth=0", "--bandwidth must be above 0"), ("--memory=-1", "--memory must be")):
+        assert run_command([*arguments, option]) == 2
+        assert message in capsys.readouterr().err
+    assert run_command([*arguments, "--workers", "0"]) == 2
+    assert "workers must be 1 or more, got 0" in capsys.readouterr().err
+
+
 def test_rollout_by_option(finished):
     weights, store = str(finished / "weights.safetensors"), str(finished / "store.zarr")
     arguments = [

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from small_store import CHANNELS, EUROPE, SmallStore, TestModel, drift, identity
 
+from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
 from weatherfm.evaluation import report as report_module
 from weatherfm.evaluation.config import ForecastConfig
@@ -17,7 +18,7 @@ from weatherfm.evaluation.curves import acc_figure, rmse_figure
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast import make_forecast
 from weatherfm.evaluation.key_figures import headline, key_leads, key_rows, main_region, number, percent, skill
-from weatherfm.evaluation.pictures import data_uri, svg_bytes, write_atomically
+from weatherfm.evaluation.pictures import data_uri, svg_bytes
 from weatherfm.evaluation.provenance_table import provenance_rows
 from weatherfm.evaluation.report import page_context, render, write_report
 from weatherfm.evaluation.scorecard import LIMIT, blocks_of, colour_of, legend, score_card, shown_leads

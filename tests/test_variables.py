@@ -36,6 +36,10 @@ def test_every_variable_is_found_by_every_name_and_has_sane_bounds():
         ("ciwc850", "specific_cloud_ice_water_content", 850, "kg kg-1"),
         ("u850", "u_component_of_wind", 850, "m s-1"),
         ("msl", "mean_sea_level_pressure", None, "Pa"),
+        ("ws500", "wind_speed", 500, "m s-1"),
+        ("ws10", "10m_wind_speed", None, "m s-1"),
+        ("r2m", "2m_relative_humidity", None, "%"),
+        ("r2", "relative_humidity", 2, "%"),
     ],
 )
 def test_parse_channel(name, era5, level, units):

@@ -10,7 +10,7 @@ import tensorstore as ts
 from invented_source import data_config, invented_source, times_every
 
 from weatherfm.data_pipeline.journal import write_file
-from weatherfm.data_pipeline.manifest import checksum, seal
+from weatherfm.data_pipeline.manifest import SHARDS, checksum, seal
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
@@ -92,6 +92,36 @@ def test_missing_shard(store):
     assert _errors(store) == f"files: {SHARD} is missing"
 
 
+def test_bad_files_are_those_that_a_repair_can_redo(store):
+    assert verify(store).bad_files() == set()
+    _set(store, "state", (3, 1, 0, 0), np.nan)
+    report = verify(store)
+    assert not report.ok
+    assert report.bad_files() == set()  # the source would give the NaN again
+    assert "-> the source itself holds these" in report.to_text()
+    (store / SHARD).unlink()
+    (store / "mean/c/0").write_bytes(b"")
+    (store / "notes.txt").touch()
+    report = verify(store)
+    assert report.bad_files() == {SHARD, "mean/c/0"}
+    text = report.to_text()
+    assert "ERROR files (2)" in text
+    assert f"-> `weatherfm verify {store} --repair` writes these files again" in text
+    assert "WARNING values (1)" in text
+
+
+def test_text_names_some_and_json_all(store):
+    for file in (store / "climatology").rglob("c/*/*/*/*/*"):
+        file.unlink()
+    for name in ("mean", "std", "minimum", "maximum", "tendency_std", "time", "hour", "units"):
+        (store / name / "c/0").unlink()
+    report = verify(store)
+    n_files = len(report.bad_files())
+    assert n_files > 8
+    assert f"  and {n_files - 8} more; --json lists all" in report.to_text()
+    assert sum(p["kind"] == "missing" for p in report.to_dict()["problems"]) == n_files
+
+
 @pytest.mark.parametrize("key", ["zarr.json", "state/zarr.json", "channel/c/0", "time/c/0", "mean/c/0"])
 def test_damaged_small_files_are_named_and_do_not_stop_the_rest(store, key):
     (store / key).write_bytes((store / key).read_bytes()[:-3])
@@ -139,6 +169,37 @@ def test_duplicate_and_missing_times(store):
     assert "times: the manifest lists 0 missing steps, the time axis lacks 1" in errors
 
 
+def test_times_off_the_step(store):
+    hours = (TIMES.astype("datetime64[h]")).astype(np.int64)
+    hours[5] += 3
+    _set(store, "time", slice(None), hours)
+    errors = _errors(store)
+    assert "times: 1 times are not on steps of 12h from 2000-01-01T00:00:00: 2000-01-03T15" in errors
+
+
+def test_preliminary_times_are_a_warning_with_the_way_out(store):
+    times = [str(time) for time in TIMES[-3:].astype("datetime64[s]")]
+    _rewrite(store, lambda m: m["times"].__setitem__("preliminary", times))
+    report = verify(store)
+    (problem,) = report.problems
+    assert (problem.severity, problem.kind, problem.value) == ("warning", "preliminary", 3)
+    assert problem.message.startswith("3 times are preliminary (ERA5T): 2001-02-02T12 .. 2001-02-03T12 (3 steps)")
+    assert "weatherfm append" in report.to_text()
+    assert report.coverage["preliminary"][0]["count"] == 3
+
+
+def test_records_of_shards_are_compared(store):
+    file = store / SHARDS
+    records = json.loads(file.read_text())
+    payload = records["state-00000-001"]["payload"]["state"]
+    payload["mean"][0] += 1e-3
+    payload["count"][0] += 1
+    file.write_text(json.dumps(records))
+    _accept_files(store)
+    expected = f"statistics: count, mean, std of t2m noted for shard 0 in {SHARDS} differ from what it holds"
+    assert _errors(store) == expected
+
+
 def test_times_out_of_order(store):
     hours = (TIMES.astype("datetime64[h]")).astype(np.int64)
     hours[[4, 5]] = hours[[5, 4]]
@@ -148,7 +209,9 @@ def test_times_out_of_order(store):
 
 def test_nan(store):
     _set(store, "state", (slice(3, 5), 1, 0, 0), np.nan)
-    assert "values: t850 has 2 values that are not finite (0.03%)" in _errors(store)
+    errors = _errors(store)
+    expected = "t850 has 2 values that are not finite (0.03%), at 45 N, at 2000-01-02T12 .. 2000-01-03T00 (2 steps)"
+    assert errors == f"values: {expected}"  # statistics of a channel with holes are not compared
 
 
 def test_impossible_values_warn_on_another_planet_and_fail_on_earth(store):

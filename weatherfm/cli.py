@@ -12,7 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from weatherfm import __version__
 from weatherfm.errors import InputError
 from weatherfm.outcome import report_errors
-from weatherfm.verbs.data import append, prepare, prepare_run, verify
+from weatherfm.verbs.data import append, prepare, prepare_run, verify, verify_run
 from weatherfm.verbs.model import check, plan, train, train_run
 from weatherfm.verbs.results import evaluate, evaluate_run, forecast, forecast_run, report, report_run
 from weatherfm.verbs.run import Overrides, speaks
@@ -43,7 +43,7 @@ def demo(*overrides: Overrides) -> None:
     with as_file(files("weatherfm.configs") / "planet.yaml") as path:
         config = load_run(path, overrides)
     prepare_run(config)
-    if train_run(config):
+    if verify_run(config) and train_run(config):
         forecast_run(config)
         evaluate_run(config)
         report_run(config)

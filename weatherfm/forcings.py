@@ -1,4 +1,4 @@
-"""Inputs known at every time and place without data: position, local time of day, time of year (numpy only)."""
+"""Inputs known at every time and place without data: position, time of day and year, sunlight (numpy only)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from weatherfm.grid import Grid
+from weatherfm.solar import toa_solar_fraction
 
 _TROPICAL_YEAR_DAYS = 365.2422
 
@@ -21,6 +22,11 @@ def _time_of_year(hours: np.ndarray, grid: Grid) -> np.ndarray:
     return (2 * np.pi * hours / 24 / _TROPICAL_YEAR_DAYS)[:, None, None]
 
 
+def _toa_solar(hours: np.ndarray, grid: Grid) -> np.ndarray:
+    """[time, lat, lon] sunlight at the top of the atmosphere at that instant, as a part of the solar constant."""
+    return toa_solar_fraction(np.round(hours * 3600).astype("datetime64[s]"), grid)
+
+
 _FIELDS: dict[str, Callable[[np.ndarray, Grid], np.ndarray]] = {
     "latitude": lambda hours, grid: grid.latitude[None, :, None] / 90,
     "sin_longitude": lambda hours, grid: np.sin(np.deg2rad(grid.longitude)),
@@ -29,10 +35,11 @@ _FIELDS: dict[str, Callable[[np.ndarray, Grid], np.ndarray]] = {
     "cos_time_of_day": lambda hours, grid: np.cos(_time_of_day(hours, grid)),
     "sin_time_of_year": lambda hours, grid: np.sin(_time_of_year(hours, grid)),
     "cos_time_of_year": lambda hours, grid: np.cos(_time_of_year(hours, grid)),
+    "toa_solar": _toa_solar,
 }
 
 FORCINGS: tuple[str, ...] = tuple(_FIELDS)
-"""Names of all forcings; values lie in [-1, 1] and need no normalisation."""
+"""Names of all forcings. Values lie in [-1, 1], those of `toa_solar` in [0, 1.035]: none needs normalisation."""
 
 
 def forcing_fields(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.ndarray:

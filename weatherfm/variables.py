@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from weatherfm.constants import GRAVITY as GRAVITY
 from weatherfm.errors import InputError
-
-GRAVITY = 9.80665
-"""Standard gravity in m s-2 (WMO, CIMO Guide), by which geopotential height becomes geopotential."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Variable:
     on_levels: bool = False
     """True for a variable on pressure levels."""
     accumulated: bool = False
-    """True for a sum over the step that ends at its time, such as total precipitation."""
+    """True for a sum over a span that ends at its time, such as total precipitation; the store tells the span."""
     constant: bool = False
     """True for a field that does not change with time."""
 
@@ -49,6 +47,7 @@ VARIABLES: dict[str, Variable] = {
         Variable("w", "vertical_velocity", "lagrangian_tendency_of_air_pressure", "Pa s-1", (-50, 50), ("wap", "omega"), on_levels=True),
         Variable("q", "specific_humidity", "specific_humidity", "kg kg-1", (-1e-3, 0.1), ("hus", "shum"), on_levels=True),
         Variable("r", "relative_humidity", "relative_humidity", "%", (-20, 200), ("hur", "rh", "rhum"), on_levels=True),
+        Variable("ws", "wind_speed", "wind_speed", "m s-1", (0, 350), ("wspd",), on_levels=True),
         Variable("vo", "vorticity", "atmosphere_relative_vorticity", "s-1", (-0.02, 0.02), (), on_levels=True),
         Variable("d", "divergence", "divergence_of_wind", "s-1", (-0.02, 0.02), (), on_levels=True),
         Variable("o3", "ozone_mass_mixing_ratio", "mass_fraction_of_ozone_in_air", "kg kg-1", (-1e-6, 1e-3), (), on_levels=True),
@@ -56,8 +55,10 @@ VARIABLES: dict[str, Variable] = {
         Variable("clwc", "specific_cloud_liquid_water_content", "mass_fraction_of_cloud_liquid_water_in_air", "kg kg-1", (-1e-6, 0.05), (), on_levels=True),
         Variable("t2m", "2m_temperature", "air_temperature", "K", (170, 350), ("2t", "t_2m", "tas")),
         Variable("d2m", "2m_dewpoint_temperature", "dew_point_temperature", "K", (120, 330), ("2d",)),
+        Variable("r2m", "2m_relative_humidity", "relative_humidity", "%", (-1, 150), ("2r", "r2", "hurs")),
         Variable("u10", "10m_u_component_of_wind", "eastward_wind", "m s-1", (-150, 150), ("10u", "u_10m", "uas")),
         Variable("v10", "10m_v_component_of_wind", "northward_wind", "m s-1", (-150, 150), ("10v", "v_10m", "vas")),
+        Variable("ws10", "10m_wind_speed", "wind_speed", "m s-1", (0, 200), ("10si", "si10", "sfcwind")),
         Variable("u100m", "100m_u_component_of_wind", "eastward_wind", "m s-1", (-150, 150), ("100u", "u100")),
         Variable("v100m", "100m_v_component_of_wind", "northward_wind", "m s-1", (-150, 150), ("100v", "v100")),
         Variable("msl", "mean_sea_level_pressure", "air_pressure_at_mean_sea_level", "Pa", (8.5e4, 1.1e5), ("mslp", "prmsl", "psl", "slp", "mslet")),
@@ -68,8 +69,8 @@ VARIABLES: dict[str, Variable] = {
         Variable("tcwv", "total_column_water_vapour", "atmosphere_mass_content_of_water_vapor", "kg m-2", (-1, 150), ("prw", "pwat")),
         Variable("tcc", "total_cloud_cover", "cloud_area_fraction", "1", (-0.01, 1.01), ("clt",)),
         Variable("swvl1", "volumetric_soil_water_layer_1", "", "m3 m-3", (-0.1, 1.1), ()),
-        Variable("tp", "total_precipitation", "", "m", (-1e-3, 5), ("total_precipitation_6hr",), accumulated=True),
-        Variable("tisr", "toa_incident_solar_radiation", "", "J m-2", (-1, 1e8), (), accumulated=True),
+        Variable("tp", "total_precipitation", "", "m", (-1e-3, 5), ("total_precipitation_6hr", "total_precipitation_12hr", "total_precipitation_24hr"), accumulated=True),
+        Variable("tisr", "toa_incident_solar_radiation", "", "J m-2", (-1, 1e8), ("toa_incident_solar_radiation_6hr", "toa_incident_solar_radiation_12hr", "toa_incident_solar_radiation_24hr"), accumulated=True),
         Variable("orography", "geopotential_at_surface", "", "m2 s-2", (-1.5e4, 1e5), ("z_surface", "zsurf", "orog"), constant=True),
         Variable("lsm", "land_sea_mask", "land_binary_mask", "1", (-0.01, 1.01), ("land_mask", "land", "sftlf"), constant=True),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.dimensions import role_of
-from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Slots
+from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Slots, are_era5t
 from weatherfm.errors import InputError
 
 _REFERENCES = ("forecast_reference_time", "init_time", "initial_time", "time")
@@ -28,12 +28,19 @@ def slots_of(dataset: xr.Dataset, dims: Sequence[str]) -> Slots:
     times = _valid_times(dict(found["time"]), leads, dims, shape)
     number = next((values for _, values in found["number"]), None)
     members = np.full(count, NO_MEMBER) if number is None else _spread(number, dims, shape, _integers)
-    return Slots(times, leads, members, np.arange(count))
+    version = next((values for _, values in found["expver"]), None)
+    preliminary = np.zeros(count, bool) if version is None else _spread(version, dims, shape, _versions)
+    return Slots(times, leads, members, np.arange(count), preliminary)
 
 
 def _coordinates(dataset: xr.Dataset, dims: Sequence[str]) -> dict[str, list[tuple[str, xr.Variable]]]:
     """Coordinates that vary only along `dims`, by role; the dimensions' own first."""
-    found: dict[str, list[tuple[str, xr.Variable]]] = {"time": [], "step": [], "number": []}
+    found: dict[str, list[tuple[str, xr.Variable]]] = {
+        "time": [],
+        "step": [],
+        "number": [],
+        "expver": [],
+    }
     names = sorted(dataset.variables, key=lambda name: (name not in dims, str(name)))
     for name in names:
         values = dataset.variables[name]
@@ -98,3 +105,9 @@ def _integers(values: xr.Variable) -> np.ndarray:
     if raw.dtype.kind not in "iuf":
         return np.arange(raw.size).reshape(raw.shape)  # names of members: count them
     return raw.astype(np.int64)
+
+
+def _versions(values: xr.Variable) -> np.ndarray:
+    raw = np.asarray(values.values)
+    texts = [text.decode() if isinstance(text, bytes) else text for text in raw.ravel().tolist()]
+    return are_era5t(texts).reshape(raw.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +11,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dimensions import Dimension
 from weatherfm.data_pipeline.formats.netcdf3 import check_length
 from weatherfm.data_pipeline.formats.paths import Format
-from weatherfm.errors import InputError
+from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, is_address, open_zarr
+from weatherfm.data_pipeline.formats.stored_size import mean_chunk_bytes, share_of_file
+from weatherfm.errors import InputError, OutsideError
 
 _FILL = 9e36  # unwritten parts of a NetCDF float hold 9.97e36
 
@@ -44,23 +46,53 @@ class DatasetReader:
     format: Format
     name: str
     shape: FieldShape
-    slot_sizes: tuple[int, ...]
-    time_chunk: int
+    chunks: Chunking
 
     def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
-        """[slot, level, file lat, file lon] in the file's units; ERA5T fills where ERA5 is missing."""
-        variable = open_dataset(self.path, self.format).variables[self.name]
-        along = np.unravel_index(slots, self.slot_sizes) if self.slot_sizes else ()
+        """[slot, level, file lat, file lon] in the file's units; ERA5T fills where ERA5 is missing.
+
+        Raises:
+            InputError: a chunk of a Zarr store is not there or refused; names variable, time and store.
+            OutsideError: the network failed.
+        """
+        dataset = open_dataset(self.path, self.format)
+        variable = dataset.variables[self.name]
+        along = np.unravel_index(slots, self.chunks.slots) if self.chunks.slots else ()
         chosen = [np.unique(index, return_inverse=True) for index in along]
         pick: dict[str, Any] = {dim: _slice(index) for dim, (index, _) in zip(self.shape.slots, chosen, strict=True)}
         if self.shape.level is not None:
             pick[self.shape.level.name] = _slice(np.asarray(levels))
-        block = self._merge_expver(variable, pick)  # [*slots, level, lat, lon]
+        try:
+            block = self._merge_expver(variable, pick)  # [*slots, level, lat, lon]
+        except ChunkError as error:
+            raise InputError(
+                f"{self.path}: {self.name}{_time_of(dataset, variable, error.key)}: chunk {error.key} {error.reason}; "
+                "nothing is filled in for it: fetch the store again (or write it with write_empty_chunks=True, if the "
+                "chunk was left out for being empty), or choose other days or channels"
+            ) from error
         if not along:
             return np.broadcast_to(block, (len(slots), *block.shape))
         if len(chosen) == 1 and len(slots) == len(chosen[0][0]) and (np.diff(slots) > 0).all():
             return block  # already in the order asked for: no copy
         return block[tuple(inverse for _, inverse in chosen)]
+
+    def stored_bytes(self, keys: np.ndarray) -> int:
+        """Of a Zarr array from the sizes of a few of the chunks, of other files their share of the file."""
+        dataset = open_dataset(self.path, self.format)
+        variable = dataset.variables[self.name]
+        if self.format != "zarr":
+            return round(
+                share_of_file(self.path, dataset, variable) * len(keys) * self.chunks.tiles / self.chunks.count
+            )
+        each = mean_chunk_bytes(self.path, self.name, [self._place(variable, int(key)) for key in keys])
+        return round(len(keys) * self.chunks.tiles * (self.chunks.chunk_bytes if each is None else each))
+
+    def _place(self, variable: xr.Variable, key: int) -> tuple[int, ...]:
+        """Number of a chunk along each dimension of the variable."""
+        row, part = divmod(key, self.chunks.level_parts)
+        along = dict(zip(self.shape.slots, self.chunks.place(row), strict=True))
+        level = {} if self.shape.level is None else {self.shape.level.name: part}
+        return tuple({**along, **level}.get(str(dim), 0) for dim in variable.dims)
 
     def _merge_expver(self, variable: xr.Variable, pick: dict[str, Any]) -> np.ndarray:
         if self.shape.expver is None:
@@ -90,7 +122,10 @@ def open_dataset(path: str, format: Format) -> xr.Dataset:
 
     Raises:
         InputError: the library cannot open it (without the file's name).
+        OutsideError: the network failed.
     """
+    if is_address(path):
+        return _open(path, format, 0, 0)
     stat = os.stat(path)
     return _open(path, format, stat.st_mtime_ns, stat.st_size)
 
@@ -101,8 +136,10 @@ def _open(path: str, format: Format, mtime: int, size: int) -> xr.Dataset:
         check_length(path)
     try:
         if format == "zarr":
-            return xr.open_zarr(path, chunks=None, consolidated=_is_consolidated(path), decode_timedelta=True)
+            return open_zarr(path)
         return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=True)
+    except (InputError, OutsideError):
+        raise
     except (OSError, ValueError, KeyError, IndexError, RuntimeError, OverflowError, TypeError) as error:
         text = " ".join(str(error).split())[:200]
         raise InputError(f"it cannot be opened: truncated or damaged ({type(error).__name__}: {text})") from error
@@ -116,11 +153,13 @@ def _slice(index: np.ndarray) -> slice | np.ndarray:
     return index
 
 
-def _is_consolidated(path: str) -> bool:
-    if os.path.exists(os.path.join(path, ".zmetadata")):
-        return True
-    root = os.path.join(path, "zarr.json")
-    if not os.path.exists(root):
-        return False
-    with open(root, encoding="utf-8") as file:
-        return bool(json.load(file).get("consolidated_metadata"))
+def _time_of(dataset: xr.Dataset, variable: xr.Variable, key: str) -> str:
+    """` at TIME` of the first field in the chunk `key` of a Zarr array, as far as its name tells."""
+    lengths, place = variable.encoding.get("shards") or variable.encoding.get("chunks"), chunk_place(key)
+    if lengths is None or len(place) != variable.ndim:
+        return ""
+    for dim, position, length in zip(variable.dims, place, lengths, strict=True):
+        times = dataset.variables.get(dim)
+        if times is not None and np.issubdtype(times.dtype, np.datetime64) and position * length < len(times):
+            return f" at {times.values[position * length].astype('datetime64[m]')}"
+    return ""

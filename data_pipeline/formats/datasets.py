@@ -7,6 +7,8 @@ from typing import Any
 
 import xarray as xr
 
+from weatherfm.data_pipeline.formats.accumulation import rank_of_sum
+from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.clock import slots_of
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape, open_dataset
 from weatherfm.data_pipeline.formats.dimensions import (
@@ -19,6 +21,7 @@ from weatherfm.data_pipeline.formats.dimensions import (
 from weatherfm.data_pipeline.formats.names import Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
+from weatherfm.data_pipeline.formats.span import Span
 from weatherfm.data_pipeline.formats.units import conversion_to
 from weatherfm.errors import InputError
 from weatherfm.variables import VARIABLES
@@ -26,8 +29,10 @@ from weatherfm.variables import VARIABLES
 _PROVENANCE = ("title", "institution", "source", "GRIB_centre", "Conventions", "Licence", "license", "references")
 
 
-def index_dataset(path: str, format: Format, rules: NameRules, wanted: Collection[str]) -> Contents:
-    """What a NetCDF file or Zarr store holds of the wanted channels.
+def index_dataset(
+    path: str, format: Format, rules: NameRules, wanted: Collection[str], span: Span | None = None
+) -> Contents:
+    """What a NetCDF file or Zarr store holds of the wanted channels, at times inside `span`.
 
     Raises:
         InputError: no readable field on a latitude-longitude grid (without the file's name).
@@ -45,7 +50,7 @@ def index_dataset(path: str, format: Format, rules: NameRules, wanted: Collectio
         gridded += 1
         orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
         if shape.slots not in slots:
-            slots[shape.slots] = slots_of(dataset, shape.slots)
+            slots[shape.slots] = (span or Span()).limit(slots_of(dataset, shape.slots))
         _add(contents, dataset, format, name, shape, slots[shape.slots], rules, wanted)
     if not gridded:
         raise InputError(
@@ -80,10 +85,10 @@ def _add(
     if not present:
         return
     units = rules.units(name, meaning.variable, variable.attrs.get("units"))
-    reader = DatasetReader(
-        contents.path, format, name, shape, tuple(dataset.sizes[d] for d in shape.slots), _time_chunk(variable, shape)
-    )
+    chunks = Chunking.of(variable, shape.slots, None if shape.level is None else shape.level.name)
+    reader = DatasetReader(contents.path, format, name, shape, chunks)
     orientation = orientation_of_dims(dataset, shape.latitude, shape.longitude)
+    rank = rank_of_sum(name, meaning.rank, slots) if meaning.variable.accumulated else meaning.rank
     for i, channel in present:
         target = VARIABLES.get(channel, meaning.variable)  # a single-level z is orography
         try:
@@ -93,7 +98,7 @@ def _add(
                 f"its variable {name} {error}; mend the file or set source.units: {{{name}: ...}}"
             ) from None
         contents.pieces.append(
-            Piece(contents.path, name, channel, reader, i, orientation, units, conversion, meaning.rank, slots)
+            Piece(contents.path, name, channel, reader, i, orientation, units, conversion, rank, slots)
         )
 
 
@@ -143,11 +148,6 @@ def _shape(dataset: xr.Dataset, name: str, dims: dict[str, Dimension], scalars: 
             and (dim.role not in used or (dim.role == "level" and dim.coordinate is None))
         ),
     )
-
-
-def _time_chunk(variable: xr.Variable, shape: FieldShape) -> int:
-    chunks = variable.encoding.get("preferred_chunks") or {}
-    return int(chunks.get(shape.slots[0], 1)) if shape.slots else 1
 
 
 def _describe(name: str, meaning: Meaning, channels: list[str]) -> str:

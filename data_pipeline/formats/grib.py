@@ -15,11 +15,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.codes import eccodes
 from weatherfm.data_pipeline.formats.grib_grid import orientation_of_message
 from weatherfm.data_pipeline.formats.names import NameRules, channel_name
 from weatherfm.data_pipeline.formats.orientation import Orientation
-from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece, Slots
+from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece, Slots, are_era5t
 from weatherfm.data_pipeline.formats.units import conversion_to
 from weatherfm.errors import InputError
 from weatherfm.variables import VARIABLES, Variable
@@ -43,7 +44,15 @@ class GribReader:
     """[message] where it starts."""
     fields: list[int]
     """[message] which field of a multi-field message."""
-    time_chunk: int = 1
+
+    @property
+    def chunks(self) -> Chunking:
+        """A message is a field."""
+        return Chunking.single_fields(len(self.offsets))
+
+    def stored_bytes(self, keys: np.ndarray) -> int:
+        """Their share of the file."""
+        return os.path.getsize(self.path) * len(keys) // len(self.offsets)
 
     def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
         """[slot, 1, file lat, file lon] float64 in the file's units; missing points are NaN."""
@@ -87,8 +96,8 @@ class _Series:
     units: str
     rank: int
     orientation: Orientation
-    rows: list[tuple[np.datetime64, float, int, str, int]] = field(default_factory=list)
-    """(valid time, lead hours, member, experiment version, index of the message)."""
+    rows: list[tuple[np.datetime64, float, int, str, int, float]] = field(default_factory=list)
+    """(valid time, lead hours, member, experiment version, index of the message, hours accumulated or NaN)."""
 
 
 def index_grib(path: str, rules: NameRules, wanted: Collection[str]) -> Contents:
@@ -115,7 +124,8 @@ def index_grib(path: str, rules: NameRules, wanted: Collection[str]) -> Contents
                 continue
             orientation, grid_key = orientation_of_message(message)
             new = _Series(variable, name, _text(message, "units"), rank, orientation)
-            row = (*_when(message), _text(message, "experimentVersionNumber"), len(reader.offsets) - 1)
+            version, index = _text(message, "experimentVersionNumber"), len(reader.offsets) - 1
+            row = (*_when(message), version, index, _hours_accumulated(message))
             series.setdefault((channel, name, grid_key), new).rows.append(row)
             contents.attributes.setdefault("GRIB_centre", _text(message, "centre"))
     if not reader.offsets:
@@ -131,15 +141,16 @@ def _piece(path: str, reader: GribReader, channel: str, series: _Series, rules: 
         conversion = conversion_to(VARIABLES.get(channel, series.variable), units)
     except InputError as error:
         raise InputError(f"its field {series.name} {error}; set source.units: {{{series.name}: ...}}") from None
-    rows: dict[tuple[Any, ...], tuple[np.datetime64, float, int, str, int]] = {}
+    rows: dict[tuple[Any, ...], tuple[np.datetime64, float, int, str, int, float]] = {}
     for row in sorted(series.rows, key=lambda row: (row[3], row[4])):  # ERA5 (0001) before ERA5T (0005)
         rival = rows.setdefault(row[:3], row)
         if rival[3] == row[3] and rival is not row:
             raise InputError(
                 f"it holds {channel} at {row[0]} twice (messages {rival[4] + 1} and {row[4] + 1}); remove one"
             )
-    times, leads, numbers, _, index = zip(*rows.values(), strict=True)
-    slots = Slots(np.array(times, "datetime64[s]"), np.array(leads), np.array(numbers), np.array(index))
+    columns = (np.array(column) for column in zip(*rows.values(), strict=True))
+    times, leads, numbers, versions, index, accumulated = columns
+    slots = Slots(times.astype("datetime64[s]"), leads, numbers, index, are_era5t(versions), accumulated)
     return Piece(path, series.name, channel, reader, 0, series.orientation, units, conversion, series.rank, slots)
 
 
@@ -229,11 +240,24 @@ def _when(message: int) -> tuple[np.datetime64, float, int]:
     date, clock = eccodes.codes_get_long(message, "dataDate"), eccodes.codes_get_long(message, "dataTime")
     start = np.datetime64(f"{date // 10000:04d}-{date // 100 % 100:02d}-{date % 100:02d}", "s")
     start = start + np.timedelta64(clock // 100 * 60 + clock % 100, "m")
+    lead = eccodes.codes_get_long(message, "endStep") * _step_hours(message)
+    return start + np.timedelta64(round(lead * 3600), "s"), lead, _member(message)
+
+
+def _hours_accumulated(message: int) -> float:
+    """Span of a sum, NaN for other fields."""
+    if _text(message, "stepType") != "accum":
+        return float("nan")
+    steps = eccodes.codes_get_long(message, "endStep") - eccodes.codes_get_long(message, "startStep")
+    return float(steps * _step_hours(message))
+
+
+def _step_hours(message: int) -> float:
+    """Hours in one unit of the message's steps."""
     unit = _UNIT_HOURS.get(eccodes.codes_get_long(message, "stepUnits"))
     if unit is None:
         raise InputError(f"its steps are counted in an unsupported unit ({_text(message, 'stepUnits')})")
-    lead = eccodes.codes_get_long(message, "endStep") * unit
-    return start + np.timedelta64(round(lead * 3600), "s"), lead, _member(message)
+    return unit
 
 
 def _member(message: int) -> int:

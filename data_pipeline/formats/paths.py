@@ -8,7 +8,9 @@ from fnmatch import fnmatch
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote, urlsplit
 
+from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.errors import InputError
 
 Format = Literal["netcdf3", "hdf5", "grib", "zarr"]
@@ -28,11 +30,16 @@ _FOREIGN = (  # first bytes of what downloads leave behind instead of data
 def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
     """Files and Zarr folders that any pattern means, sorted, each once; `**` looks into folders.
 
+    Addresses (gs://, s3://, https://) stand for themselves; nobody is asked whether they exist.
+
     Raises:
         InputError: a pattern that means nothing, or everything left out.
     """
     found: dict[str, str] = {}  # by what the path really is
-    for pattern in patterns:
+    for pattern in map(_local, patterns):
+        if is_address(pattern):
+            found.setdefault(pattern, pattern)
+            continue
         matches = _expand(os.path.expanduser(pattern))
         if not matches:
             where = _deepest_folder(os.path.expanduser(pattern))
@@ -43,6 +50,18 @@ def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
     if not kept:
         raise InputError(f"source.exclude {list(exclude)} leaves none of the {len(found)} files; correct it")
     return kept
+
+
+def identity(path: str) -> str:
+    """What a path really is, through links; an address is itself."""
+    return path if is_address(path) else os.path.realpath(path)
+
+
+def _local(pattern: str) -> str:
+    """An address without its last slashes; the path that a file:// address means."""
+    if not is_address(pattern):
+        return pattern
+    return unquote(urlsplit(pattern).path) if pattern.startswith("file://") else pattern.rstrip("/")
 
 
 def _expand(pattern: str) -> list[str]:
@@ -56,11 +75,13 @@ def _expand(pattern: str) -> list[str]:
 
 
 def recognise(path: str) -> Format:
-    """The format of a file or folder.
+    """The format of a file or folder; what stands at an address is a Zarr store.
 
     Raises:
         InputError: it is something else; says what it looks like (without the file's name).
     """
+    if is_address(path):
+        return "zarr"
     if os.path.isdir(path):
         if _is_zarr_group(path):
             return "zarr"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
 
+from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.data_pipeline.formats.units import Conversion
 
@@ -19,8 +20,15 @@ class Reader(Protocol):
     """Reads fields of one variable of one file (or of all messages of one GRIB file)."""
 
     @property
-    def time_chunk(self) -> int:
-        """Times that are stored together: reading fewer costs the same."""
+    def chunks(self) -> Chunking:
+        """Which fields are stored together: reading one of them costs as much as all."""
+        ...
+
+    def stored_bytes(self, keys: np.ndarray) -> int:
+        """Bytes on disk or across the network of the chunks `keys` (of `chunks.keys`, with all their tiles).
+
+        An estimate where looking at each would take long.
+        """
         ...
 
     def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
@@ -40,6 +48,15 @@ class Slots:
     """[slot] ensemble member, or NO_MEMBER."""
     index: np.ndarray
     """[slot] what the reader calls it."""
+    preliminary: np.ndarray
+    """[slot] bool: ERA5T, which its centre will replace by final ERA5."""
+    accumulated: np.ndarray | None = None
+    """[slot] hours that a field is summed over, NaN where it is not; None where the file never says."""
+
+    def keep(self, rows: np.ndarray) -> Slots:
+        """Only some of them."""
+        columns: dict[str, Any] = {column.name: getattr(self, column.name) for column in fields(self)}
+        return Slots(**{name: None if values is None else values[rows] for name, values in columns.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +101,8 @@ def best_names(pieces: Iterable[Piece]) -> list[Piece]:
         elif piece.rank == rivals[0].rank:
             rivals.append(piece)
     return [piece for rivals in kept.values() for piece in rivals]
+
+
+def are_era5t(versions: Iterable[Any]) -> np.ndarray:
+    """[version] bool: experiment version 5, which ECMWF gives to ERA5T (final ERA5 is version 1)."""
+    return np.array([str(version).strip().lstrip("0") == "5" for version in versions], bool)

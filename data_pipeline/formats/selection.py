@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.formats.accumulation import Window, check_sums, find_window, told_hours
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Piece
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
 from weatherfm.variables import parse_channel
@@ -29,9 +31,22 @@ class Selection:
     grid: Grid
     pieces: list[Piece]
     piece_of: np.ndarray
-    """[channel, time] int32 position in `pieces`."""
+    """[channel, time] int32 position in `pieces`; of a sum, its last term."""
     slot_of: np.ndarray
-    """[channel, time] int64, as the reader of that piece counts."""
+    """[channel, time] int64, as the reader of that piece counts; of a sum, its last term."""
+    sums: dict[int, tuple[np.ndarray, np.ndarray]]
+    """Channel position -> (piece, slot) [time, term] of the fields, in time order, whose sum is the channel."""
+    windows: dict[str, Window]
+    """What each accumulated channel is a sum over."""
+    preliminary: np.ndarray
+    """[time] bool: some field of that time is ERA5T."""
+
+    def terms_of(self, channel: int, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(piece, slot) [time, term] of a channel at positions on the time axis; one term unless it is a sum."""
+        if channel in self.sums:
+            pieces, slots = self.sums[channel]
+            return pieces[times], slots[times]
+        return self.piece_of[channel, times][:, None], self.slot_of[channel, times][:, None]
 
 
 @dataclass
@@ -43,11 +58,23 @@ class _Table:
     leads: np.ndarray
     numbers: np.ndarray
     piece: np.ndarray
+    """[row], or [row, term] once the rows are sums."""
     slot: np.ndarray
+    """[row], or [row, term] once the rows are sums."""
+    hours: np.ndarray
+    """[row] that a field is summed over, NaN where that is not told."""
+    preliminary: np.ndarray
+    """[row] bool."""
 
     def keep(self, rows: np.ndarray) -> None:
-        for name in ("times", "leads", "numbers", "piece", "slot"):
+        for name in ("times", "leads", "numbers", "piece", "slot", "hours", "preliminary"):
             setattr(self, name, getattr(self, name)[rows])
+
+    def sum_rows(self, rows: np.ndarray) -> None:
+        """Make one row of each `rows` [row, term]; it has the time of its last term."""
+        piece, slot, preliminary = self.piece[rows], self.slot[rows], self.preliminary[rows].any(axis=1)
+        self.keep(rows[:, -1])
+        self.piece, self.slot, self.preliminary = piece, slot, preliminary
 
 
 def select(pieces: Sequence[Piece], data: DataConfig, source: FilesSource) -> Selection:
@@ -55,23 +82,31 @@ def select(pieces: Sequence[Piece], data: DataConfig, source: FilesSource) -> Se
 
     Raises:
         InputError: several members or lead times and none chosen, two fields for one time, a channel that lacks
-            times others have, files on different grids.
+            times others have, files on different grids, accumulations that cannot be summed as the config asks.
     """
     kept = [piece for piece in pieces if piece.channel in data.channels]
     grid = common_grid(kept)
     tables = [_table(channel, kept) for channel in data.channels]
     _choose_member(tables, source.number)
     _choose_lead(tables, source.lead_time)
-    _limit(tables, data)
+    windows = _windows(tables, kept, data)
+    ends = {table.channel: _limit(table, data, windows.get(table.channel)) for table in tables}
     for table in tables:
         _sort(table, kept)
-    times = _common_times(tables, data.allow_gaps)
+    _sum(tables, windows, ends, data)
+    times = _common_times(tables, windows, data.allow_gaps)
     piece_of = np.empty((len(tables), len(times)), np.int32)
     slot_of = np.empty((len(tables), len(times)), np.int64)
+    sums, preliminary = {}, np.zeros(len(times), bool)
     for i, table in enumerate(tables):
         rows = np.searchsorted(table.times, times)
-        piece_of[i], slot_of[i] = table.piece[rows], table.slot[rows]
-    return Selection(times, grid, kept, piece_of, slot_of)
+        preliminary |= table.preliminary[rows]
+        piece, slot = table.piece[rows], table.slot[rows]
+        if piece.ndim == 2:
+            sums[i] = piece.astype(np.int32), slot
+            piece, slot = piece[:, -1], slot[:, -1]
+        piece_of[i], slot_of[i] = piece, slot
+    return Selection(times, grid, kept, piece_of, slot_of, sums, windows, preliminary)
 
 
 def common_grid(pieces: Sequence[Piece]) -> Grid:
@@ -108,6 +143,8 @@ def _table(channel: str, pieces: Sequence[Piece]) -> _Table:
         np.concatenate([s.numbers for s in slots]),
         np.concatenate([np.full(len(s.index), i) for (i, _), s in zip(numbered, slots, strict=True)]),
         np.concatenate([s.index for s in slots]),
+        np.concatenate([told_hours(piece) for _, piece in numbered]),
+        np.concatenate([s.preliminary for s in slots]),
     )
 
 
@@ -150,23 +187,57 @@ def _leads(tables: Sequence[_Table]) -> list[float]:
     return sorted({float(lead) for t in tables for lead in np.unique(t.leads) if not np.isnan(lead)})
 
 
-def _limit(tables: Sequence[_Table], data: DataConfig) -> None:
-    """Drop times that the config does not ask for, so that files need not agree on them."""
+def _windows(tables: Sequence[_Table], pieces: Sequence[Piece], data: DataConfig) -> dict[str, Window]:
+    """What each accumulated channel is to be a sum over."""
+    windows = {}
     for table in tables:
-        keep = np.ones(len(table.times), bool) if data.period is None else data.period.contains(table.times)
-        if not keep.any():
-            raise InputError(
-                f"no file holds {table.channel} in data.period {data.period}; the files go from "
-                f"{table.times.min()} to {table.times.max()}: correct the period or add files"
-            )
-        if data.step is not None:
-            every = math.gcd(data.step, 24) * _HOUR  # prepare keeps fewer still
-            keep &= (table.times - np.datetime64(0, "s")) % every == np.timedelta64(0, "s")
-        if not keep.any():
-            raise InputError(
-                f"{table.channel} has no time on steps of {data.step}h from 00 UTC; choose another data.step"
-            )
-        table.keep(keep)
+        paths = list(dict.fromkeys(pieces[i].path for i in np.unique(table.piece)))
+        window = find_window(table.channel, data, table.times, table.leads, table.hours, paths)
+        if window is not None:
+            windows[table.channel] = window
+    return windows
+
+
+def _limit(table: _Table, data: DataConfig, window: Window | None) -> np.ndarray:
+    """Drop times that the config does not ask for, so that files need not agree on them; the wanted times.
+
+    Of a sum, all its terms stay.
+    """
+    keep = np.ones(len(table.times), bool) if data.period is None else data.period.contains(table.times)
+    if not keep.any():
+        raise InputError(
+            f"no file holds {table.channel} in data.period {data.period}; the files go from "
+            f"{table.times.min()} to {table.times.max()}: correct the period or add files"
+        )
+    if data.step is not None:
+        every = math.gcd(data.step, 24) * _HOUR  # prepare keeps fewer still
+        keep &= (table.times - np.datetime64(0, "s")) % every == np.timedelta64(0, "s")
+    if not keep.any():
+        raise InputError(f"{table.channel} has no time on steps of {data.step}h from 00 UTC; choose another data.step")
+    ends = np.unique(table.times[keep])
+    if window is not None and window.terms > 1:
+        keep = (table.times > ends[0] - window.span) & (table.times <= ends[-1])
+    table.keep(keep)
+    return ends
+
+
+def _sum(tables: Sequence[_Table], windows: dict[str, Window], ends: dict[str, np.ndarray], data: DataConfig) -> None:
+    """Make each row of an accumulated channel the sum over its window; a time with an incomplete one is missing."""
+    early = np.zeros(0, "datetime64[s]")
+    for table in tables:
+        window = windows.get(table.channel)
+        if window is None or window.terms == 1:
+            continue
+        wanted = ends[table.channel]
+        rows, complete = window.rows(table.times, wanted)
+        check_sums(table.channel, window, wanted, complete, data)
+        if data.period is None:
+            early = np.union1d(early, wanted[window.begins_early(wanted)])
+        table.sum_rows(rows[complete])
+    if len(early):
+        _log.warning("%d times left out: the sums at %s begin before the files do", len(early), name_times(early))
+        for table in tables:
+            table.keep(~np.isin(table.times, early))
 
 
 def _sort(table: _Table, pieces: Sequence[Piece]) -> None:
@@ -188,7 +259,7 @@ def _sort(table: _Table, pieces: Sequence[Piece]) -> None:
     )
 
 
-def _common_times(tables: Sequence[_Table], allow_gaps: bool) -> np.ndarray:
+def _common_times(tables: Sequence[_Table], windows: dict[str, Window], allow_gaps: bool) -> np.ndarray:
     """Times that every channel has; unless gaps are allowed, none may lack any that another has."""
     union, common = tables[0].times, tables[0].times
     for table in tables[1:]:
@@ -197,8 +268,10 @@ def _common_times(tables: Sequence[_Table], allow_gaps: bool) -> np.ndarray:
         worst = min(tables, key=lambda table: len(table.times))
         fullest = max(tables, key=lambda table: len(table.times))
         lacking = np.setdiff1d(union, worst.times)
+        window = windows.get(worst.channel)
+        why = "" if window is None or window.terms == 1 else f" has no complete {window.hours:g}h sum at"
         raise InputError(
-            f"channels have different times: {worst.channel} lacks {len(lacking)} of {len(union)} "
+            f"channels have different times: {worst.channel}{why or ' lacks'} {len(lacking)} of {len(union)} "
             f"(first {lacking[0]}; it goes from {worst.times[0]} to {worst.times[-1]}, {fullest.channel} from "
             f"{fullest.times[0]} to {fullest.times[-1]}); add files, narrow data.period, set data.step"
             + ("" if not len(common) else ", or set data.allow_gaps to keep only times all channels have")

@@ -8,14 +8,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from weatherfm.constants import GRAVITY, WATER_DENSITY, ZERO_CELSIUS
 from weatherfm.errors import InputError
-from weatherfm.variables import GRAVITY, Variable
+from weatherfm.variables import Variable
 
 _Dimensions = tuple[int, int, int, int]  # powers of metre, second, kilogram, kelvin
 
 _NONE, _LENGTH, _TIME, _MASS = (0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0)
 _PRESSURE, _TEMPERATURE = (-1, -2, 1, 0), (0, 0, 0, 1)
-_WATER_DENSITY = 1000.0  # kg m-3: 1 kg m-2 of water stands 1 mm deep, the convention of every archive
 
 _SYMBOLS: dict[str, tuple[float, _Dimensions]] = {
     **dict.fromkeys(("1", "fraction", "proportion", "dimensionless", "numeric", "ratio", "code"), (1.0, _NONE)),
@@ -68,7 +68,11 @@ class Conversion:
         """The same shape in canonical units, float32; the arithmetic is float64, so it rounds once."""
         if self == Conversion():
             return values.astype(np.float32, copy=False)
-        return (values.astype(np.float64) * self.factor + self.offset).astype(np.float32)
+        return self.exactly(values).astype(np.float32)
+
+    def exactly(self, values: np.ndarray) -> np.ndarray:
+        """The same shape in canonical units, float64, for sums."""
+        return values.astype(np.float64) * self.factor + self.offset
 
 
 @lru_cache(maxsize=512)
@@ -87,7 +91,7 @@ def conversion_to(variable: Variable, units: str | None) -> Conversion:
             return Conversion()
         raise InputError(f"does not say its units ({units!r}); expected {variable.units} or a multiple of it")
     if target == _TEMPERATURE and text.lower() in _CELSIUS:
-        return Conversion(1.0, 273.15)
+        return Conversion(1.0, ZERO_CELSIUS)
     if target == _TEMPERATURE and text.lower() in _FAHRENHEIT:
         return Conversion(5 / 9, 459.67 * 5 / 9)
     parsed = _parse(text)
@@ -114,9 +118,9 @@ def _bridge(variable: Variable, dimensions: _Dimensions) -> float | None:
     if variable.short in ("z", "orography") and dimensions == _LENGTH:
         return GRAVITY  # geopotential height
     if variable.short == "tp" and dimensions == (-2, 0, 1, 0):
-        return 1 / _WATER_DENSITY
+        return 1 / WATER_DENSITY
     if variable.short == "tcwv" and dimensions == _LENGTH:
-        return _WATER_DENSITY
+        return WATER_DENSITY
     return None
 
 

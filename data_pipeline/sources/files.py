@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,18 @@ import xarray as xr
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inputs
+from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
+from weatherfm.data_pipeline.formats.cost import read_cost
 from weatherfm.data_pipeline.formats.datasets import index_dataset
 from weatherfm.data_pipeline.formats.grib import index_grib
 from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.paths import find_files, recognise
+from weatherfm.data_pipeline.formats.paths import find_files, identity, recognise
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
 from weatherfm.data_pipeline.formats.reading import lazy_state
+from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
+from weatherfm.data_pipeline.formats.span import Range, Span
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
 from weatherfm.errors import InputError
@@ -34,21 +40,34 @@ def open_source(data: DataConfig) -> SourceData:
 
     Raises:
         InputError: unreadable files (all are named), a channel no file holds, or a doubtful choice.
+        OutsideError: the network failed.
     """
-    source = data.source
-    assert isinstance(source, FilesSource)
+    assert isinstance(data.source, FilesSource)
+    return open_files(data, data.source)
+
+
+def open_files(data: DataConfig, source: FilesSource, offered: Range | None = None) -> SourceData:
+    """As `open_source`, for other sources whose data are files: `source` says which, in place of `data.source`.
+
+    Args:
+        data: what to read.
+        source: where, and help in reading names and units.
+        offered: first and last time that hold data, where the files list more.
+    """
     _refuse_constant_channels(data)
     rules = NameRules(source)
     rules.check()
-    wanted = {*data.channels, *data.static}
-    contents = _index(_all_paths(source), rules, wanted)
+    wanted = {*with_inputs(data.channels), *data.static}
+    contents = _index(_all_paths(source), rules, wanted, Span.of(data, offered))
     pieces = [piece for one in contents for piece in best_names(one.pieces)]
-    _check_present(data.channels, pieces, contents, "channel")
+    derivation = resolve(data, {piece.channel for piece in pieces})
+    _check_present(derivation.stored, pieces, contents, "channel")
     _check_present(data.static, pieces, contents, "static field")
-    selection = select(pieces, data, source)
+    selection = select(pieces, data.model_copy(update={"channels": list(derivation.stored)}), source)
     _log.info("%d of %d files hold the channels asked for", len({p.path for p in selection.pieces}), len(contents))
+    blocks = blocks_of(selection, derivation, len(data.channels))
     state = xr.DataArray(
-        lazy_state(selection),
+        lazy_state(selection, derivation, blocks),
         dims=STATE_DIMS,
         coords={
             "time": selection.times.astype("datetime64[ns]"),
@@ -58,10 +77,20 @@ def open_source(data: DataConfig) -> SourceData:
         },
         name="state",
     )
-    attributes = _provenance(data, source, contents, selection)
+    attributes = _provenance(data, source, contents, selection, derivation)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
-    return SourceData(state, _static(data, source, pieces, selection), attributes, simulated=False)
+    preliminary = selection.preliminary if selection.preliminary.any() else None
+    return SourceData(
+        state,
+        _static(data, source, pieces, selection),
+        attributes,
+        simulated=False,
+        preliminary=preliminary,
+        cost=partial(read_cost, selection),
+        block_bytes=block_bytes(selection, blocks),
+        together=blocks.together,
+    )
 
 
 def _refuse_constant_channels(data: DataConfig) -> None:
@@ -73,16 +102,16 @@ def _refuse_constant_channels(data: DataConfig) -> None:
 def _all_paths(source: FilesSource) -> list[str]:
     paths = find_files(source.paths, source.exclude)
     static = find_files(source.static_paths, ()) if source.static_paths else []
-    known = {os.path.realpath(path) for path in paths}
-    return sorted([*paths, *(path for path in static if os.path.realpath(path) not in known)])
+    known = {identity(path) for path in paths}
+    return sorted([*paths, *(path for path in static if identity(path) not in known)])
 
 
-def _index(paths: Sequence[str], rules: NameRules, wanted: Collection[str]) -> list[Contents]:
+def _index(paths: Sequence[str], rules: NameRules, wanted: Collection[str], span: Span) -> list[Contents]:
     """Contents of every file; all that cannot be read are named in one message."""
     contents, bad = [], []
     for path in tqdm(paths, desc="reading headers", unit="file", disable=None, leave=False):
         try:
-            contents.append(_index_file(path, rules, wanted))
+            contents.append(_index_file(path, rules, wanted, span))
         except InputError as error:
             bad.append(f"{path}: {error}")
     if bad:
@@ -95,11 +124,11 @@ def _index(paths: Sequence[str], rules: NameRules, wanted: Collection[str]) -> l
     return contents
 
 
-def _index_file(path: str, rules: NameRules, wanted: Collection[str]) -> Contents:
-    if not os.access(path, os.R_OK):
+def _index_file(path: str, rules: NameRules, wanted: Collection[str], span: Span) -> Contents:
+    if not is_address(path) and not os.access(path, os.R_OK):
         raise InputError("it may not be read (permission denied)")
     format = recognise(path)
-    return index_grib(path, rules, wanted) if format == "grib" else index_dataset(path, format, rules, wanted)
+    return index_grib(path, rules, wanted) if format == "grib" else index_dataset(path, format, rules, wanted, span)
 
 
 def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents], kind: str) -> None:
@@ -109,11 +138,12 @@ def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequ
         return
     others = sorted({text for one in contents for text in one.others})
     listed = ", ".join([*sorted(held), *others][: 3 * _SHOWN]) + (", ..." if len(others) > 3 * _SHOWN else "")
-    cure = "add files, take it out of the config, or name it with source.rename"
+    remedy = "add files, take it out of the config, or name it with source.rename"
     if any("level not told" in text for text in others) or "orography" in held or _has_surface_z(others):
-        cure += "; where a file does not tell its level, give it: source.levels: {z: 500}"
+        remedy += "; where a file does not tell its level, give it: source.levels: {z: 500}"
+    remedy += cure(missing, held)
     subject = "the file holds no" if len(contents) == 1 else f"none of the {len(contents)} files holds"
-    raise InputError(f"{subject} {kind} {', '.join(missing)}; held are {listed or 'no known fields'}; {cure}")
+    raise InputError(f"{subject} {kind} {', '.join(missing)}; held are {listed or 'no known fields'}; {remedy}")
 
 
 def _has_surface_z(others: Sequence[str]) -> bool:
@@ -151,7 +181,11 @@ def _constant_field(piece: Piece) -> np.ndarray:
 
 
 def _provenance(
-    data: DataConfig, source: FilesSource, contents: Sequence[Contents], selection: Selection
+    data: DataConfig,
+    source: FilesSource,
+    contents: Sequence[Contents],
+    selection: Selection,
+    derivation: Derivation,
 ) -> dict[str, Any]:
     """What the manifest tells of the files; the same for the same files in any folder."""
     used = sorted({piece.path for piece in selection.pieces})
@@ -168,8 +202,11 @@ def _provenance(
         "first_file": os.path.basename(used[0]),
         "last_file": os.path.basename(used[-1]),
         "bytes": sum(os.path.getsize(path) for path in used if os.path.isfile(path)),
-        "channels": {name: names[name] for name in data.channels},
+        "channels": {name: names[name] for name in derivation.stored},
         "accumulated": [name for name in data.channels if parse_channel(name).variable.accumulated],
+        "accumulation": {name: window.to_dict() for name, window in selection.windows.items()}
+        | derivation.windows(selection.times),
+        "derived": derivation.provenance(),
         "number": source.number,
         "lead_time_hours": source.lead_time,
         "attributes": dict(sorted(said.items())),

@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.config import Hours
+from weatherfm.constants import GRAVITY
 from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.planet.history import (
     CHANNELS,
@@ -35,7 +36,7 @@ from weatherfm.errors import InputError
 
 EPOCH = date(2001, 1, 1)
 """The first day of every history."""
-LAND_GEOPOTENTIAL = 400 * 9.80665
+LAND_GEOPOTENTIAL = 400 * GRAVITY
 """m2 s-2 of the ground above which the land-sea mask is 1."""
 
 _STEP_HOURS = 24 // STEPS_PER_DAY

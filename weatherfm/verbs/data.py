@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
-from weatherfm.verbs.run import Overrides, as_json, load, say, store_path
+from weatherfm.verbs.run import Overrides, as_json, is_run, load, say
 
 if TYPE_CHECKING:
+    from weatherfm.data_pipeline.verification.report import VerifyReport
     from weatherfm.training.config import RunConfig
 
 Scheduler = Annotated[
@@ -87,8 +89,16 @@ def append(
     say(f"store     {store.path}")
 
 
-def verify(store: Path, *, json: bool = False) -> int:
-    """Check a store: checksums, time axis, missing values, physical range, statistics, periods.
+def verify(
+    store: Path,
+    *overrides: Overrides,
+    json: bool = False,
+    sample: int | None = None,
+    output: Path | None = None,
+    repair: bool = False,
+    scheduler: Scheduler = None,
+) -> int:
+    """Check a store: checksums, time axis, missing values, physical range, jumps, statistics, climatology, periods.
 
     Parameters
     ----------
@@ -96,12 +106,39 @@ def verify(store: Path, *, json: bool = False) -> int:
         Folder of the store, or the run's YAML file.
     json
         Print the findings as JSON.
+    sample
+        Read so many times, spread evenly, instead of all: quick, but blind to jumps and wrong statistics.
+    output
+        Write the findings as JSON into this file too, for the page that `weatherfm report` makes; with a run's YAML
+        file they go to verify.json in its folder by default.
+    repair
+        Write damaged and missing files again, from the source that the store names (or the YAML file), and check again.
     """
     from weatherfm.data_pipeline.verify import verify as verify_store
 
-    findings = verify_store(store_path(store))
+    run = load(store, overrides) if is_run(store) else None
+    path = Path(run.data.store) if run else store
+    findings = verify_store(path, sample)
+    if repair and (bad := findings.bad_files()):
+        from weatherfm.data_pipeline.revise import repair as repair_store
+
+        if not json:
+            say(findings.to_text())
+        repair_store(path, bad, run.data if run else None, scheduler=scheduler)
+        findings = verify_store(path, sample)
+    _write_findings(findings, output or (run.folder / "verify.json" if run else None))
     say(as_json(findings.to_dict()) if json else findings.to_text())
     return 0 if findings.ok else 1
+
+
+def verify_run(run: RunConfig) -> bool:
+    """Check the store of a run and keep the findings beside its results; True when it is sound."""
+    from weatherfm.data_pipeline.verify import verify as verify_store
+
+    findings = verify_store(run.data.store)
+    _write_findings(findings, run.folder / "verify.json")
+    say(findings.to_text())
+    return findings.ok
 
 
 def prepare_run(
@@ -122,3 +159,10 @@ def _positive(name: str, value: float) -> float:
     if value <= 0:
         raise InputError(f"--{name} must be above 0, got {value:g}")
     return value
+
+
+def _write_findings(findings: VerifyReport, output: Path | None) -> None:
+    from weatherfm.data_pipeline.verify import report_to_bytes
+
+    if output is not None:
+        write_atomically(output, report_to_bytes(findings))

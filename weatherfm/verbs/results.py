@@ -93,6 +93,7 @@ def report(
     forecast: Path | None = None,
     store: Path | None = None,
     maps: bool = False,
+    quality: Path | None = None,
     output: Path | None = None,
 ) -> None:
     """Show scores, curves and maps on one self-contained page.
@@ -107,13 +108,16 @@ def report(
         Store with the truth for the maps; by default the run's.
     maps
         Write the maps as PNG files into a folder `maps` beside the page as well.
+    quality
+        Findings of `weatherfm verify STORE --output FILE` to show; by default verify.json beside the scores.
     output
         Page to write; by default report.html beside the scores.
     """
     run = load(source, overrides) if is_run(source) else None
     scores = run.folder / "scores.nc" if run else source
     place = store or (Path(run.data.store) if run else None)
-    say(_results().write_page(scores, forecast, place, maps, run.evaluation.headline if run else [], output))
+    headline = run.evaluation.headline if run else []
+    say(_results().write_page(scores, forecast, place, maps, headline, output, quality))
 
 
 def forecast_run(run: RunConfig) -> None:

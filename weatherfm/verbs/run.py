@@ -31,11 +31,6 @@ def load(path: Path, overrides: tuple[str, ...]) -> RunConfig:
     return load_run(path, overrides)
 
 
-def store_path(path: Path) -> Path:
-    """Folder of the store that a run's YAML file or a path means."""
-    return Path(load(path, ()).data.store) if is_run(path) else path
-
-
 def settings(cls: Any, data: Any, origin: str) -> Any:
     """Plain data as settings of a class."""
     from weatherfm.config import parse_settings

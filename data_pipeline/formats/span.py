@@ -1,0 +1,47 @@
+"""Which times of a file are looked at, before anything is made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.formats.pieces import Slots
+
+Range = tuple[np.datetime64, np.datetime64]
+"""First and last time, both included."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Times worth a look: a store that is hourly for 150 years is told apart in an instant."""
+
+    offered: Range | None = None
+    """Only these times hold data; whatever a file lists beyond them is never used."""
+    wanted: Range | None = None
+    """What the config could need; a file that has none of it keeps all its times, so that messages can name them."""
+
+    @classmethod
+    def of(cls, data: DataConfig, offered: Range | None = None) -> Span:
+        """What `data.period` needs: its days, and before them what the sums of its first times are made of."""
+        if data.period is None:
+            return cls(offered)
+        before = max(24, data.step or 0, data.accumulation or 0) + 24
+        first = np.datetime64(data.period.start, "s") - np.timedelta64(before, "h")
+        return cls(offered, (first, np.datetime64(data.period.end, "s") + np.timedelta64(24, "h")))
+
+    def limit(self, slots: Slots) -> Slots:
+        """The slots inside; those without a time stay."""
+        keep = _inside(slots.times, self.offered)
+        near = keep & _inside(slots.times, self.wanted)
+        if (near & ~np.isnat(slots.times)).any():
+            keep = near
+        return slots if keep.all() else slots.keep(keep)
+
+
+def _inside(times: np.ndarray, span: Range | None) -> np.ndarray:
+    if span is None:
+        return np.ones(len(times), bool)
+    inside: np.ndarray = np.isnat(times) | ((times >= span[0]) & (times <= span[1]))
+    return inside
