@@ -11,11 +11,12 @@ import netCDF4
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
+from weatherfm.grid import Grid
 
 
 def netcdf(path: Path, name: str) -> np.ndarray:
@@ -142,3 +143,23 @@ def test_damaged_files_are_refused_by_name(real_data, tmp_path, paths, channels,
     with pytest.raises(InputError, match=message):
         prepare(settings(case, real_data, tmp_path / "store.zarr"))
     assert not (tmp_path / "store.zarr").exists()
+
+
+def test_october_2018_winds_on_a_coarser_grid_with_their_gap(real_data, tmp_path):
+    folder = real_data / "gfs_wind_global"
+    exclude = ["*f3", *(f"*{page}" for page in html_pages(folder))]
+    case = Case({"paths": ["gfs_wind_global/gfs*"], "exclude": exclude}, ["u10", "v10", "ws10"], lambda d: {})
+    wanted = settings(case, real_data, tmp_path / "store.zarr")
+    wanted = wanted.model_copy(update={"regrid": RegridConfig(resolution=5.625), "step": 6, "allow_gaps": True})
+    store = prepare(wanted)
+    assert store.grid.shape == (32, 64)
+    assert store.manifest["times"]["missing"] == ["2018-10-10T18:00:00"]
+    report = verify(store.path)
+    assert report.ok, report.to_text()
+    assert [p.message for p in report.problems] == ["1 steps of 6h are missing: 2018-10-10T18"]
+    cube = cfgrib.open_datasets(folder / "gfs.t00z.pgrb2.1p00.f000.2018101306", indexpath="")
+    speed = next(np.hypot(d["u10"].values, d["v10"].values) for d in cube if "u10" in d)
+    fine = Grid(np.linspace(90, -90, 181), np.arange(360.0))
+    coarse = store.read(store.index_of(np.array(["2018-10-13T06"], "datetime64[s]")), ["ws10"])[0, 0]
+    expected = (fine.area_weights * speed).mean()  # of the speeds at 1 degree, not the speed of mean winds
+    assert (store.grid.area_weights * coarse).mean() == pytest.approx(expected, rel=1e-6)

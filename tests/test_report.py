@@ -243,7 +243,7 @@ def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError("disk")
 
-    monkeypatch.setattr("weatherfm.evaluation.pictures.os.replace", fail)
+    monkeypatch.setattr("weatherfm.atomic.os.replace", fail)
     with pytest.raises(OSError, match="disk"):
         write_atomically(path, b"new")
     assert path.read_text() == "old"
