@@ -185,10 +185,18 @@ def _moved(
     return replace(
         source,
         state=_on_grid(state, _mapped(data, state["channel"].values, grid, move), grid),
-        static=None if static is None else _on_grid(static, move(static.values), grid),
+        static=None if static is None else _on_grid(static, _moved_static(static.data, grid, move), grid),
         attributes={**source.attributes, **told},
         block_bytes=source.block_bytes + block + workspace,
     )
+
+
+def _moved_static(data: Any, grid: Grid, move: Callable[..., np.ndarray]) -> Any:
+    """[static, lat, lon], lazy where `data` is: a source may yet have to fetch it."""
+    if not isinstance(data, da.Array):
+        return move(np.asarray(data))
+    chunks = (data.chunks[0], (grid.shape[0],), (grid.shape[1],))
+    return da.map_blocks(move, data, dtype=np.float32, chunks=chunks, meta=np.empty((0,) * 3, np.float32))
 
 
 def _mapped(data: da.Array, channels: np.ndarray, grid: Grid, move: Callable[..., np.ndarray]) -> da.Array:

@@ -20,9 +20,25 @@ class _Use:
 
     reader: Reader
     levels: set[int] = field(default_factory=set)
+    parts: set[int] = field(default_factory=set)
+    """Chunks along the levels whose keys at the last `slots` are noted."""
     slots: list[np.ndarray] = field(default_factory=list)
     keys: list[np.ndarray] = field(default_factory=list)
     fields: int = 0
+
+    def add(self, slots: np.ndarray, level: int) -> None:
+        """One more channel; most have the times of the channel before, which are not gone through again."""
+        own = slots if (np.diff(slots) > 0).all() else np.unique(slots)
+        known = bool(self.slots) and np.array_equal(own, self.slots[-1])
+        part = level // self.reader.chunks.level_chunk
+        if not known or part not in self.parts:
+            self.keys.append(self.reader.chunks.keys(own, level))
+        if not known:
+            self.slots.append(own)
+            self.parts.clear()
+        self.parts.add(part)
+        self.levels.add(level)
+        self.fields += len(own)
 
     def cost(self, field_bytes: int) -> ReadCost:
         """Without advice."""
@@ -71,11 +87,7 @@ def _uses(selection: Selection, indices: np.ndarray) -> list[tuple[str, _Use]]:
                 continue
             piece = selection.pieces[int(pieces[rows[0]])]
             _, use = uses.setdefault(id(piece.reader), (piece.name, _Use(piece.reader)))
-            own = np.unique(slots[rows])
-            use.levels.add(piece.level)
-            use.slots.append(own)
-            use.keys.append(piece.reader.chunks.keys(own, piece.level))
-            use.fields += len(own)
+            use.add(slots[rows], piece.level)
     return list(uses.values())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import cache
 from typing import Any
 
 import xarray as xr
@@ -41,7 +42,12 @@ def index_dataset(
     dims = dimensions_of(dataset)
     scalars = scalars_of(dataset)
     contents = Contents(path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
-    slots: dict[tuple[str, ...], Slots] = {}
+    limits = span or Span()
+
+    @cache
+    def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
+        return limits.limit(slots_of(dataset, dims), accumulated)
+
     gridded = 0
     for name in map(str, dataset.variables):
         shape = _shape(dataset, name, dims, scalars)
@@ -49,9 +55,7 @@ def index_dataset(
             continue
         gridded += 1
         orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
-        if shape.slots not in slots:
-            slots[shape.slots] = (span or Span()).limit(slots_of(dataset, shape.slots))
-        _add(contents, dataset, format, name, shape, slots[shape.slots], rules, wanted)
+        _add(contents, dataset, format, name, shape, slots, rules, wanted)
     if not gridded:
         raise InputError(
             f"it holds no field on a latitude-longitude grid (dimensions {_sizes(dataset)}); regrid it first"
@@ -65,7 +69,7 @@ def _add(
     format: Format,
     name: str,
     shape: FieldShape,
-    slots: Slots,
+    slots_in: Callable[[tuple[str, ...], bool], Slots],
     rules: NameRules,
     wanted: Collection[str],
 ) -> None:
@@ -88,6 +92,7 @@ def _add(
     chunks = Chunking.of(variable, shape.slots, None if shape.level is None else shape.level.name)
     reader = DatasetReader(contents.path, format, name, shape, chunks)
     orientation = orientation_of_dims(dataset, shape.latitude, shape.longitude)
+    slots = slots_in(shape.slots, meaning.variable.accumulated)
     rank = rank_of_sum(name, meaning.rank, slots) if meaning.variable.accumulated else meaning.rank
     for i, channel in present:
         target = VARIABLES.get(channel, meaning.variable)  # a single-level z is orography

@@ -55,8 +55,8 @@ class Slots:
 
     def keep(self, rows: np.ndarray) -> Slots:
         """Only some of them."""
-        columns: dict[str, Any] = {column.name: getattr(self, column.name) for column in fields(self)}
-        return Slots(**{name: None if values is None else values[rows] for name, values in columns.items()})
+        columns = (getattr(self, column.name) for column in fields(self))
+        return Slots(*(None if values is None else values[rows] for values in columns))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import dask.array as da
@@ -10,6 +11,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.derived import Derivation
 from weatherfm.data_pipeline.formats.blocks import Blocks, batches
+from weatherfm.data_pipeline.formats.packing import pack, unpack
 from weatherfm.data_pipeline.formats.pieces import Piece, Reader
 from weatherfm.data_pipeline.formats.selection import Selection
 from weatherfm.errors import InputError, OutsideError
@@ -68,6 +70,13 @@ class Fields(Readable):
         if derivation is not None:
             n_channel, self._hours = len(derivation.channels), derivation.window(selection.times)
         self.shape = (n_time, n_channel, *selection.grid.shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, (self._packed,)
+
+    @cached_property
+    def _packed(self) -> bytes:
+        return pack(self._selection, self._derivation)
 
     def read(self, times: np.ndarray, channels: np.ndarray) -> np.ndarray:
         """[len(times), len(channels), lat, lon] for positions on the two axes."""
@@ -129,3 +138,9 @@ class Fields(Readable):
                         sums[channel][position] += piece.conversion.exactly(field)
                     else:
                         out[position, channel] = piece.conversion.apply(field)
+
+
+@lru_cache(maxsize=4)
+def _unpacked(packed: bytes) -> Fields:
+    """Once a process, not once a task."""
+    return Fields(*unpack(packed))

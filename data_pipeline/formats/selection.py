@@ -149,7 +149,7 @@ def _table(channel: str, pieces: Sequence[Piece]) -> _Table:
 
 
 def _choose_member(tables: Sequence[_Table], number: int | None) -> None:
-    known = sorted({int(n) for table in tables for n in np.unique(table.numbers)} - {NO_MEMBER})
+    known = sorted({int(n) for table in tables for n in _distinct(table.numbers)} - {NO_MEMBER})
     if number is None and len(known) > 1:
         raise InputError(
             f"files hold {len(known)} ensemble members ({_list(known)}); choose one, e.g. source.number={known[0]}"
@@ -184,14 +184,14 @@ def _choose_lead(tables: Sequence[_Table], lead_time: int | None) -> None:
 
 
 def _leads(tables: Sequence[_Table]) -> list[float]:
-    return sorted({float(lead) for t in tables for lead in np.unique(t.leads) if not np.isnan(lead)})
+    return sorted({float(lead) for t in tables for lead in _distinct(t.leads) if not np.isnan(lead)})
 
 
 def _windows(tables: Sequence[_Table], pieces: Sequence[Piece], data: DataConfig) -> dict[str, Window]:
     """What each accumulated channel is to be a sum over."""
     windows = {}
     for table in tables:
-        paths = list(dict.fromkeys(pieces[i].path for i in np.unique(table.piece)))
+        paths = list(dict.fromkeys(pieces[i].path for i in _distinct(table.piece)))
         window = find_window(table.channel, data, table.times, table.leads, table.hours, paths)
         if window is not None:
             windows[table.channel] = window
@@ -214,7 +214,7 @@ def _limit(table: _Table, data: DataConfig, window: Window | None) -> np.ndarray
         keep &= (table.times - np.datetime64(0, "s")) % every == np.timedelta64(0, "s")
     if not keep.any():
         raise InputError(f"{table.channel} has no time on steps of {data.step}h from 00 UTC; choose another data.step")
-    ends = np.unique(table.times[keep])
+    ends = _distinct(table.times[keep])
     if window is not None and window.terms > 1:
         keep = (table.times > ends[0] - window.span) & (table.times <= ends[-1])
     table.keep(keep)
@@ -263,6 +263,8 @@ def _common_times(tables: Sequence[_Table], windows: dict[str, Window], allow_ga
     """Times that every channel has; unless gaps are allowed, none may lack any that another has."""
     union, common = tables[0].times, tables[0].times
     for table in tables[1:]:
+        if np.array_equal(table.times, union) and len(common) == len(union):
+            continue
         union, common = np.union1d(union, table.times), np.intersect1d(common, table.times)
     if len(common) < len(union) and not (allow_gaps and len(common)):
         worst = min(tables, key=lambda table: len(table.times))
@@ -279,6 +281,14 @@ def _common_times(tables: Sequence[_Table], windows: dict[str, Window], allow_ga
     if len(common) < len(union):
         _log.warning("%d of %d times left out: not every channel has them", len(union) - len(common), len(union))
     return common
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """Ascending and each once; quick where they are so already or all the same, as in most files."""
+    same = np.broadcast_to(values[:1], values.shape)
+    if len(values) and np.array_equal(values, same, equal_nan=values.dtype.kind == "f"):
+        return values[:1]
+    return values if (values[1:] > values[:-1]).all() else np.unique(values)
 
 
 def _list(values: Sequence[int]) -> str:

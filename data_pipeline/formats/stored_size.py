@@ -14,19 +14,16 @@ from zarr.core.sync import sync
 
 from weatherfm.data_pipeline.formats.remote import ChunkError, TrustedStore, open_store
 
-_SAMPLES = 3
-
 
 def mean_chunk_bytes(path: str, name: str, places: Sequence[tuple[int, ...]]) -> float | None:
-    """Of a chunk of the Zarr array `name`: the mean of a few at `places` (numbers along its dims).
+    """Of a chunk of the Zarr array `name`: the mean of those at `places` (numbers along its dims).
 
     None where none of them is there; reading will say so.
     """
     store = open_store(path)
     array = zarr.open_array(store, path=name, mode="r")
     shards = array.shards or array.chunks
-    chosen = [places[i] for i in np.unique(np.linspace(0, len(places) - 1, _SAMPLES).astype(int))]
-    files = [tuple(i * c // s for i, c, s in zip(place, array.chunks, shards, strict=True)) for place in chosen]
+    files = [tuple(i * c // s for i, c, s in zip(place, array.chunks, shards, strict=True)) for place in places]
     keys = [f"{name}/{array.metadata.encode_chunk_key(file)}" for file in dict.fromkeys(files)]
     sizes = [size for size in sync(_sizes(store, keys)) if size is not None]
     if not sizes:

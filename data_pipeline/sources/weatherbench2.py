@@ -1,0 +1,68 @@
+"""Source `weatherbench2`: ERA5 as WeatherBench2 keeps it, 6-hourly on several grids, in a public Google bucket.
+
+Names as in its data guide (weatherbench2.readthedocs.io/en/latest/data-guide.html). The stores are Zarr v2 with ERA5's
+long names on (time, level, latitude, longitude), or longitude before latitude; latitude ascends in the coarse ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.formats.dataset_reader import open_dataset
+from weatherfm.data_pipeline.formats.paths import find_files, recognise
+from weatherfm.data_pipeline.source_config import FilesSource, WeatherBench2Source
+from weatherfm.data_pipeline.sources import SourceData
+from weatherfm.data_pipeline.sources.files import open_files
+from weatherfm.errors import InputError
+from weatherfm.variables import find_variable
+
+FOLDER = "gs://weatherbench2/datasets/era5"
+COPIES = {
+    "64x32": "1959-2023_01_10-6h-64x32_equiangular_conservative.zarr",
+    "240x121": "1959-2023_01_10-6h-240x121_equiangular_with_poles_conservative.zarr",
+    "512x256": "1959-2022-6h-512x256_equiangular_conservative.zarr",
+    "1440x721": "1959-2023_01_10-wb13-6h-1440x721_with_derived_variables.zarr",
+}
+"""Longitudes x latitudes -> name in `FOLDER`; all have the 13 levels of WeatherBench."""
+
+
+def open_source(data: DataConfig) -> SourceData:
+    """The copy that the settings name; reads metadata, coordinates and constant fields only.
+
+    Raises:
+        InputError: no such store, a channel it lacks, a package missing.
+        OutsideError: the network failed.
+    """
+    source = data.source
+    assert isinstance(source, WeatherBench2Source)
+    return open_files(data, store_at(source.address or f"{FOLDER}/{COPIES[source.resolution]}"))
+
+
+def store_at(address: str) -> FilesSource:
+    """Settings that read one Zarr store of ERA5 with its long names; units it leaves out are ERA5's own.
+
+    Raises:
+        InputError: no Zarr store at `address`.
+        OutsideError: the network failed.
+    """
+    path = find_files([address], ())[0]
+    return FilesSource(kind="files", paths=[path], units=_units_left_out(attributes_of(path)[1]))
+
+
+def attributes_of(address: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(attributes of the Zarr store at `address`, units of each of its variables or None)."""
+    path = find_files([address], ())[0]
+    try:
+        if recognise(path) != "zarr":
+            raise InputError("it is no Zarr store; read it with source.kind=files")
+        dataset = open_dataset(path, "zarr")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return dict(dataset.attrs), {str(name): v.attrs.get("units") for name, v in dataset.data_vars.items()}
+
+
+def _units_left_out(units: dict[str, Any]) -> dict[str, str]:
+    """ERA5's units, as the channel table has them, of the variables without a word on units."""
+    silent = [(name, find_variable(name)) for name, said in units.items() if not str(said or "").strip()]
+    return {name: variable.units for name, variable in silent if variable is not None}
