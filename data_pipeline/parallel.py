@@ -11,7 +11,7 @@ from dask.delayed import Delayed
 from weatherfm.errors import InputError
 
 
-def run_tasks(tasks: Iterable[Delayed], workers: int, scheduler: str | None = None) -> Iterator[Any]:
+def run_tasks(tasks: Iterable[Delayed], workers: int, scheduler: str | None = None, readers: int = 1) -> Iterator[Any]:
     """Results of the tasks as they finish, in any order; at most `workers` (twice that on a cluster) in flight.
 
     A task that fails stops the rest from starting; those under way finish first, then its error is raised.
@@ -19,22 +19,26 @@ def run_tasks(tasks: Iterable[Delayed], workers: int, scheduler: str | None = No
     Args:
         tasks: made one by one when there is room for them.
         workers: threads, where there is no scheduler.
+        readers: threads of each of these, for what a task is made from.
         scheduler: address of a dask.distributed scheduler; its workers must see the same file system.
 
     Raises:
         InputError: no scheduler answers at that address.
     """
-    return _on_threads(tasks, workers) if scheduler is None else _on_cluster(tasks, scheduler)
+    return _on_threads(tasks, workers, readers) if scheduler is None else _on_cluster(tasks, scheduler)
 
 
-def _on_threads(tasks: Iterable[Delayed], workers: int) -> Iterator[Any]:
+def _on_threads(tasks: Iterable[Delayed], workers: int, readers: int) -> Iterator[Any]:
+    how: dict[str, Any] = {"scheduler": "synchronous"}
+    if readers > 1:
+        how = {"scheduler": "threads", "num_workers": readers}
     with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
         pending: set[Any] = set()
         for task in tasks:
             if len(pending) == workers:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
-            pending.add(pool.submit(task.compute, scheduler="synchronous"))
+            pending.add(pool.submit(task.compute, **how))
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)

@@ -100,15 +100,28 @@ class StorePlan:
 
     @property
     def writer_bytes(self) -> int:
-        """Held by one writer: the shards of its group and what reading a block takes."""
+        """Held by one writer: the shards of its group."""
         largest = max(len(group) for group in self.groups)
-        return (_BUFFERS + largest - 1) * self.layout.shard_bytes + self.block_bytes
+        return (_BUFFERS + largest - 1) * self.layout.shard_bytes
+
+    @property
+    def _free(self) -> int:
+        return self.memory - (self.climatology_sums_bytes if self.sums_beside_writing else 0)
 
     @property
     def workers(self) -> int:
-        """Writers at a time."""
-        free = self.memory - (self.climatology_sums_bytes if self.sums_beside_writing else 0)
-        return max(1, min(self.most_workers, free // self.writer_bytes))
+        """Writers at a time; no more than there is to write."""
+        jobs = len(self.groups) * -(-len(self.axis.times) // self.layout.shard_times)
+        return max(1, min(self.most_workers, jobs, self._free // (self.writer_bytes + self.block_bytes)))
+
+    @property
+    def readers(self) -> int:
+        """Threads of each writer that read and regrid the blocks of its shards, so that few writers use all cores."""
+        idle = self.most_workers // self.workers
+        if self.block_bytes == 0:
+            return max(1, idle)
+        fitting = (self._free // self.workers - self.writer_bytes) // self.block_bytes
+        return max(1, min(idle, fitting))
 
     @property
     def bytes_before_compression(self) -> int:
@@ -133,7 +146,7 @@ class StorePlan:
     @property
     def peak_memory(self) -> int:
         """Bytes that the data may take, beside the program itself; it does not grow with the length of the record."""
-        writing = self.workers * self.writer_bytes
+        writing = self.workers * (self.writer_bytes + self.readers * self.block_bytes)
         if self.sums_beside_writing:
             return writing + self.climatology_sums_bytes
         return max(writing, self.climatology_workers * self.climatology_task_bytes)

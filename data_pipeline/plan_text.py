@@ -41,6 +41,7 @@ def to_dict(plan: StorePlan) -> dict[str, Any]:
         "files": plan.files,
         "peak_memory": plan.peak_memory,
         "workers": plan.workers,
+        "readers": plan.readers,
     }
 
 
@@ -63,7 +64,7 @@ def to_text(plan: StorePlan, bandwidths: Sequence[float] = DEFAULT_BANDWIDTHS) -
         "layout": f"{block} ({layout.shard_bytes / MIB:.1f} MiB)",
         **_reading(plan, bandwidths),
         "disk": f"at most {plan.bytes_before_compression / MIB:,.0f} MiB in {plan.files} files",
-        "memory": f"at most {plan.peak_memory / MIB:,.0f} MiB for data with {plan.workers} writers",
+        "memory": f"at most {plan.peak_memory / MIB:,.0f} MiB for data with {plan.workers} x {plan.readers} threads",
     }
     if plan.preliminary.any():
         lines["preliminary"] = f"{plan.preliminary.sum()} times, from {name_times(times[plan.preliminary][:1])} on"
@@ -77,8 +78,8 @@ def _reading(plan: StorePlan, bandwidths: Sequence[float]) -> dict[str, str]:
         return {"reads": "the source does not tell"}
     times = ", ".join(f"{_duration(cost.compressed / 1e6 / rate)} at {rate:g} MB/s" for rate in bandwidths)
     return {
-        "reads": f"{cost.requests:,} requests, {_size(cost.compressed)} as stored, {_size(cost.moved)} decoded, "
-        f"of which {_size(cost.wanted)} are wanted",
+        "reads": f"{cost.requests:,} requests, {_size(cost.compressed)} as stored, {_size(cost.moved)} decoded"
+        + (f", of which {_size(cost.wanted)} are wanted" if cost.moved > cost.wanted else ""),
         "time": f"{times} for reading alone",
     }
 

@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from weatherfm.data_pipeline.sources import SourceData
 
 _log = logging.getLogger(__name__)
-_MAY_CHANGE = ("period", "train", "validation", "test", "allow_gaps", "source.paths", "source.exclude")
-_MAY_CHANGE += ("source.static_paths", "source.preliminary", "source.address")
+_MAY_CHANGE = (
+    "period", "train", "validation", "test", "allow_gaps",
+    "source.paths", "source.exclude", "source.static_paths", "source.preliminary", "source.address",
+)  # fmt: skip
 
 
 def append(

@@ -156,13 +156,14 @@ class Writing:
                         yield _delayed(partial(_write, missing, sums), self._values(missing))
 
         n_done = sum(task.n_bytes for task in tasks if task.name in records)
-        self._run("fields", jobs(), self.plan.layout.state_bytes, self.plan.workers, n_done)
+        plan = self.plan
+        self._run("fields", jobs(), plan.layout.state_bytes, plan.workers, n_done, plan.readers)
         return sums
 
     def _measure_changes(self, records: dict[str, Record]) -> None:
         undone = [task for task in self.tasks.tendency() if task.name not in records]
         n_fields = sum(2 * len(t.earlier) * (t.block.channels.stop - t.block.channels.start) for t in undone)
-        self._run("changes", (_delayed(t.run) for t in undone), n_fields * self._field_bytes, self.plan.workers)
+        self._run("changes", (_delayed(t.run) for t in undone), n_fields * self._field_bytes, self.plan.most_workers)
 
     @property
     def _field_bytes(self) -> int:
@@ -191,11 +192,13 @@ class Writing:
         )
         self._run("climatology", jobs, n_bytes, plan.climatology_workers)
 
-    def _run(self, label: str, jobs: Iterable[Delayed], n_bytes: int, workers: int, done: int = 0) -> None:
+    def _run(
+        self, label: str, jobs: Iterable[Delayed], n_bytes: int, workers: int, done: int = 0, readers: int = 1
+    ) -> None:
         """Run jobs that return what they dealt with, under a progress bar with rate, time left and what was last."""
         bar = tqdm(total=n_bytes, initial=done, desc=label, unit="B", unit_scale=True, unit_divisor=1024, disable=None)
         with bar:
-            for dealt in run_tasks(jobs, workers, self.scheduler):
+            for dealt in run_tasks(jobs, workers, self.scheduler, readers):
                 for one in dealt if isinstance(dealt, list) else [dealt]:
                     bar.set_postfix_str(one.label, refresh=False)
                     bar.update(one.bytes)
@@ -251,6 +254,7 @@ def _joined(columns: list[list[ChannelStatistics]]) -> ChannelStatistics:
 
 
 def _positions(indices: np.ndarray) -> slice | np.ndarray:
-    """A slice where the positions are neighbours: cheaper for every reader."""
-    whole = slice(int(indices[0]), int(indices[-1]) + 1)
-    return whole if whole.stop - whole.start == len(indices) else indices
+    """A slice where the positions are evenly spaced: cheaper for every reader."""
+    step = int(indices[1] - indices[0]) if len(indices) > 1 else 1
+    even = slice(int(indices[0]), int(indices[-1]) + 1, step)
+    return even if np.array_equal(np.arange(even.start, even.stop, step), indices) else indices

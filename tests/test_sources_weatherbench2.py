@@ -113,9 +113,7 @@ def test_another_store_by_address(tmp_path):
     """ARCO's is no WeatherBench2 copy: its padded time axis shows."""
     path = write_arco(tmp_path, ("2020-01-01", "2020-01-02"), ("2m_temperature",))
     data = open_wb2(path, ["t2m"], period="2020-01-02/2020-01-02")
-    with pytest.raises(
-        InputError, match=r" at 2020-01-02T.*: chunk 2m_temperature/10519\d\d\.0\.0 is not"
-    ):
+    with pytest.raises(InputError, match=r" at 2020-01-02T.*: chunk 2m_temperature/10519\d\d\.0\.0 is not"):
         data.state.values  # noqa: B018
 
 

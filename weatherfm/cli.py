@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from cyclopts import App, CycloptsError
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -49,7 +51,10 @@ def demo(*overrides: Overrides) -> None:
         report_run(config)
 
 
-for _position, _verb in enumerate((demo, check, plan, prepare, append, verify, train, forecast, evaluate, report)):
+_VERBS: tuple[Callable[..., Any], ...] = (
+    demo, check, plan, prepare, append, verify, train, forecast, evaluate, report,
+)  # fmt: skip
+for _position, _verb in enumerate(_VERBS):
     app.command(_verb, sort_key=_position)
 
 

@@ -113,10 +113,10 @@ class DatasetReader:
         part = variable.isel({**rest, **pick})
         # transposing the lazy variable instead would read it point by point
         values = np.transpose(np.asarray(part.values), [part.dims.index(dim) for dim in order])
-        if values.dtype.kind == "f":
-            values[(values > _FILL) | (values < -_FILL)] = np.nan
-        else:
+        if values.dtype.kind != "f":
             values = values.astype(np.float64)
+        elif self.format != "zarr":  # Zarr says which of its values are none
+            values[np.abs(values) > _FILL] = np.nan
         return values if level else np.expand_dims(values, -3)
 
 

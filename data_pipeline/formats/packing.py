@@ -19,6 +19,7 @@ def pack(selection: Selection, *others: Any) -> bytes:
     """What reading needs of a selection; which time of a file is which has been settled and stays behind."""
     lean = replace(
         selection,
+        times=_steps(selection.times.astype(np.int64)[None]),
         pieces=[_lean(piece) for piece in selection.pieces],
         piece_of=_steps(selection.piece_of),
         slot_of=_steps(selection.slot_of),
@@ -32,6 +33,7 @@ def unpack(packed: bytes) -> tuple[Any, ...]:
     lean, *others = pickle.loads(zlib.decompress(packed))
     whole = replace(
         lean,
+        times=_sums(lean.times)[0].astype("datetime64[s]"),
         piece_of=_sums(lean.piece_of),
         slot_of=_sums(lean.slot_of),
         sums={i: (_sums(piece).T, _sums(slot).T) for i, (piece, slot) in lean.sums.items()},

@@ -55,8 +55,9 @@ class Slots:
 
     def keep(self, rows: np.ndarray) -> Slots:
         """Only some of them."""
-        columns = (getattr(self, column.name) for column in fields(self))
-        return Slots(*(None if values is None else values[rows] for values in columns))
+        columns: list[Any] = [getattr(self, column.name) for column in fields(self)]
+        kept: list[Any] = [None if values is None else values[rows] for values in columns]
+        return Slots(*kept)
 
 
 @dataclass(frozen=True, eq=False)
