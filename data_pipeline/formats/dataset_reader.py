@@ -13,6 +13,7 @@ import xarray as xr
 
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dimensions import Dimension
+from weatherfm.data_pipeline.formats.folder_zarr import read_plain
 from weatherfm.data_pipeline.formats.netcdf3 import check_length
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, is_address, open_zarr
@@ -111,8 +112,9 @@ class DatasetReader:
         order = (*self.shape.slots, *level, self.shape.latitude.name, self.shape.longitude.name)
         rest = {dim: 0 for dim in variable.dims if dim not in order}  # length one, or the chosen expver
         part = variable.isel({**rest, **pick})
+        plain = read_plain(self.path, self.name, variable, {**rest, **pick}) if self.format == "zarr" else None
         # transposing the lazy variable instead would read it point by point
-        values = np.transpose(np.asarray(part.values), [part.dims.index(dim) for dim in order])
+        values = np.transpose(part.values if plain is None else plain, [part.dims.index(dim) for dim in order])
         if values.dtype.kind != "f":
             values = values.astype(np.float64)
         elif self.format != "zarr":  # Zarr says which of its values are none

@@ -49,7 +49,7 @@ def open_source(data: DataConfig) -> SourceData:
     opened = open_files(data, store_at(source.address), offered)
     preliminary = opened.state["time"].values > final
     cost = None if opened.cost is None else partial(_with_alternative, opened.cost)
-    # only final days go into the manifest: the ends move on with every update of the store
+    # the ends stay out of the provenance: they move on daily, and an interrupted run must know its source again
     return replace(opened, preliminary=preliminary if preliminary.any() else None, cost=cost)
 
 
