@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any
 
+import cloudpickle
+import dask
 from dask.delayed import Delayed
 
 from weatherfm.errors import InputError
@@ -60,6 +62,13 @@ def _on_cluster(tasks: Iterable[Delayed], scheduler: str) -> Iterator[Any]:
         for task in tasks:
             if flow.count() >= most:
                 yield next(flow).result()
-            flow.add(client.compute(task))
+            (needed,) = dask.optimize(task)  # without the blocks of all other tasks
+            flow.add(client.submit(_compute_here, cloudpickle.dumps(needed), pure=False))
         for future in flow:
             yield future.result()
+
+
+def _compute_here(pickled: bytes) -> Any:
+    """A whole task in one thread of one worker: it holds what a thread of `prepare` holds, and nothing travels."""
+    task: Delayed = cloudpickle.loads(pickled)
+    return task.compute(scheduler="synchronous")
