@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
 
+from weatherfm.data_pipeline.buffers import Buffers
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.time_axis import name_times
@@ -40,19 +41,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
-        return self._with(lambda x: x.to(device, non_blocking=True))
-
-    def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from where a copy to a GPU overlaps with its work."""
-        return self._with(torch.Tensor.pin_memory)
-
-    def _with(self, move: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
-        return replace(
-            self,
-            history=move(self.history),
-            target=move(self.target),
-            lead_time_hours=move(self.lead_time_hours),
+        history, target, lead = (
+            x.to(device, non_blocking=True) for x in (self.history, self.target, self.lead_time_hours)
         )
+        return Batch(history, target, self.init_time, lead)
 
 
 def eligible_init_times(
@@ -122,7 +114,7 @@ class SampleLoader:
     ) -> None:
         self.store, self.channels, self.batch_size = store, channels, batch_size
         self.input_times, self.lead_times = tuple(input_times), np.asarray(lead_times, np.int64)
-        self.seed, self.workers, self.pin_memory = seed, workers, pin_memory
+        self.seed, self.workers, self._buffers = seed, workers, Buffers(pin_memory)
         self.init_times = eligible_init_times(store, period, input_times, lead_times)
         self._order = lru_cache(maxsize=2)(self._shuffled)  # readers may be in two epochs at once
         index, count = part
@@ -155,8 +147,7 @@ class SampleLoader:
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0 over all epochs."""
         inits, leads = self.samples(step)
-        batch = read_batch(self.store, inits, self.input_times, leads, self.channels)
-        return batch.pin_memory() if self.pin_memory else batch
+        return read_batch(self.store, inits, self.input_times, leads, self.channels, self._buffers)
 
     def iterate(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """Batches of the steps `start_step` .. `stop_step` - 1 in order, read ahead by `workers` threads."""
@@ -173,10 +164,11 @@ def fixed_batches(
     workers: int = 2,
 ) -> Iterator[Batch]:
     """All `inits` [init] in order at one lead time in hours, as validation needs them; the last batch may be short."""
+    buffers = Buffers()
 
     def read(start: int) -> Batch:
         part = np.asarray(inits[start : start + batch_size])
-        return read_batch(store, part, input_times, np.full(len(part), lead_time, np.int64), channels)
+        return read_batch(store, part, input_times, np.full(len(part), lead_time, np.int64), channels, buffers)
 
     return _read_ahead(read, range(0, len(inits), batch_size), workers)
 
@@ -187,8 +179,9 @@ def read_batch(
     input_times: Sequence[int],
     leads: np.ndarray,
     channels: Sequence[str] | None = None,
+    buffers: Buffers | None = None,
 ) -> Batch:
-    """Read samples given by init time [B] and lead time [B] in hours.
+    """Read samples given by init time [B] and lead time [B] in hours, into memory of `buffers` where given.
 
     Raises:
         InputError: a time that the store does not hold, or an unknown channel.
@@ -198,7 +191,9 @@ def read_batch(
     history_times = inits[:, None] + offsets  # [B, T]
     target_times = inits + leads.astype("timedelta64[h]")
     indices = store.index_of(np.concatenate([history_times.ravel(), target_times]))
-    fields = torch.from_numpy(store.read(indices, channels))  # [B * T + B, C, H, W]
+    names = store.channels if channels is None else channels
+    fields = (buffers or Buffers()).take((len(indices), len(names), *store.grid.shape))  # [B * T + B, C, H, W]
+    store.read(indices, names, fields.numpy())
     n_history = history_times.size
     history = fields[:n_history].unflatten(0, history_times.shape)  # [B, T, C, H, W]
     return Batch(history, fields[n_history:], inits, torch.as_tensor(leads, dtype=torch.int64))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,15 @@ import numpy as np
 import tensorstore as ts
 
 from weatherfm.data_pipeline.config import Period
+from weatherfm.data_pipeline.kept_fields import KeptFields
 from weatherfm.data_pipeline.manifest import TIME_UNITS, read_manifest
 from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, name_times
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
+
+_PIECE = 2**28
+"""Bytes that `Store.keep` reads at a time."""
 
 
 def open_store(path: str | Path) -> Store:
@@ -78,6 +82,7 @@ class Store:
         }
         self.climatology_period = Period.model_validate(manifest["climatology"]["period"])
         self.climatology_window: int | None = manifest["climatology"]["window_days"]
+        self._kept: KeptFields | None = None
 
     def __repr__(self) -> str:
         first, last = name_times(self.times[:1]), name_times(self.times[-1:])
@@ -130,18 +135,57 @@ class Store:
         """[hour] int64 UTC that the climatology knows."""
         return self._small("hour")
 
-    def read(self, time_indices: Sequence[int] | np.ndarray, channels: Sequence[str] | None = None) -> np.ndarray:
+    def read(
+        self,
+        time_indices: Sequence[int] | np.ndarray,
+        channels: Sequence[str] | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Fields of some times: [n, channel, lat, lon] float32, physical units.
 
         Args:
             time_indices: positions in `times`, in any order, with repeats if need be.
             channels: short names, in the order wanted; all without it.
+            out: where to put them, contiguous; new memory without it.
 
         Raises:
             InputError: an unknown channel, or a shard that is missing or damaged.
         """
         indices = np.asarray(time_indices, np.int64)
-        return self._fetch(self._state.oindex[indices, self._channel_index(channels)])
+        names = self.channels if channels is None else tuple(channels)
+        if out is None:
+            out = np.empty((len(indices), len(names), *self.grid.shape), np.float32)
+        if self._kept is None or not self._kept.take(indices, names, out):
+            self._read_into(out, indices, names)
+        return out
+
+    def keep(
+        self,
+        time_indices: Sequence[int] | np.ndarray,
+        channels: Sequence[str] | None = None,
+        progress: Callable[[int], object] = lambda n_bytes: None,
+    ) -> None:
+        """Hold fields in memory: `read` takes them from there when asked for the same channels in the same order.
+
+        Args:
+            time_indices: positions in `times`, each once.
+            channels: short names; all without it.
+            progress: told the bytes of every piece read.
+
+        Raises:
+            InputError: an unknown channel, or a shard that is missing or damaged.
+        """
+        indices = np.asarray(time_indices, np.int64)
+        names = self.channels if channels is None else tuple(channels)
+        fields = np.empty((len(indices), len(names), *self.grid.shape), np.float32)
+        piece = max(1, _PIECE // max(1, fields[:1].nbytes))
+        for start in range(0, len(indices), piece):
+            part = slice(start, start + piece)
+            self._read_into(fields[part], indices[part], names)
+            progress(fields[part].nbytes)
+        rows = np.full(len(self.times), -1, np.int64)
+        rows[indices] = np.arange(len(indices))
+        self._kept = KeptFields(fields, rows, names)
 
     def climatology_at(self, times: np.ndarray, channels: Sequence[str] | None = None) -> np.ndarray:
         """Climatology of the day of year and hour of datetime64 `times` [n]: [n, channel, lat, lon] float32.
@@ -209,8 +253,16 @@ class Store:
         return self._fetch(open_array(self.path, name))
 
     def _fetch(self, view: ts.TensorStore) -> np.ndarray:
+        out = np.empty(view.shape, view.dtype.numpy_dtype)
+        self._copy(view, out)
+        return out
+
+    def _read_into(self, out: np.ndarray, indices: np.ndarray, channels: tuple[str, ...]) -> None:
+        self._copy(self._state.oindex[indices, self._channel_index(channels)], out)
+
+    def _copy(self, view: ts.TensorStore, out: np.ndarray) -> None:
         try:
-            return np.asarray(view.read().result())
+            ts.array(out).write(view).result()  # `out` itself is written to
         except ValueError as error:
             raise InputError(
                 f"a file of the store {self.path} is missing or damaged ({_first_line(error)}); "
@@ -224,7 +276,10 @@ class Store:
             raise InputError(
                 f"the store {self.path} has no channel {', '.join(absent)}; it holds {' '.join(self.channels)}"
             )
-        return np.array([self.channels.index(name) for name in channels], np.int64)
+        index = np.array([self.channels.index(name) for name in channels], np.int64)
+        if len(index) and (np.diff(index) == 1).all():
+            return slice(int(index[0]), int(index[-1]) + 1)  # read much faster than an array of positions
+        return index
 
 
 def _first_line(error: Exception) -> str:

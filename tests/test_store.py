@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from invented_source import CHANNELS, data_config, fields, invented_source, times_every
 
+from weatherfm.data_pipeline.manifest import FORMAT_VERSION
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import InputError
@@ -52,6 +53,20 @@ def test_read(store, indices, channels):
     found = store.read(indices, channels)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, VALUES[list(indices)][:, columns])
+
+
+def test_read_into_memory_at_hand(store):
+    out = np.full((3, 2, 4, 8), np.nan, np.float32)
+    assert store.read([5, 3, 5], ["t850", "t2m"], out) is out
+    np.testing.assert_array_equal(out, VALUES[[5, 3, 5], 1:])
+
+
+def test_neighbouring_channels_are_read_as_a_slice(store):
+    assert store._channel_index(["t850", "t2m"]) == slice(1, 3)
+    assert store._channel_index(["z500"]) == slice(0, 1)
+    assert store._channel_index(None) == store._channel_index(CHANNELS) == slice(0, 3)
+    assert store._channel_index(["t2m", "t850"]).tolist() == [2, 1]
+    assert store._channel_index(["z500", "t2m"]).tolist() == [0, 2]
 
 
 def test_index_of(store):
@@ -113,7 +128,7 @@ def test_what_is_no_finished_store(tmp_path):
         with pytest.raises(InputError, match=message):
             open_store(tmp_path)
     (tmp_path / "manifest.json").write_text(json.dumps({"format": "weatherfm-store", "format_version": 99}))
-    with pytest.raises(InputError, match="format version 99, this program reads 1"):
+    with pytest.raises(InputError, match=f"format version 99, this program reads {FORMAT_VERSION}"):
         open_store(tmp_path)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from weatherfm.config import Config, Hours, parse_settings
 from weatherfm.data_pipeline.config import DataConfig
@@ -14,6 +14,12 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.model import ModelConfig
 from weatherfm.training.layout import ParallelConfig
+
+_YAML_WORDS = {True: "on", False: "off"}
+CacheMode = Annotated[
+    Literal["auto", "on", "off"], BeforeValidator(lambda x: _YAML_WORDS[x] if isinstance(x, bool) else x)
+]
+"""YAML reads `on` and `off` as true and false."""
 
 
 class WandbConfig(Config):
@@ -73,6 +79,9 @@ class TrainingConfig(Config):
     log_every: int = Field(10, ge=1)
     workers: int = Field(2, ge=0)
     """Threads that read from disk, each a batch ahead; 0: only the one thread that makes the next batch ready."""
+    cache: CacheMode = "auto"
+    """Whether the fields of training and validation are read into memory once, before the first step. auto: if they
+    take at most a quarter of what is available to each process, and training reads them at least once; on: always."""
     wandb: WandbConfig = WandbConfig()
 
     @model_validator(mode="after")

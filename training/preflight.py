@@ -16,6 +16,7 @@ from weatherfm.model import WeatherViT
 from weatherfm.share import channel_shares
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig
+from weatherfm.training.field_cache import choose_cache
 from weatherfm.training.layout import choose_layout
 
 
@@ -76,7 +77,9 @@ def _training(config: RunConfig, store: Store) -> str:
         if (period := store.periods.get(name)) is not None
     }
     counts = ", ".join(f"{count} {name} samples" for name, count in samples.items())
-    return f"{counts}; {settings.steps} steps of {settings.batch_size * settings.accumulate}"
+    cache = choose_cache(config, store, config.data.channels)
+    steps = f"{settings.steps} steps of {settings.batch_size * settings.accumulate}"
+    return f"{counts}; {steps}; alone on this machine, {cache.text}"
 
 
 def _model(config: RunConfig, store: Store) -> str:

@@ -17,6 +17,7 @@ _FREE = {
     "device",
     "compile",
     "workers",
+    "cache",
     "wandb",
     "log_every",
     "validate_every",

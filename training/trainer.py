@@ -34,6 +34,7 @@ from weatherfm.training.device import choose_device, choose_precision, peak_memo
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.export import export_weights, weights_path
 from weatherfm.training.failure import refuse_step
+from weatherfm.training.field_cache import choose_cache, keep_fields
 from weatherfm.training.layout import Layout, choose_layout
 from weatherfm.training.loss import forecast_loss
 from weatherfm.training.mesh import Mesh, build_mesh
@@ -98,6 +99,9 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     settings, domain = config.training, store.domain(config.data.channels)
     role = find_role(config.parallel, config.model, domain, mesh)
     loader = training_samples(config, store, device.type == "cuda", role.share.channels, role.part)
+    cache = choose_cache(config, store, role.share.channels, role.part[1])
+    _log.info("%s", cache.text)
+    keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=roster.beat)
     dtype = choose_precision(settings, device)
     saved = newest(config.folder / "checkpoints")
     model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=roster.beat)
