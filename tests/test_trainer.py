@@ -259,8 +259,8 @@ def test_missing_values_stop_training_and_are_named(folder, monkeypatch):
     read = Store.read
     hole = np.datetime64("2000-01-05T12:00")
 
-    def with_hole(self, indices, channels=None):
-        fields = read(self, indices, channels).copy()
+    def with_hole(self, indices, channels=None, out=None):
+        fields = read(self, indices, channels, out)
         fields[self.times[indices] == hole, 1, 2, 3] = np.nan
         return fields
 

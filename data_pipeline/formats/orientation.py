@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -23,6 +23,11 @@ class Orientation:
     """Index of the file's row for each latitude of the grid."""
     columns: np.ndarray
     """Index of the file's column for each longitude of the grid."""
+
+    @cached_property
+    def in_order(self) -> bool:
+        """True when a file's rows and columns come in the grid's order; there may be more of them than in the grid."""
+        return all(np.array_equal(index, np.arange(len(index))) for index in (self.rows, self.columns))
 
     def arrange(self, values: np.ndarray) -> np.ndarray:
         """[..., file lat, file lon] -> [..., lat, lon]: north first, west first, no column twice."""

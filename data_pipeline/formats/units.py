@@ -64,9 +64,14 @@ class Conversion:
     factor: float = 1.0
     offset: float = 0.0
 
+    @property
+    def is_identity(self) -> bool:
+        """True when values are canonical as they are."""
+        return self == Conversion()
+
     def apply(self, values: np.ndarray) -> np.ndarray:
         """The same shape in canonical units, float32; the arithmetic is float64, so it rounds once."""
-        if self == Conversion():
+        if self.is_identity:
             return values.astype(np.float32, copy=False)
         return self.exactly(values).astype(np.float32)
 

@@ -270,7 +270,8 @@ def main():
         for resolution in options.resolutions:
             batch_size, need = options.batch or BATCH[resolution], options.need or NEED.get(resolution)
             waits += run(options, Path(folder), resolution, batch_size, need)
-    print("share of its time that a consumer of `need` samples/s waits")
+    if waits:
+        print("share of its time that a consumer of `need` samples/s waits")
     for resolution, n, need, cached, batch_size, shares in waits:
         row = f"{resolution:7g} {n:3} need {need:g}, batch {batch_size}, {'cache' if cached else 'disk'}:"
         print(row + "".join(f" | {w} workers {s:4.0%}" for w, s in zip(options.workers, shares, strict=True)))
