@@ -130,8 +130,9 @@ class Fields(Readable):
         """What one read gives, where that is the block already, without a copy. Else None, and nothing is read."""
         pieces, slots = [row[2] for row in request.rows], request.rows[0][3]
         levels = [piece.level for piece in pieces]
-        in_order = len(slots) == shape[0] and len(levels) == shape[1] and (np.diff(slots) > 0).all()
-        in_order &= levels == sorted(set(levels)) and all(piece.orientation.in_order for piece in pieces)
+        ascending = bool((np.diff(slots) > 0).all()) and levels == sorted(set(levels))
+        complete = len(slots) == shape[0] and len(levels) == shape[1]
+        in_order = complete and ascending and all(piece.orientation.in_order for piece in pieces)
         alike = all(np.array_equal(row[3], slots) and row[0] not in self._selection.sums for row in request.rows)
         if not (in_order and alike and all(piece.conversion.is_identity for piece in pieces)):
             return None
