@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from dask.system import CPU_COUNT
 
 from weatherfm.data_pipeline.climatology import check_coverage, day_coordinate
 from weatherfm.data_pipeline.config import DataConfig, Period
+from weatherfm.data_pipeline.host_memory import available_memory
 from weatherfm.data_pipeline.layout import Layout, choose_layout
 from weatherfm.data_pipeline.read_cost import ReadCost
 from weatherfm.data_pipeline.statistics import pairs
@@ -168,7 +168,7 @@ def plan_store(
         config: the store wanted.
         source: what there is.
         workers: most shards to write at a time; without it, one a CPU core.
-        memory: bytes that data may take; without it, half of what the machine has.
+        memory: bytes that data may take; without it, half of what is available to the process.
 
     Raises:
         InputError: a time axis, split, grid, channel set or climatology window that cannot work.
@@ -199,13 +199,9 @@ def plan_store(
         groups=layout.groups(source.together),
         block_bytes=source.block_bytes,
         cost=None if source.cost is None else source.cost(axis.indices),
-        memory=memory or _half_the_machine(),
+        memory=memory or available_memory() // 2,
         most_workers=workers or CPU_COUNT,
     )
-
-
-def _half_the_machine() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _tendency_lead(config: DataConfig, axis: TimeAxis, training_times: np.ndarray) -> int:

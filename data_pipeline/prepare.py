@@ -42,7 +42,7 @@ def prepare(
         source: where to read from; without it, what `config.source` names.
         scheduler: address of a dask.distributed scheduler; without it, threads of this process write.
         workers: most shards to write at a time; without it, one a CPU core.
-        memory: bytes that data may take; without it, half of what the machine has.
+        memory: bytes that data may take; without it, half of what is available to the process.
 
     Raises:
         InputError: the source or the config cannot work, a value is not finite, the store holds something else

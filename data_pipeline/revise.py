@@ -63,7 +63,7 @@ def append(
         source: where to read from; without it, what `config.source` names.
         scheduler: address of a dask.distributed scheduler; without it, threads of this process write.
         workers: most shards to write at a time; without it, one a CPU core.
-        memory: bytes that data may take; without it, half of what the machine has.
+        memory: bytes that data may take; without it, half of what is available to the process.
 
     Raises:
         InputError: no finished store, other settings, or times that the store has and the source or the config lacks.

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline import store as stores
 from weatherfm.data_pipeline.config import Period
+from weatherfm.data_pipeline.host_memory import available_memory
 from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times, fixed_batches
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store, open_store
@@ -23,7 +24,6 @@ from weatherfm.grid import regular_grid
 from weatherfm.training import field_cache
 from weatherfm.training.config import RunConfig, TrainingConfig
 from weatherfm.training.field_cache import choose_cache, keep_fields
-from weatherfm.training.host_memory import available_memory
 from weatherfm.training.preflight import preflight
 from weatherfm.training.trainer import train
 

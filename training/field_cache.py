@@ -9,10 +9,10 @@ from math import prod
 import numpy as np
 from tqdm import tqdm
 
+from weatherfm.data_pipeline.host_memory import available_memory, local_processes
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.config import RunConfig
-from weatherfm.training.host_memory import available_memory, local_processes
 from weatherfm.training.samples import training_period
 
 _SHARE = 4

@@ -25,7 +25,7 @@ Scheduler = Annotated[
 Workers = Annotated[int | None, Parameter(help="Most shards to write at a time; by default one a CPU core.")]
 Memory = Annotated[
     float | None,
-    Parameter(help="GB that data may take; by default half of the machine's. Fewer writers work where it is short."),
+    Parameter(help="GB that data may take; by default half of what is available. Where it is short, fewer write."),
 ]
 
 
