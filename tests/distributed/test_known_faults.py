@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import test_parity as parity
 import torch
@@ -119,7 +121,9 @@ def weights_held_alike(rank: int) -> dict[str, Tensor]:
     optimizer = build_optimizer(model, config.training)
     for step in range(10):
         ready = parity.make_batch(role, domain, model.forcings, step)
-        batch = parity.ReadyBatch(ready.batch._with(Tensor.float), ready.forcings.float())
+        given = ready.batch
+        single = replace(given, history=given.history.float(), target=given.target.float())
+        batch = parity.ReadyBatch(single, ready.forcings.float())
         optimizer.zero_grad()
         losses = compute_gradients(model, loss, [batch], role, torch.float32)
         update_weights(model, optimizer, exchange(model, losses, role, False).gradient_norm, config.training, step)

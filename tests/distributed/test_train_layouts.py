@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import toy_run
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from spawn_ranks import spawn
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store import Store
+from weatherfm.data_pipeline import loader
 from weatherfm.training import trainer
 from weatherfm.training.config import RunConfig
 
@@ -50,12 +50,16 @@ def settings(folder: Path, run: str, layout: dict, **training) -> dict:
     return plain | {"parallel": layout}
 
 
+def in_float64(batch: loader.Batch) -> loader.Batch:
+    return replace(batch, history=batch.history.double(), target=batch.target.double())
+
+
 def train_here(folder: Path, run: str, layout: dict, stop_after: int | None = None, **training) -> None:
     """In float64: in float32 Adam makes large steps of rounding, where a gradient is near zero."""
     StopAfter.steps = stop_after
     with pytest.MonkeyPatch.context() as patch:
-        read = Store.read
-        patch.setattr(Store, "read", lambda *arguments: read(*arguments).astype(np.float64))
+        read = loader.read_batch
+        patch.setattr(loader, "read_batch", lambda *arguments: in_float64(read(*arguments)))
         patch.setattr(trainer, "StopSignals", StopAfter)
         torch.set_default_dtype(torch.float64)
         try:
