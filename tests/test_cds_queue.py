@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from cds_server import KEY, CdsServer
+from cds_at_hand import answering
+from cds_server import KEY
 from era5_grib import answer
 
-from weatherfm.data_pipeline.cds import queue
 from weatherfm.data_pipeline.cds.downloads import Downloads
-from weatherfm.data_pipeline.cds.engines import Patience, open_engine
+from weatherfm.data_pipeline.cds.engines import open_engine
 from weatherfm.data_pipeline.cds.queue import bring
 from weatherfm.data_pipeline.cds.requests import Request, box_of, requests_for, wanted_times
 from weatherfm.data_pipeline.config import DataConfig
@@ -25,12 +25,7 @@ from weatherfm.errors import InputError, OutsideError
 @pytest.fixture(autouse=True)
 def server(monkeypatch, tmp_path):
     """A store that answers any request, a key for it, and a home without files: climetlab by itself would ask."""
-    monkeypatch.setattr(queue, "PATIENCE", Patience(attempts=3, pause=0.01, tries=2, interval=0.01))
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with CdsServer(answer) as one:
-        monkeypatch.setenv("CDSAPI_URL", one.url)
-        monkeypatch.setenv("CDSAPI_KEY", KEY)
+    with answering(monkeypatch, tmp_path, attempts=3) as one:
         yield one
 
 

@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from cds_server import KEY, CdsServer
+from cds_at_hand import answering
 from era5_grib import answer, invented
 from invented_source import assert_same_tree
 
-from weatherfm.data_pipeline.cds import queue
-from weatherfm.data_pipeline.cds.engines import Patience
 from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.plan import plan_store
 from weatherfm.data_pipeline.plan_text import to_text
@@ -35,12 +33,7 @@ _PACKING = 2e-5  # of the range of a field: 16 bits, as in ERA5
 
 @pytest.fixture(autouse=True)
 def server(monkeypatch, tmp_path):
-    monkeypatch.setattr(queue, "PATIENCE", Patience(attempts=2, pause=0.01, tries=2, interval=0.01))
-    (tmp_path / "home").mkdir()
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    with CdsServer(answer) as one:
-        monkeypatch.setenv("CDSAPI_URL", one.url)
-        monkeypatch.setenv("CDSAPI_KEY", KEY)
+    with answering(monkeypatch, tmp_path, attempts=2) as one:
         yield one
 
 

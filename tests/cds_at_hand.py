@@ -1,0 +1,26 @@
+"""A Climate Data Store on this machine that answers any request, a key for it, and a home without files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cds_server import KEY, CdsServer
+from era5_grib import answer
+
+from weatherfm.data_pipeline.cds import queue
+from weatherfm.data_pipeline.cds.engines import Patience
+
+
+@contextmanager
+def answering(patch: pytest.MonkeyPatch, folder: Path, attempts: int) -> Iterator[CdsServer]:
+    """The server; climetlab by itself would ask for a key."""
+    patch.setattr(queue, "PATIENCE", Patience(attempts=attempts, pause=0.01, tries=2, interval=0.01))
+    (folder / "home").mkdir()
+    patch.setenv("HOME", str(folder / "home"))
+    with CdsServer(answer) as one:
+        patch.setenv("CDSAPI_URL", one.url)
+        patch.setenv("CDSAPI_KEY", KEY)
+        yield one
