@@ -11,10 +11,18 @@ from weatherfm.errors import InputError
 
 BASELINES: tuple[str, ...] = ("persistence", "climatology")
 """Forecasts that every model is held against."""
+DAMPED = "damped_persistence"
+"""Persistence that fades to climatology (`weatherfm.evaluation.damped_persistence`)."""
+PROBABILISTIC = "probabilistic_climatology"
+"""An ensemble of training days (`weatherfm.evaluation.probabilistic_climatology`)."""
+ALL_BASELINES: tuple[str, ...] = (*BASELINES, DAMPED, PROBABILISTIC)
+"""In the order of scores and reports."""
 
 
 class FieldWindow:
     """Fields at a moving set of times, held between the first and the last lead time that need them.
+
+    For one thread; what it gives may be used by others.
 
     Args:
         read: datetime64 [n] -> [n, channel, lat, lon].
@@ -27,11 +35,17 @@ class FieldWindow:
         """Fields read so far."""
 
     def at(self, times: np.ndarray) -> np.ndarray:
-        """[n, channel, lat, lon] at datetime64 `times` [n]."""
+        """[n, channel, lat, lon] at datetime64 `times` [n]; not to be written to, it may be what the window holds."""
         missing = np.unique([time for time in times if time not in self._fields])
         if len(missing):
-            self._fields.update(zip(missing, self._read(missing), strict=True))
+            block = self._read(missing)
+            block.flags.writeable = False
+            self._fields.update(zip(missing, block, strict=True))
             self.reads += len(missing)
+            if np.array_equal(missing, times):
+                return block
+        if len(times) == 1:
+            return self._fields[times[0]][None]
         return np.stack([self._fields[time] for time in times])
 
     def forget_before(self, time: np.datetime64) -> None:
@@ -45,24 +59,40 @@ def truth(store: Store, channels: Sequence[str]) -> FieldWindow:
 
     A field that is not finite is an InputError that names channel and time, as is a time the store lacks.
     """
-
-    def read(times: np.ndarray) -> np.ndarray:
-        fields = store.read(store.index_of(times), channels)
-        _refuse_not_finite(fields, channels, times, f"the truth in {store.path}")
-        return fields
-
-    return FieldWindow(read)
+    return FieldWindow(lambda times: states_at(store, channels, times))
 
 
 def climatology(store: Store, channels: Sequence[str]) -> FieldWindow:
     """The store's climatology at the day of year and hour of each time."""
+    return FieldWindow(lambda times: normals_at(store, channels, times))
 
-    def read(times: np.ndarray) -> np.ndarray:
-        fields = store.climatology_at(times, channels)
-        _refuse_not_finite(fields, channels, times, f"the climatology in {store.path}")
-        return fields
 
-    return FieldWindow(read)
+def states_at(store: Store, channels: Sequence[str], times: np.ndarray) -> np.ndarray:
+    """States [n, channel, lat, lon] at datetime64 `times` [n].
+
+    Raises:
+        InputError: a value that is not finite, or a time that the store lacks.
+    """
+    fields = store.read(store.index_of(times), channels)
+    _refuse_not_finite(fields, channels, times, f"the truth in {store.path}")
+    return fields
+
+
+def normals_at(store: Store, channels: Sequence[str], times: np.ndarray) -> np.ndarray:
+    """Climatology [n, channel, lat, lon] at datetime64 `times` [n].
+
+    Raises:
+        InputError: a value that is not finite, or an hour of day that the training days do not have.
+    """
+    fields = store.climatology_at(times, channels)
+    _refuse_not_finite(fields, channels, times, f"the climatology in {store.path}")
+    return fields
+
+
+def training_times(store: Store) -> np.ndarray:
+    """[time] datetime64[s]: what a baseline may be fitted on; none where the store names no training days."""
+    train = store.periods.get("train")
+    return store.times[:0] if train is None else store.times[train.contains(store.times)]
 
 
 def _refuse_not_finite(fields: np.ndarray, channels: Sequence[str], times: np.ndarray, what: str) -> None:

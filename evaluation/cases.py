@@ -9,7 +9,7 @@ import numpy as np
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_file import ForecastFile
-from weatherfm.evaluation.metrics import Verification
+from weatherfm.evaluation.metrics.verification import Verification
 from weatherfm.grid import Grid
 
 _MOST_CANDIDATES = 120
@@ -35,6 +35,8 @@ class Case:
     """[lat, lon] surface geopotential in m2 s-2, drawn where there are no coastlines."""
     land: np.ndarray | None = None
     """[lat, lon] share of land, drawn where there are no coastlines."""
+    members: int | None = None
+    """Of the ensemble whose mean the forecast is; None for a single forecast."""
 
     @property
     def valid_time(self) -> np.datetime64:
@@ -57,45 +59,62 @@ def map_rmse(grid: Grid, forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def load_case(file: ForecastFile, store: Store, channel: str, lead_time: int, init_time: np.datetime64) -> Case:
-    """Read the fields of a case; lead time in hours.
+    """Read the fields of a case, of an ensemble its mean; lead time in hours.
 
     Raises:
         InputError: an initial or lead time, a channel or a grid that forecast and store do not share.
     """
+    init_time = require_init_time(file, init_time)
     found = np.flatnonzero(file.init_times == init_time)
-    if not len(found):
-        raise InputError(
-            f"{file.path} has no forecast from {init_time}; its {len(file.init_times)} initial times go from "
-            f"{file.init_times[0]} to {file.init_times[-1]}"
-        )
     file.require([channel], [lead_time], store.grid)
     valid = file.init_times[found] + np.timedelta64(lead_time, "h")
     static = {name: store.static[i] for i, name in enumerate(store.static_names)}
     return Case(
         channel,
         store.grid,
-        file.init_times[found[0]],
+        init_time,
         lead_time,
-        file.read(found, lead_time, [channel])[0, 0],
+        _forecasts(file, found, lead_time, channel)[0],
         store.read(store.index_of(valid), [channel])[0, 0],
         file.name,
         bool(store.simulated),
         static.get("orography"),
         static.get("lsm"),
+        file.members,
     )
 
 
-def pick_init_times(file: ForecastFile, store: Store, channel: str, lead_time: int) -> dict[str, np.datetime64]:
-    """Initial times by the error of one channel at one lead time (hours): `median`, `best` and `worst`.
-
-    Looks at no more than 120 initial times, spread evenly.
+def require_init_time(file: ForecastFile, init_time: np.datetime64) -> np.datetime64:
+    """The initial time as the file has it.
 
     Raises:
-        InputError: a channel, lead time or grid that forecast and store do not share.
+        InputError: the file has no forecast from it; the nearest it has are named.
+    """
+    wanted = init_time.astype("datetime64[s]")
+    if wanted in file.init_times:
+        return wanted
+    near = file.init_times[np.argsort(np.abs(file.init_times - wanted), kind="stable")[:3]]
+    names = ", ".join(str(time.astype("datetime64[h]")) for time in np.sort(near))
+    raise InputError(
+        f"{file.path} has no forecast from {wanted}; the nearest of its {len(file.init_times)} initial times are "
+        f"{names} (first {file.init_times[0]}, last {file.init_times[-1]})"
+    )
+
+
+def pick_init_times(
+    file: ForecastFile, store: Store, channel: str, lead_time: int, init_times: np.ndarray | None = None
+) -> dict[str, np.datetime64]:
+    """Initial times by the error of one channel at one lead time (hours): `median`, `best` and `worst`.
+
+    Looks at no more than 120 initial times, spread evenly over `init_times` [n] datetime64, or all of the file.
+
+    Raises:
+        InputError: a channel, lead time, grid or initial time that forecast and store do not share.
     """
     file.require([channel], [lead_time], store.grid)
-    count = len(file.init_times)
-    candidates = np.unique(np.linspace(0, count - 1, min(count, _MOST_CANDIDATES)).round().astype(int))
+    among = np.arange(len(file.init_times)) if init_times is None else file.positions(init_times)
+    count = len(among)
+    candidates = among[np.unique(np.linspace(0, count - 1, min(count, _MOST_CANDIDATES)).round().astype(int))]
     errors = np.concatenate([_errors(file, store, channel, lead_time, part) for part in _parts(candidates)])
     order = candidates[np.argsort(errors, kind="stable")]
     chosen = {"median": order[len(order) // 2], "best": order[0], "worst": order[-1]}
@@ -109,4 +128,10 @@ def _parts(candidates: np.ndarray) -> list[np.ndarray]:
 def _errors(file: ForecastFile, store: Store, channel: str, lead_time: int, inits: np.ndarray) -> np.ndarray:
     valid = file.init_times[inits] + np.timedelta64(lead_time, "h")
     truth = store.read(store.index_of(valid), [channel])[:, 0]
-    return map_rmse(store.grid, file.read(inits, lead_time, [channel])[:, 0], truth)
+    return map_rmse(store.grid, _forecasts(file, inits, lead_time, channel), truth)
+
+
+def _forecasts(file: ForecastFile, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
+    """[init, lat, lon] of one channel; of an ensemble its mean."""
+    fields = file.read(inits, lead_time, [channel])
+    return fields[:, 0] if file.members is None else fields[:, :, 0].mean(1)

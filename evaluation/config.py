@@ -42,8 +42,22 @@ class EvaluationConfig(Config):
     """How forecasts are scored."""
 
     regions: list[str] | None = None
-    """Named regions (global, northern_extratropics, southern_extratropics, tropics, area); without it, all four of
-    a global grid, or the whole of a limited area."""
+    """Named regions (global, tropics, europe, ...), any of them with _land or _sea, or boxes as alps:48/5/44/16
+    (north/west/south/east); without it, those that suit the grid."""
+    by: list[Literal["season", "month"]] = ["season"]
+    """Scores of every season or month of the valid time, beside those of all cases."""
+    events: list[str] = []
+    """Thresholds for the Brier score, as "t2m > 303.15" or "tp > 0.001", in canonical units."""
+    damped_persistence: bool = True
+    """Score damped persistence too, fitted on the training days."""
+    probabilistic_climatology: bool | None = None
+    """Score an ensemble of training days too; without it, where an ensemble forecast is scored."""
+    seeps: bool = True
+    """Score precipitation (tp) by SEEPS where it is forecast."""
+    spectra: bool = True
+    """Energy spectra of forecasts and truth."""
+    resamples: int = Field(1000, ge=100)
+    """Of the block bootstrap, for the intervals of skill."""
     headline: list[str] = []
     """Channels the report shows first; without it, those of z500 t850 t2m msl u10 v10 that exist, else the
     first four."""

@@ -1,8 +1,8 @@
-"""Curves of RMSE and anomaly correlation against lead time."""
+"""Curves of scores against lead time."""
 
 from __future__ import annotations
 
-from typing import Any
+from string import ascii_lowercase
 
 import numpy as np
 import xarray as xr
@@ -10,71 +10,135 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from weatherfm.evaluation.baselines import BASELINES
 from weatherfm.evaluation.display import name_in_words, pretty_units
-from weatherfm.evaluation.key_figures import main_region, models_of
+from weatherfm.evaluation.key_figures import baselines_of, in_words, main_region, overall
+from weatherfm.evaluation.line_looks import line_look
 from weatherfm.evaluation.pictures import GREY, style
+from weatherfm.evaluation.published_scores import published_for
 from weatherfm.evaluation.scores import lead_hours
 
-_MODEL_COLOURS = ("#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#8C564B")  # after Okabe and Ito
-_BASELINE_LOOK: dict[str, dict[str, Any]] = {
-    "persistence": {"color": "#D55E00", "linestyle": (0, (5, 2)), "marker": "s"},
-    "climatology": {"color": "#4D4D4D", "linestyle": (0, (1.5, 1.5)), "marker": "^"},
-}
 _USEFUL_ACC = 0.6
 """Anomaly correlation down to which a forecast is by custom called useful."""
 
 
 def rmse_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
-    """RMSE of every forecast against lead time; the axis starts at zero."""
-    figure, axes = _panel()
+    """RMSE of every forecast against lead time; the axis starts at zero.
+
+    Published scores that may be set beside these are hollow grey circles; their letters are those of
+    `published_letters`.
+    """
+    scores, region = overall(scores), region or main_region(scores)
+    figure, axes = panel()
     with style():
-        _draw(axes, scores, "rmse", channel, region or main_region(scores))
+        draw_curves(axes, scores, _single(scores, scores["rmse"].sel(region=region, channel=channel)))
+        if region == "global":
+            _draw_published(axes, scores, channel)
         axes.set_ylim(bottom=0)
-        units = pretty_units(str(scores["units"].sel(channel=channel).values))
-        axes.set_ylabel(f"RMSE [{units}]")
-        _finish(axes, scores, f"{channel}: {name_in_words(channel)}")
+        axes.set_ylabel(f"RMSE [{_units(scores, channel)}]")
+        finish(axes, scores, _title(channel))
     return figure
 
 
 def acc_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
     """Anomaly correlation of every forecast against lead time; climatology has none."""
-    figure, axes = _panel()
+    scores = overall(scores)
+    values = scores["acc"].sel(region=region or main_region(scores), channel=channel)
+    figure, axes = panel()
     with style():
-        _draw(axes, scores, "acc", channel, region or main_region(scores))
-        low = min(0.0, float(scores["acc"].sel(channel=channel, region=region or main_region(scores)).min(skipna=True)))
+        draw_curves(axes, scores, _single(scores, values))
+        low = min(0.0, float(values.min(skipna=True)))
         axes.set_ylim(max(low - 0.05, -1) if low < 0 else 0, 1.02)
-        axes.axhline(_USEFUL_ACC, color=GREY, linewidth=0.8, linestyle=":")
-        axes.annotate("0.6: useful by custom", (0, _USEFUL_ACC), xycoords=("axes fraction", "data"),
-                      xytext=(4, -3), textcoords="offset points", va="top", fontsize=7.5, color=GREY)  # fmt: skip
+        _note(axes, _USEFUL_ACC, "0.6: useful by custom", below=True)
         axes.set_ylabel("Anomaly correlation [1]")
-        _finish(axes, scores, f"{channel}: {name_in_words(channel)}")
+        finish(axes, scores, _title(channel))
     return figure
 
 
-def _panel() -> tuple[Figure, Axes]:
+def crps_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
+    """CRPS against lead time: fair of ensembles, the mean absolute error of single forecasts, which is theirs."""
+    scores = overall(scores)
+    here = scores.sel(region=region or main_region(scores), channel=channel)
+    values = here["crps_fair"].where(scores["members"] > 1, here["crps"])
+    figure, axes = panel()
     with style():
-        figure = Figure(figsize=(4.5, 3.1), layout="constrained")
-        return figure, figure.add_subplot()
+        draw_curves(axes, scores, values)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(f"CRPS [{_units(scores, channel)}]")
+        finish(axes, scores, _title(channel))
+    return figure
 
 
-def _draw(axes: Axes, scores: xr.Dataset, metric: str, channel: str, region: str) -> None:
-    factor = _lead_unit(scores)[0]
-    leads = np.asarray(lead_hours(scores)) / factor
-    for name in map(str, scores["forecast"].values):
-        values = scores[metric].sel(forecast=name, region=region, channel=channel).values
-        if np.isfinite(values).any():
-            axes.plot(leads, values, label=name, **_look(name, scores), markersize=4.5 if len(leads) < 16 else 0)
+def activity_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
+    """Activity of the forecast over the truth's against lead time: below 1 a forecast is smoother than the weather."""
+    scores = overall(scores)
+    values = scores["activity_ratio"].sel(region=region or main_region(scores), channel=channel)
+    figure, axes = panel()
+    with style():
+        draw_curves(axes, scores, _single(scores, values))
+        axes.set_ylim(0, max(1.2, 1.08 * float(values.max(skipna=True))))
+        _note(axes, 1.0, "1: as lively as the truth", below=False)
+        axes.set_ylabel("Activity, forecast ÷ truth [1]")
+        finish(axes, scores, _title(channel))
+    return figure
 
 
-def _look(name: str, scores: xr.Dataset) -> dict[str, Any]:
-    if name in BASELINES:
-        return {**_BASELINE_LOOK[name], "linewidth": 1.5}
-    colour = _MODEL_COLOURS[models_of(scores).index(name) % len(_MODEL_COLOURS)]
-    return {"color": colour, "marker": "o", "linewidth": 2.4, "zorder": 3}
+def bias_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
+    """Mean of forecast minus truth against lead time."""
+    scores = overall(scores)
+    figure, axes = panel()
+    with style():
+        values = scores["bias"].sel(region=region or main_region(scores), channel=channel)
+        draw_curves(axes, scores, _single(scores, values))
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        axes.set_ylabel(f"Bias [{_units(scores, channel)}]")
+        finish(axes, scores, _title(channel))
+    return figure
 
 
-def _finish(axes: Axes, scores: xr.Dataset, title: str) -> None:
+def wind_figure(scores: xr.Dataset, wind: str, region: str | None = None) -> Figure:
+    """RMSE of the wind vector (`wind850`) against lead time."""
+    title = f"{wind}: wind vector at {_height(wind)}"
+    return _other_figure(scores, "wind_vector_rmse", {"wind": wind}, "Vector RMSE [m s⁻¹]", title, region)
+
+
+def brier_figure(scores: xr.Dataset, event: str, region: str | None = None) -> Figure:
+    """Brier score of an event (`t2m > 273.15`) against lead time; 0 is perfect."""
+    units = pretty_units(str(scores["units"].sel(channel=event.split()[0]).values))
+    return _other_figure(scores, "brier", {"event": event}, "Brier score [1]", f"{event} {units}", region)
+
+
+def seeps_figure(scores: xr.Dataset, region: str | None = None) -> Figure:
+    """SEEPS of precipitation against lead time; 0 is perfect, 1 without skill."""
+    return _other_figure(scores, "seeps", {}, "SEEPS [1]", "tp: precipitation, dry, light or heavy", region)
+
+
+def has(scores: xr.Dataset, variable: str, **where: str) -> bool:
+    """Whether the main region has a finite value of a variable."""
+    if variable not in scores:
+        return False
+    return bool(np.isfinite(overall(scores)[variable].sel({"region": main_region(scores), **where})).any())
+
+
+def published_letters(scores: xr.Dataset) -> dict[str, str]:
+    """Name of each forecast in `published_for(scores)` -> its letter on curves of RMSE."""
+    names = dict.fromkeys(point.name for point in published_for(scores))
+    return dict(zip(names, ascii_lowercase, strict=False))
+
+
+def draw_curves(axes: Axes, scores: xr.Dataset, values: xr.DataArray, **changes: object) -> None:
+    """One line a forecast that has a value; `values` dims (forecast, lead_time), in any order."""
+    leads = np.asarray(lead_hours(scores)) / _lead_unit(scores)[0]
+    for name in map(str, values["forecast"].values):
+        line = values.sel(forecast=name).values
+        if np.isfinite(line).any():
+            size = 4.5 if len(leads) < 16 else 0
+            axes.plot(
+                leads, line, **({"label": in_words(name), "markersize": size} | line_look(name, scores) | changes)
+            )
+
+
+def finish(axes: Axes, scores: xr.Dataset, title: str) -> None:
+    """Axis of lead time, title and legend."""
     factor, unit = _lead_unit(scores)
     longest = lead_hours(scores)[-1] / factor
     axes.set_xlim(0, longest * 1.04)
@@ -82,7 +146,67 @@ def _finish(axes: Axes, scores: xr.Dataset, title: str) -> None:
     whole_days = unit == "h" and longest >= 24
     axes.xaxis.set_major_locator(MultipleLocator(24) if whole_days else MaxNLocator(integer=True))
     axes.set_title(title)
-    axes.legend(fontsize=8.5, handlelength=2.4, loc="best")
+    axes.legend(fontsize=8, handlelength=2.4, loc="best")
+
+
+def panel() -> tuple[Figure, Axes]:
+    """A figure of the size of a curve, with its axes."""
+    with style():
+        figure = Figure(figsize=(4.5, 3.1), layout="constrained")
+        return figure, figure.add_subplot()
+
+
+def _other_figure(
+    scores: xr.Dataset, variable: str, where: dict[str, str], label: str, title: str, region: str | None
+) -> Figure:
+    scores = overall(scores)
+    figure, axes = panel()
+    with style():
+        values = scores[variable].sel({"region": region or main_region(scores), **where})
+        draw_curves(axes, scores, values if variable == "brier" else _single(scores, values))
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(label)
+        finish(axes, scores, title)
+    return figure
+
+
+def _draw_published(axes: Axes, scores: xr.Dataset, channel: str) -> None:
+    """Hollow grey circles with letters, without a line: nobody may take them for scores on these cases."""
+    letters: dict[tuple[float, float], str] = {}
+    for point in [point for point in published_for(scores) if point.channel == channel]:
+        place = (point.lead_hours / _lead_unit(scores)[0], point.rmse)
+        letters[place] = letters.get(place, "") + published_letters(scores)[point.name]
+    if not letters:
+        return
+    axes.plot(*zip(*letters, strict=True), linestyle="none", marker="o", markerfacecolor="none", markersize=5.5,
+              markeredgecolor="0.45", label="published elsewhere")  # fmt: skip
+    for place, text in letters.items():
+        axes.annotate(text, place, xytext=(5, 0), textcoords="offset points", va="center", fontsize=7, color="0.35")
+
+
+def _single(scores: xr.Dataset, values: xr.DataArray) -> xr.DataArray:
+    """Without the baselines that are ensembles: their mean is nearly climatology."""
+    return values.drop_sel(forecast=baselines_of(scores, ensembles=True))
+
+
+def _note(axes: Axes, level: float, text: str, below: bool) -> None:
+    axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
+    axes.annotate(text, (0, level), xycoords=("axes fraction", "data"), xytext=(4, -3 if below else 3),
+                  textcoords="offset points", va="top" if below else "bottom", fontsize=7.5, color=GREY,
+                  zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8})  # fmt: skip
+
+
+def _title(channel: str) -> str:
+    return f"{channel}: {name_in_words(channel)}"
+
+
+def _units(scores: xr.Dataset, channel: str) -> str:
+    return pretty_units(str(scores["units"].sel(channel=channel).values))
+
+
+def _height(wind: str) -> str:
+    number = wind.removeprefix("wind")
+    return f"{number.removesuffix('m')} m" if number.endswith("m") else f"{number} hPa"
 
 
 def _lead_unit(scores: xr.Dataset) -> tuple[int, str]:

@@ -58,7 +58,7 @@ _SHOWN: dict[str, Display] = {
     "msl": _PRESSURE,
     "sp": Display("hPa", "hPa", 0.01),
     **dict.fromkeys(("t", "t2m", "d2m", "skt", "sst"), _CELSIUS),
-    **dict.fromkeys(("u", "v", "u10", "v10", "u100", "v100"), _WIND),
+    **dict.fromkeys(("u", "v", "u10", "v10", "u100m", "v100m"), _WIND),
     "w": Display("Pa s⁻¹", "Pa s⁻¹", colours="PuOr_r", signed=True),
     **dict.fromkeys(("vo", "d"), _PER_SECOND),
     **dict.fromkeys(("q", "ciwc", "clwc"), _GRAMS),

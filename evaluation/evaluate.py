@@ -2,122 +2,177 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.baselines import BASELINES, climatology, truth
+from weatherfm.evaluation.baselines import ALL_BASELINES, DAMPED, PROBABILISTIC
+from weatherfm.evaluation.case_checks import Cases, cases_of, refuse_learned_days
+from weatherfm.evaluation.config import EvaluationConfig
+from weatherfm.evaluation.damped_persistence import can_fit, fit_damped_persistence
 from weatherfm.evaluation.forecast_file import ForecastFile
-from weatherfm.evaluation.metrics import METRICS, Verification
-from weatherfm.evaluation.regions import default_regions
+from weatherfm.evaluation.metrics.events import Event, parse_event
+from weatherfm.evaluation.metrics.spectra import SpectraPlan, spectra_left_out, spectra_plan
+from weatherfm.evaluation.periods import periods_of
+from weatherfm.evaluation.probabilistic_climatology import ProbabilisticClimatology
+from weatherfm.evaluation.regions import default_regions, mean_weights, parse_region
+from weatherfm.evaluation.score_variables import Variables, score_variables, wind_pairs
+from weatherfm.evaluation.scored_cases import ScoredCases, join_channel_groups
+from weatherfm.evaluation.scored_statistics import Wanted
 from weatherfm.evaluation.scores import WEIGHTS, build_scores
+from weatherfm.evaluation.scoring_parts import KeptParts, Work, score_in_parts
+from weatherfm.evaluation.seeps_climatology import seeps_climatology
+from weatherfm.evaluation.significance_table import significance_variables
+
+_log = logging.getLogger(__name__)
 
 _WINDOW_BYTES = 512 * 2**20
 """Memory of the truth and climatology held while lead times need them; channels are taken in groups to keep to it."""
-_BLOCK_BYTES = 32 * 2**20
-"""Memory of one block of initial times at one lead time, one forecast."""
+MISSING = "none: a value that is not finite is refused"
+"""The rule about missing data."""
 
 
 def evaluate(
     forecast: str | Path,
     store: Store,
     others: Sequence[str | Path] = (),
-    regions: Sequence[str] | None = None,
+    settings: EvaluationConfig | None = None,
     channels: Sequence[str] | None = None,
+    common: bool = False,
+    parts: Path | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> xr.Dataset:
     """Score a forecast.
 
     Args:
-        forecast: path of the forecast in WeatherBench2's layout; its initial and lead times are the cases.
+        forecast: path or address of the forecast in WeatherBench2's layout; its initial and lead times are the cases.
         store: truth and climatology.
-        others: further forecasts to score on the same cases; they need the very same initial times.
-        regions: see `weatherfm.evaluation.regions`; without it, all that suit the grid.
+        others: further forecasts to score on the same cases; they need all of the initial times.
+        settings: regions, periods, events and baselines.
         channels: short names; without it, all of the forecast.
+        common: score only what all forecasts share; what is left out stands in the scores.
+        parts: folder that keeps finished parts of the work: called again, an interrupted evaluation goes on.
+        workers: threads; without it, as many as there are cores.
+        scheduler: address of a dask.distributed scheduler whose workers score; they must see the same files.
 
     Returns:
         Scores (`weatherfm.evaluation.scores`); `forecast` is named by the file's provenance, else `model`, and others
-        by theirs, else by their file names; then persistence and climatology.
+        by theirs, else by their file names; then the baselines.
 
     Raises:
         InputError: a channel, lead time or time missing on either side, another grid, wrong units or dims, a value
             that is not finite, other initial times, or cases inside the days that climatology and statistics are of.
     """
-    files = _open_all(forecast, others)
-    main = next(iter(files.values()))
-    channels = tuple(channels or main.channels)
-    regions = tuple(regions or default_regions(store.grid))
-    _check_store(main, store, channels)
-    for file in files.values():
-        file.require(channels, main.lead_times, store.grid)
-        _check_same_cases(main, file)
-    _check_periods(main, store)
+    settings = settings or EvaluationConfig()
+    files = _open_all(forecast, others, store)
+    cases = cases_of(files, store, channels, common)
+    refuse_learned_days(cases, store)
+    land = dict(zip(store.static_names, store.static, strict=True)).get("lsm")
+    regions = tuple(settings.regions or default_regions(store.grid, land))
+    works = _works(files, store, cases, settings, mean_weights(store.grid, regions, land))
+    record = _provenance(files, store, cases, settings, regions, works[0])
+    kept = KeptParts(parts, _fingerprint(record, cases, settings))
+    results = score_in_parts(works, cases.init_times, kept, workers, scheduler)
 
-    groups = _channel_groups(main, store, channels)
-    parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in (*files, *BASELINES)}
-    total = len(main.init_times) * len(groups)
-    with tqdm(total=total, desc="evaluate", unit="case", disable=None) as bar:
-        for group in groups:
-            for name, verification in _score(files, store, group, regions, bar).items():
-                parts[name].append(verification.metrics())
-    metrics = {
-        name: {metric: np.concatenate([part[metric] for part in found], axis=-1) for metric in METRICS}
-        for name, found in parts.items()
+    scored = {name: join_channel_groups([result[name] for result in results]) for name in results[0]}
+    members = {name: file.members or 1 for name, file in files.items()} | {PROBABILISTIC: works[0].members or 1}
+    members = {name: members.get(name, 1) for name in scored}
+    periods = periods_of(settings.by, cases.months)
+    variables = _variables(scored, members, periods, cases, settings)
+    coordinates = {
+        "period": list(periods),
+        "region": regions,
+        "lead_time": cases.lead_times,
+        "channel": cases.channels,
+        "wind": list(wind_pairs(cases.channels)),
+        "event": [str(event) for work in works for event in work.wanted.events],
+        "reference": list(scored),
+        **_spectral_coordinates(works[0].wanted.spectra),
     }
-    record = _provenance(files, store)
-    return build_scores(metrics, regions, main.lead_times, channels, store.grid, main.init_times, record)
+    return build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
 
 
-def _score(
-    files: Mapping[str, ForecastFile], store: Store, channels: Sequence[str], regions: Sequence[str], bar: tqdm
-) -> dict[str, Verification]:
-    """Stream over the cases in order of time; each truth field is read once."""
-    main = next(iter(files.values()))
-    names = (*files, *BASELINES)
-    verifications = {name: Verification(store.grid, channels, main.lead_times, regions) for name in names}
-    states, normals = truth(store, channels), climatology(store, channels)
-    for block in _blocks(len(main.init_times), 4 * len(channels) * int(np.prod(store.grid.shape))):
-        inits = main.init_times[block]
-        for window in (states, normals):
-            window.forget_before(inits[0])
-        now = states.at(inits)
-        for lead_index, hours in enumerate(main.lead_times):
-            valid = inits + np.timedelta64(hours, "h")
-            observed, normal = states.at(valid), normals.at(valid)
-            verifications["persistence"].update(now, observed, normal, lead_index)
-            verifications["climatology"].update(normal, observed, normal, lead_index)
-            for name, file in files.items():
-                fields = file.read(block, hours, channels)
-                verifications[name].update(fields, observed, normal, lead_index)
-        bar.update(len(inits))
-    return verifications
+def _variables(
+    scored: Mapping[str, ScoredCases],
+    members: Mapping[str, int],
+    periods: Mapping[str, Sequence[int]],
+    cases: Cases,
+    settings: EvaluationConfig,
+) -> dict[str, Variables]:
+    """Forecast -> its scores, and how sure its differences from the others are."""
+    variables = {name: score_variables(found, periods, members[name], cases.channels) for name, found in scored.items()}
+    if max(members.values()) > 1:  # of a single forecast it is the mean absolute error
+        variables = {name: {"crps": found["mae"]} | found for name, found in variables.items()}
+    tested = significance_variables(scored, members, settings.resamples)
+    return {name: found | tested[name] for name, found in variables.items()}
 
 
-def _blocks(count: int, case_bytes: int) -> Iterator[np.ndarray]:
-    """Indices of the cases, block by block."""
-    step = max(1, _BLOCK_BYTES // case_bytes)
-    for start in range(0, count, step):
-        yield np.arange(start, min(start + step, count))
+def _works(
+    files: Mapping[str, ForecastFile], store: Store, cases: Cases, settings: EvaluationConfig, weights: np.ndarray
+) -> list[Work]:
+    """One piece of work a group of channels: what is scored, and what must be fitted before."""
+    events = _events(settings, cases)
+    damped = settings.damped_persistence and can_fit(store, cases.lead_times)
+    if settings.damped_persistence and not damped:
+        _log.warning("%s has too few training days for damped persistence; it is not scored", store.path)
+    largest = max(file.members or 1 for file in files.values())
+    sampled = _sampled_members(store, cases, settings.probabilistic_climatology, largest > 1)
+    plan = spectra_plan(store.grid) if settings.spectra else None
+    works = []
+    for group in _channel_groups(store, cases, max(largest, sampled or 1)):
+        seeps = seeps_climatology(store, cases.months) if settings.seeps and "tp" in group else None
+        own = tuple(event for event in events if event.channel in group)
+        wanted = Wanted(tuple(group), weights, own, plan, seeps, frozenset(ALL_BASELINES))
+        fitted = fit_damped_persistence(store, group, cases.lead_times) if damped else None
+        works.append(Work(files, store, cases.lead_times, wanted, fitted, sampled))
+    return works
 
 
-def _channel_groups(main: ForecastFile, store: Store, channels: Sequence[str]) -> list[Sequence[str]]:
+def _sampled_members(store: Store, cases: Cases, wanted: bool | None, ensembles: bool) -> int | None:
+    """Members of the probabilistic climatology; None where it is not scored."""
+    if wanted is False or (wanted is None and not ensembles):
+        return None
+    try:
+        return ProbabilisticClimatology(store, cases.channels).members
+    except InputError as error:
+        if wanted:
+            raise
+        _log.warning("probabilistic climatology is not scored: %s", error)
+        return None
+
+
+def _events(settings: EvaluationConfig, cases: Cases) -> list[Event]:
+    events = [parse_event(text) for text in settings.events]
+    if missing := [event for event in events if event.channel not in cases.channels]:
+        scored = ", ".join(cases.channels)
+        raise InputError(
+            f"event '{missing[0]}' is about {missing[0].channel}, which is not scored; scored are {scored}"
+        )
+    return events
+
+
+def _channel_groups(store: Store, cases: Cases, members: int) -> list[Sequence[str]]:
     """Channels scored together: all of them, unless the fields within one longest lead time would not fit."""
-    held = 2 * (main.lead_times[-1] // store.step_hours + 2)  # truth and climatology
+    held = 2 * (cases.lead_times[-1] // store.step_hours + 2) + members  # truth, climatology; one case of an ensemble
     size = max(1, _WINDOW_BYTES // (held * 4 * int(np.prod(store.grid.shape))))
-    return [channels[i : i + size] for i in range(0, len(channels), size)]
+    return [cases.channels[i : i + size] for i in range(0, len(cases.channels), size)]
 
 
-def _open_all(forecast: str | Path, others: Sequence[str | Path]) -> dict[str, ForecastFile]:
+def _open_all(forecast: str | Path, others: Sequence[str | Path], store: Store) -> dict[str, ForecastFile]:
     files: dict[str, ForecastFile] = {}
     for path in (forecast, *others):
-        file = ForecastFile(path)
-        if file.name in files or file.name in BASELINES:
+        file = ForecastFile(path, store.step_hours)
+        if file.name in files or file.name in ALL_BASELINES:
             raise InputError(
                 f"two forecasts are called {file.name!r} (the second is {path}); give it another name, by "
                 "`name` when it is made or by the folder's name"
@@ -126,57 +181,65 @@ def _open_all(forecast: str | Path, others: Sequence[str | Path]) -> dict[str, F
     return files
 
 
-def _check_store(main: ForecastFile, store: Store, channels: Sequence[str]) -> None:
-    if not len(main.init_times):
-        raise InputError(f"{main.path} holds no initial time; forecast again")
-    if missing := [channel for channel in channels if channel not in store.channels]:
-        raise InputError(
-            f"{store.path} lacks {', '.join(missing)} to score against; it has {', '.join(store.channels)}: prepare "
-            "them, or score other channels"
-        )
-    spans = np.asarray((0, *main.lead_times), "timedelta64[h]")
-    needed = np.unique(main.init_times[:, None] + spans)
-    absent = needed[~np.isin(needed, store.times)]
-    if len(absent):
-        raise InputError(
-            f"{store.path} lacks {len(absent)} of the {len(needed)} times that {main.path} is scored at, the first is "
-            f"{absent[0]}; forecast from initial times whose lead times the store covers"
-        )
+def _spectral_coordinates(plan: SpectraPlan | None) -> dict[str, Sequence[Any]]:
+    if plan is None:
+        return {}
+    waves = {"wavenumber": plan.wavenumbers.tolist(), "total_wavenumber": plan.total_wavenumbers.tolist()}
+    return {"band": plan.bands, **waves}
 
 
-def _check_same_cases(main: ForecastFile, other: ForecastFile) -> None:
-    if np.array_equal(main.init_times, other.init_times):
-        return
-    common = np.intersect1d(main.init_times, other.init_times)
-    raise InputError(
-        f"{other.path} has {len(other.init_times)} initial times, {main.path} has {len(main.init_times)}, and "
-        f"{len(common)} are common: scores on different cases say nothing; forecast both from the same initial times"
-    )
-
-
-def _check_periods(main: ForecastFile, store: Store) -> None:
-    """Climatology and statistics must not know the cases."""
-    valid = np.unique(main.init_times[:, None] + np.asarray(main.lead_times, "timedelta64[h]"))
-    for what, period in (("climatology", store.climatology_period), ("training", store.periods.get("train"))):
-        known = period.contains(valid) if period is not None else np.zeros(len(valid), bool)
-        if known.any():
-            raise InputError(
-                f"{known.sum()} of {len(valid)} times to score, the first {valid[known][0]}, lie in the {what} period "
-                f"{period} of {store.path}: scores would be too good; forecast other days, or prepare the store with "
-                "an earlier data.train"
-            )
-
-
-def _provenance(files: Mapping[str, ForecastFile], store: Store) -> dict[str, Any]:
+def _provenance(
+    files: Mapping[str, ForecastFile],
+    store: Store,
+    cases: Cases,
+    settings: EvaluationConfig,
+    regions: Sequence[str],
+    work: Work,
+) -> dict[str, Any]:
     return {
         "code_version": __version__,
         "grid": str(store.grid),
         "weights": WEIGHTS,
+        "regions": {name: str(parse_region(name)) for name in regions},
         "climatology_period": str(store.climatology_period),
         "climatology_window_days": store.climatology_window,
+        "statistics_period": str(store.periods.get("train")),
+        "missing_data": MISSING,
+        "left_out": dict(cases.left_out),
         "truth": store.manifest.get("source"),
         "store_checksum": store.manifest.get("checksum"),
         "simulated": bool(store.simulated),
         "weights_sha256": {name: file.provenance.get("weights_sha256") for name, file in files.items()},
-        "forecasts": {name: file.provenance for name, file in files.items()},
+        "forecasts": {name: file.provenance | {"address": str(file.path)} for name, file in files.items()},
+        "land": "cells more than half of which are land" if "lsm" in store.static_names else None,
+        "spectra_left_out": spectra_left_out(store.grid) if settings.spectra else ["not asked for"],
+        "baselines": _baselines(work, store),
+        "resamples": settings.resamples,
     }
+
+
+def _baselines(work: Work, store: Store) -> dict[str, str]:
+    """What each baseline is, in words."""
+    train = store.periods.get("train")
+    words = {
+        "persistence": "the state at the initial time",
+        "climatology": "the mean of the training days' states at this day of year and hour",
+    }
+    if work.damped is not None:
+        words[DAMPED] = f"climatology and a share of the anomaly at the initial time, fitted at every point on {train}"
+    if work.members is not None:
+        words[PROBABILISTIC] = f"{work.members} states of the training days {train} near this day of year, at this hour"
+    return words
+
+
+def _fingerprint(record: Mapping[str, Any], cases: Cases, settings: EvaluationConfig) -> str:
+    """Of all that decides the scores but the bytes of the forecasts themselves: those are told by when they changed."""
+    said = [record, cases.lead_times, cases.channels, cases.init_times.astype(str).tolist()]
+    changed = [_changed(forecast["address"]) for forecast in record["forecasts"].values()]
+    text = json.dumps([said, settings.model_dump(mode="json"), changed], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _changed(address: str) -> int:
+    """When the metadata of a forecast here was last written; 0 for one elsewhere."""
+    return max((path.stat().st_mtime_ns for path in Path(address).glob("*.json")), default=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -35,11 +36,31 @@ PANELS: tuple[Panel, ...] = ("forecast", "truth", "error")
 SIMULATED = "SIMULATED planet: not weather on Earth, no coastlines"
 
 
-def map_figure(case: Case) -> Figure:
-    """Forecast, truth and error side by side; forecast and truth share colours and one colour bar."""
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """Contour levels in the units shown."""
+
+    field: np.ndarray
+    error: np.ndarray
+
+
+def levels_of(cases: Sequence[Case]) -> Levels:
+    """Levels that suit several cases of one channel: pictures that share them can be compared."""
+    display = display_of(cases[0].channel)
+    fields = [display.field(field) for case in cases for field in (case.forecast, case.truth)]
+    errors = [display.error(case.forecast - case.truth) for case in cases]
+    return Levels(field_levels(np.stack(fields), display.signed), error_levels(np.stack(errors)))
+
+
+def map_figure(case: Case, levels: Levels | None = None) -> Figure:
+    """Forecast, truth and error side by side; forecast and truth share colours and one colour bar.
+
+    `levels` are those of `levels_of`; without them they suit this case.
+    """
+    levels = levels or levels_of([case])
     with style():
         sheet = _Sheet(case, columns=3, above=0.42, below=0.28 if case.simulated else 0.0)
-        drawn = [sheet.draw(column, panel) for column, panel in enumerate(PANELS)]
+        drawn = [sheet.draw(column, panel, levels) for column, panel in enumerate(PANELS)]
         sheet.colour_bar(drawn[0], "forecast", 0, 1)
         sheet.colour_bar(drawn[2], "error", 2, 2)
         figure = sheet.figure
@@ -51,11 +72,11 @@ def map_figure(case: Case) -> Figure:
     return figure
 
 
-def panel_figure(case: Case, panel: Panel) -> Figure:
+def panel_figure(case: Case, panel: Panel, levels: Levels | None = None) -> Figure:
     """One of the three maps alone, for pages where they stand side by side or below each other."""
     with style():
         sheet = _Sheet(case, columns=1, map_width=3.7)
-        sheet.colour_bar(sheet.draw(0, panel), panel, 0, 0)
+        sheet.colour_bar(sheet.draw(0, panel, levels or levels_of([case])), panel, 0, 0)
     return sheet.figure
 
 
@@ -128,11 +149,11 @@ class _Sheet:
         self.figure = Figure(figsize=(self.width, self.height))
         self.bar_bottom = below + 0.41
 
-    def draw(self, column: int, panel: Panel) -> QuadContourSet:
+    def draw(self, column: int, panel: Panel, levels: Levels) -> QuadContourSet:
         """Draw one map into its column."""
         box = (column * self.step + self.left, self.bottom, self.map_width, self.map_height)
         axes = self.figure.add_axes(self._share(*box), projection=projection_of(self.case.grid))
-        return _draw(axes, self.case, panel)
+        return _draw(axes, self.case, panel, levels)
 
     def colour_bar(self, drawn: QuadContourSet, panel: Panel, first: int, last: int) -> None:
         """Draw a colour bar centred below the columns first .. last."""
@@ -146,15 +167,12 @@ class _Sheet:
         return x / self.width, y / self.height, width / self.width, height / self.height
 
 
-def _draw(axes: GeoAxes, case: Case, panel: Panel) -> QuadContourSet:
+def _draw(axes: GeoAxes, case: Case, panel: Panel, chosen: Levels) -> QuadContourSet:
     display = display_of(case.channel)
-    shown = {name: display.field(getattr(case, name)) for name in ("forecast", "truth")}
     if panel == "error":
-        field, colours = display.error(case.forecast - case.truth), ERROR_COLOURS
-        levels = error_levels(field)
+        field, colours, levels = display.error(case.forecast - case.truth), ERROR_COLOURS, chosen.error
     else:
-        field, colours = shown[panel], display.colours
-        levels = field_levels(np.stack(list(shown.values())), display.signed)
+        field, colours, levels = display.field(getattr(case, panel)), display.colours, chosen.field
     frame(axes, case.grid)
     longitude, latitude, closed = closed_field(case.grid, field)
     drawn = axes.contourf(
@@ -205,7 +223,7 @@ def _surroundings(axes: GeoAxes, case: Case) -> None:
 
 def _panel_title(case: Case, panel: Panel) -> str:
     if panel == "forecast":
-        return f"Forecast ({case.forecast_name})"
+        return f"Forecast ({case.forecast_name})" if case.members is None else f"Mean of {case.members} members"
     if panel == "truth":
         return "Truth" + (" (simulated)" if case.simulated else "")
     display = display_of(case.channel)

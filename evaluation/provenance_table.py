@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,14 @@ def provenance_rows(scores: xr.Dataset) -> list[Row]:
         rows += _forecast_rows(name, forecast)
     rows.append(("weatherfm", record.get("code_version", "")))
     return [(what, value) for what, value in rows if value]
+
+
+def difference_lines(scores: xr.Dataset) -> list[str]:
+    """In what scores that were merged by force differ, a line each; none for scores that were made alike."""
+    found = json.loads(scores.attrs.get("differences", "[]"))
+    if isinstance(found, Mapping):
+        return [f"{what.replace('_', ' ')}: {_text(value)}" for what, value in found.items()]
+    return [_text(line) for line in found]
 
 
 def day_and_hour(time: np.datetime64) -> str:

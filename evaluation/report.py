@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a forecast: score card, curves, maps, training and provenance."""
+"""One self-contained HTML page about forecasts: score cards, curves, spectra, maps, training and provenance."""
 
 from __future__ import annotations
 
@@ -15,119 +15,165 @@ from weatherfm import __version__
 from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
+from weatherfm.evaluation.animation import animation, load_cases
+from weatherfm.evaluation.blurring import blurring_sentences
+from weatherfm.evaluation.case_studies import case_study, scored_name
+from weatherfm.evaluation.cases import require_init_time
+from weatherfm.evaluation.curves import published_letters
 from weatherfm.evaluation.data_quality import quality_section
 from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.group_table import period_table, region_table
 from weatherfm.evaluation.key_figures import (
     baselines_of,
+    ensembles_of,
     headline,
     headline_lead,
+    in_words,
     key_leads,
     key_rows,
     main_region,
     models_of,
     region_in_words,
 )
-from weatherfm.evaluation.provenance_table import day_and_hour, provenance_rows
-from weatherfm.evaluation.report_pictures import curve_pictures, map_groups, training_pictures
+from weatherfm.evaluation.provenance_table import day_and_hour, difference_lines, provenance_rows
+from weatherfm.evaluation.published_scores import published_for
+from weatherfm.evaluation.report_pictures import draw, map_groups, training_pictures
+from weatherfm.evaluation.report_sections import (
+    card_groups,
+    curve_groups,
+    definitions,
+    ensemble_groups,
+    fits_titles,
+    spectra_groups,
+)
 from weatherfm.evaluation.score_table import headline_channels
-from weatherfm.evaluation.scorecard import Card, legend, score_card, shown_leads
+from weatherfm.evaluation.scorecard import legend, mark_legend, shade_styles, shown_leads
 from weatherfm.evaluation.scores import lead_hours, provenance_of, read_scores
 
-_TEMPLATE = Path(__file__).with_name("report.html.j2")
+_PAGE = Path(__file__).with_name("report_page")
 
 
 def write_report(
-    scores_path: str | Path,
+    scores: xr.Dataset | str | Path,
     out: str | Path,
     forecast_path: str | Path | None = None,
     store: Store | None = None,
     metrics_jsonl: str | Path | None = None,
     channels: Sequence[str] = (),
-    init_time: np.datetime64 | None = None,
     title: str = "Forecast report",
     quality_json: str | Path | None = None,
+    cases: Sequence[np.datetime64] = (),
 ) -> Path:
     """Write the page, whole or not at all.
 
     Args:
-        scores_path: scores.nc of `weatherfm evaluate`.
+        scores: of `weatherfm evaluate`, or their file; several models in one dataset are compared.
         out: the HTML file.
-        forecast_path: the forecast that was scored; maps need it and the store.
+        forecast_path: a forecast that was scored; maps need it and the store.
         store: the truth it was scored against.
         metrics_jsonl: log of training; without it the page has no training curve.
         channels: short names shown first; without it, those of `headline_channels`.
-        init_time: whose maps are shown; without it, that of median error in the first channel.
         title: heading of the page.
         quality_json: what `weatherfm verify --output` wrote; without it, the page has no section on the data.
+        cases: initial times to look at closely, a section each.
 
     Returns:
         The path written.
 
     Raises:
         InputError: no scores, a channel that was not scored, a log that cannot be read, a forecast without store or
-            the reverse, a forecast other than the one that was scored, or findings about another store.
+            the reverse, a forecast other than the one that was scored, findings about another store, or a case that
+            the forecast has not or that cannot be shown without it.
     """
-    scores = read_scores(scores_path)
+    if not isinstance(scores, xr.Dataset):
+        scores = read_scores(scores)
     if not models_of(scores):
-        raise InputError(f"{scores_path} holds baselines only; evaluate a forecast beside them")
+        raise InputError("the scores hold baselines only; evaluate a forecast beside them")
     chosen = headline_channels(scores, channels)
     file = _open_forecast(scores, forecast_path, store)
+    if len(cases) and file is None:
+        raise InputError(f"case {cases[0]} needs maps; give the forecast and the store with the truth")
     context = page_context(scores, chosen, title)
+    if file is not None and store is not None:  # first: what is wrong with a case or a file is said at once
+        context |= _maps(file, store, scores, chosen, cases)
     context["training"] = training_pictures(metrics_jsonl) if metrics_jsonl is not None else []
     context["quality"] = quality_section(quality_json, scores) if quality_json is not None else None
-    context["curves"] = curve_pictures(scores, chosen)
-    context["maps"], context["extremes"] = [], []
-    if file is not None and store is not None:
-        leads = (headline_lead(scores), key_leads(scores)[-1])
-        context["maps"], context["extremes"] = map_groups(file, store, chosen, leads, init_time)
+    context["curves"] = draw(curve_groups(scores, chosen), "curves")
+    context["ensemble"] = draw(ensemble_groups(scores, chosen), "ensemble")
+    context["spectra"] = draw(spectra_groups(scores, chosen), "spectra")
     out = Path(out)
     write_atomically(out, render(context).encode())
     return out
 
 
 def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dict[str, Any]:
-    """Everything on the page that comes from the scores alone."""
+    """Everything on the page that comes from the scores alone, and no pictures."""
     region, models = main_region(scores), models_of(scores)
+    others = [str(name) for name in scores["region"].values if name != region]
     rows = key_rows(scores, channels)
     hours = lead_hours(scores)
-    return {
+    baselines = baselines_of(scores)
+    sections = ("training", "curves", "ensemble", "spectra", "maps", "extremes", "cases")
+    return {name: [] for name in sections} | {
         "title": title,
         "version": __version__,
         "simulated": bool(provenance_of(scores).get("simulated")),
+        "differences": difference_lines(scores),
         "region": region_in_words(region),
         "summary": _summary(scores),
         "grid": provenance_of(scores).get("grid", ""),
         "headline": headline(scores, channels[0]),
         "models": models,
-        "baselines": baselines_of(scores),
+        "ensembles": ensembles_of(scores),
+        "baselines": [in_words(name) for name in baselines],
         "tiles": [row for row in rows if row.lead == f"{headline_lead(scores)} h" and row.forecast == models[0]],
         "rows": rows,
-        "cards": _cards(scores, [region]),
-        "other_cards": _cards(scores, [str(name) for name in scores["region"].values if name != region]),
+        "cards": card_groups(scores, [region]),
+        "other_cards": card_groups(scores, others, fits_titles(scores, others)),
+        "tables": [(model, _tables(scores, model, channels)) for model in models] if baselines else [],
         "thinned": shown_leads(hours) != hours,
         "legend": legend(),
+        "marks": mark_legend(scores),
+        "shades": shade_styles(),
+        "references": published_for(scores) if region == "global" else [],
+        "letters": published_letters(scores),
+        "blurring": blurring_sentences(scores, channels[0]),
         "provenance": provenance_rows(scores),
         "record": json.dumps(provenance_of(scores), indent=2, sort_keys=True, ensure_ascii=False),
         "quality": None,
-        "definitions": {name: str(array.attrs.get("long_name", "")) for name, array in scores.data_vars.items()},
+        "animation": None,
+        "definitions": definitions(scores),
     }
 
 
 def render(context: dict[str, Any]) -> str:
     """The page's HTML; a value that the template wants and the context lacks is an error."""
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(_PAGE),
+        autoescape=jinja2.select_autoescape(("html", "j2")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(context)
+    return environment.get_template("page.html.j2").render(context)
 
 
-def _cards(scores: xr.Dataset, regions: Sequence[str]) -> list[tuple[str, list[Card]]]:
-    """(model, cards against each baseline) for every region and model."""
-    return [
-        (model, [score_card(scores, model, baseline, region) for baseline in baselines_of(scores)])
-        for region in regions
-        for model in models_of(scores)
-    ]
+def _tables(scores: xr.Dataset, model: str, channels: Sequence[str]) -> list[Any]:
+    tables = [region_table(scores, model, channels), period_table(scores, model, channels)]
+    return [table for table in tables if table is not None and len(table.columns) > 1]
+
+
+def _maps(
+    file: ForecastFile, store: Store, scores: xr.Dataset, channels: Sequence[str], cases: Sequence[np.datetime64]
+) -> dict[str, Any]:
+    """Maps of the median case, of the extremes and of the chosen cases; the median case also as an animation."""
+    chosen = [require_init_time(file, time) for time in dict.fromkeys(cases)]
+    leads = (headline_lead(scores), key_leads(scores)[-1])
+    init_times = scores["init_time"].values.astype("datetime64[s]")
+    maps, extremes, median = map_groups(file, store, channels, leads, init_times)
+    film = None if chosen else animation(load_cases(file, store, channels[0], median, lead_hours(scores)))
+    studies = [case_study(file, store, scores, channels, time, time == chosen[0]) for time in chosen]
+    return {"maps": maps, "extremes": extremes, "animation": film, "cases": studies}
 
 
 def _summary(scores: xr.Dataset) -> str:
@@ -135,7 +181,8 @@ def _summary(scores: xr.Dataset) -> str:
     first, last = (day_and_hour(time) for time in scores["init_time"].values[[0, -1]])
     leads = f"lead time {hours[0]} h" if len(hours) == 1 else f"lead times {hours[0]} to {hours[-1]} h"
     count = f"{cases} forecasts from {first} to {last}" if cases > 1 else f"1 forecast from {first}"
-    return f"{channels} channel{'s' if channels > 1 else ''}, {leads}, {count}"
+    ensembles = [f"{name} is an ensemble of {members} members" for name, members in ensembles_of(scores).items()]
+    return ", ".join([f"{channels} channel{'s' if channels > 1 else ''}, {leads}, {count}", *ensembles])
 
 
 def _open_forecast(scores: xr.Dataset, forecast_path: str | Path | None, store: Store | None) -> ForecastFile | None:
@@ -145,12 +192,6 @@ def _open_forecast(scores: xr.Dataset, forecast_path: str | Path | None, store: 
     if forecast_path is None or store is None:
         missing = "the forecast" if forecast_path is None else "the store with the truth"
         raise InputError(f"maps show forecast and truth, but {missing} is missing; give both, or neither for no maps")
-    file = ForecastFile(forecast_path)
-    scored = provenance_of(scores).get("forecasts", {})
-    if file.name not in scored:
-        names = ", ".join(scored)
-        raise InputError(f"{file.path} is called {file.name!r}, but scored were {names}; name one of these")
-    same_times = np.array_equal(file.init_times, scores["init_time"].values.astype("datetime64[s]"))
-    if scored[file.name] != file.provenance or not same_times:
-        raise InputError(f"{file.path} is not the forecast these scores are of; evaluate it again, then report")
+    file = ForecastFile(forecast_path, store.step_hours)
+    scored_name(file, scores)
     return file

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.store import Store
 from weatherfm.evaluation.cases import Case, load_case, pick_init_times
-from weatherfm.evaluation.curves import acc_figure, rmse_figure
-from weatherfm.evaluation.display import name_in_words
 from weatherfm.evaluation.forecast_file import ForecastFile
-from weatherfm.evaluation.maps import PANELS, panel_figure, title_of
+from weatherfm.evaluation.maps import PANELS, Levels, panel_figure, title_of
 from weatherfm.evaluation.pictures import data_uri, png_bytes, svg_bytes
 from weatherfm.evaluation.training_curve import learning_rate_figure, loss_figure, read_training_curve
 
@@ -37,6 +34,36 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Plot:
+    """A figure yet to be drawn."""
+
+    figure: Callable[[], Figure]
+    text: str
+    """What it shows."""
+
+
+@dataclass(frozen=True)
+class PlotGroup:
+    """Curves that belong together."""
+
+    title: str
+    note: str
+    plots: tuple[Plot, ...]
+    folded: bool = False
+    """Shown on request only."""
+
+
+@dataclass(frozen=True)
+class PictureGroup:
+    """A group that is drawn."""
+
+    title: str
+    note: str
+    pictures: tuple[Picture, ...]
+    folded: bool
+
+
+@dataclass(frozen=True)
 class MapGroup:
     """Forecast, truth and error of one case."""
 
@@ -45,15 +72,18 @@ class MapGroup:
     pictures: tuple[Picture, ...]
 
 
-def curve_pictures(scores: xr.Dataset, channels: Sequence[str]) -> dict[str, list[Picture]]:
-    """Heading -> one curve a channel; channels without an anomaly correlation have no curve of it."""
-    rmse, acc = [], []
-    for channel in tqdm(channels, desc="curves", unit="channel", disable=None):
-        rmse.append(svg_picture(rmse_figure(scores, channel), f"RMSE of {name_in_words(channel)} against lead time"))
-        if np.isfinite(scores["acc"].sel(channel=channel)).any():
-            text = f"Anomaly correlation of {name_in_words(channel)} against lead time"
-            acc.append(svg_picture(acc_figure(scores, channel), text))
-    return {"RMSE (lower is better)": rmse, "Anomaly correlation (higher is better)": acc}
+def draw(groups: Sequence[PlotGroup], what: str) -> list[PictureGroup]:
+    """Draw all figures of all groups that have any; `what` names the progress bar."""
+    with tqdm(total=sum(len(group.plots) for group in groups), desc=what, unit="figure", disable=None) as bar:
+        drawn = []
+        for group in groups:
+            pictures = []
+            for plot in group.plots:
+                pictures.append(svg_picture(plot.figure(), plot.text))
+                bar.update()
+            if pictures:
+                drawn.append(PictureGroup(group.title, group.note, tuple(pictures), group.folded))
+    return drawn
 
 
 def training_pictures(metrics_jsonl: str | Path) -> list[Picture]:
@@ -68,45 +98,46 @@ def training_pictures(metrics_jsonl: str | Path) -> list[Picture]:
 
 
 def map_groups(
-    file: ForecastFile,
-    store: Store,
-    channels: Sequence[str],
-    lead_times: Sequence[int],
-    init_time: np.datetime64 | None = None,
-) -> tuple[list[MapGroup], list[MapGroup]]:
-    """Maps of the chosen case, and of the best and the worst.
+    file: ForecastFile, store: Store, channels: Sequence[str], lead_times: Sequence[int], init_times: np.ndarray
+) -> tuple[list[MapGroup], list[MapGroup], np.datetime64]:
+    """Maps of the case of median error, and of the best and the worst.
 
     Args:
         file: the forecast.
         store: the truth.
         channels: short names; the first four are shown, the first decides which cases are ordinary and extreme.
         lead_times: hours; the first and the last are shown.
-        init_time: of the chosen case; without it, that of median error.
+        init_times: datetime64 [n], those scored.
 
     Returns:
-        (chosen, extremes); no extremes where the initial time is given or there are fewer than three.
+        (maps of the median case, of the extremes, the median case's initial time); no extremes of fewer than three.
     """
     leads = list(dict.fromkeys((lead_times[0], lead_times[-1])))
-    picked = pick_init_times(file, store, channels[0], leads[0]) if init_time is None else {"median": init_time}
+    picked = pick_init_times(file, store, channels[0], leads[0], init_times)
     wanted = [(channel, lead, "median") for channel in channels[:_MAP_CHANNELS] for lead in leads]
-    if init_time is None and len(file.init_times) > 2:
+    if len(init_times) > 2:
         wanted += [(channels[0], leads[0], which) for which in ("best", "worst")]
     groups = []
     for channel, lead, which in tqdm(wanted, desc="maps", unit="case", disable=None):
         case = load_case(file, store, channel, lead, picked[which])
         note = "" if which == "median" else f"{which.capitalize()} case of {channel} at {lead} h"
-        groups.append((which, _map_group(case, note)))
+        groups.append((which, map_group(case, note)))
     chosen = [group for which, group in groups if which == "median"]
-    return chosen, [group for which, group in groups if which != "median"]
+    return chosen, [group for which, group in groups if which != "median"], picked["median"]
 
 
-def _map_group(case: Case, note: str) -> MapGroup:
-    pictures = tuple(_png(panel_figure(case, panel), f"Map of {panel}, {title_of(case)}") for panel in PANELS)
-    return MapGroup(title_of(case), note, pictures)
+def map_group(case: Case, note: str = "") -> MapGroup:
+    """The three maps of a case; `note` stands before their title."""
+    return MapGroup(title_of(case), note, map_pictures(case))
 
 
-def _png(figure: Figure, text: str) -> Picture:
-    return Picture(data_uri(png_bytes(figure, dpi=180), "png"), text, *_size(figure))
+def map_pictures(case: Case, levels: Levels | None = None, dpi: int = 150) -> tuple[Picture, ...]:
+    """Forecast, truth and error; `levels` as of `panel_figure`."""
+    return tuple(_png(panel_figure(case, panel, levels), f"Map of {panel}, {title_of(case)}", dpi) for panel in PANELS)
+
+
+def _png(figure: Figure, text: str, dpi: int) -> Picture:
+    return Picture(data_uri(png_bytes(figure, dpi=dpi), "png"), text, *_size(figure))
 
 
 def svg_picture(figure: Figure, text: str) -> Picture:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import xarray as xr
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.compare_scores import merge_scores
+from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.data_quality import is_of_another_store, read_quality
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast import forecast_init_times, make_forecast
@@ -32,47 +39,96 @@ def forecast(weights: Path, store: Path, settings: ForecastConfig, init: str | N
 
 
 def score(
-    forecast: Path, store: Path, against: list[Path], regions: list[str] | None, headline: list[str], output: Path
+    forecast: str,
+    store: Path,
+    settings: EvaluationConfig,
+    output: Path,
+    against: Sequence[str] = (),
+    common: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> str:
-    """Score a forecast and write the scores; returns their table and where they are."""
-    scores = evaluate(forecast, open_store(store), against, regions)
+    """Score a forecast and write the scores; returns their table and where they are.
+
+    Finished parts of the work stay in a folder beside the output until the scores are written.
+    """
+    parts = output.with_name(f".{output.name}.parts")
+    scores = evaluate(forecast, open_store(store), against, settings, None, common, parts, workers, scheduler)
     write_scores(scores, output)
-    return f"{score_table(scores, headline)}\nscores    {output}"
+    shutil.rmtree(parts)
+    return f"{score_table(scores, settings.headline)}\nscores    {output}"
 
 
-def write_page(
-    scores: Path,
-    forecast: Path | None,
-    store: Path | None,
-    maps: bool,
-    headline: list[str],
-    output: Path | None,
-    quality: Path | None = None,
-) -> str:
+@dataclass(frozen=True)
+class Page:
+    """What a report is made from."""
+
+    scores: Path
+    forecast: Path | None = None
+    """For the maps; without it, forecast.zarr beside the scores."""
+    store: Path | None = None
+    """With the truth for the maps; without it, there are none."""
+    maps: bool = False
+    """Also as pictures in a folder."""
+    headline: Sequence[str] = ()
+    output: Path | None = None
+    """Without it, report.html beside the scores."""
+    quality: Path | None = None
+    """Findings of `weatherfm verify`; without it, verify.json beside the scores, if it is about the same store."""
+    cases: Sequence[str] = ()
+    """Initial times to look at closely."""
+    compare: Sequence[Path] = ()
+    """Further scores."""
+    force: bool = False
+    """Compare scores that were not made alike."""
+
+
+def write_page(page: Page) -> str:
     """Write the report, and maps as pictures if wanted; returns where they are.
 
-    Findings of `weatherfm verify` (`quality`) stand on the page; without it, those in verify.json beside the scores,
-    where they are about the store that was scored.
-
     Raises:
-        InputError: maps without a store to take the truth from.
+        InputError: maps without a store to take the truth from, an initial time that is no date, or scores that cannot
+            be compared.
     """
-    folder = scores.parent
-    page = output or folder / "report.html"
-    fields = forecast or folder / "forecast.zarr"
+    folder = page.scores.parent
+    out = page.output or folder / "report.html"
+    fields = page.forecast or folder / "forecast.zarr"
     log = folder / "metrics.jsonl"
-    truth = open_store(store) if store else None
+    truth = open_store(page.store) if page.store else None
     shown = fields if truth is not None and fields.exists() else None  # without both the page has no maps
-    found = quality or _findings_beside(scores)
-    curve = log if log.exists() else None
-    write_report(scores, page, shown, truth if shown else None, curve, headline, quality_json=found)
+    scores = _scores(page)
+    write_report(
+        scores,
+        out,
+        shown,
+        truth if shown else None,
+        log if log.exists() else None,
+        page.headline,
+        quality_json=page.quality or _findings_beside(page.scores),
+        cases=[_date(text) for text in page.cases],
+    )
     lines = []
-    if maps:
+    if page.maps:
         if truth is None:
             raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
-        files = write_maps(page.parent / "maps", fields, truth, headline_channels(read_scores(scores), headline))
-        lines.append(f"maps      {len(files)} pictures in {page.parent / 'maps'}")
-    return "\n".join([*lines, f"report    {page}"])
+        files = write_maps(out.parent / "maps", fields, truth, headline_channels(scores, page.headline))
+        lines.append(f"maps      {len(files)} pictures in {out.parent / 'maps'}")
+    return "\n".join([*lines, f"report    {out}"])
+
+
+def _scores(page: Page) -> xr.Dataset:
+    scores = read_scores(page.scores)
+    if not page.compare:
+        return scores
+    names = [path.parent.name or path.stem for path in (page.scores, *page.compare)]
+    return merge_scores([scores, *map(read_scores, page.compare)], names, page.force)
+
+
+def _date(text: str) -> np.datetime64:
+    try:
+        return np.datetime64(text, "s")
+    except ValueError:
+        raise InputError(f"--case {text!r} is no date; write the initial time as 2018-10-12T00") from None
 
 
 def _findings_beside(scores: Path) -> Path | None:

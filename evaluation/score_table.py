@@ -9,6 +9,7 @@ import xarray as xr
 
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import BASELINES
+from weatherfm.evaluation.key_figures import models_of, overall
 from weatherfm.evaluation.scores import lead_hours, provenance_of
 
 _HEADLINE = ("z500", "t850", "t2m", "msl", "u10", "v10")
@@ -42,8 +43,8 @@ def score_table(scores: xr.Dataset, channels: Sequence[str] = (), region: str | 
     region = region or regions[0]
     if region not in regions:
         raise InputError(f"region {region!r} was not scored; scored are {', '.join(regions)}")
-    models = [str(name) for name in scores["forecast"].values if name not in BASELINES]
-    return "\n\n".join(_model_table(scores.sel(region=region), model, channels) for model in models)
+    here = overall(scores).sel(region=region)
+    return "\n\n".join(_model_table(here, model, channels) for model in models_of(scores))
 
 
 def _model_table(scores: xr.Dataset, model: str, channels: Sequence[str]) -> str:

@@ -13,32 +13,50 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.errors import InputError
-from weatherfm.evaluation.metrics import METRICS
+from weatherfm.evaluation.baselines import ALL_BASELINES
+from weatherfm.evaluation.score_variables import Variables
 from weatherfm.grid import Grid
 from weatherfm.variables import parse_channel
 
-FORMAT = "weatherfm scores 1"
+FORMAT = "weatherfm scores 2"
 WEIGHTS = (
-    "cell areas, sin(upper edge) - sin(lower edge), mean 1 over the grid; a region holds every row of points within "
-    "its limits or on them"
+    "cell areas, sin(upper edge) - sin(lower edge), mean 1 over the grid; a region holds every point within its limits "
+    "or on them"
 )
 _DEFINITIONS = {
-    "rmse": "square root of the mean squared error over cases and area",
-    "mse": "mean squared error over cases and area",
-    "mae": "mean absolute error over cases and area",
+    "rmse": "square root of the mean squared error over cases and area; of an ensemble, of its mean",
+    "mse": "mean squared error over cases and area; of an ensemble, of its mean",
+    "mae": "mean absolute error over cases and area; of an ensemble, of its mean",
     "bias": "mean of forecast minus truth over cases and area",
     "acc": "anomaly correlation over cases and area together, not centred; undefined (NaN) for climatology",
+    "activity": "root mean square of the forecast's anomaly over cases and area",
+    "activity_ratio": "activity of the forecast over that of the truth; below 1: smoother than the weather",
+    "wind_vector_rmse": "square root of the mean squared length of the wind vector's error",
+    "crps": "continuous ranked probability score of the ensemble as it is; of a single forecast, its MAE",
+    "crps_fair": "continuous ranked probability score corrected for the number of members",
+    "ensemble_spread": "square root of the mean variance of the members (divided by members - 1)",
+    "spread_skill_ratio": "spread over the RMSE of the ensemble mean, corrected for the number of members; 1 is right",
+    "rank_histogram": "share of area and cases in which the truth has this rank among the members; ties are shared",
+    "brier": "mean squared difference between forecast probability and occurrence of the event",
+    "seeps": "stable equitable error in probability space of precipitation; 0 is perfect, 1 without skill",
+    "zonal_spectrum": "power along circles of latitude by wavenumber, mean over cases and the rows of the band",
+    "zonal_spectrum_truth": "the same of the truth",
+    "zonal_spectrum_error": "the same of forecast minus truth",
+    "spherical_spectrum": "power by total wavenumber of the spherical harmonics, mean over cases",
+    "spherical_spectrum_truth": "the same of the truth",
+    "spherical_spectrum_error": "the same of forecast minus truth",
 }
-_COMPARABLE = ("weights", "climatology_period", "climatology_window_days", "simulated")
-_SAME_TRUTH = 1e-6
-"""Relative difference between two persistence scores that rounding explains."""
+_SIGNIFICANCE = {
+    "p_value": "of equal {} in paired cases: t-test corrected for autocorrelation (Geer 2016)",
+    "skill_low": "lower end of the 95 % interval of 1 - {0} / {0} of the reference: block bootstrap over cases",
+    "skill_high": "upper end of the 95 % interval of 1 - {0} / {0} of the reference: block bootstrap over cases",
+}
 
 
 def build_scores(
-    metrics: Mapping[str, Mapping[str, np.ndarray]],
-    regions: Sequence[str],
-    lead_times: Sequence[int],
-    channels: Sequence[str],
+    variables: Mapping[str, Variables],
+    members: Mapping[str, int],
+    coordinates: Mapping[str, Sequence[Any]],
     grid: Grid,
     init_times: np.ndarray,
     provenance: Mapping[str, Any],
@@ -46,35 +64,32 @@ def build_scores(
     """The dataset of scores.
 
     Args:
-        metrics: forecast -> metric -> [region, lead, channel].
-        regions: names.
-        lead_times: hours.
-        channels: short names.
+        variables: forecast -> variable -> (dims, values); variables may be absent from some forecasts.
+        members: forecast -> members of the ensemble, 1 for a single forecast.
+        coordinates: dim -> labels; `lead_time` in hours.
         grid: on which was scored.
         init_times: datetime64 [case].
-        provenance: JSON-able; the keys `weights`, `climatology_period`, `climatology_window_days` and `simulated`
-            must agree where two files are compared.
+        provenance: JSON-able; `weatherfm.evaluation.compare_scores` says what must agree.
 
     Returns:
-        dims (forecast, region, lead_time, channel); coordinates also `units` [channel], `init_time`, `latitude` and
-        `longitude`; attribute `provenance` in JSON.
+        dims (forecast, period, region, lead_time, channel) and further ones of some variables; coordinates also `kind`
+        and `members` [forecast], `units` [channel], `init_time`, `latitude`, `longitude`; attribute `provenance` in
+        JSON.
     """
-    dims = ("forecast", "region", "lead_time", "channel")
-    variables = {
-        name: (dims, np.stack([values[name] for values in metrics.values()]), {"long_name": _DEFINITIONS[name]})
-        for name in METRICS
-    }
-    coordinates = {
-        "forecast": list(metrics),
-        "region": list(regions),
-        "lead_time": np.asarray(lead_times, "timedelta64[h]").astype("timedelta64[ns]"),
-        "channel": list(channels),
-        "units": ("channel", [parse_channel(channel).units for channel in channels]),
-        "init_time": init_times.astype("datetime64[ns]"),
-        "latitude": grid.latitude,
-        "longitude": grid.longitude,
-    }
-    attributes = {
+    sets = [_dataset(found, coordinates) for found in variables.values()]
+    names = xr.Variable("forecast", list(variables))
+    scores = xr.concat(sets, names, data_vars="all", coords="minimal", compat="override", join="outer")
+    scores = _truth_once(scores)
+    channels = [str(name) for name in coordinates["channel"]]
+    scores = scores.assign_coords(
+        kind=("forecast", ["baseline" if name in ALL_BASELINES else "model" for name in variables]),
+        members=("forecast", [members[name] for name in variables]),
+        units=("channel", [parse_channel(channel).units for channel in channels]),
+        init_time=init_times.astype("datetime64[ns]"),
+        latitude=grid.latitude,
+        longitude=grid.longitude,
+    )
+    scores.attrs = {
         "format": FORMAT,
         "title": "Scores of weather forecasts" + (" of a simulated atmosphere" if provenance["simulated"] else ""),
         "simulated": "true" if provenance["simulated"] else "false",
@@ -82,7 +97,36 @@ def build_scores(
         "code_version": __version__,
         "provenance": json.dumps(dict(provenance), sort_keys=True),
     }
-    return xr.Dataset(variables, coordinates, attributes)
+    return _described(scores)
+
+
+def _dataset(found: Variables, coordinates: Mapping[str, Sequence[Any]]) -> xr.Dataset:
+    """One forecast's variables with the labels of the dims they have; ranks are numbered."""
+    labels: dict[str, Any] = {name: list(values) for name, values in coordinates.items()}
+    labels["lead_time"] = np.asarray(coordinates["lead_time"], "timedelta64[h]").astype("timedelta64[ns]")
+    dataset = xr.Dataset({name: (dims, values) for name, (dims, values) in found.items()})
+    if "rank" in dataset.dims:
+        labels["rank"] = np.arange(dataset.sizes["rank"])
+    return dataset.assign_coords({name: values for name, values in labels.items() if name in dataset.dims})
+
+
+def _truth_once(scores: xr.Dataset) -> xr.Dataset:
+    """The truth's spectra stand with every forecast that has spectra, all alike: keep them without that dim."""
+    for name in [name for name in scores.data_vars if str(name).endswith("_spectrum_truth")]:
+        has = scores[name].notnull().any([dim for dim in scores[name].dims if dim != "forecast"])
+        scores[name] = scores[name].isel(forecast=int(np.flatnonzero(has.values)[0]), drop=True)
+    return scores
+
+
+def _described(scores: xr.Dataset) -> xr.Dataset:
+    """With a definition of every variable."""
+    for name, array in scores.data_vars.items():
+        metric, _, what = str(name).partition("_")
+        if what in _SIGNIFICANCE and str(name) not in _DEFINITIONS:
+            array.attrs["long_name"] = _SIGNIFICANCE[what].format(metric.upper())
+        else:
+            array.attrs["long_name"] = _DEFINITIONS[str(name)]
+    return scores
 
 
 def write_scores(scores: xr.Dataset, path: str | Path) -> Path:
@@ -125,41 +169,3 @@ def provenance_of(scores: xr.Dataset) -> dict[str, Any]:
 def lead_hours(scores: xr.Dataset) -> list[int]:
     """Lead times in hours."""
     return [int(hours) for hours in scores["lead_time"].values / np.timedelta64(1, "h")]
-
-
-def require_comparable(first: xr.Dataset, second: xr.Dataset) -> None:
-    """Refuse to hold scores against each other that were not made alike.
-
-    Raises:
-        InputError: another grid, definition of weights, climatology, truth or set of initial times; all are named.
-    """
-    held, other = provenance_of(first), provenance_of(second)
-    differences = [
-        f"{key} ({held.get(key)} / {other.get(key)})" for key in _COMPARABLE if held.get(key) != other.get(key)
-    ]
-    grids = [Grid(scores["latitude"].values, scores["longitude"].values) for scores in (first, second)]
-    if grids[0] != grids[1]:
-        differences.append(f"grid ({grids[0]} / {grids[1]})")
-    times = [scores["init_time"].values for scores in (first, second)]
-    if not np.array_equal(times[0], times[1]):
-        differences.append(f"initial times ({_span(times[0])} / {_span(times[1])})")
-    elif not differences and not _same_truth(first, second):
-        differences.append("truth (the scores of persistence or climatology differ)")
-    if differences:
-        raise InputError(
-            f"these scores cannot be compared, they differ in {'; '.join(differences)}; evaluate the forecasts together"
-        )
-
-
-def _span(times: np.ndarray) -> str:
-    first, last = times[[0, -1]].astype("datetime64[h]")
-    return f"{len(times)} from {first} to {last}"
-
-
-def _same_truth(first: xr.Dataset, second: xr.Dataset) -> bool:
-    """Persistence and climatology know nothing of the model: on the same truth they score the same."""
-    baselines = [scores["mse"].sel(forecast=["persistence", "climatology"]) for scores in (first, second)]
-    one, other = xr.align(*baselines, join="inner")
-    if not one.size:
-        raise InputError("these scores share no channel, lead time and region; evaluate the forecasts together")
-    return bool(np.allclose(one, other, rtol=_SAME_TRUTH, atol=0))

@@ -32,6 +32,7 @@ class SmallStore:
 
     def __init__(self, grid: Grid | None = None, count: int = 20, step_hours: int = 24, seed: int = 0) -> None:
         self.grid = grid or regular_grid((8, 16))
+        self.static = np.zeros((0, *self.grid.shape), np.float32)
         self.channels, self.step_hours = CHANNELS, step_hours
         self.times = days("2020-01-01", count, step_hours)
         self.climatology_period = Period.model_validate("2010-2019")

@@ -14,7 +14,7 @@ from weatherfm.evaluation.coverage import coverage_figure
 from weatherfm.evaluation.data_quality import quality_section
 from weatherfm.evaluation.pictures import svg_bytes
 from weatherfm.evaluation.report import write_report
-from weatherfm.evaluation.results import write_page
+from weatherfm.evaluation.results import Page, write_page
 from weatherfm.evaluation.scores import build_scores, write_scores
 
 
@@ -33,11 +33,12 @@ def checked(tmp_path_factory):
 
 
 def scores_of(store_checksum):
-    metrics = {name: {m: np.ones((1, 1, 1)) for m in ("rmse", "mse", "mae", "bias", "acc")} for name in
-               ("model", "persistence", "climatology")}  # fmt: skip
+    dims, names = ("period", "region", "lead_time", "channel"), ("model", "persistence", "climatology")
+    metrics = {metric: (dims, np.ones((1, 1, 1, 1))) for metric in ("rmse", "mse", "mae", "bias", "acc")}
+    labels = {"period": ["all"], "region": ["global"], "lead_time": [6], "channel": ["t850"]}
     record = {"simulated": False, "store_checksum": store_checksum, "climatology_period": "2000-01-01/2000-02-20"}
     inits = TIMES[-4:-3].astype("datetime64[s]")
-    return build_scores(metrics, ["global"], [6], ["t850"], GRID, inits, record)
+    return build_scores(dict.fromkeys(names, metrics), dict.fromkeys(names, 1), labels, GRID, inits, record)
 
 
 @pytest.fixture
@@ -87,10 +88,10 @@ def test_scores_that_do_not_name_their_store_get_a_caution(checked):
 
 def test_findings_beside_the_scores_are_shown_by_themselves(checked, scores, tmp_path, caplog):
     (tmp_path / "verify.json").write_bytes(checked[0].read_bytes())
-    write_page(scores, None, None, False, [], None)
+    write_page(Page(scores))
     assert '<section id="quality">' in (tmp_path / "report.html").read_text(encoding="utf-8")
     write_scores(scores_of("another"), scores)
-    write_page(scores, None, None, False, [], None)
+    write_page(Page(scores))
     assert '<section id="quality">' not in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "is about another store than the scores; it is left out" in caplog.text
 

@@ -11,13 +11,15 @@ from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.errors import InputError
 from weatherfm.evaluation import evaluate as evaluate_module
+from weatherfm.evaluation import scoring
 from weatherfm.evaluation.baselines import FieldWindow
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.compare_scores import require_comparable
+from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast import forecast_init_times, make_forecast
 from weatherfm.evaluation.forecast_file import ForecastFile
 from weatherfm.evaluation.score_table import headline_channels, score_table
-from weatherfm.evaluation.scores import lead_hours, provenance_of, read_scores, require_comparable, write_scores
+from weatherfm.evaluation.scores import lead_hours, provenance_of, read_scores, write_scores
 
 LEADS = (24, 72)
 INITS = slice(2, 12)
@@ -64,13 +66,20 @@ def scores(made):
 
 def test_dims_names_and_provenance(made, scores):
     store = made[0]
-    assert scores["rmse"].dims == ("forecast", "region", "lead_time", "channel")
+    assert scores["rmse"].dims == ("forecast", "period", "region", "lead_time", "channel")
     assert scores["forecast"].values.tolist() == ["model", "persistence", "climatology"]
-    assert scores["region"].values.tolist() == ["global", "northern_extratropics", "southern_extratropics", "tropics"]
+    assert scores["kind"].values.tolist() == ["model", "baseline", "baseline"]
+    assert scores["period"].values.tolist() == ["all", "DJF"]
+    bands = ["global", "northern_extratropics", "southern_extratropics", "tropics"]
+    assert scores["region"].values.tolist()[:4] == bands
     assert lead_hours(scores) == [24, 72]
     assert scores["channel"].values.tolist() == list(CHANNELS)
     assert scores["units"].values.tolist() == ["m2 s-2", "K", "K", "K"]
-    assert set(scores.data_vars) == {"rmse", "mse", "mae", "bias", "acc"}
+    deterministic = {"rmse", "mse", "mae", "bias", "acc", "activity", "activity_ratio"}
+    tested = {"rmse_p_value", "rmse_skill_low", "rmse_skill_high"}
+    spectra = {f"{kind}_spectrum{of}" for kind in ("zonal", "spherical") for of in ("", "_truth", "_error")}
+    assert set(scores.data_vars) == deterministic | tested | spectra
+    assert all(array.attrs["long_name"] for array in scores.data_vars.values())
     assert scores.attrs["simulated"] == "true"
     assert scores.attrs["cases"] == 10
     record = provenance_of(scores)
@@ -94,11 +103,11 @@ def test_values_against_whole_arrays(made, scores):
         predicted = (store.state[cases] + hours / 24 * store.std[:, None, None]).astype(np.float64)
         for name, field in {"model": predicted, "persistence": now, "climatology": normal}.items():
             mse = (np.square(field - truth) * weights).sum((2, 3)).mean(0)
-            found = scores.sel(forecast=name, region="global").isel(lead_time=i)
+            found = scores.sel(forecast=name, region="global", period="all").isel(lead_time=i)
             np.testing.assert_allclose(found["rmse"], np.sqrt(mse), rtol=1e-5)
         covariance = ((now - normal) * (truth - normal) * weights).sum((0, 2, 3))
         spread = [(np.square(x - normal) * weights).sum((0, 2, 3)) for x in (now, truth)]
-        found = scores["acc"].sel(forecast="persistence", region="global").isel(lead_time=i)
+        found = scores["acc"].sel(forecast="persistence", region="global", period="all").isel(lead_time=i)
         np.testing.assert_allclose(found, covariance / np.sqrt(spread[0] * spread[1]), rtol=1e-10)
     assert np.isnan(scores["acc"].sel(forecast="climatology")).all()
     assert np.isfinite(scores["acc"].sel(forecast=["model", "persistence"])).all()
@@ -110,7 +119,7 @@ def test_a_forecast_of_persistence_scores_as_persistence(store, tmp_path):
 
 
 def test_each_truth_field_is_read_once_whatever_the_blocks(made, scores, monkeypatch):
-    monkeypatch.setattr(evaluate_module, "_BLOCK_BYTES", 3 * made[0].state[0].nbytes)
+    monkeypatch.setattr(scoring, "_BLOCK_BYTES", 3 * made[0].state[0].nbytes)
     store = SmallStore()
     xr.testing.assert_allclose(evaluate(made[1], store), scores, rtol=1e-12)
     assert sorted(store.reads) == list(store.times[2:15])
@@ -133,10 +142,9 @@ def test_the_window_forgets():
 
 
 def test_chosen_channels_and_regions(made, scores):
-    some = evaluate(made[1], made[0], regions=["tropics"], channels=["t2m", "z500"])
-    for name in some.data_vars:
-        expected = scores[name].sel(region=["tropics"], channel=["t2m", "z500"])
-        np.testing.assert_allclose(some[name], expected, rtol=1e-12)
+    some = evaluate(made[1], made[0], settings=EvaluationConfig(regions=["tropics"]), channels=["t2m", "z500"])
+    expected = scores.sel(region=["tropics"], channel=["t2m", "z500"])
+    xr.testing.assert_allclose(some, expected, rtol=1e-12)
 
 
 def test_limited_area(tmp_path):
@@ -148,7 +156,8 @@ def test_other_forecasts_on_the_same_cases(made, store, scores, tmp_path):
     other = forecast(store, tmp_path / "f.zarr", identity, {"name": "lazy", "weights_sha256": "def"})
     both = evaluate(made[1], store, [other])
     assert both["forecast"].values.tolist() == ["model", "lazy", "persistence", "climatology"]
-    xr.testing.assert_allclose(both.sel(forecast=["model", "persistence", "climatology"]), scores, rtol=1e-12)
+    names = ["model", "persistence", "climatology"]
+    xr.testing.assert_allclose(both.sel(forecast=names, reference=names), scores, rtol=1e-12)
     assert provenance_of(both)["weights_sha256"] == {"model": "abc", "lazy": "def"}
     require_comparable(both, scores)
 
@@ -184,7 +193,7 @@ def test_files_of_others(store, scores, foreign, change):
         (lambda d: d.assign(temperature=d["temperature"].assign_attrs(units="degC")), "units 'degC', expected 'K'"),
         (lambda d: d.assign(temperature=d["temperature"].drop_attrs()), "units None.*expected 'K'"),
         (lambda d: d.assign(temperature=d["temperature"].assign_attrs(units="m s-1")), "units 'm s-1'.*expected 'K'"),
-        (lambda d: d.expand_dims(number=2), "dims number, time"),
+        (lambda d: d.expand_dims(run=2), "dims run"),
         (lambda d: d.assign(temperature=d["temperature"].isel(level=0, drop=True)), "temperature.*has dims"),
         (lambda d: d.rename(prediction_timedelta="lead"), "no coordinate 'prediction_timedelta'"),
         (lambda d: d.drop_vars("latitude"), "no coordinate 'latitude'"),
@@ -204,7 +213,7 @@ def test_files_of_others_refused(made, store, foreign, change, words):
 def test_a_damaged_forecast_is_named(made, store, tmp_path):
     path = shutil.copytree(made[1], tmp_path / "f.zarr")
     (path / "2m_temperature" / "c" / "0" / "1" / "0" / "0").unlink()
-    with pytest.raises(InputError, match="not finite: t2m from 2020-01-03T00:00:00 at 72h"):
+    with pytest.raises(InputError, match=r"2m_temperature at 2020-01-03T00:00: chunk .* is not there"):
         evaluate(path, store)
 
 
@@ -269,7 +278,9 @@ def test_unreadable_scores_are_refused(tmp_path):
 
 def test_scores_made_alike_are_comparable(made, scores):
     require_comparable(scores, scores)
-    require_comparable(scores, evaluate(made[1], made[0], regions=["global"], channels=["t2m"]))
+    require_comparable(
+        scores, evaluate(made[1], made[0], settings=EvaluationConfig(regions=["global"]), channels=["t2m"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -308,7 +319,7 @@ def test_the_table(scores):
     assert lines[0] == "model: global, SIMULATED atmosphere, 10 forecasts from 2020-01-03 to 2020-01-12"
     assert lines[1].split()[:3] == ["channel", "lead", "RMSE"]
     assert [line.split()[:2] for line in lines[3:]] == [[c, h] for c in ("z500", "t850", "t2m") for h in ("24h", "72h")]
-    score = scores.sel(channel="t850", region="global").isel(lead_time=0)
+    score = scores.sel(channel="t850", region="global", period="all").isel(lead_time=0)
     rmse = [float(score["rmse"].sel(forecast=name)) for name in ("model", "persistence", "climatology")]
     row = lines[5].split()
     assert row[2:5] == [f"{value:.3g}" for value in rmse]
@@ -364,5 +375,6 @@ def test_real_reanalysis(real_data, tmp_path):
         persistence = (field.sel(time=inits).values - later) ** 2
         climatology = (field.sel(time="2000").mean("time") - later) ** 2
         expected = [float(np.sqrt(x.weighted(weights).mean())) for x in (persistence, persistence, climatology)]
-        found = scores["rmse"].sel(channel=channel, region="area", lead_time=np.timedelta64(72, "h"))
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        found = scores["rmse"].sel(channel=channel, region="area", period="all", lead_time=np.timedelta64(72, "h"))
+        names = ["model", "persistence", "climatology"]
+        np.testing.assert_allclose(found.sel(forecast=names), expected, rtol=1e-5)

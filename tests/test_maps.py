@@ -17,7 +17,8 @@ from small_store import CHANNELS, EUROPE, SmallStore, TestModel, drift
 
 from weatherfm.errors import InputError
 from weatherfm.evaluation import coastlines
-from weatherfm.evaluation.cases import Case, load_case, map_rmse, pick_init_times
+from weatherfm.evaluation.animation import animation, animation_figures, frame_leads, load_cases
+from weatherfm.evaluation.cases import Case, load_case, map_rmse, pick_init_times, require_init_time
 from weatherfm.evaluation.coastlines import draw_coastlines, natural_earth_file
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.display import (
@@ -258,6 +259,8 @@ def test_units_shown():
 
 def test_words():
     assert name_in_words("z500") == "geopotential at 500 hPa"
+    assert name_in_words("u100m") == "100 m eastward wind"
+    assert display_of("u100m") == display_of("u10")
     assert name_in_words("u10") == "10 m eastward wind"
     assert name_in_words("t2m") == "2 m temperature"
     assert quantity_in_words("z500") == "geopotential height (z ÷ g) at 500 hPa"
@@ -320,8 +323,74 @@ def test_load_case_reads_the_valid_time(made):
 
 
 def test_load_case_refuses_a_time_without_forecast(made):
-    with pytest.raises(InputError, match=r"no forecast from 1999-01-01.*from 2020-01-03"):
+    with pytest.raises(InputError, match=r"no forecast from 1999-01-01.*nearest.* are 2020-01-03T00"):
         load_case(made[1], made[0], "t850", 24, np.datetime64("1999-01-01", "s"))
+
+
+def test_nearest_initial_times_are_named(made):
+    with pytest.raises(InputError, match=r"nearest .* are 2020-01-05T00, 2020-01-06T00, 2020-01-07T00"):
+        require_init_time(made[1], np.datetime64("2020-01-06T06", "s"))
+    assert require_init_time(made[1], np.datetime64("2020-01-06", "D")) == np.datetime64("2020-01-06T00", "s")
+
+
+def test_picks_among_the_scored_times_only(made):
+    store, file = made
+    picked = pick_init_times(file, store, "t850", 24, file.init_times[2:4])
+    assert set(picked.values()) <= set(file.init_times[2:4])
+
+
+# --- animation ---
+
+
+def test_frames_share_their_levels(made):
+    store, file = made
+    cases = load_cases(file, store, "t850", file.init_times[1], [24, 72])
+    levels = [[_filled(axes).levels for axes in figure.axes[:3]] for figure in animation_figures(cases)]
+    for first, second in zip(*levels, strict=True):
+        np.testing.assert_array_equal(first, second)
+    alone = _filled(map_figure(cases[0]).axes[2]).levels
+    assert levels[0][2][-1] > alone[-1]  # the drift of 72 h is three times that of 24 h
+
+
+def test_animation_for_the_page(made):
+    store, file = made
+    cases = load_cases(file, store, "t850", file.init_times[1], [24, 72])
+    film = animation(cases)
+    assert [frame.label for frame in film.frames] == [
+        "24 h, valid 2020-01-05 00 UTC",
+        "72 h, valid 2020-01-07 00 UTC",
+    ]
+    assert all(len(frame.pictures) == 3 for frame in film.frames)
+    assert animation(cases[:1]) is None
+
+
+def test_a_film_has_at_most_twelve_frames():
+    assert frame_leads([24, 48]) == [24, 48]
+    shown = frame_leads(list(range(6, 366, 6)))
+    assert (len(shown), shown[0], shown[-1]) == (12, 6, 360)
+
+
+class EnsembleFile:
+    """The forecast of `made` as two members that differ by 2 K."""
+
+    def __init__(self, file):
+        self._file, self.members = file, 2
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def read(self, *which):
+        fields = self._file.read(*which)
+        return np.stack([fields - 1, fields + 1], axis=1)
+
+
+def test_an_ensemble_is_shown_by_its_mean(made):
+    store, file = made
+    init = file.init_times[1]
+    single, mean = (load_case(which, store, "t850", 24, init) for which in (file, EnsembleFile(file)))
+    np.testing.assert_allclose(mean.forecast, single.forecast, rtol=1e-6)  # float32 of some 280 K
+    assert "Mean of 2 members" in _texts(map_figure(mean))
+    assert pick_init_times(EnsembleFile(file), store, "t850", 24) == pick_init_times(file, store, "t850", 24)
 
 
 def test_write_maps(made, tmp_path):

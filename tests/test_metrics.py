@@ -5,7 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from weatherfm.evaluation.metrics import METRICS, AggregationState, Verification
+from weatherfm.evaluation.metrics import spatial
+from weatherfm.evaluation.metrics.deterministic import DETERMINISTIC, wind_vector_rmse
+from weatherfm.evaluation.metrics.state import AggregationState, mean_over_cases
+from weatherfm.evaluation.metrics.verification import Verification
 from weatherfm.grid import Grid, regular_grid
 
 GRID = regular_grid((6, 8))
@@ -29,7 +32,7 @@ def test_perfect_forecast():
         assert (metrics[name] == 0).all(), name
     np.testing.assert_allclose(metrics["acc"], 1, rtol=1e-14)
     assert metrics["rmse"].shape == (4, 1, 2)
-    assert set(metrics) == set(METRICS)
+    assert set(metrics) == set(DETERMINISTIC)
 
 
 def test_constant_error():
@@ -109,14 +112,49 @@ def test_single_precision_fields_are_summed_in_double():
 @pytest.mark.parametrize("cuts", [[], [1], [3], [1, 2], [2, 5, 6], [1, 2, 3, 4, 5, 6]])
 def test_any_partition_of_the_cases_gives_the_whole(cuts):
     forecast, truth, climatology = fields(0, 7), fields(1, 7), fields(2, 7)
-    whole = scored(forecast, truth, climatology)
-    state = AggregationState.zero(4, 1, 2, anomalies=True)
+    whole = Verification(GRID, CHANNELS, [24])
+    whole.update(forecast, truth, climatology)
+    state = AggregationState(1, 1)
     for start, stop in itertools.pairwise([0, *cuts, 7]):
         part = Verification(GRID, CHANNELS, [24])
         part.update(forecast[start:stop], truth[start:stop], climatology[start:stop])
         state = part.state + state
-    for name, values in state.metrics().items():
-        np.testing.assert_allclose(values, whole[name], rtol=1e-12, err_msg=name)
+    assert state.cases == 7
+    for name, values in state.sums.items():
+        np.testing.assert_allclose(values, whole.state.sums[name], rtol=1e-12, err_msg=name)
+
+
+def test_groups_of_cases_stay_apart():
+    state = AggregationState(3, 2)
+    state.add(1, np.array([0, 2, 0]), {"error": np.array([1.0, 10.0, 3.0])})
+    np.testing.assert_array_equal(state.cases, [[0, 2], [0, 0], [0, 1]])
+    mean = mean_over_cases(state.sums["error"], state.cases)
+    np.testing.assert_array_equal(mean[:, 1], [2, np.nan, 10])
+    assert np.isnan(mean[:, 0]).all()
+
+
+def test_activity_is_that_of_the_anomaly():
+    climatology = fields(0).astype(np.float64)
+    truth = climatology + 4
+    metrics = scored(climatology - 2, truth, climatology)
+    np.testing.assert_allclose(metrics["activity"], 2, rtol=1e-12)
+    np.testing.assert_allclose(metrics["activity_ratio"], 0.5, rtol=1e-12)
+    np.testing.assert_allclose(metrics["acc"], -1, rtol=1e-12)
+
+
+def test_wind_vector_error_is_the_length_of_the_difference():
+    rng = np.random.default_rng(0)
+    errors = rng.standard_normal((2, 1000))
+    expected = np.sqrt(np.mean(np.hypot(*errors) ** 2))
+    np.testing.assert_allclose(wind_vector_rmse(*np.square(errors).mean(1)), expected, rtol=1e-12)
+
+
+def test_a_rotated_field_scores_the_same():
+    """Turned round the pole together, forecast and truth are as far apart as before."""
+    forecast, truth, climatology = (np.roll(fields(seed), 3, axis=-1) for seed in (0, 1, 2))
+    turned = scored(forecast, truth, climatology)
+    for name, values in scored(fields(0), fields(1), fields(2)).items():
+        np.testing.assert_allclose(values, turned[name], rtol=1e-12, err_msg=name)
 
 
 def test_lead_times_and_channels_stay_apart():
@@ -143,11 +181,13 @@ def test_a_value_that_is_not_finite_shows():
     assert rmse[0, 0, 0] == 0
 
 
-def test_blocks_do_not_change_the_result(monkeypatch):
+@pytest.mark.parametrize(("columns", "values"), [(5, 7), (48, 96), (1, 1)])
+def test_pieces_do_not_change_the_result(monkeypatch, columns, values):
     whole = scored(fields(0), fields(1), fields(2))
-    monkeypatch.setattr("weatherfm.evaluation.metrics._BLOCK", 3 * GRID.shape[0] * GRID.shape[1])
-    for name, values in scored(fields(0), fields(1), fields(2)).items():
-        np.testing.assert_allclose(values, whole[name], rtol=1e-12, err_msg=name)
+    monkeypatch.setattr(spatial, "_COLUMNS", columns)
+    monkeypatch.setattr(spatial, "_VALUES", values)
+    for name, found in scored(fields(0), fields(1), fields(2)).items():
+        np.testing.assert_allclose(found, whole[name], rtol=1e-12, err_msg=name)
 
 
 def test_refuses_what_does_not_belong_together():
@@ -160,4 +200,10 @@ def test_refuses_what_does_not_belong_together():
     with pytest.raises(ValueError, match="climatology"):
         verification.update(fields(0), fields(1), fields(2))
     with pytest.raises(ValueError, match="do not belong together"):
-        AggregationState.zero(4, 1, 2, False) + AggregationState.zero(4, 2, 2, False)
+        AggregationState(1, 1) + AggregationState(1, 2)
+    with pytest.raises(ValueError, match="do not belong together"):
+        verification.state.add(0, np.zeros(1, int), {n: np.ones((1, 3)) for n in verification.state.sums})
+    other = AggregationState(1, 1)
+    other.add(0, np.zeros(1, int), {"error": np.ones((1, 4, 2))})
+    with pytest.raises(ValueError, match="only some of the cases have absolute_error"):
+        verification.state + other

@@ -8,48 +8,31 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 from small_store import CHANNELS, EUROPE, SmallStore, TestModel, drift, identity
+from synthetic_scores import full_scores, simple_scores
 
 from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
 from weatherfm.evaluation import report as report_module
+from weatherfm.evaluation.case_studies import case_study, scored_name
+from weatherfm.evaluation.cases import load_case
+from weatherfm.evaluation.compare_scores import merge_scores
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.curves import acc_figure, rmse_figure
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.evaluation.key_figures import headline, key_leads, key_rows, main_region, number, percent, skill
+from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.key_figures import (
+    number,
+)
 from weatherfm.evaluation.pictures import data_uri, svg_bytes
 from weatherfm.evaluation.provenance_table import provenance_rows
 from weatherfm.evaluation.report import page_context, render, write_report
-from weatherfm.evaluation.scorecard import LIMIT, blocks_of, colour_of, legend, score_card, shown_leads
-from weatherfm.evaluation.scores import build_scores, write_scores
+from weatherfm.evaluation.report_sections import definitions
+from weatherfm.evaluation.scores import read_scores, write_scores
 from weatherfm.evaluation.training_curve import loss_figure, read_training_curve, running_median
-from weatherfm.grid import regular_grid
 
 MANY = (*(f"{v}{level}" for v in "ztuvq" for level in (50, 100, 250, 500, 700, 850, 1000)), "t2m", "msl")
-
-
-def synthetic(channels=("z500", "t850"), leads=(24, 72), regions=("global", "tropics"), models=("model",), **rmse):
-    """Scores with RMSE 60, 80 and 100 of model, persistence and climatology unless given by name."""
-    names = (*models, "persistence", "climatology")
-    shape = (len(regions), len(leads), len(channels))
-    default = {"persistence": 80.0, "climatology": 100.0}
-    metrics = {}
-    for name in names:
-        value = np.broadcast_to(rmse.get(name, default.get(name, 60.0)), shape).astype(float)
-        acc = np.full(shape, np.nan if name == "climatology" else 0.7)
-        metrics[name] = {"rmse": value, "mse": value**2, "mae": 0.8 * value, "bias": -0.1 * value, "acc": acc}
-    inits = np.datetime64("2009-01-01T12", "s") + np.arange(3) * np.timedelta64(24, "h")
-    record = {
-        "simulated": False,
-        "grid": "8 x 16 global",
-        "truth": {"kind": "files", "files": [f"f{i}.nc" for i in range(9)]},
-        "climatology_period": "2000-01-01/2007-12-31",
-        "climatology_window_days": 61,
-        "forecasts": {name: {"mode": "direct", "weights_sha256": "abc123"} for name in models},
-        "code_version": "1.2.3",
-    }
-    return build_scores(metrics, regions, leads, channels, regular_grid((8, 16)), inits, record)
 
 
 class Page(HTMLParser):
@@ -67,7 +50,7 @@ class Page(HTMLParser):
         self.ids += [attrs["id"]] if "id" in attrs else []
         if tag == "img":
             self.images.append(attrs)
-        if tag not in ("meta", "img", "br", "link"):
+        if tag not in ("meta", "img", "br", "link", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -121,9 +104,10 @@ def test_page_is_one_file_without_a_network(page):
 
 def test_page_has_every_section_and_described_pictures(page):
     parsed = Page(page)
-    assert parsed.ids == ["figures", "card", "curves", "maps", "training", "provenance", "method"]
-    # two curves, (one channel x two leads + best + worst) x three panels, two of training
-    assert len(parsed.images) == 2 + 4 * 3 + 2
+    ids = ["figures", "card", "groups", "curves", "maps", "training", "provenance", "method"]
+    assert [name for name in parsed.ids if name != "spectra"] == ids
+    # RMSE, ACC, activity and bias; (one channel x two leads + best + worst + two frames) x three panels; training
+    assert len(parsed.images) == 4 + 6 * 3 + 2
     assert all(len(image["alt"]) > 10 for image in parsed.images)
     assert "Best and worst case" in page
 
@@ -131,32 +115,27 @@ def test_page_has_every_section_and_described_pictures(page):
 def test_simulated_is_said_loudly(page):
     assert "<b>SIMULATED.</b>" in page
     assert "<title>Forecast report (simulated)</title>" in page
-    assert "SIMULATED" not in render(empty_pictures(page_context(synthetic(), ["z500"], "Real")))
-
-
-def empty_pictures(context):
-    return context | {"curves": {}, "training": [], "maps": [], "extremes": []}
+    assert "SIMULATED" not in render(page_context(simple_scores(), ["z500"], "Real"))
 
 
 def test_report_without_the_optional_things(run, tmp_path):
     out = write_report(run[0] / "scores.nc", tmp_path / "deep" / "report.html", channels=["z500"])
     parsed = Page(out.read_text(encoding="utf-8"))
-    assert parsed.ids == ["figures", "card", "curves", "provenance", "method"]
+    assert parsed.ids == ["figures", "card", "groups", "curves", "provenance", "method"]
     assert list(out.parent.iterdir()) == [out]
 
 
 def test_one_channel_one_lead(tmp_path):
-    write_scores(synthetic(["t2m"], [6], ["area"]), tmp_path / "s.nc")
+    write_scores(simple_scores(["t2m"], [6], ["area"]), tmp_path / "s.nc")
     text = write_report(tmp_path / "s.nc", tmp_path / "r.html").read_text()
-    assert (
-        "At 6 h the model’s t2m RMSE is 60.0 K: 25 % below persistence (80.0) and 40 % below climatology (100)" in text
-    )
+    sentence = "At 6 h the model’s t2m RMSE is 60.0 K: 25 % below persistence (80.0) and 40 % below climatology (100)"
+    assert sentence.replace(" %", "\u00a0%") in text
     assert "1 channel, lead time 6 h, 3 forecasts from 2009-01-01 12 UTC to 2009-01-03 12 UTC" in text
-    assert len(Page(text).images) == 2
+    assert len(Page(text).images) == 3  # RMSE, ACC, bias
 
 
 def test_many_channels_and_leads(tmp_path):
-    scores = synthetic(MANY, range(6, 246, 6), ("global", "northern_extratropics", "tropics"))
+    scores = simple_scores(MANY, range(6, 246, 6), ("global", "northern_extratropics", "tropics"))
     write_scores(scores, tmp_path / "s.nc")
     text = write_report(tmp_path / "s.nc", tmp_path / "r.html", channels=["q500"]).read_text()
     Page(text)
@@ -165,8 +144,8 @@ def test_many_channels_and_leads(tmp_path):
 
 
 def test_names_are_escaped():
-    context = page_context(synthetic(models=("<script>",)), ["z500"], "<b>")
-    html = render(empty_pictures(context))
+    context = page_context(simple_scores(models=("<script>",)), ["z500"], "<b>")
+    html = render(context)
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
 
@@ -179,6 +158,78 @@ def test_same_input_same_bytes(run, tmp_path):
         for i in range(2)
     )
     assert first.read_bytes() == second.read_bytes()
+
+
+# --- cases ---
+
+
+@pytest.fixture
+def plain_maps(monkeypatch):
+    """Maps that are quick to draw: empty figures."""
+    monkeypatch.setattr("weatherfm.evaluation.report_pictures.panel_figure", lambda *which: Figure(figsize=(3, 2)))
+
+
+def test_a_section_a_case(run, tmp_path, plain_maps):
+    folder, store = run
+    times = [np.datetime64("2020-01-05T00"), np.datetime64("2020-01-07T00")]
+    out = write_report(folder / "scores.nc", tmp_path / "r.html", folder / "f.zarr", store, None, ["z500"], cases=times)
+    text = out.read_text()
+    assert {"cases", "case-2020-01-05T00", "case-2020-01-07T00"} <= set(Page(text).ids)
+    assert "Forecast from 2020-01-05 00 UTC" in text
+    assert text.count('class="film"') == 1  # of the first case instead of the median one
+
+
+def test_errors_of_a_case(run, plain_maps):
+    folder, store = run
+    scores = read_scores(folder / "scores.nc")
+    file = ForecastFile(folder / "f.zarr")
+    study = case_study(file, store, scores, ["z500"], np.datetime64("2020-01-05T00"))
+    case = load_case(file, store, "z500", 72, np.datetime64("2020-01-05T00"))
+    row = study.rows[1]
+    error = case.forecast - case.truth
+    usual = float(scores["rmse"].sel(forecast="model", period="all", region="area", channel="z500")[1])
+    assert (row.lead, row.valid, row.units) == ("72 h", "2020-01-08 00 UTC", "m² s⁻²")
+    assert (row.rmse, row.usual) == (number(case.rmse), number(usual))
+    assert row.ratio == f"{case.rmse / usual:.2f} ×"
+    assert row.largest == number(float(error.flat[np.abs(error).argmax()]))
+
+
+def test_cases_refused(run, tmp_path):
+    folder, store = run
+    wrong = [np.datetime64("2020-01-05T06")]
+    with pytest.raises(InputError, match=r"nearest .* are 2020-01-04T00, 2020-01-05T00, 2020-01-06T00"):
+        write_report(folder / "scores.nc", tmp_path / "r.html", folder / "f.zarr", store, cases=wrong)
+    with pytest.raises(InputError, match=r"case 2020-01-05T06 needs maps; give the forecast and the store"):
+        write_report(folder / "scores.nc", tmp_path / "r.html", cases=wrong)
+    assert not list(tmp_path.iterdir())
+
+
+# --- several models ---
+
+
+def test_differences_are_said_loudly():
+    scores = full_scores()
+    assert "NOT COMPARABLE" not in render(page_context(scores, ["z500"], "x"))
+    scores.attrs["differences"] = json.dumps(["a / b: grid (32 x 64 / 16 x 32)"])
+    html = render(page_context(scores, ["z500"], "x"))
+    assert "NOT COMPARABLE AS THEY STAND" in html
+    assert "a / b: grid (32 x 64 / 16 x 32)" in html
+
+
+def test_merged_scores_find_their_forecast(run, plain_maps):
+    folder, store = run
+    scores = read_scores(folder / "scores.nc")
+    merged = merge_scores([scores, scores], ["run", "rival"])
+    file = ForecastFile(folder / "f.zarr")
+    assert scored_name(file, scores) == "model"
+    assert scored_name(file, merged) == "model (run)"
+    assert case_study(file, store, merged, ["z500"], file.init_times[2]).rows[0].usual != "–"
+
+
+def test_definitions_of_all_that_is_scored():
+    found = definitions(full_scores())
+    assert {"RMSE", "Fair CRPS", "Bias", "Activity ratio", "Brier score", "SEEPS", "RMSE p-value"} <= set(found)
+    assert all(found.values())
 
 
 # --- refused input ---
@@ -216,9 +267,9 @@ def test_other_refusals(run, tmp_path):
         write_report(run[0] / "scores.nc", tmp_path / "r.html", channels=["q700"])
     with pytest.raises(InputError, match="no training log"):
         write_report(run[0] / "scores.nc", tmp_path / "r.html", metrics_jsonl=tmp_path / "m.jsonl")
-    baselines = synthetic(models=())
+    baselines = simple_scores(models=())
     write_scores(baselines, tmp_path / "b.nc")
-    with pytest.raises(InputError, match="holds baselines only"):
+    with pytest.raises(InputError, match="hold baselines only"):
         write_report(tmp_path / "b.nc", tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
 
@@ -250,127 +301,7 @@ def test_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-# --- key figures ---
-
-
-def test_skill_is_the_share_of_rmse_saved():
-    values = skill(synthetic(), "model", "persistence")
-    assert values.dims == ("region", "lead_time", "channel")
-    np.testing.assert_allclose(values, 25)
-    assert np.isnan(skill(synthetic(persistence=0.0), "model", "persistence")).all()
-
-
-def test_headline_in_plain_words():
-    assert headline(synthetic(), "z500") == [
-        "At 24 h the model’s z500 RMSE is 60.0 m² s⁻²: 25 % below persistence (80.0) and 40 % below climatology (100).",
-        "In RMSE it beats persistence and climatology on all 2 channels at 24 h.",
-    ]
-    worse = headline(synthetic(model=[[[79.9, 120.0]]], models=("model",)), "z500")
-    assert "level with persistence" in worse[0]
-    assert "on 1 of 2 channels" in worse[1]
-    assert "20 % above climatology" in headline(synthetic(models=("vit",), vit=120.0), "z500")[0]
-    assert headline(synthetic(regions=("tropics",)), "z500")[0].startswith(
-        "At 24 h the model’s z500 RMSE in the tropics"
-    )
-
-
-def test_key_rows():
-    rows = key_rows(synthetic(models=("a", "b"), b=90.0), ["z500"])
-    assert [(row.lead, row.forecast) for row in rows] == [("24 h", "a"), ("24 h", "b"), ("72 h", "a"), ("72 h", "b")]
-    assert rows[0].baselines == (("80.0", "25 %"), ("100", "40 %"))
-    assert rows[1].baselines[0] == ("80.0", "−12 %")
-    assert (rows[0].acc, rows[0].mae, rows[0].bias, rows[0].units) == ("0.700", "48.0", "−6.00", "m² s⁻²")
-
-
-def test_key_leads_and_region():
-    assert key_leads(synthetic(leads=(6, 12, 24, 48, 72, 96, 120, 240))) == [24, 72, 120, 240]
-    assert key_leads(synthetic(leads=(6, 12, 18))) == [6, 12, 18]
-    assert key_leads(synthetic(leads=range(1, 21))) == [1, 6, 11, 16]
-    assert main_region(synthetic(regions=("tropics", "global"))) == "global"
-
-
-def test_headline_lead_is_a_day_where_scored():
-    assert headline(synthetic(leads=(6, 24)), "z500")[0].startswith("At 24 h")
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (1103.4, "1103"), (435.2, "435"), (1.7149, "1.71"), (-0.25, "−0.250"), (8.14e-5, "8.1 × 10⁻⁵"),
-        (0.0, "0"), (float("nan"), "–"), (99999.0, "99999"), (9.97e-4, "1.0 × 10⁻³"),
-    ],
-)  # fmt: skip
-def test_numbers(value, text):
-    assert number(value) == text
-
-
-def test_percent():
-    assert [percent(v) for v in (34.4, -12.0, -0.2, float("nan"))] == ["34 %", "−12 %", "0 %", "–"]
-
-
-# --- score card ---
-
-
-def test_blocks():
-    assert blocks_of(["t2m", "z850", "z500", "t850"]) == [
-        ("Single fields", ["t2m", "t850"]),
-        ("Geopotential (z)", ["z500", "z850"]),
-    ]
-    assert blocks_of(["z500", "t850"]) == [("Channels", ["z500", "t850"])]
-
-
-def test_card_cells():
-    rmse = np.array([[[40.0, 160.0], [80.0, 60.0]]])  # [region, lead, channel]
-    card = score_card(synthetic(model=rmse), "model", "persistence", "global")
-    (block,) = card.blocks
-    assert block.columns == ("24 h", "72 h")
-    assert [(label, [cell.text for cell in cells]) for label, cells in block.rows] == [
-        ("z500", ["50", "0"]),
-        ("t850", ["−100", "25"]),
-    ]
-    assert block.rows[1][1][0].title == "t850 at 24 h: RMSE 100.0 % above persistence"
-    undefined = score_card(synthetic(persistence=0.0), "model", "persistence", "global").blocks[0].rows[0][1][0]
-    assert (undefined.text, undefined.title) == ("–", "z500 at 24 h: RMSE undefined, persistence has no error")
-
-
-def test_card_has_at_most_ten_columns():
-    assert shown_leads([6, 12, 24]) == [6, 12, 24]
-    assert shown_leads(list(range(6, 246, 6))) == list(range(24, 264, 24))[:10]
-    assert len(shown_leads(list(range(24, 24 * 47, 24)))) <= 10
-    assert len(shown_leads(list(range(1, 24)))) <= 10
-    days = score_card(synthetic(leads=range(24, 264, 24)), "model", "persistence", "global")
-    assert days.blocks[0].columns[-1] == "10 d"
-
-
-def test_colours_diverge_and_text_can_be_read():
-    def luminance(text):
-        parts = [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
-
-    assert luminance(colour_of(0)[0]) > 0.85
-    assert colour_of(LIMIT)[0] == colour_of(5 * LIMIT)[0] != colour_of(-LIMIT)[0]
-    for value in np.linspace(-100, 100, 81):
-        light, dark = sorted(map(luminance, colour_of(value)), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) > 4, value
-    assert len(legend()) == 7
-
-
-# --- curves, training and provenance ---
-
-
-def test_curves_name_units_and_forecasts():
-    text = svg_bytes(rmse_figure(synthetic(), "z500")).decode()
-    for expected in ("RMSE [m² s⁻²]", "Lead time [h]", "model", "persistence", "climatology"):
-        assert expected in text
-    text = svg_bytes(acc_figure(synthetic(), "z500")).decode()
-    assert "persistence" in text
-    assert "climatology" not in text  # it has no anomaly
-    assert "Lead time [days]" in svg_bytes(rmse_figure(synthetic(leads=(24, 240)), "z500")).decode()
-
-
-def test_rmse_axis_starts_at_zero():
-    assert rmse_figure(synthetic(), "z500").axes[0].get_ylim()[0] == 0
+# --- training and provenance ---
 
 
 def test_data_uri():
@@ -416,7 +347,7 @@ def test_running_median_ignores_spikes():
 
 
 def test_provenance_rows():
-    rows = dict(provenance_rows(synthetic()))
+    rows = dict(provenance_rows(simple_scores()))
     assert rows["Climatology"] == "2000-01-01 to 2007-12-31, by day of year, 61 days around it"
     assert rows["Initial times"] == "3 from 2009-01-01 12 UTC to 2009-01-03 12 UTC"
     assert rows["Forecast model: weights, sha256"] == "abc123"

@@ -12,7 +12,7 @@ from torch import Tensor
 from weatherfm.data_pipeline.loader import eligible_init_times, fixed_batches
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.metrics import Verification
+from weatherfm.evaluation.metrics.verification import Verification
 from weatherfm.model import WeatherViT
 from weatherfm.training.batches import predict, read_ahead
 from weatherfm.training.config import RunConfig
@@ -71,9 +71,7 @@ class Validator:
         channels, role = self._role.channels, self._role
         cases = len(self._inits) * len(self._lead_times)
         loss = float((role.sum(role.spread(torch.as_tensor(losses))) / cases).mean())
-        squared = torch.zeros(len(self._lead_times), len(model.domain.channels), dtype=torch.float64)  # [L, C own]
-        if scores.state is not None:
-            squared += torch.from_numpy(scores.state.sums["squared_error"][0])
+        squared = torch.from_numpy(scores.sums("squared_error")[:, 0])  # [L, C own]
         rmse = (role.sum(role.spread(squared).to(model.mean.device)).cpu() / len(self._inits)).sqrt().numpy()  # [L, C]
         finite = np.isfinite(rmse).all(0)
         if not (finite.all() and np.isfinite(loss)):

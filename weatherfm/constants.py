@@ -22,3 +22,6 @@ GAS_CONSTANT_WATER_VAPOUR = 461.5250
 
 SOLAR_CONSTANT = 1361.0
 """W m-2 of sunlight at the mean distance of the Earth (Kopp and Lean 2011, doi:10.1029/2010GL045777: 1360.8)."""
+
+EARTH_RADIUS = 6_371_229.0
+"""m, of the spherical Earth of weather models (WMO GRIB2, code table 3.2, entry 6)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,8 +76,8 @@ class DatasetReader:
             ) from error
         if not along:
             return np.broadcast_to(block, (len(slots), *block.shape))
-        if len(chosen) == 1 and len(slots) == len(chosen[0][0]) and (np.diff(slots) > 0).all():
-            return block  # already in the order asked for: no copy
+        if len(slots) == math.prod(len(index) for index, _ in chosen) and (np.diff(slots) > 0).all():
+            return block.reshape(len(slots), *block.shape[len(along) :])  # in the order asked for already: no copy
         return block[tuple(inverse for _, inverse in chosen)]
 
     def stored_bytes(self, keys: np.ndarray) -> int:

@@ -36,7 +36,7 @@ def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
         InputError: a pattern that means nothing, or everything left out.
     """
     found: dict[str, str] = {}  # by what the path really is
-    for pattern in map(_local, patterns):
+    for pattern in map(local_path, patterns):
         if is_address(pattern):
             found.setdefault(pattern, pattern)
             continue
@@ -57,7 +57,7 @@ def identity(path: str) -> str:
     return path if is_address(path) else os.path.realpath(path)
 
 
-def _local(pattern: str) -> str:
+def local_path(pattern: str) -> str:
     """An address without its last slashes; the path that a file:// address means."""
     if not is_address(pattern):
         return pattern

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weatherfm.evaluation.metrics import Verification
+from weatherfm.evaluation.metrics.verification import Verification
 from weatherfm.grid import Grid, regular_grid
 
 continuous = pytest.importorskip("scores.continuous")

@@ -55,36 +55,63 @@ def forecast(
 
 
 def evaluate(
-    source: Path,
+    source: str,
     *overrides: Overrides,
     store: Path | None = None,
-    against: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    against: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     region: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    by: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    event: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    common: bool = False,
     output: Path | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> None:
-    """Score a forecast against persistence and climatology, on the same initial times, always.
+    """Score forecasts against persistence and climatology, on the same initial times, always.
+
+    Ensembles (dim `number`) have CRPS, spread and rank histograms too, beside an ensemble of the climatology. An
+    interrupted evaluation goes on where it was.
 
     Parameters
     ----------
     source
-        The run's YAML file, or a forecast in WeatherBench2's layout (then --store says where the truth is).
+        The run's YAML file, or a forecast in WeatherBench2's layout: a folder, or an address as
+        gs://weatherbench2/datasets/... (then --store says where the truth is).
     store
         Store with truth and climatology; by default the run's.
     against
-        Other forecasts in the same layout to score beside this one.
+        Other forecasts in the same layout, folders or addresses, to score beside this one.
     region
-        Regions to score: global, northern_extratropics, southern_extratropics, tropics, area.
+        Regions to score: global, northern_extratropics, southern_extratropics, tropics, europe, north_america,
+        north_atlantic, north_pacific, east_asia, ausnz, arctic, antarctic, area, each also with _land or _sea; or a box
+        as alps:48/5/44/16 (north/west/south/east). By default all that suit the grid.
+    by
+        Scores of every `season` or `month` as well; by default of seasons.
+    event
+        Thresholds for the Brier score, as "t2m > 303.15", in canonical units.
+    common
+        Score what all forecasts share, and say what was left out; without it, anything missing is an error.
     output
-        Scores file; by default scores.nc beside the forecast.
+        Scores file; by default scores.nc beside the forecast, or here for a forecast from elsewhere.
+    workers
+        Threads; by default as many as there are cores.
+    scheduler
+        Address of a dask.distributed scheduler (tcp://host:port) whose workers score; they must see the same files.
     """
-    run = load(source, overrides) if is_run(source) else None
-    path = run.folder / "forecast.zarr" if run else source
+    from weatherfm.evaluation.config import EvaluationConfig
+
+    run = load(Path(source), overrides) if is_run(Path(source)) else None
+    path = str(run.folder / "forecast.zarr") if run else source
     place = store or (Path(run.data.store) if run else None)
     if place is None:
         raise InputError(f"{source} is a forecast; say where the truth is with --store")
-    regions = region or (run.evaluation.regions if run else None)
-    headline = run.evaluation.headline if run else []
-    say(_results().score(path, place, against or [], regions, headline, output or path.parent / "scores.nc"))
+    given = {"regions": region, "by": by, "events": event}
+    chosen = run.evaluation.model_dump(mode="json") if run else {}
+    wanted = settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
+    folder = Path() if "://" in path else Path(path).parent
+    say(
+        _results().score(path, place, wanted, output or folder / "scores.nc", against or [], common, workers, scheduler)
+    )
 
 
 def report(
@@ -92,11 +119,14 @@ def report(
     *overrides: Overrides,
     forecast: Path | None = None,
     store: Path | None = None,
+    case: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    compare: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
+    force: bool = False,
     maps: bool = False,
     quality: Path | None = None,
     output: Path | None = None,
 ) -> None:
-    """Show scores, curves and maps on one self-contained page.
+    """Show scores, curves, spectra and maps on one self-contained page.
 
     Parameters
     ----------
@@ -106,6 +136,13 @@ def report(
         Forecast for the maps; by default forecast.zarr beside the scores.
     store
         Store with the truth for the maps; by default the run's.
+    case
+        Initial times to look at closely, as --case 2018-10-12T00; by default one of median error, the best and the
+        worst.
+    compare
+        Other scores files whose forecasts are shown beside these; refused where they were not made alike.
+    force
+        Compare them all the same; the page says in what they differ.
     maps
         Write the maps as PNG files into a folder `maps` beside the page as well.
     quality
@@ -117,7 +154,8 @@ def report(
     scores = run.folder / "scores.nc" if run else source
     place = store or (Path(run.data.store) if run else None)
     headline = run.evaluation.headline if run else []
-    say(_results().write_page(scores, forecast, place, maps, headline, output, quality))
+    shown = _results().Page(scores, forecast, place, maps, headline, output, quality, case or [], compare or [], force)
+    say(_results().write_page(shown))
 
 
 def forecast_run(run: RunConfig) -> None:
@@ -128,21 +166,14 @@ def forecast_run(run: RunConfig) -> None:
 
 def evaluate_run(run: RunConfig) -> None:
     """Score the forecast of a run."""
-    forecast, settings = run.folder / "forecast.zarr", run.evaluation
-    say(
-        _results().score(
-            forecast, Path(run.data.store), [], settings.regions, settings.headline, run.folder / "scores.nc"
-        )
-    )
+    forecast = str(run.folder / "forecast.zarr")
+    say(_results().score(forecast, Path(run.data.store), run.evaluation, run.folder / "scores.nc"))
 
 
 def report_run(run: RunConfig) -> None:
     """Show the scores of a run."""
-    say(
-        _results().write_page(
-            run.folder / "scores.nc", None, Path(run.data.store), False, run.evaluation.headline, None
-        )
-    )
+    shown = _results().Page(run.folder / "scores.nc", store=Path(run.data.store), headline=run.evaluation.headline)
+    say(_results().write_page(shown))
 
 
 def _results() -> Any:

@@ -1,0 +1,136 @@
+"""One forecast looked at closely: its errors beside the usual ones, and its maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from tqdm import tqdm
+
+from weatherfm.data_pipeline.store import Store
+from weatherfm.errors import InputError
+from weatherfm.evaluation.animation import Animation, animation, load_cases
+from weatherfm.evaluation.cases import Case, load_case, require_init_time
+from weatherfm.evaluation.display import pretty_units
+from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.key_figures import headline_lead, key_leads, main_region, models_of, number, overall
+from weatherfm.evaluation.maps import when
+from weatherfm.evaluation.report_pictures import MapGroup, map_group
+from weatherfm.evaluation.scores import lead_hours, provenance_of
+
+_MAP_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """Errors of one channel at one lead time, as text."""
+
+    channel: str
+    lead: str
+    valid: str
+    rmse: str
+    usual: str
+    """RMSE over all cases; a dash where they were not scored over the whole grid."""
+    ratio: str
+    bias: str
+    largest: str
+    """The largest error of all points, with its sign."""
+    place: str
+    units: str
+
+
+@dataclass(frozen=True)
+class CaseStudy:
+    """What the page says of one initial time."""
+
+    anchor: str
+    title: str
+    rows: tuple[CaseRow, ...]
+    maps: tuple[MapGroup, ...]
+    animation: Animation | None
+
+
+def case_study(
+    file: ForecastFile,
+    store: Store,
+    scores: xr.Dataset,
+    channels: Sequence[str],
+    init_time: np.datetime64,
+    animated: bool = True,
+) -> CaseStudy:
+    """Errors of the channels at the key lead times; maps of the first channel at all of them, of the next three at one.
+
+    `animated` adds the first channel by lead time, which makes a page some 1.5 MB larger.
+
+    Raises:
+        InputError: the forecast has no such initial time (the nearest are named), or forecast and store do not share
+            a channel, lead time or grid.
+    """
+    init_time = require_init_time(file, init_time)
+    name, rows, maps = scored_name(file, scores), [], []
+    wanted = [(channel, lead) for channel in channels for lead in key_leads(scores)]
+    for channel, lead in tqdm(wanted, desc=f"case {str(init_time)[:13]}", unit="field", disable=None):
+        case = load_case(file, store, channel, lead, init_time)
+        rows.append(_row(case, name, scores))
+        place = channels.index(channel)
+        if place == 0 or (place < _MAP_CHANNELS and lead == headline_lead(scores)):
+            maps.append(map_group(case))
+    film = animation(load_cases(file, store, channels[0], init_time, lead_hours(scores))) if animated else None
+    hour = str(init_time.astype("datetime64[h]"))
+    return CaseStudy(f"case-{hour}", f"Forecast from {when(init_time)}", tuple(rows), tuple(maps), film)
+
+
+def scored_name(file: ForecastFile, scores: xr.Dataset) -> str:
+    """What the scores call a forecast; in merged scores perhaps `model (run)`.
+
+    Raises:
+        InputError: it was not scored, or is another one than the one that was.
+    """
+    records = provenance_of(scores).get("forecasts", {})
+    alike = [name for name in models_of(scores) if name == file.name or name.startswith(f"{file.name} (")]
+    if not alike:
+        raise InputError(
+            f"{file.path} is called {file.name!r}, but scored were {', '.join(records)}; name one of these"
+        )
+    has_times = np.isin(scores["init_time"].values.astype("datetime64[s]"), file.init_times).all()
+    for name in alike if has_times else []:
+        if {
+            key: value for key, value in records[name].items() if key != "address"
+        } == file.provenance:  # may have moved
+            return name
+    raise InputError(f"{file.path} is not the forecast these scores are of; evaluate it again, then report")
+
+
+def _row(case: Case, name: str, scores: xr.Dataset) -> CaseRow:
+    error = case.forecast.astype(np.float64) - case.truth
+    weights = case.grid.area_weights
+    lat, lon = np.unravel_index(int(np.argmax(np.abs(error))), error.shape)
+    usual = _usual(case, name, scores)
+    return CaseRow(
+        case.channel,
+        f"{case.lead_time} h",
+        when(case.valid_time),
+        number(case.rmse),
+        number(usual),
+        f"{case.rmse / usual:.2f} ×" if usual > 0 else "–",
+        number(float((weights * error).sum() / weights.sum())),
+        number(float(error[lat, lon])),
+        _place(float(case.grid.latitude[lat]), float(case.grid.longitude[lon])),
+        pretty_units(str(scores["units"].sel(channel=case.channel).values)),
+    )
+
+
+def _usual(case: Case, name: str, scores: xr.Dataset) -> float:
+    """RMSE over all cases of the forecast on the whole grid, NaN where that was not scored."""
+    if main_region(scores) not in ("global", "area"):
+        return float("nan")
+    here = overall(scores)["rmse"].sel(forecast=name, region=main_region(scores), channel=case.channel)
+    return float(here.isel(lead_time=lead_hours(scores).index(case.lead_time)))
+
+
+def _place(latitude: float, longitude: float) -> str:
+    """`52.5° N 5° E`."""
+    longitude = (longitude + 180) % 360 - 180
+    return f"{abs(latitude):g}° {'N' if latitude >= 0 else 'S'} {abs(longitude):g}° {'E' if longitude >= 0 else 'W'}"

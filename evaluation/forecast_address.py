@@ -1,0 +1,45 @@
+"""Where a forecast is: a folder of this machine or an address, what it is called after, and how it is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import xarray as xr
+
+from weatherfm.data_pipeline.formats.dataset_reader import open_dataset
+from weatherfm.data_pipeline.formats.paths import local_path
+from weatherfm.data_pipeline.formats.remote import is_address
+from weatherfm.errors import InputError
+
+
+def locate(path: str | Path) -> str | Path:
+    """An address (gs://, s3://, https://) without its last slashes, anything else as a path of this machine."""
+    local = local_path(str(path))
+    return local if is_address(local) else Path(local)
+
+
+def name_of(path: str | Path) -> str:
+    """What the last part of a path or address says up to its first dot, e.g. `pangu` of gs://bucket/pangu.zarr."""
+    last = Path(urlsplit(str(path)).path).name if is_address(str(path)) else Path(path).name
+    return last.split(".")[0]
+
+
+def open_forecast(path: str | Path) -> xr.Dataset:
+    """The dataset of a Zarr store (version 2 or 3), decoded and lazy; opened once for all who ask.
+
+    Raises:
+        InputError: nothing there, an unfinished forecast, no Zarr store, access refused or a package missing.
+        OutsideError: the network failed.
+    """
+    if isinstance(path, Path):
+        if not path.is_dir():
+            raise InputError(f"no forecast {path}; `weatherfm forecast` writes one")
+        if (path / "progress.json").is_file() and not (path / "zarr.json").is_file():
+            raise InputError(f"the forecast {path} is unfinished; run the same `weatherfm forecast` again, it goes on")
+    try:
+        return open_dataset(str(path), "zarr")
+    except InputError as error:
+        raise InputError(
+            f"{path} is no readable Zarr store ({error}); name a forecast in WeatherBench2's layout, ours or others'"
+        ) from error

@@ -1,0 +1,163 @@
+"""The fields of a forecast in WeatherBench2's layout: which channels there are, and reading them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from weatherfm.data_pipeline.formats.chunks import Chunking
+from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
+from weatherfm.data_pipeline.formats.names import channel_name
+from weatherfm.errors import InputError
+from weatherfm.evaluation.forecast_axes import LATITUDE, LAYOUT, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
+from weatherfm.evaluation.forecast_layout import variables_of
+from weatherfm.evaluation.forecast_units import check_units
+from weatherfm.variables import Channel, Variable, find_variable, parse_channel
+
+
+class ForecastFields:
+    """The variables of a file that we know.
+
+    Args:
+        path: folder or address.
+        dataset: what is there.
+        axes: what its fields lie along.
+        sums: ending of the names of sums such as precipitation (`_6hr`); None leaves them out.
+    """
+
+    def __init__(self, path: str, dataset: xr.Dataset, axes: Axes, sums: str | None) -> None:
+        self._path, self._dataset, self._axes, self._sums = path, dataset, axes, sums
+        self._levels = {round(level): i for i, level in reversed(list(enumerate(axes.levels))) if level == round(level)}
+        self._readers: dict[str, DatasetReader] = {}
+        self._units_seen: set[str] = set()
+        known = [(name, find_variable(name)) for name in map(str, dataset.data_vars)]
+        self._variables = {v.era5: v for name, v in known if v and self._is_field(name, v)}
+        self.channels: tuple[str, ...] = tuple(
+            channel for v in self._variables.values() for channel in self._channels_of(v)
+        )
+        """Short names, in the file's order."""
+
+    def check(self, channel: Channel) -> None:
+        """That a channel is there as it has to be.
+
+        Raises:
+            InputError: it is not there, or has other dims or units.
+        """
+        name = self._name(channel.variable)
+        if channel.variable.era5 not in self._variables:
+            raise InputError(f"{self._path} lacks {name} (channel {channel.name}); it has {', '.join(self.channels)}")
+        self._check_dims(name, channel.level is not None)
+        if channel.level is not None and channel.level not in self._levels:
+            levels = ", ".join(f"{level:g} hPa" for level in self._axes.levels)
+            raise InputError(
+                f"{self._path} lacks level {channel.level} (channel {channel.name}); it has levels {levels}"
+            )
+        if name not in self._units_seen:
+            self._check_units(channel.variable, name)
+            self._units_seen.add(name)
+
+    @property
+    def leads_in_chunk(self) -> int:
+        """Lead times that are stored together, and cannot be read apart."""
+        readers = [self._reader(self._name(variable)) for variable in self._variables.values()]
+        lead = self._axes.dims[LEAD].name
+        lengths = [dict(zip(reader.shape.slots, reader.chunks.slot_chunks, strict=True)) for reader in readers]
+        return max((length.get(lead, 1) for length in lengths), default=1)
+
+    def read(
+        self, inits: np.ndarray, leads: Sequence[int], channels: Sequence[str], members: int | None = None
+    ) -> np.ndarray:
+        """[lead, init, member, channel, lat, lon] float32 of the initial and lead times at these positions.
+
+        Args:
+            inits: [init] positions.
+            leads: [lead] positions.
+            channels: short names.
+            members: the first so many, without it all.
+
+        Raises:
+            InputError: a part of the store is not there.
+            OutsideError: the network failed.
+        """
+        grid = self._axes.orientation.grid
+        count = members or self._axes.members or 1
+        out = np.empty((len(leads), len(inits), count, len(channels), *grid.shape), np.float32)
+        position = {channel: i for i, channel in enumerate(channels)}
+        for wanted in variables_of(channels).values():
+            variable = parse_channel(next(iter(wanted.values()))).variable
+            rows = {0 if level is None else self._levels[level]: channel for level, channel in wanted.items()}
+            levels = sorted(rows)
+            values = self._load(self._name(variable), inits, leads, count, levels)
+            for i, level in enumerate(levels):
+                out[:, :, :, position[rows[level]]] = self._axes.orientation.arrange(values[:, :, :, i])
+        return out
+
+    def _load(
+        self, name: str, inits: np.ndarray, leads: Sequence[int], members: int, levels: Sequence[int]
+    ) -> np.ndarray:
+        """[lead, init, member, level, file lat, file lon] of a variable."""
+        reader = self._reader(name)
+        order = self._axes.order(reader.shape.slots)
+        slots, shape = self._axes.slots(inits, leads, members, order)
+        values = reader.read(slots, levels)
+        values = values.reshape(*shape, *values.shape[1:])
+        wanted = [order.index(dim) for dim in (LEAD, TIME, MEMBER) if dim in order]
+        values = values.transpose(*wanted, *range(len(order), values.ndim))
+        return values if MEMBER in order else values[:, :, None]
+
+    def _reader(self, name: str) -> DatasetReader:
+        if name not in self._readers:
+            dims, variable = self._axes.dims, self._dataset.variables[name]
+            slots = {dims[dim].name for dim in (TIME, LEAD, MEMBER) if dim in dims}
+            along = tuple(str(dim) for dim in variable.dims if dim in slots)
+            level = dims[LEVEL] if LEVEL in dims and dims[LEVEL].name in variable.dims else None
+            shape = FieldShape(dims[LATITUDE], dims[LONGITUDE], level, self._axes.levels, along, None, ())
+            chunks = Chunking.of(variable, along, None if level is None else level.name)
+            self._readers[name] = DatasetReader(self._path, "zarr", name, shape, chunks)
+        return self._readers[name]
+
+    def _name(self, variable: Variable) -> str:
+        """What the file calls a variable; sums of others carry their span."""
+        return f"{variable.era5}{(self._sums or '') if variable.accumulated else ''}"
+
+    def _is_field(self, name: str, variable: Variable) -> bool:
+        if variable.accumulated and self._sums is None:
+            return False
+        return name == self._name(variable) and self._axes.dims[LEAD].name in self._dataset.variables[name].dims
+
+    def _channels_of(self, variable: Variable) -> list[str]:
+        if not variable.on_levels:
+            return [Channel(variable).name]
+        dims = self._dataset.variables[self._name(variable)].dims
+        if LEVEL not in self._axes.dims or self._axes.dims[LEVEL].name not in dims:
+            return []
+        named = [channel_name(variable, level) for level in self._axes.levels]
+        return [name for name in named if name is not None]
+
+    def _check_dims(self, name: str, on_levels: bool) -> None:
+        dims = self._dataset.variables[name].dims
+        own = self._axes.dims
+        required = {own[dim].name if dim in own else dim for dim in (*LAYOUT, *([LEVEL] if on_levels else []))}
+        member = {own[MEMBER].name} if MEMBER in own else set()
+        required |= member if self._axes.members else set()
+        if not required <= set(dims) <= required | member:
+            raise InputError(
+                f"{name} of {self._path} has dims {', '.join(map(str, dims))}, expected "
+                f"{', '.join(sorted(required))}; select or rename the others"
+            )
+
+    def _check_units(self, variable: Variable, name: str) -> None:
+        try:
+            check_units(variable, self._dataset.variables[name].attrs.get("units"), lambda: self._sample(variable))
+        except InputError as error:
+            raise InputError(f"{name} of {self._path} {error}") from error
+
+    def _sample(self, variable: Variable) -> Mapping[Channel, np.ndarray]:
+        """Some fields of each of a variable's channels: one member's, the first lead time, from three initial times."""
+        channels = self._channels_of(variable)
+        inits = np.unique([0, len(self._axes.init_times) // 2, len(self._axes.init_times) - 1])
+        lead = next((i for i, hours in enumerate(self._axes.lead_times) if hours > 0), 0)
+        fields = self.read(inits, [lead], channels, members=1)
+        return {parse_channel(channel): fields[:, :, :, i] for i, channel in enumerate(channels)}

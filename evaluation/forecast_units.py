@@ -1,0 +1,70 @@
+"""Units of forecasts: what their files say, and whether values can be what files without a word leave to be guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
+from weatherfm.data_pipeline.plausible import other_units, plausible_bounds, suspect_units
+from weatherfm.errors import InputError
+from weatherfm.variables import Channel, Variable
+
+_WETTEST_MEAN = 0.02
+"""Metres of precipitation: more than the mean over a map can be in a day, less than it is in millimetres."""
+
+Sample = Callable[[], Mapping[Channel, np.ndarray]]
+"""Reads some fields of each channel of a variable."""
+
+
+def check_units(variable: Variable, said: str | None, sample: Sample) -> None:
+    """Any spelling of the canonical units will do; values in other units are not converted here.
+
+    A file that leaves units out is taken to be in ERA5's own, when the values can be nothing else.
+
+    Args:
+        variable: what the values are of.
+        said: units by the file.
+        sample: asked only where the file says none.
+
+    Raises:
+        InputError: other units, or values that are not (or not certainly) in the canonical ones; without the file's
+            name.
+    """
+    if not str(said or "").strip():
+        _check_values(variable, said, sample)
+        return
+    what = f"has units {said!r}, expected {variable.units!r}"
+    try:
+        same = conversion_to(variable, said) == Conversion()
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    if not same:
+        raise InputError(f"{what}; convert the values, or mend the attribute")
+
+
+def _check_values(variable: Variable, said: str | None, sample: Sample) -> None:
+    what = f"has units {said!r}, expected {variable.units!r}"
+    cure = "convert the values where needed, and set the attribute"
+    rivals = {units.name for units in other_units(Channel(variable)) if units.scale > 1}
+    for channel, fields in sample().items():
+        fields = fields[np.isfinite(fields)]
+        if not len(fields):
+            raise InputError(f"{what}, and has no values at {channel.name} that could tell: set the attribute")
+        low, high = float(fields.min()), float(fields.max())
+        bounds = plausible_bounds(channel)
+        guess = suspect_units(channel, low, high)
+        drenched = variable.short == "tp" and float(fields.mean()) > _WETTEST_MEAN
+        if not (bounds[0] <= low and high <= bounds[1]) or drenched:
+            likely = f", but could be {guess}" if guess else ""
+            raise InputError(f"{what}; its values at {channel.name}, {low:g} to {high:g}, are not that{likely}: {cure}")
+        rivals &= {
+            units.name
+            for units in other_units(channel)
+            if bounds[0] <= units.scale * low + units.offset and units.scale * high + units.offset <= bounds[1]
+        }
+        if variable.short == "tp" and high <= 0:
+            raise InputError(f"{what}, and its values looked at are all 0, which tells nothing: set the attribute")
+    if rivals:
+        raise InputError(f"{what}; its values could be {variable.units} or {', '.join(sorted(rivals))}: {cure}")

@@ -1,0 +1,32 @@
+"""How the line of a forecast looks on every figure: colour, dashes and marker, each enough to tell it apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from weatherfm.evaluation.key_figures import models_of
+
+_COLOURS = ("#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#8C564B")  # after Okabe and Ito
+_MARKERS = ("o", "D", "v", "P", "X")
+_BASELINES: dict[str, dict[str, Any]] = {
+    "persistence": {"color": "#D55E00", "linestyle": (0, (5, 2)), "marker": "s"},
+    "climatology": {"color": "#4D4D4D", "linestyle": (0, (1.5, 1.5)), "marker": "^"},
+    "damped_persistence": {"color": "#B07D00", "linestyle": (0, (6, 2, 1.5, 2)), "marker": "<"},
+    "probabilistic_climatology": {"color": "#7A5195", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": ">"},
+}
+
+
+def line_look(name: str, scores: xr.Dataset) -> dict[str, Any]:
+    """Matplotlib's properties of the line of a forecast in `scores`: models thick, baselines thin and dashed."""
+    known = name.partition(" (")[0]  # in merged scores `persistence (run)`
+    if name not in models_of(scores) and known in _BASELINES:
+        return {**_BASELINES[known], "linewidth": 1.5 if name == known else 0.9}
+    place = models_of(scores).index(name)
+    return {
+        "color": _COLOURS[place % len(_COLOURS)],
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "linewidth": 2.4,
+        "zorder": 3,
+    }

@@ -1,0 +1,190 @@
+"""Which figures and cards stand on the page, by what the scores hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from weatherfm.evaluation.curves import (
+    acc_figure,
+    activity_figure,
+    bias_figure,
+    brier_figure,
+    crps_figure,
+    has,
+    rmse_figure,
+    seeps_figure,
+    wind_figure,
+)
+from weatherfm.evaluation.display import name_in_words
+from weatherfm.evaluation.ensemble_figures import rank_histogram_figure, spread_skill_figure
+from weatherfm.evaluation.key_figures import (
+    ensembles_of,
+    headline_lead,
+    key_leads,
+    models_of,
+)
+from weatherfm.evaluation.report_pictures import Plot, PlotGroup
+from weatherfm.evaluation.scorecard import Card, references_of, score_card
+from weatherfm.evaluation.spectra_figures import energy_ratio_figure, spectrum_figure
+
+_MOST_TITLES = 6000
+"""Cells up to which those of the other regions say in words what they are."""
+_SPECTRA_CHANNELS = 4
+
+_NAMES = {
+    "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "acc": "ACC", "crps": "CRPS", "crps_fair": "Fair CRPS",
+    "seeps": "SEEPS", "wind_vector_rmse": "Wind vector RMSE", "brier": "Brier score",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CardGroup:
+    """All cards of a model in one region."""
+
+    model: str
+    cards: tuple[Card, ...]
+
+
+def card_groups(scores: xr.Dataset, regions: Sequence[str], titles: bool = True) -> list[CardGroup]:
+    """A group a region and model, with a card a reference; models without any have none."""
+    groups = []
+    for region in regions:
+        for model in models_of(scores):
+            pairs = references_of(scores, model)
+            cards = [score_card(scores, model, name, region, metric, titles) for metric, name in pairs]
+            groups += [CardGroup(model, tuple(cards))] if cards else []
+    return groups
+
+
+def fits_titles(scores: xr.Dataset, regions: Sequence[str]) -> bool:
+    """Whether the cells of these regions are few enough for a title each."""
+    references = sum(len(references_of(scores, model)) for model in models_of(scores))
+    return references * len(regions) * scores.sizes["channel"] * min(10, scores.sizes["lead_time"]) <= _MOST_TITLES
+
+
+def curve_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]:
+    """Curves against lead time; of what the scores hold, and of channels that have it."""
+    groups = [
+        _by_channel(scores, channels, "rmse", rmse_figure, "RMSE (lower is better)", "RMSE"),
+        _by_channel(
+            scores, channels, "acc", acc_figure, "Anomaly correlation (higher is better)", "Anomaly correlation"
+        ),
+    ]
+    if ensembles_of(scores):
+        note = "Of an ensemble the fair CRPS, corrected for its number of members; of a single forecast its MAE."
+        groups.append(_by_channel(scores, channels, "crps", crps_figure, "CRPS (lower is better)", "CRPS", note))
+    groups += [
+        _by_label(scores, "wind_vector_rmse", "wind", wind_figure, "Wind vector (lower is better)"),
+        _by_label(scores, "brier", "event", brier_figure, "Events: Brier score (lower is better)"),
+    ]
+    if has(scores, "seeps"):
+        plot = Plot(partial(seeps_figure, scores), "SEEPS of precipitation against lead time")
+        groups.append(PlotGroup("Precipitation: SEEPS (lower is better)", "", (plot,)))
+    note = "A ratio below 1 means a forecast smoother than the weather: it hedges, and its extremes are too rare."
+    groups += [
+        _by_channel(scores, channels, "activity_ratio", activity_figure, "Activity", "Activity ratio", note, True),
+        _by_channel(scores, channels, "bias", bias_figure, "Bias", "Bias", "", True),
+    ]
+    return groups
+
+
+def ensemble_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]:
+    """Spread beside error and rank histograms; none without an ensemble among the models."""
+    if not ensembles_of(scores):
+        return []
+    spread = "Of a reliable ensemble the spread (dotted) lies on the error of its mean (solid); below it is too sure."
+    ranks = (
+        "How often the truth has each rank among the members. Flat is reliable; high ends mean too little spread, a "
+        "high middle too much, a slope a bias."
+    )
+    return [
+        _by_channel(scores, channels, "spread_skill_ratio", spread_skill_figure, "Spread and error", "Spread", spread),
+        _by_channel(
+            scores, channels, "rank_histogram", rank_histogram_figure, "Rank histogram", "Rank histogram", ranks
+        ),
+    ]
+
+
+def spectra_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]:
+    """Energy ratio at a short and a long lead time, and spectra, of the first four channels."""
+    kind = next((kind for kind in ("spherical", "zonal") if _holds(scores, f"{kind}_spectrum")), None)
+    if kind is None:
+        return []
+    shown, first = channels[:_SPECTRA_CHANNELS], headline_lead(scores)
+    leads = list(dict.fromkeys((first, key_leads(scores)[-1])))
+
+    def plot(
+        draw: Callable[..., Figure], what: str, channel: str, lead: int, own: str, band: str | None = None
+    ) -> Plot:
+        where = "" if band is None else f", {band.replace('_', ' ')}"
+        text = f"{what} of {name_in_words(channel)} by scale at {lead} h{where}"
+        return Plot(partial(draw, scores, channel, lead, own, band), text)
+
+    ratio = "Energy, forecast ÷ truth"
+    ratios = [plot(energy_ratio_figure, ratio, channel, lead, kind) for channel in shown for lead in leads]
+    powers = [plot(spectrum_figure, "Power", channel, first, kind) for channel in shown]
+    groups = [
+        PlotGroup("Energy by scale, forecast ÷ truth", "", tuple(ratios)),
+        PlotGroup("Spectra", "", tuple(powers), True),
+    ]
+    if _holds(scores, "zonal_spectrum"):
+        bands = [str(band) for band in scores["band"].values]
+        zonal = [plot(energy_ratio_figure, ratio, channels[0], first, "zonal", band) for band in bands]
+        groups.append(PlotGroup(f"{channels[0]} by latitude band", "", tuple(zonal), True))
+    return groups
+
+
+def definitions(scores: xr.Dataset) -> dict[str, str]:
+    """Term -> what it is, of every variable of the scores."""
+    return {
+        metric_in_words(str(name)): str(array.attrs.get("long_name", "")) for name, array in scores.data_vars.items()
+    }
+
+
+def metric_in_words(name: str) -> str:
+    """A variable of the scores as a term: `crps_fair` is `Fair CRPS`, `bias` is `Bias`."""
+    if name in _NAMES:
+        return _NAMES[name]
+    first, _, rest = name.partition("_")
+    words = f"{first.upper()} {rest}" if first in ("rmse", "crps") else f"{first.capitalize()} {rest}"
+    return words.replace("_", " ").replace("p value", "p-value").strip()
+
+
+def _holds(scores: xr.Dataset, variable: str) -> bool:
+    return variable in scores and bool(np.isfinite(scores[variable].sel(forecast=models_of(scores)[0])).any())
+
+
+def _by_channel(
+    scores: xr.Dataset,
+    channels: Sequence[str],
+    variable: str,
+    figure: Callable[[xr.Dataset, str], Figure],
+    title: str,
+    what: str,
+    note: str = "",
+    folded: bool = False,
+) -> PlotGroup:
+    plots = [
+        Plot(partial(figure, scores, channel), f"{what} of {name_in_words(channel)} against lead time")
+        for channel in channels
+        if has(scores, variable, channel=channel)
+    ]
+    return PlotGroup(title, note, tuple(plots), folded)
+
+
+def _by_label(
+    scores: xr.Dataset, variable: str, dim: str, figure: Callable[[xr.Dataset, str], Figure], title: str
+) -> PlotGroup:
+    labels = [str(label) for label in scores[dim].values] if variable in scores else []
+    plots = [
+        Plot(partial(figure, scores, label), f"{metric_in_words(variable)} of {label} against lead time")
+        for label in labels
+        if has(scores, variable, **{dim: label})
+    ]
+    return PlotGroup(title, "", tuple(plots))

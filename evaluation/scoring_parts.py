@@ -1,0 +1,179 @@
+"""The work of scoring in parts that are kept, on threads here or on a cluster: an interrupted evaluation goes on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import dask
+import numpy as np
+from tqdm import tqdm
+
+from weatherfm.atomic import write_atomically
+from weatherfm.data_pipeline.parallel import run_tasks
+from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.evaluation.damped_persistence import DampedPersistence
+from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.scored_cases import ScoredCases, load_part, merge, save_part
+from weatherfm.evaluation.scored_statistics import Wanted
+from weatherfm.evaluation.scoring import Scorer
+
+_log = logging.getLogger(__name__)
+
+_PARTS = 40
+"""At most, of every group of channels: an interruption loses no more than a fortieth of the work."""
+_FINGERPRINT = "fingerprint"
+
+Part = dict[str, ScoredCases]
+"""Forecast -> its cases."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Everything that is scored on one group of channels."""
+
+    files: Mapping[str, ForecastFile]
+    store: Store
+    lead_times: tuple[int, ...]
+    wanted: Wanted
+    damped: DampedPersistence | None
+    members: int | None
+    """Of the probabilistic climatology, if it is scored."""
+
+    def scorer(self, threads: int) -> Scorer:
+        """Ready to score."""
+        return Scorer(self.files, self.store, self.lead_times, self.wanted, self.damped, self.members, threads)
+
+
+class KeptParts:
+    """Finished parts in a folder; those of other work are thrown away.
+
+    Args:
+        folder: None keeps nothing.
+        fingerprint: of all that decides the scores.
+    """
+
+    def __init__(self, folder: Path | None, fingerprint: str) -> None:
+        self._folder = folder
+        if folder is None:
+            return
+        note = folder / _FINGERPRINT
+        if not note.exists() or note.read_text() != fingerprint:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_atomically(note, fingerprint.encode())
+
+    def find(self, name: str) -> Part | None:
+        """A part that was finished before."""
+        path = self._folder / f"{name}.npz" if self._folder else None
+        if path is None or not path.exists():
+            return None
+        try:
+            return load_part(path)
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            _log.warning("%s is damaged (%s) and scored again", path, error)
+            return None
+
+    def keep(self, name: str, part: Part) -> None:
+        """Write a finished part, whole or not at all."""
+        if self._folder is not None:
+            save_part(self._folder / f"{name}.npz", part)
+
+
+def score_in_parts(
+    works: Sequence[Work],
+    init_times: np.ndarray,
+    kept: KeptParts,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> list[Part]:
+    """Score every group of channels.
+
+    Args:
+        works: one a group of channels.
+        init_times: datetime64 [case], ascending.
+        kept: where finished parts are found and kept.
+        workers: threads; without it, as many as there are cores.
+        scheduler: address of a dask.distributed scheduler; its workers must see the same files.
+
+    Returns:
+        For every group, all cases of every forecast.
+    """
+    pieces = np.array_split(init_times, min(_PARTS, len(init_times)))
+    parts: dict[str, Part] = {}
+    with tqdm(total=len(works) * len(init_times), desc="evaluate", unit="case", disable=None) as bar:
+        for group, i in np.ndindex(len(works), len(pieces)):
+            if (part := kept.find(name := _name(group, i))) is not None:
+                parts[name] = part
+                bar.update(len(pieces[i]))
+        undone = [at for at in np.ndindex(len(works), len(pieces)) if _name(*at) not in parts]
+        if scheduler is None:
+            run = _here(works, pieces, undone, workers or os.cpu_count() or 1, bar)
+        else:
+            run = _elsewhere(works, pieces, undone, scheduler, bar)
+        for name, part in run:
+            kept.keep(name, part)
+            parts[name] = part
+    return [merge([parts[_name(group, i)] for i in range(len(pieces))]) for group in range(len(works))]
+
+
+def _here(
+    works: Sequence[Work], pieces: Sequence[np.ndarray], undone: Sequence[tuple[int, ...]], threads: int, bar: tqdm
+) -> Iterator[tuple[str, Part]]:
+    """In order of time: what one part has read, the next has at hand."""
+    for group, work in enumerate(works):
+        scorer = work.scorer(threads)
+        for i in [i for of, i in undone if of == group]:
+            yield _name(group, i), scorer.score(pieces[i], bar.update)
+
+
+def _elsewhere(
+    works: Sequence[Work], pieces: Sequence[np.ndarray], undone: Sequence[tuple[int, ...]], scheduler: str, bar: tqdm
+) -> Iterator[tuple[str, Part]]:
+    """On a cluster's workers, each with files of its own; truth around the ends of a part is read twice."""
+    score = dask.delayed(_score_opened, pure=False)
+    tasks = (score(_name(group, i), _Closed.of(works[group]), pieces[i]) for group, i in undone)
+    for name, part in run_tasks(tasks, 1, scheduler):
+        bar.update(len(next(iter(part.values())).init_times))
+        yield name, part
+
+
+@dataclass(frozen=True, eq=False)
+class _Closed:
+    """Work that can travel: paths in place of what is open."""
+
+    paths: tuple[str, ...]
+    store: str
+    lead_times: tuple[int, ...]
+    wanted: Wanted
+    damped: DampedPersistence | None
+    members: int | None
+
+    @classmethod
+    def of(cls, work: Work) -> _Closed:
+        paths = tuple(str(file.path) for file in work.files.values())
+        return cls(paths, str(work.store.path), work.lead_times, work.wanted, work.damped, work.members)
+
+
+def _score_opened(name: str, work: _Closed, init_times: np.ndarray) -> tuple[str, Part]:
+    store = open_store(work.store)
+    files = [ForecastFile(path, store.step_hours) for path in work.paths]
+    for file in files:
+        file.require(work.wanted.channels, work.lead_times, store.grid)
+    opened = Work(
+        {file.name: file for file in files},
+        store,
+        work.lead_times,
+        work.wanted,
+        work.damped,
+        work.members,
+    )
+    return name, opened.scorer(threads=1).score(init_times)
+
+
+def _name(group: int, part: int) -> str:
+    return f"{group:03d}-{part:03d}"
