@@ -27,7 +27,7 @@ def test_names():
     assert (*BASELINES, "damped_persistence", "probabilistic_climatology") == ALL_BASELINES
 
 
-@pytest.mark.parametrize("asked", [[0, 1, 2], [4], [2, 2], [3, 1], [0, 5, 0]])
+@pytest.mark.parametrize("asked", [[0, 1, 2], [4], [2, 2], [3, 1], [5, 3, 0], [0, 5, 0]])
 def test_the_window_gives_each_time_its_field(asked):
     held = window()
     held.at(TIMES[1:3])

@@ -10,7 +10,7 @@ from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.errors import InputError
 from weatherfm.evaluation import damped_persistence
-from weatherfm.evaluation.baselines import normals_at, states_at
+from weatherfm.evaluation.baselines import FieldWindow, normals_at, states_at
 from weatherfm.evaluation.damped_persistence import can_fit, fit_damped_persistence
 from weatherfm.grid import regular_grid
 
@@ -126,12 +126,25 @@ def test_long_training_is_thinned_and_all_hours_stay(monkeypatch):
     store = RedNoise(2000, 1600, step_hours=6)
     monkeypatch.setattr(damped_persistence, "_STARTS", 300)
     fit = fit_damped_persistence(store, CHANNELS, [6])
-    assert (
-        fit.starts == 229
-    )  # every seventh of 1599: every sixth, as every fourth, would leave hours out or be too many
+    assert fit.starts == 229  # every seventh of 1599: every sixth are few enough too, but of 00 and 12 UTC only
     assert sorted(store.reads) == sorted({t + h for t in store.times[:1599:7] for h in (0, np.timedelta64(6, "h"))})
     hours = store.times[:1599:7].astype("datetime64[h]").astype(int) % 24
     assert np.ptp(np.bincount(hours, minlength=24)[::6]) <= 1
+
+
+def test_few_fields_are_held_at_once(store, monkeypatch):
+    held = []
+
+    class Spied(FieldWindow):
+        def at(self, times):
+            fields = super().at(times)
+            held.append(len(self._fields))
+            return fields
+
+    monkeypatch.setattr(damped_persistence, "FieldWindow", Spied)
+    monkeypatch.setattr(damped_persistence, "_BLOCK_TIMES", 5)
+    fit_damped_persistence(store, CHANNELS, LEADS)
+    assert max(held) == 5 + 4  # a block, and the days to its last lead time
 
 
 def test_few_fields_are_read_however_many_lead_times(monkeypatch):

@@ -95,6 +95,7 @@ def test_one_mean_over_all_days_draws_from_all_days():
     assert (hour_of_day(members) == 12).all()
     gaps = np.diff(members).astype("timedelta64[h]").astype(int) // 24
     assert set(gaps.tolist()) <= {58, 59}  # 2,922 days in 50 even steps
+    assert [str(time)[:10] for time in members[[0, -1]]] == ["2001-01-30", "2008-12-02"]  # each half a step from an end
     np.testing.assert_array_equal(ensemble.member_times(days("2012-12-12T12"))[0], members)
 
 
