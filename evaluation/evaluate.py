@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def evaluate(
     """Score a forecast.
 
     Args:
-        forecast: path or address of the forecast in WeatherBench2's layout; its initial and lead times are the cases.
+        forecast: path or address of the forecast in WeatherBench2's layout, or NAME=PATH; its initial and lead times
+            are the cases.
         store: truth and climatology.
         others: further forecasts to score on the same cases; they need all of the initial times.
         settings: regions, periods, events and baselines.
@@ -170,14 +172,17 @@ def _channel_groups(store: Store, cases: Cases, members: int) -> list[Sequence[s
 
 def _open_all(forecast: str | Path, others: Sequence[str | Path], store: Store) -> dict[str, ForecastFile]:
     files: dict[str, ForecastFile] = {}
-    for path in (forecast, *others):
+    for given in (forecast, *others):
+        named = re.fullmatch(r"([\w.-]+)=(.+)", str(given))
+        path = named[2] if named else given
         file = ForecastFile(path, store.step_hours)
-        if file.name in files or file.name in ALL_BASELINES:
+        name = named[1] if named else file.name
+        if name in files or name in ALL_BASELINES:
             raise InputError(
-                f"two forecasts are called {file.name!r} (the second is {path}); give it another name, by "
-                "`name` when it is made or by the folder's name"
+                f"two forecasts are called {name!r} (the second is {path}); give it another name: NAME={path}, or "
+                "`name` when it is made"
             )
-        files[file.name] = file
+        files[name] = file
     return files
 
 

@@ -89,12 +89,6 @@ class ProbabilisticClimatology:
         return self._held[at]
 
 
-def can_sample(store: Store) -> bool:
-    """True where training days hold an ensemble; reads no fields."""
-    days = _TrainingDays(store)
-    return min(days.most_members, days.fewest_years) >= _FEWEST
-
-
 class _TrainingDays:
     """The training times every bin may draw from, with whole numbers as weights, so that choices are exact.
 

@@ -146,7 +146,7 @@ def _elsewhere(
 class _Closed:
     """Work that can travel: paths in place of what is open."""
 
-    paths: tuple[str, ...]
+    paths: dict[str, str]
     store: str
     lead_times: tuple[int, ...]
     wanted: Wanted
@@ -155,17 +155,17 @@ class _Closed:
 
     @classmethod
     def of(cls, work: Work) -> _Closed:
-        paths = tuple(str(file.path) for file in work.files.values())
+        paths = {name: str(file.path) for name, file in work.files.items()}
         return cls(paths, str(work.store.path), work.lead_times, work.wanted, work.damped, work.members)
 
 
 def _score_opened(name: str, work: _Closed, init_times: np.ndarray) -> tuple[str, Part]:
     store = open_store(work.store)
-    files = [ForecastFile(path, store.step_hours) for path in work.paths]
-    for file in files:
+    files = {name: ForecastFile(path, store.step_hours) for name, path in work.paths.items()}
+    for file in files.values():
         file.require(work.wanted.channels, work.lead_times, store.grid)
     opened = Work(
-        {file.name: file for file in files},
+        files,
         store,
         work.lead_times,
         work.wanted,

@@ -14,6 +14,8 @@ from matplotlib.ticker import NullLocator
 
 from weatherfm.errors import InputError
 from weatherfm.evaluation.display import name_in_words, pretty_units
+from weatherfm.evaluation.key_figures import models_of
+from weatherfm.evaluation.line_looks import line_look
 from weatherfm.evaluation.metrics.spectra import energy_ratio, spectra_left_out
 from weatherfm.evaluation.metrics.spherical_spectra import spherical_wavelengths
 from weatherfm.evaluation.metrics.zonal_spectra import zonal_wavelengths
@@ -23,14 +25,6 @@ from weatherfm.grid import Grid
 
 Kind = Literal["spherical", "zonal"]
 
-_COLOURS = ("#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#8C564B")  # after Okabe and Ito
-_MARKERS = ("o", "D", "v", "P", "X")
-_THIN: tuple[dict[str, Any], ...] = (  # of baselines, in their order
-    {"color": "#D55E00", "linestyle": (0, (5, 2)), "marker": "s"},
-    {"color": "#4D4D4D", "linestyle": (0, (1.5, 1.5)), "marker": "^"},
-    {"color": "#B07D00", "linestyle": (0, (6, 2, 1.5, 2)), "marker": "<"},
-    {"color": "#7A5195", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": ">"},
-)
 _ERROR: dict[str, Any] = {"linestyle": ":", "linewidth": 1.4, "markerfacecolor": "white", "markersize": 4}
 _HIGHEST_RATIO = 2.0
 """Where the ratio's axis ends at most: a curve beyond it leaves the picture."""
@@ -75,9 +69,9 @@ def spectrum_figure(
     with style():
         _plot(axes, curves.wavenumbers, curves.truth, "truth", {"color": INK, "linewidth": 2.0, "zorder": 4})
         for name, power in curves.forecasts.items():
-            _plot(axes, curves.wavenumbers, power, name, _look(name, scores))
+            _plot(axes, curves.wavenumbers, power, name, line_look(name, scores))
         for name, power in curves.errors.items():
-            _plot(axes, curves.wavenumbers, power, f"error of {name}", {**_look(name, scores), **_ERROR})
+            _plot(axes, curves.wavenumbers, power, f"error of {name}", line_look(name, scores) | _ERROR)
         axes.set_yscale("log")
         axes.set_ylim(bottom=_lowest(curves))
         units = pretty_units(str(scores["units"].sel(channel=channel).values))
@@ -102,7 +96,7 @@ def energy_ratio_figure(
         axes.axhspan(0, 1, color="#eef2f6", zorder=0)
         axes.axhline(1, color=INK, linewidth=1.2)
         for name, ratio in ratios.items():
-            _plot(axes, curves.wavenumbers, ratio, name, _look(name, scores))
+            _plot(axes, curves.wavenumbers, ratio, name, line_look(name, scores))
         axes.set_ylim(0, min(max(1.25, 1.08 * highest), _HIGHEST_RATIO))
         for text, side, down in (("blurred", "top", -3), ("too much variance", "bottom", 3)):
             axes.annotate(text, (1, 1), xycoords=("axes fraction", "data"), xytext=(-4, down),
@@ -131,14 +125,13 @@ def _curves(scores: xr.Dataset, channel: str, lead_hours: int, kind: Kind, band:
             f"lead time {lead_hours} h was not scored; scored are {', '.join(map(str, hours_of(scores)))} h"
         )
     here = scores.isel(lead_time=hours_of(scores).index(lead_hours)).sel(where)
-    models = [name for name, role in zip(_names(scores), scores["kind"].values, strict=True) if role == "model"]
     errors = dict(_spectra(here, f"{variable}_error")) if f"{variable}_error" in scores else {}
     return _Curves(
         wavenumbers[1:],
         wavelengths[1:],
         here[f"{variable}_truth"].values[1:],
         dict(_spectra(here, variable)),
-        {name: power for name, power in errors.items() if name in models},
+        {name: power for name, power in errors.items() if name in models_of(scores)},
         "Zonal wavenumber" if kind == "zonal" else "Total wavenumber",
         band.replace("_", " ") if band and kind == "zonal" else "global",
     )
@@ -163,16 +156,6 @@ def _names(scores: xr.Dataset) -> list[str]:
     return [str(name) for name in scores["forecast"].values]
 
 
-def _look(name: str, scores: xr.Dataset) -> dict[str, Any]:
-    names, roles = _names(scores), [str(role) for role in scores["kind"].values]
-    role = roles[names.index(name)]
-    order = [other for other, its in zip(names, roles, strict=True) if its == role].index(name)
-    if role == "baseline":
-        return {**_THIN[order % len(_THIN)], "linewidth": 1.2, "markersize": 3.5}
-    colour, marker = _COLOURS[order % len(_COLOURS)], _MARKERS[order % len(_MARKERS)]
-    return {"color": colour, "marker": marker, "linewidth": 2.2, "markersize": 4.5, "zorder": 3}
-
-
 def _panel() -> tuple[Figure, Axes]:
     with style():
         figure = Figure(figsize=(4.8, 3.5), layout="constrained")
@@ -182,7 +165,8 @@ def _panel() -> tuple[Figure, Axes]:
 def _plot(axes: Axes, wavenumbers: np.ndarray, power: np.ndarray, label: str, look: dict[str, Any]) -> None:
     """Markers stand evenly on the logarithmic axis; what is not above zero has no place on it."""
     marks = np.unique(np.geomspace(1, len(wavenumbers), 9).round().astype(int) - 1)
-    axes.plot(wavenumbers, np.where(power > 0, power, np.nan), label=label, markevery=marks.tolist(), **look)
+    look = {"markersize": 4.5, "markevery": marks.tolist()} | look
+    axes.plot(wavenumbers, np.where(power > 0, power, np.nan), label=label, **look)
 
 
 def _lowest(curves: _Curves) -> float | None:

@@ -229,6 +229,10 @@ def test_equal_names_are_refused(made, store, tmp_path):
     other = forecast(store, tmp_path / "f.zarr", identity, {"weights_sha256": "def"})
     with pytest.raises(InputError, match="two forecasts are called 'model'"):
         evaluate(made[1], store, [other])
+    named = evaluate(made[1], store, [f"lazy={other}"])
+    assert named["forecast"].values.tolist()[:2] == ["model", "lazy"]
+    with pytest.raises(InputError, match=r"two forecasts are called 'lazy'.*NAME="):
+        evaluate(made[1], store, [f"lazy={other}", f"lazy={other}"])
     reserved = forecast(store, tmp_path / "g.zarr", identity, {"name": "climatology"})
     with pytest.raises(InputError, match="called 'climatology'"):
         evaluate(reserved, store)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import xarray as xr
+from synthetic_scores import BASELINES, full_scores
 
 from weatherfm.errors import InputError
+from weatherfm.evaluation.curves import rmse_figure
 from weatherfm.evaluation.metrics.zonal_spectra import ZONAL_BANDS
 from weatherfm.evaluation.pictures import png_bytes, svg_bytes
 from weatherfm.evaluation.spectra_figures import energy_ratio_figure, spectrum_figure
@@ -54,6 +56,10 @@ def lines_of(figure):
     return {line.get_label(): line for line in figure.axes[0].lines}
 
 
+def look_of(line):
+    return line.get_color(), line.get_marker(), line.get_markersize(), line.get_linewidth(), str(line._dash_pattern)
+
+
 def top_labels(figure) -> dict[float, str]:
     (above,) = figure.axes[0].child_axes
     return dict(zip(above.get_xticks(), [label.get_text() for label in above.get_xticklabels()], strict=True))
@@ -73,9 +79,21 @@ def test_spectrum_shows_truth_every_forecast_and_the_errors_of_models():
 
 
 def test_looks_differ_without_colour():
-    lines = lines_of(spectrum_figure(spectra_scores(), "z500", 24))
-    looks = {(line.get_marker(), str(line._dash_pattern)) for line in lines.values()}
-    assert len(looks) == len(lines)
+    """With every baseline and five models: truth, nine forecasts and five errors."""
+    scores = spectra_scores().isel(forecast=[0, 1, 0, 1, *[2] * 5]).assign_coords(forecast=[*BASELINES, *"abcde"])
+    lines = lines_of(spectrum_figure(scores, "z500", 24))
+    looks = {(line.get_marker(), str(line.get_linestyle()), str(line._dash_pattern)) for line in lines.values()}
+    assert len(looks) == len(lines) == 15
+
+
+@pytest.mark.parametrize("make", [spectrum_figure, energy_ratio_figure])
+def test_a_forecast_looks_as_on_the_curves(make):
+    scores = full_scores({"vit": 1, "other": 1}, leads=(24, 72), channels=("z500",), regions=("global",))
+    for variable in ("spherical_spectrum", "spherical_spectrum_error"):  # baselines have them too, then
+        scores[variable] = scores[variable].fillna(scores[variable].sel(forecast="vit"))
+    drawn, curves = lines_of(make(scores, "z500", 24)), lines_of(rmse_figure(scores, "z500"))
+    for name in ("vit", "other", "persistence", "climatology", "damped_persistence"):
+        assert look_of(drawn[name]) == look_of(curves[name.replace("_", " ")])
 
 
 def test_a_forecast_without_short_waves_does_not_stretch_the_axis():

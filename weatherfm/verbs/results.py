@@ -80,7 +80,7 @@ def evaluate(
     store
         Store with truth and climatology; by default the run's.
     against
-        Other forecasts in the same layout, folders or addresses, to score beside this one.
+        Other forecasts in the same layout, folders or addresses, to score beside this one; NAME=ADDRESS calls one NAME.
     region
         Regions to score: global, northern_extratropics, southern_extratropics, tropics, europe, north_america,
         north_atlantic, north_pacific, east_asia, ausnz, arctic, antarctic, area, each also with _land or _sea; or a box
