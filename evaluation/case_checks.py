@@ -9,7 +9,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.scored_cases import months_of
 
 

@@ -20,7 +20,7 @@ from weatherfm.evaluation.baselines import ALL_BASELINES, DAMPED, PROBABILISTIC
 from weatherfm.evaluation.case_checks import Cases, cases_of, refuse_learned_days
 from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.damped_persistence import can_fit, fit_damped_persistence
-from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.metrics.events import Event, parse_event
 from weatherfm.evaluation.metrics.spectra import SpectraPlan, spectra_left_out, spectra_plan
 from weatherfm.evaluation.periods import periods_of

@@ -20,7 +20,7 @@ from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecast_store import ForecastRequest, ForecastWriter
+from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
 from weatherfm.forcings import forcing_fields
 from weatherfm.model import WeatherViT
 
@@ -83,7 +83,7 @@ def make_forecast(
     path: str | Path,
     provenance: Mapping[str, Any],
 ) -> Path:
-    """Forecast from every initial time to every lead time and write it (`weatherfm.evaluation.forecast_store`).
+    """Forecast from every initial time to every lead time and write it (`weatherfm.evaluation.forecasts.store`).
 
     Interrupted and called again with the same arguments it goes on; a finished forecast is left as it is.
 

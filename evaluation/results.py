@@ -17,11 +17,11 @@ from weatherfm.data_pipeline.store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.compare_scores import merge_scores
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
-from weatherfm.evaluation.data_quality import is_of_another_store, read_quality
 from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.figures.maps import write_maps
 from weatherfm.evaluation.forecast import forecast_init_times, make_forecast
-from weatherfm.evaluation.maps import write_maps
-from weatherfm.evaluation.report import write_report
+from weatherfm.evaluation.report.data_quality import is_of_another_store, read_quality
+from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.score_table import headline_channels, score_table
 from weatherfm.evaluation.scores import read_scores, write_scores
 from weatherfm.weights import load_weights, read_provenance, weights_hash

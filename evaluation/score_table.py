@@ -9,7 +9,7 @@ import xarray as xr
 
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import BASELINES
-from weatherfm.evaluation.key_figures import models_of, overall
+from weatherfm.evaluation.report.key_figures import models_of, overall
 from weatherfm.evaluation.scores import lead_hours, provenance_of
 
 _HEADLINE = ("z500", "t850", "t2m", "msl", "u10", "v10")

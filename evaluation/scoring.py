@@ -16,7 +16,7 @@ import numpy as np
 from weatherfm.data_pipeline.store import Store
 from weatherfm.evaluation.baselines import BASELINES, DAMPED, PROBABILISTIC, climatology, truth
 from weatherfm.evaluation.damped_persistence import DampedPersistence
-from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.probabilistic_climatology import ProbabilisticClimatology
 from weatherfm.evaluation.scored_cases import ScoredCases, months_of
 from weatherfm.evaluation.scored_statistics import Wanted, case_means

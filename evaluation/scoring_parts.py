@@ -18,7 +18,7 @@ from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.parallel import run_tasks
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.evaluation.damped_persistence import DampedPersistence
-from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.scored_cases import ScoredCases, load_part, merge, save_part
 from weatherfm.evaluation.scored_statistics import Wanted
 from weatherfm.evaluation.scoring import Scorer

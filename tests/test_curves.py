@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from synthetic_scores import full_scores, simple_scores
 
-from weatherfm.evaluation.blurring import blurred_below, blurring_sentences
-from weatherfm.evaluation.curves import (
+from weatherfm.evaluation.figures.curves import (
     acc_figure,
     activity_figure,
     bias_figure,
@@ -16,8 +15,9 @@ from weatherfm.evaluation.curves import (
     seeps_figure,
     wind_figure,
 )
-from weatherfm.evaluation.ensemble_figures import rank_histogram_figure, spread_skill_figure
-from weatherfm.evaluation.pictures import svg_bytes
+from weatherfm.evaluation.figures.ensemble import rank_histogram_figure, spread_skill_figure
+from weatherfm.evaluation.figures.pictures import svg_bytes
+from weatherfm.evaluation.report.blurring import blurred_below, blurring_sentences
 
 
 def test_curves_name_units_and_forecasts():

@@ -17,7 +17,7 @@ from weatherfm.evaluation.compare_scores import require_comparable
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast import forecast_init_times, make_forecast
-from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.score_table import headline_channels, score_table
 from weatherfm.evaluation.scores import lead_hours, provenance_of, read_scores, write_scores
 

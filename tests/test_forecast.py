@@ -10,10 +10,10 @@ import xarray as xr
 from small_store import CHANNELS, EUROPE, SmallStore, TestModel, days, drift, identity
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation import forecast_store
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import forecast_init_times, make_forecast, required_input_times
-from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.forecasts import store as forecast_store
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.forcings import forcing_fields
 from weatherfm.model import ModelConfig, WeatherViT
 

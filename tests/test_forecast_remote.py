@@ -11,8 +11,8 @@ from foreign_forecasts import CHANNELS, GRID, INITS, LEADS, dataset, expected, w
 
 from weatherfm.data_pipeline.formats import remote
 from weatherfm.errors import InputError, OutsideError
-from weatherfm.evaluation.forecast_address import locate, name_of
-from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.forecasts.address import locate, name_of
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.grid import Grid
 
 OUR_GRID = Grid(GRID[0][::-1], GRID[1])

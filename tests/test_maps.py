@@ -16,12 +16,12 @@ from PIL import Image
 from small_store import CHANNELS, EUROPE, SmallStore, TestModel, drift
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation import coastlines
-from weatherfm.evaluation.animation import animation, animation_figures, frame_leads, load_cases
-from weatherfm.evaluation.cases import Case, load_case, map_rmse, pick_init_times, require_init_time
-from weatherfm.evaluation.coastlines import draw_coastlines, natural_earth_file
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.display import (
+from weatherfm.evaluation.figures import coastlines
+from weatherfm.evaluation.figures.animation import animation, animation_figures, frame_leads, load_cases
+from weatherfm.evaluation.figures.cases import Case, load_case, map_rmse, pick_init_times, require_init_time
+from weatherfm.evaluation.figures.coastlines import draw_coastlines, natural_earth_file
+from weatherfm.evaluation.figures.display import (
     display_of,
     error_levels,
     field_levels,
@@ -29,11 +29,11 @@ from weatherfm.evaluation.display import (
     pretty_units,
     quantity_in_words,
 )
+from weatherfm.evaluation.figures.map_projection import aspect_of, closed_field, projection_of
+from weatherfm.evaluation.figures.maps import map_figure, panel_figure, title_of, write_maps
+from weatherfm.evaluation.figures.pictures import png_bytes, style
 from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.evaluation.forecast_file import ForecastFile
-from weatherfm.evaluation.map_projection import aspect_of, closed_field, projection_of
-from weatherfm.evaluation.maps import map_figure, panel_figure, title_of, write_maps
-from weatherfm.evaluation.pictures import png_bytes, style
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.grid import Grid, regular_grid
 from weatherfm.variables import GRAVITY, VARIABLES
 

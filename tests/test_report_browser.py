@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from synthetic_scores import full_scores
 
-from weatherfm.evaluation.animation import animation
-from weatherfm.evaluation.case_studies import CaseRow, CaseStudy
-from weatherfm.evaluation.cases import Case
-from weatherfm.evaluation.report import page_context, render
-from weatherfm.evaluation.report_pictures import draw, map_group
-from weatherfm.evaluation.report_sections import curve_groups, ensemble_groups, spectra_groups
+from weatherfm.evaluation.figures.animation import animation
+from weatherfm.evaluation.figures.cases import Case
+from weatherfm.evaluation.report.case_studies import CaseRow, CaseStudy
+from weatherfm.evaluation.report.page import page_context, render
+from weatherfm.evaluation.report.page_pictures import draw, map_group
+from weatherfm.evaluation.report.sections import curve_groups, ensemble_groups, spectra_groups
 from weatherfm.grid import regular_grid
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from synthetic_scores import full_scores, simple_scores
 
-from weatherfm.evaluation.group_table import period_table, region_table
-from weatherfm.evaluation.key_figures import (
+from weatherfm.evaluation.figures.scorecard import scorecard_figure
+from weatherfm.evaluation.report.group_table import period_table, region_table
+from weatherfm.evaluation.report.key_figures import (
     headline,
     key_leads,
     key_rows,
@@ -18,7 +19,7 @@ from weatherfm.evaluation.key_figures import (
     region_in_words,
     skill,
 )
-from weatherfm.evaluation.scorecard import (
+from weatherfm.evaluation.report.scorecard import (
     LIMIT,
     blocks_of,
     colour_of,
@@ -30,7 +31,6 @@ from weatherfm.evaluation.scorecard import (
     shade_styles,
     shown_leads,
 )
-from weatherfm.evaluation.scorecard_figure import scorecard_figure
 
 MANY = (*(f"{v}{level}" for v in "ztuvq" for level in (50, 100, 250, 500, 700, 850, 1000)), "t2m", "msl")
 

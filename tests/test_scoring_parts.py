@@ -13,7 +13,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation import scoring_parts
 from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate import evaluate
-from weatherfm.evaluation.forecast_store import ForecastRequest, ForecastWriter
+from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
 from weatherfm.evaluation.scores import provenance_of
 from weatherfm.evaluation.scoring import Scorer
 

@@ -34,8 +34,8 @@ from scores import continuous
 from weatherfm.data_pipeline.config import Period
 from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate import evaluate
-from weatherfm.evaluation.forecast_layout import variables_of
-from weatherfm.evaluation.forecast_store import ForecastRequest, ForecastWriter
+from weatherfm.evaluation.forecasts.layout import variables_of
+from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
 from weatherfm.evaluation.regions import region_weights
 from weatherfm.grid import Grid, regular_grid
 

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weatherfm.evaluation.forecast_store import ForecastRequest, ForecastWriter
+from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
 from weatherfm.grid import regular_grid
 
 CHANNELS = ("z500", "t850", "t2m", "msl")

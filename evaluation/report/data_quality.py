@@ -12,10 +12,10 @@ import xarray as xr
 
 from weatherfm.data_pipeline.verification.report import FORMAT, REMEDIES
 from weatherfm.errors import InputError
-from weatherfm.evaluation.coverage import coverage_figure
-from weatherfm.evaluation.display import name_in_words, pretty_units
-from weatherfm.evaluation.key_figures import number
-from weatherfm.evaluation.report_pictures import Picture, svg_picture
+from weatherfm.evaluation.figures.coverage import coverage_figure
+from weatherfm.evaluation.figures.display import name_in_words, pretty_units
+from weatherfm.evaluation.report.key_figures import number
+from weatherfm.evaluation.report.page_pictures import Picture, svg_picture
 from weatherfm.evaluation.scores import provenance_of
 
 _MOST_PROBLEMS = 40

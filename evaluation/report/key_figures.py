@@ -8,7 +8,7 @@ from math import floor, isfinite, log10
 
 import xarray as xr
 
-from weatherfm.evaluation.display import name_in_words, pretty_units
+from weatherfm.evaluation.figures.display import name_in_words, pretty_units
 from weatherfm.evaluation.scores import lead_hours
 
 SIGNIFICANT = 0.05

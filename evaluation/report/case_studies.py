@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.animation import Animation, animation, load_cases
-from weatherfm.evaluation.cases import Case, load_case, require_init_time
-from weatherfm.evaluation.display import pretty_units
-from weatherfm.evaluation.forecast_file import ForecastFile
-from weatherfm.evaluation.key_figures import headline_lead, key_leads, main_region, models_of, number, overall
-from weatherfm.evaluation.maps import when
-from weatherfm.evaluation.report_pictures import MapGroup, map_group
+from weatherfm.evaluation.figures.animation import Animation, animation, load_cases
+from weatherfm.evaluation.figures.cases import Case, load_case, require_init_time
+from weatherfm.evaluation.figures.display import pretty_units
+from weatherfm.evaluation.figures.maps import when
+from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.report.key_figures import headline_lead, key_leads, main_region, models_of, number, overall
+from weatherfm.evaluation.report.page_pictures import MapGroup, map_group
 from weatherfm.evaluation.scores import lead_hours, provenance_of
 
 _MAP_CHANNELS = 4

@@ -13,8 +13,8 @@ import matplotlib
 import numpy as np
 import xarray as xr
 
-from weatherfm.evaluation.display import name_in_words
-from weatherfm.evaluation.key_figures import (
+from weatherfm.evaluation.figures.display import name_in_words
+from weatherfm.evaluation.report.key_figures import (
     SIGNIFICANT,
     baselines_of,
     ensembles_of,

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from weatherfm.evaluation.curves import (
+from weatherfm.evaluation.figures.curves import (
     acc_figure,
     activity_figure,
     bias_figure,
@@ -21,17 +21,17 @@ from weatherfm.evaluation.curves import (
     seeps_figure,
     wind_figure,
 )
-from weatherfm.evaluation.display import name_in_words
-from weatherfm.evaluation.ensemble_figures import rank_histogram_figure, spread_skill_figure
-from weatherfm.evaluation.key_figures import (
+from weatherfm.evaluation.figures.display import name_in_words
+from weatherfm.evaluation.figures.ensemble import rank_histogram_figure, spread_skill_figure
+from weatherfm.evaluation.figures.spectra import energy_ratio_figure, spectrum_figure
+from weatherfm.evaluation.report.key_figures import (
     ensembles_of,
     headline_lead,
     key_leads,
     models_of,
 )
-from weatherfm.evaluation.report_pictures import Plot, PlotGroup
-from weatherfm.evaluation.scorecard import Card, references_of, score_card
-from weatherfm.evaluation.spectra_figures import energy_ratio_figure, spectrum_figure
+from weatherfm.evaluation.report.page_pictures import Plot, PlotGroup
+from weatherfm.evaluation.report.scorecard import Card, references_of, score_card
 
 _MOST_TITLES = 6000
 """Cells up to which those of the other regions say in words what they are."""

@@ -7,9 +7,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from weatherfm.evaluation.key_figures import SIGNIFICANT, in_words, main_region, percent, region_in_words
-from weatherfm.evaluation.pictures import style
-from weatherfm.evaluation.scorecard import BETTER, COLOURS, LIMIT, WORSE, blocks_of, shown_leads, skill_with_test
+from weatherfm.evaluation.figures.pictures import style
+from weatherfm.evaluation.report.key_figures import SIGNIFICANT, in_words, main_region, percent, region_in_words
+from weatherfm.evaluation.report.scorecard import BETTER, COLOURS, LIMIT, WORSE, blocks_of, shown_leads, skill_with_test
 from weatherfm.evaluation.scores import lead_hours
 
 _MOST_NUMBERS = 400

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecast_address import locate, name_of, open_forecast
-from weatherfm.evaluation.forecast_ahead import ReadAhead
-from weatherfm.evaluation.forecast_axes import axes_of
-from weatherfm.evaluation.forecast_fields import ForecastFields
-from weatherfm.evaluation.forecast_store import FORMAT
+from weatherfm.evaluation.forecasts.address import locate, name_of, open_forecast
+from weatherfm.evaluation.forecasts.ahead import ReadAhead
+from weatherfm.evaluation.forecasts.axes import axes_of
+from weatherfm.evaluation.forecasts.fields import ForecastFields
+from weatherfm.evaluation.forecasts.store import FORMAT
 from weatherfm.grid import Grid
 from weatherfm.variables import parse_channel
 

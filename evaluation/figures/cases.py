@@ -8,7 +8,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecast_file import ForecastFile
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.metrics.verification import Verification
 from weatherfm.grid import Grid
 

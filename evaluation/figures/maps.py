@@ -18,18 +18,18 @@ from tqdm import tqdm
 from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.cases import Case, load_case, pick_init_times
-from weatherfm.evaluation.coastlines import draw_coastlines
-from weatherfm.evaluation.display import (
+from weatherfm.evaluation.figures.cases import Case, load_case, pick_init_times
+from weatherfm.evaluation.figures.coastlines import draw_coastlines
+from weatherfm.evaluation.figures.display import (
     ERROR_COLOURS,
     display_of,
     error_levels,
     field_levels,
     quantity_in_words,
 )
-from weatherfm.evaluation.forecast_file import ForecastFile
-from weatherfm.evaluation.map_projection import aspect_of, closed_field, frame, projection_of
-from weatherfm.evaluation.pictures import GREY, png_bytes, style
+from weatherfm.evaluation.figures.map_projection import aspect_of, closed_field, frame, projection_of
+from weatherfm.evaluation.figures.pictures import GREY, png_bytes, style
+from weatherfm.evaluation.forecasts.file import ForecastFile
 
 Panel = Literal["forecast", "truth", "error"]
 PANELS: tuple[Panel, ...] = ("forecast", "truth", "error")

@@ -7,11 +7,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from weatherfm.evaluation.curves import draw_curves, finish, panel
-from weatherfm.evaluation.display import name_in_words, pretty_units
-from weatherfm.evaluation.key_figures import ensembles_of, headline_lead, in_words, main_region, overall
-from weatherfm.evaluation.line_looks import line_look
-from weatherfm.evaluation.pictures import GREY, style
+from weatherfm.evaluation.figures.curves import draw_curves, finish, panel
+from weatherfm.evaluation.figures.display import name_in_words, pretty_units
+from weatherfm.evaluation.figures.line_looks import line_look
+from weatherfm.evaluation.figures.pictures import GREY, style
+from weatherfm.evaluation.report.key_figures import ensembles_of, headline_lead, in_words, main_region, overall
 from weatherfm.evaluation.scores import lead_hours
 
 

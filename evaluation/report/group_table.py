@@ -8,8 +8,8 @@ from math import isfinite
 
 import xarray as xr
 
-from weatherfm.evaluation.display import pretty_units
-from weatherfm.evaluation.key_figures import (
+from weatherfm.evaluation.figures.display import pretty_units
+from weatherfm.evaluation.report.key_figures import (
     headline_lead,
     in_words,
     key_leads,
@@ -18,7 +18,7 @@ from weatherfm.evaluation.key_figures import (
     overall,
     region_in_words,
 )
-from weatherfm.evaluation.scorecard import Cell, make_cell, own_baselines, skill_with_test
+from weatherfm.evaluation.report.scorecard import Cell, make_cell, own_baselines, skill_with_test
 from weatherfm.evaluation.scores import lead_hours
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.pictures import style
+from weatherfm.evaluation.figures.pictures import style
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.ticker import MaxNLocator
 
-from weatherfm.evaluation.pictures import GREY
+from weatherfm.evaluation.figures.pictures import GREY
 from weatherfm.grid import Grid
 
 _DATE_LINE = 180 - 1e-6

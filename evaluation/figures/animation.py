@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.store import Store
-from weatherfm.evaluation.cases import Case, load_case
-from weatherfm.evaluation.display import quantity_in_words
-from weatherfm.evaluation.forecast_file import ForecastFile
-from weatherfm.evaluation.maps import levels_of, map_figure, when
-from weatherfm.evaluation.report_pictures import Picture, map_pictures
+from weatherfm.evaluation.figures.cases import Case, load_case
+from weatherfm.evaluation.figures.display import quantity_in_words
+from weatherfm.evaluation.figures.maps import levels_of, map_figure, when
+from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.report.page_pictures import Picture, map_pictures
 
 _MOST_FRAMES = 12
 _DPI = 110

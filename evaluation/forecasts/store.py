@@ -23,7 +23,7 @@ import numpy as np
 import tensorstore as ts
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecast_layout import (
+from weatherfm.evaluation.forecasts.layout import (
     array_metadata,
     coordinates,
     levels_of,

@@ -15,15 +15,16 @@ from weatherfm import __version__
 from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.animation import animation, load_cases
-from weatherfm.evaluation.blurring import blurring_sentences
-from weatherfm.evaluation.case_studies import case_study, scored_name
-from weatherfm.evaluation.cases import require_init_time
-from weatherfm.evaluation.curves import published_letters
-from weatherfm.evaluation.data_quality import quality_section
-from weatherfm.evaluation.forecast_file import ForecastFile
-from weatherfm.evaluation.group_table import period_table, region_table
-from weatherfm.evaluation.key_figures import (
+from weatherfm.evaluation.figures.animation import animation, load_cases
+from weatherfm.evaluation.figures.cases import require_init_time
+from weatherfm.evaluation.figures.curves import published_letters
+from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.published_scores import published_for
+from weatherfm.evaluation.report.blurring import blurring_sentences
+from weatherfm.evaluation.report.case_studies import case_study, scored_name
+from weatherfm.evaluation.report.data_quality import quality_section
+from weatherfm.evaluation.report.group_table import period_table, region_table
+from weatherfm.evaluation.report.key_figures import (
     baselines_of,
     ensembles_of,
     headline,
@@ -35,10 +36,10 @@ from weatherfm.evaluation.key_figures import (
     models_of,
     region_in_words,
 )
-from weatherfm.evaluation.provenance_table import day_and_hour, difference_lines, provenance_rows
-from weatherfm.evaluation.published_scores import published_for
-from weatherfm.evaluation.report_pictures import draw, map_groups, training_pictures
-from weatherfm.evaluation.report_sections import (
+from weatherfm.evaluation.report.page_pictures import draw, map_groups, training_pictures
+from weatherfm.evaluation.report.provenance_table import day_and_hour, difference_lines, provenance_rows
+from weatherfm.evaluation.report.scorecard import legend, mark_legend, shade_styles, shown_leads
+from weatherfm.evaluation.report.sections import (
     card_groups,
     curve_groups,
     definitions,
@@ -47,10 +48,9 @@ from weatherfm.evaluation.report_sections import (
     spectra_groups,
 )
 from weatherfm.evaluation.score_table import headline_channels
-from weatherfm.evaluation.scorecard import legend, mark_legend, shade_styles, shown_leads
 from weatherfm.evaluation.scores import lead_hours, provenance_of, read_scores
 
-_PAGE = Path(__file__).with_name("report_page")
+_PAGE = Path(__file__).with_name("template")
 
 
 def write_report(

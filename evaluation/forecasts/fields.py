@@ -11,9 +11,9 @@ from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
 from weatherfm.data_pipeline.formats.names import channel_name
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecast_axes import LATITUDE, LAYOUT, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
-from weatherfm.evaluation.forecast_layout import variables_of
-from weatherfm.evaluation.forecast_units import check_units
+from weatherfm.evaluation.forecasts.axes import LATITUDE, LAYOUT, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
+from weatherfm.evaluation.forecasts.layout import variables_of
+from weatherfm.evaluation.forecasts.units import check_units
 from weatherfm.variables import Channel, Variable, find_variable, parse_channel
 
 

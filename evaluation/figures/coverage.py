@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from weatherfm.evaluation.pictures import GREY, INK, style
+from weatherfm.evaluation.figures.pictures import GREY, INK, style
 
 _COLOURS = {
     "data": "#56B4E9",

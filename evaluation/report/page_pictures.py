@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.store import Store
-from weatherfm.evaluation.cases import Case, load_case, pick_init_times
-from weatherfm.evaluation.forecast_file import ForecastFile
-from weatherfm.evaluation.maps import PANELS, Levels, panel_figure, title_of
-from weatherfm.evaluation.pictures import data_uri, png_bytes, svg_bytes
-from weatherfm.evaluation.training_curve import learning_rate_figure, loss_figure, read_training_curve
+from weatherfm.evaluation.figures.cases import Case, load_case, pick_init_times
+from weatherfm.evaluation.figures.maps import PANELS, Levels, panel_figure, title_of
+from weatherfm.evaluation.figures.pictures import data_uri, png_bytes, svg_bytes
+from weatherfm.evaluation.figures.training_curve import learning_rate_figure, loss_figure, read_training_curve
+from weatherfm.evaluation.forecasts.file import ForecastFile
 
 _MAP_CHANNELS = 4
 

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from weatherfm.evaluation.display import name_in_words, pretty_units
-from weatherfm.evaluation.key_figures import baselines_of, in_words, main_region, overall
-from weatherfm.evaluation.line_looks import line_look
-from weatherfm.evaluation.pictures import GREY, style
+from weatherfm.evaluation.figures.display import name_in_words, pretty_units
+from weatherfm.evaluation.figures.line_looks import line_look
+from weatherfm.evaluation.figures.pictures import GREY, style
 from weatherfm.evaluation.published_scores import published_for
+from weatherfm.evaluation.report.key_figures import baselines_of, in_words, main_region, overall
 from weatherfm.evaluation.scores import lead_hours
 
 _USEFUL_ACC = 0.6

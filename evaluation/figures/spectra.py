@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.display import name_in_words, pretty_units
-from weatherfm.evaluation.key_figures import models_of
-from weatherfm.evaluation.line_looks import line_look
+from weatherfm.evaluation.figures.display import name_in_words, pretty_units
+from weatherfm.evaluation.figures.line_looks import line_look
+from weatherfm.evaluation.figures.pictures import GREY, INK, style
 from weatherfm.evaluation.metrics.spectra import energy_ratio, spectra_left_out
 from weatherfm.evaluation.metrics.spherical_spectra import spherical_wavelengths
 from weatherfm.evaluation.metrics.zonal_spectra import zonal_wavelengths
-from weatherfm.evaluation.pictures import GREY, INK, style
+from weatherfm.evaluation.report.key_figures import models_of
 from weatherfm.evaluation.scores import lead_hours as hours_of
 from weatherfm.grid import Grid
 
