@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from weatherfm.data_pipeline.store import Store
 from weatherfm.evaluation.baselines import BASELINES, DAMPED, PROBABILISTIC, climatology, truth
@@ -75,7 +76,8 @@ class Scorer:
             done: told the number of initial times of every block that is scored.
         """
         scored = {name: ScoredCases.empty(init_times, len(self._lead_times)) for name in self.forecasts}
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="evaluate") as pool:
+        one_each = threadpool_limits(1, user_api="blas")  # threads of threads would wait for each other
+        with one_each, ThreadPoolExecutor(self._threads, thread_name_prefix="evaluate") as pool:
             for first, lead_index, months, future in self._ahead(pool, init_times):
                 for name, means in future.result().items():
                     scored[name].add(first, lead_index, months, means)

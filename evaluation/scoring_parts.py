@@ -26,7 +26,9 @@ from weatherfm.evaluation.scoring import Scorer
 _log = logging.getLogger(__name__)
 
 _PARTS = 40
-"""At most, of every group of channels: an interruption loses no more than a fortieth of the work."""
+"""At most, of every group of channels: an interruption loses no more than a fortieth of long work."""
+_FEWEST = 32
+"""Initial times of a part, at least: reading a few at a time is slow."""
 _FINGERPRINT = "fingerprint"
 
 Part = dict[str, ScoredCases]
@@ -103,7 +105,7 @@ def score_in_parts(
     Returns:
         For every group, all cases of every forecast.
     """
-    pieces = np.array_split(init_times, min(_PARTS, len(init_times)))
+    pieces = np.array_split(init_times, min(_PARTS, max(1, len(init_times) // _FEWEST)))
     parts: dict[str, Part] = {}
     with tqdm(total=len(works) * len(init_times), desc="evaluate", unit="case", disable=None) as bar:
         for group, i in np.ndindex(len(works), len(pieces)):

@@ -23,6 +23,11 @@ MEMBERS = 5
 SETTINGS = EvaluationConfig(events=["t850 > 275", "z500<55000"], by=["month"], resamples=100)
 
 
+@pytest.fixture(autouse=True)
+def many_parts(monkeypatch):
+    monkeypatch.setattr(scoring_parts, "_FEWEST", 1)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """(store, a single forecast, an ensemble)."""
