@@ -9,6 +9,7 @@ from weatherfm.evaluation.metrics import spatial
 from weatherfm.evaluation.metrics.deterministic import DETERMINISTIC, wind_vector_rmse
 from weatherfm.evaluation.metrics.state import AggregationState, mean_over_cases
 from weatherfm.evaluation.metrics.verification import Verification
+from weatherfm.evaluation.regions import default_regions
 from weatherfm.grid import Grid, regular_grid
 
 GRID = regular_grid((6, 8))
@@ -31,7 +32,7 @@ def test_perfect_forecast():
     for name in ("rmse", "mse", "mae", "bias"):
         assert (metrics[name] == 0).all(), name
     np.testing.assert_allclose(metrics["acc"], 1, rtol=1e-14)
-    assert metrics["rmse"].shape == (4, 1, 2)
+    assert metrics["rmse"].shape == (len(default_regions(GRID)), 1, 2)
     assert set(metrics) == set(DETERMINISTIC)
 
 
