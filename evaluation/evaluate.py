@@ -30,6 +30,7 @@ from weatherfm.evaluation.score_variables import Variables, score_variables, win
 from weatherfm.evaluation.scored_cases import ScoredCases, join_channel_groups
 from weatherfm.evaluation.scored_statistics import Wanted
 from weatherfm.evaluation.scores import WEIGHTS, build_scores
+from weatherfm.evaluation.scoring import Task
 from weatherfm.evaluation.scoring_parts import KeptParts, Work, score_in_parts
 from weatherfm.evaluation.seeps_climatology import seeps_climatology
 from weatherfm.evaluation.significance_table import significance_variables
@@ -87,7 +88,7 @@ def evaluate(
     results = score_in_parts(works, cases.init_times, kept, workers, scheduler)
 
     scored = {name: join_channel_groups([result[name] for result in results]) for name in results[0]}
-    members = {name: file.members or 1 for name, file in files.items()} | {PROBABILISTIC: works[0].members or 1}
+    members = {name: file.members or 1 for name, file in files.items()} | {PROBABILISTIC: works[0].task.members or 1}
     members = {name: members.get(name, 1) for name in scored}
     periods = periods_of(settings.by, cases.months)
     variables = _variables(scored, members, periods, cases, settings)
@@ -97,9 +98,9 @@ def evaluate(
         "lead_time": cases.lead_times,
         "channel": cases.channels,
         "wind": list(wind_pairs(cases.channels)),
-        "event": [str(event) for work in works for event in work.wanted.events],
+        "event": [str(event) for work in works for event in work.task.wanted.events],
         "reference": list(scored),
-        **_spectral_coordinates(works[0].wanted.spectra),
+        **_spectral_coordinates(works[0].task.wanted.spectra),
     }
     return build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
 
@@ -136,7 +137,7 @@ def _works(
         own = tuple(event for event in events if event.channel in group)
         wanted = Wanted(tuple(group), weights, own, plan, seeps, frozenset(ALL_BASELINES))
         fitted = fit_damped_persistence(store, group, cases.lead_times) if damped else None
-        works.append(Work(files, store, cases.lead_times, wanted, fitted, sampled))
+        works.append(Work(files, store, Task(cases.lead_times, wanted, fitted, sampled)))
     return works
 
 
@@ -230,10 +231,12 @@ def _baselines(work: Work, store: Store) -> dict[str, str]:
         "persistence": "the state at the initial time",
         "climatology": "the mean of the training days' states at this day of year and hour",
     }
-    if work.damped is not None:
+    if work.task.damped is not None:
         words[DAMPED] = f"climatology and a share of the anomaly at the initial time, fitted at every point on {train}"
-    if work.members is not None:
-        words[PROBABILISTIC] = f"{work.members} states of the training days {train} near this day of year, at this hour"
+    if work.task.members is not None:
+        words[PROBABILISTIC] = (
+            f"{work.task.members} states of the training days {train} near this day of year, at this hour"
+        )
     return words
 
 
@@ -246,5 +249,6 @@ def _fingerprint(record: Mapping[str, Any], cases: Cases, settings: EvaluationCo
 
 
 def _changed(address: str) -> int:
-    """When the metadata of a forecast here was last written; 0 for one elsewhere."""
-    return max((path.stat().st_mtime_ns for path in Path(address).glob("*.json")), default=0)
+    """When a forecast here was last written, told by its arrays and their metadata; 0 for one elsewhere."""
+    folder = Path(address)
+    return max((path.stat().st_mtime_ns for pattern in ("*", "*/*") for path in folder.glob(pattern)), default=0)

@@ -7,8 +7,9 @@ lead times of a block are scored side by side on threads.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -29,41 +30,43 @@ Means = dict[str, dict[str, np.ndarray]]
 """Forecast -> statistic -> [B, ...]."""
 
 
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is scored on one group of channels; it may travel to other processes."""
+
+    lead_times: tuple[int, ...]
+    """Hours."""
+    wanted: Wanted
+    """Channels and metrics."""
+    damped: DampedPersistence | None
+    """Fitted damped persistence, if it is scored."""
+    members: int | None
+    """Of the probabilistic climatology, if it is scored."""
+
+
 class Scorer:
     """Scores all forecasts and baselines on one group of channels.
 
     Args:
         files: forecast -> file.
         store: truth and climatology.
-        lead_times: hours.
-        wanted: channels and metrics.
-        damped: fitted damped persistence, if it is scored.
-        members: of the probabilistic climatology, if it is scored.
+        task: what is scored.
         threads: lead times scored side by side.
     """
 
-    def __init__(
-        self,
-        files: Mapping[str, ForecastFile],
-        store: Store,
-        lead_times: Sequence[int],
-        wanted: Wanted,
-        damped: DampedPersistence | None = None,
-        members: int | None = None,
-        threads: int = 1,
-    ) -> None:
-        self._files, self._lead_times, self._wanted = files, tuple(lead_times), wanted
-        self._damped, self._threads = damped, threads
-        self._states, self._normals = truth(store, wanted.channels), climatology(store, wanted.channels)
-        self._sampled = None if members is None else ProbabilisticClimatology(store, wanted.channels, members)
+    def __init__(self, files: Mapping[str, ForecastFile], store: Store, task: Task, threads: int = 1) -> None:
+        self._files, self._task, self._threads = files, task, threads
+        channels, members = task.wanted.channels, task.members
+        self._states, self._normals = truth(store, channels), climatology(store, channels)
+        self._sampled = None if members is None else ProbabilisticClimatology(store, channels, members)
         most = max([1, members or 1, *(file.members or 1 for file in files.values())])
-        case_bytes = 4 * most * len(wanted.channels) * int(np.prod(store.grid.shape))
+        case_bytes = 4 * most * len(channels) * int(np.prod(store.grid.shape))
         self._block = max(1, _BLOCK_BYTES // case_bytes)
 
     @property
     def forecasts(self) -> tuple[str, ...]:
         """Names of all that is scored, in the order of the scores."""
-        fitted = ((DAMPED,) if self._damped else ()) + ((PROBABILISTIC,) if self._sampled else ())
+        fitted = ((DAMPED,) if self._task.damped else ()) + ((PROBABILISTIC,) if self._sampled else ())
         return (*self._files, *BASELINES, *fitted)
 
     def score(
@@ -75,13 +78,13 @@ class Scorer:
             init_times: datetime64[s].
             done: told the number of initial times of every block that is scored.
         """
-        scored = {name: ScoredCases.empty(init_times, len(self._lead_times)) for name in self.forecasts}
+        scored = {name: ScoredCases.empty(init_times, len(self._task.lead_times)) for name in self.forecasts}
         one_each = threadpool_limits(1, user_api="blas")  # threads of threads would wait for each other
         with one_each, ThreadPoolExecutor(self._threads, thread_name_prefix="evaluate") as pool:
             for first, lead_index, months, future in self._ahead(pool, init_times):
                 for name, means in future.result().items():
                     scored[name].add(first, lead_index, months, means)
-                if lead_index == len(self._lead_times) - 1:
+                if lead_index == len(self._task.lead_times) - 1:
                     done(len(months))
         return scored
 
@@ -102,14 +105,14 @@ class Scorer:
         for window in (self._states, self._normals):
             window.forget_before(inits[0])
         now = self._states.at(inits)
-        anomaly = now - self._normals.at(inits) if self._damped else None
-        for lead_index, hours in enumerate(self._lead_times):
+        anomaly = now - self._normals.at(inits) if self._task.damped else None
+        for lead_index, hours in enumerate(self._task.lead_times):
             valid = inits + np.timedelta64(hours, "h")
             months = months_of(valid)
             observed, normal = self._states.at(valid), self._normals.at(valid)
             given = {"persistence": now, "climatology": normal}
-            if self._damped and anomaly is not None:
-                given[DAMPED] = self._damped.forecast(anomaly, normal, lead_index)
+            if self._task.damped and anomaly is not None:
+                given[DAMPED] = self._task.damped.forecast(anomaly, normal, lead_index)
             if self._sampled:
                 given[PROBABILISTIC] = self._sampled.at(valid)
             yield lead_index, months, partial(self._means, inits, hours, given, observed, normal, months)
@@ -124,10 +127,10 @@ class Scorer:
         months: np.ndarray,
     ) -> Means:
         """All statistics of the cases from `inits` at one lead time; reads the forecasts."""
-        channels = self._wanted.channels
+        channels = self._task.wanted.channels
         found = {}
         for name in self.forecasts:
             file = self._files.get(name)
             fields = given[name] if file is None else file.read(file.positions(inits), hours, channels)
-            found[name] = case_means(name, fields, observed, normal, months, self._wanted)
+            found[name] = case_means(name, fields, observed, normal, months, self._task.wanted)
         return found

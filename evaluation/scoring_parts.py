@@ -17,11 +17,9 @@ from tqdm import tqdm
 from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.parallel import run_tasks
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.evaluation.damped_persistence import DampedPersistence
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.scored_cases import ScoredCases, load_part, merge, save_part
-from weatherfm.evaluation.scored_statistics import Wanted
-from weatherfm.evaluation.scoring import Scorer
+from weatherfm.evaluation.scoring import Scorer, Task
 
 _log = logging.getLogger(__name__)
 
@@ -37,19 +35,15 @@ Part = dict[str, ScoredCases]
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """Everything that is scored on one group of channels."""
+    """Everything that is scored on one group of channels, and where it is."""
 
     files: Mapping[str, ForecastFile]
     store: Store
-    lead_times: tuple[int, ...]
-    wanted: Wanted
-    damped: DampedPersistence | None
-    members: int | None
-    """Of the probabilistic climatology, if it is scored."""
+    task: Task
 
     def scorer(self, threads: int) -> Scorer:
         """Ready to score."""
-        return Scorer(self.files, self.store, self.lead_times, self.wanted, self.damped, self.members, threads)
+        return Scorer(self.files, self.store, self.task, threads)
 
 
 class KeptParts:
@@ -138,43 +132,25 @@ def _elsewhere(
 ) -> Iterator[tuple[str, Part]]:
     """On a cluster's workers, each with files of its own; truth around the ends of a part is read twice."""
     score = dask.delayed(_score_opened, pure=False)
-    tasks = (score(_name(group, i), _Closed.of(works[group]), pieces[i]) for group, i in undone)
+    tasks = (score(_name(group, i), *_closed(works[group]), pieces[i]) for group, i in undone)
     for name, part in run_tasks(tasks, 1, scheduler):
         bar.update(len(next(iter(part.values())).init_times))
         yield name, part
 
 
-@dataclass(frozen=True, eq=False)
-class _Closed:
+def _closed(work: Work) -> tuple[dict[str, str], str, Task]:
     """Work that can travel: paths in place of what is open."""
-
-    paths: dict[str, str]
-    store: str
-    lead_times: tuple[int, ...]
-    wanted: Wanted
-    damped: DampedPersistence | None
-    members: int | None
-
-    @classmethod
-    def of(cls, work: Work) -> _Closed:
-        paths = {name: str(file.path) for name, file in work.files.items()}
-        return cls(paths, str(work.store.path), work.lead_times, work.wanted, work.damped, work.members)
+    return {name: str(file.path) for name, file in work.files.items()}, str(work.store.path), work.task
 
 
-def _score_opened(name: str, work: _Closed, init_times: np.ndarray) -> tuple[str, Part]:
-    store = open_store(work.store)
-    files = {name: ForecastFile(path, store.step_hours) for name, path in work.paths.items()}
+def _score_opened(
+    part: str, paths: Mapping[str, str], store_path: str, task: Task, init_times: np.ndarray
+) -> tuple[str, Part]:
+    store = open_store(store_path)
+    files = {name: ForecastFile(path, store.step_hours) for name, path in paths.items()}
     for file in files.values():
-        file.require(work.wanted.channels, work.lead_times, store.grid)
-    opened = Work(
-        files,
-        store,
-        work.lead_times,
-        work.wanted,
-        work.damped,
-        work.members,
-    )
-    return name, opened.scorer(threads=1).score(init_times)
+        file.require(task.wanted.channels, task.lead_times, store.grid)
+    return part, Work(files, store, task).scorer(threads=1).score(init_times)
 
 
 def _name(group: int, part: int) -> str:

@@ -4,10 +4,10 @@ import pickle
 
 import numpy as np
 import pytest
+from europe_store import EUROPE_CHANNELS, europe_store
 from small_store import CHANNELS, SmallStore, days
 
-from weatherfm.data_pipeline.config import DataConfig, Period
-from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.config import Period
 from weatherfm.errors import InputError
 from weatherfm.evaluation import damped_persistence
 from weatherfm.evaluation.baselines import FieldWindow, normals_at, states_at
@@ -196,21 +196,8 @@ def test_values_that_are_not_finite_are_refused():
 
 @pytest.mark.parametrize("window", [61, None])
 def test_real_weather_is_forecast_better_than_by_persistence_or_climatology(real_data, tmp_path, window):
-    files = sorted((real_data / "era_interim_europe").glob("*.nc"))
-    channels = ("z500", "t850", "msl")
-    store = prepare(
-        DataConfig.model_validate(
-            {
-                "store": str(tmp_path / "store.zarr"),
-                "source": {"kind": "files", "paths": [str(path) for path in files], "levels": {"z": 500, "t": 850}},
-                "channels": list(channels),
-                "period": "2001-2004",
-                "train": "2001-2003",
-                "test": 2004,
-                "climatology_window": window,
-            }
-        )
-    )
+    channels = EUROPE_CHANNELS
+    store = europe_store(real_data, tmp_path / "store.zarr", window)
     fit = fit_damped_persistence(store, channels, (24, 72))
     inits = store.times[store.periods["test"].contains(store.times)][:-3]
     now = states_at(store, channels, inits)

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from europe_store import EUROPE_CHANNELS, europe_store
 from small_store import CHANNELS, SmallStore
 
-from weatherfm.data_pipeline.config import DataConfig, Period
-from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day
 from weatherfm.errors import InputError
 from weatherfm.evaluation import probabilistic_climatology
@@ -171,21 +171,8 @@ def test_two_years_are_enough():
 @pytest.mark.parametrize("window", [61, None])
 def test_real_weather(real_data, tmp_path, window):
     """The ensemble's mean is the climatology, about; its CRPS is below the climatology's absolute error."""
-    files = sorted((real_data / "era_interim_europe").glob("*.nc"))
-    channels = ("z500", "t850", "msl")
-    store = prepare(
-        DataConfig.model_validate(
-            {
-                "store": str(tmp_path / "store.zarr"),
-                "source": {"kind": "files", "paths": [str(path) for path in files], "levels": {"z": 500, "t": 850}},
-                "channels": list(channels),
-                "period": "2001-2004",
-                "train": "2001-2003",
-                "test": 2004,
-                "climatology_window": window,
-            }
-        )
-    )
+    channels = EUROPE_CHANNELS
+    store = europe_store(real_data, tmp_path / "store.zarr", window)
     ensemble = ProbabilisticClimatology(store, channels)
     valid = store.times[store.periods["test"].contains(store.times)][::6]
     observed, normal = states_at(store, channels, valid), normals_at(store, channels, valid)
