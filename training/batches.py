@@ -12,7 +12,7 @@ from torch import Tensor
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.forcings import forcing_fields
 from weatherfm.model import WeatherViT
-from weatherfm.training.device import autocast
+from weatherfm.device import autocast
 from weatherfm.training.loss import ForecastLoss
 
 

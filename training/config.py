@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from weatherfm.config import Config, Hours, parse_settings
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.device import Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.model import ModelConfig
@@ -58,8 +59,9 @@ class TrainingConfig(Config):
     """Decay of the exponential moving average of the weights that is validated and exported; 0: none."""
     channel_weights: dict[str, float] = {}
     """Weight of a channel in the loss; 1 where not named, then all divided by their mean."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast on a GPU that has it, float32 on a CPU."""
+    precision: Precision = "auto"
+    """Of matrix products; weights stay float32. auto: bfloat16 on a GPU that has it, else float32. tf32: float32 whose
+    products a GPU rounds to 10 bits."""
     device: str = "auto"
     """auto: the first GPU, else the CPU; or a PyTorch device such as cuda:1."""
     compile: bool = False

@@ -33,9 +33,10 @@ _FREE = {
 
 def run_settings(config: RunConfig, store: Store, dtype: torch.dtype) -> dict[str, Any]:
     """JSON-able settings that decide the weights; paths do not, the store's content does."""
+    precision = "tf32" if config.training.precision == "tf32" else str(dtype)
     return {
         "model": config.model.model_dump(mode="json"),
-        "training": config.training.model_dump(mode="json", exclude=_FREE) | {"precision": str(dtype)},
+        "training": config.training.model_dump(mode="json", exclude=_FREE) | {"precision": precision},
         "data": {
             "channels": list(config.data.channels),
             "train": str(training_period(config, store)),

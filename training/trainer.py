@@ -30,7 +30,7 @@ from weatherfm.training.build import build_model
 from weatherfm.training.checkpoint import CheckpointFolder, newest
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig
-from weatherfm.training.device import choose_device, choose_precision, peak_memory_gib
+from weatherfm.device import choose_device, choose_precision, peak_memory_gib
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.export import export_weights, weights_path
 from weatherfm.training.failure import refuse_step
@@ -102,7 +102,7 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     cache = choose_cache(config, store, role.share.channels, role.part[1])
     _log.info("%s", cache.text)
     keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=roster.beat)
-    dtype = choose_precision(settings, device)
+    dtype = choose_precision(settings.precision, device)
     saved = newest(config.folder / "checkpoints")
     model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=roster.beat)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
@@ -170,7 +170,7 @@ class Trainer:
         self.state, self.identity, self.log = state, identity, log
         self.role, self.roster = role, roster
         self.device = state.model.mean.device
-        self.dtype = choose_precision(self.settings, self.device)
+        self.dtype = choose_precision(self.settings.precision, self.device)
         shortest = min(self.settings.lead_times) if self.settings.lead_time_weighting == "inverse" else None
         weights, domain = self.settings.channel_weights, store.domain(role.channels)
         self.loss = forecast_loss(config.model, domain, weights, shortest, role.share.channels).to(self.device)

@@ -1,4 +1,4 @@
-"""The device training runs on: its choice, its precision, its memory."""
+"""The device a model runs on: its choice, its precision, its memory."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import os
 import resource
 import sys
 from contextlib import AbstractContextManager
+from typing import Literal
 
 import torch
 
 from weatherfm.errors import InputError
-from weatherfm.training.config import TrainingConfig
+
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+"""auto: bfloat16 on a GPU that computes in it, else float32. tf32: float32 whose products a GPU rounds to 10 bits."""
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, setting: str = "training.device") -> torch.device:
     """The device a setting means; `auto` is a GPU, else the CPU. Each process of a machine has a GPU of its own.
+
+    Args:
+        name: `auto`, or what PyTorch calls it.
+        setting: what the message calls it.
 
     Raises:
         InputError: PyTorch does not know the device, or this machine has none.
@@ -28,16 +35,17 @@ def choose_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # AssertionError: a CPU build of torch asked for a GPU
         reason = str(error).splitlines()[0]
-        raise InputError(f"training.device {name!r} cannot be used here ({reason}); write auto or cpu") from None
+        raise InputError(f"{setting} {name!r} cannot be used here ({reason}); write auto or cpu") from None
     return device
 
 
-def choose_precision(config: TrainingConfig, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products: `auto` is bfloat16 on a GPU that computes in it, else float32."""
-    if config.precision != "auto":
-        return getattr(torch, config.precision)
-    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if fast else torch.float32
+def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """The dtype of matrix products; sets whether float32 products on a GPU may use TF32, for the whole process."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    if precision == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
