@@ -10,6 +10,7 @@ import warnings
 import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 import weatherfm.training.checkpoint as checkpoints
 from weatherfm.errors import InputError
@@ -147,18 +148,37 @@ def test_other_version_is_refused(tmp_path):
 
 
 class Harm:
+    def __init__(self, *call):
+        self.call = call
+
     def __reduce__(self):
-        return os.mkdir, ("harm",)
+        return self.call
 
 
-def test_metadata_that_would_run_code_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("call", [(os.mkdir, ("harm",)), (getattr, (torch.Size, "__init__"))], ids=["mkdir", "getattr"])
+def test_metadata_that_would_run_code_is_refused(tmp_path, monkeypatch, call):
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "run", 1)
     saved = newest(tmp_path / "run")
-    (saved.path / METADATA).write_bytes(pickle.dumps(Harm()))
-    with pytest.raises(pickle.UnpicklingError, match="mkdir"):
+    (saved.path / METADATA).write_bytes(pickle.dumps(Harm(*call)))
+    with pytest.raises(pickle.UnpicklingError, match=r"mkdir|__init__"):
         saved.read_into(make(0))
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_every_python_writes_enums_that_are_read(tmp_path, monkeypatch, by_name):
+    """Python 3.11.2 writes a member of an enum as getattr(enum, name), others as enum(value)."""
+
+    def reduce(member, protocol):
+        kind = type(member)
+        return (getattr, (kind, member.name)) if by_name else (kind, (member.value,))
+
+    monkeypatch.setattr(_MEM_FORMAT_ENCODING, "__reduce_ex__", reduce)
+    save(tmp_path, 1)
+    tensors = make(0)
+    newest(tmp_path).read_into(tensors)
+    assert torch.equal(tensors["weights"], make(1)["weights"])
 
 
 def test_tensors_that_do_not_fit_are_named(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,19 @@ class _MetadataUnpickler(pickle.Unpickler):
     """Makes only what the writer puts into its metadata: a pickle can name any function to call."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):  # how Python 3.11.2 and its like write a member of an enum
+            return _enum_member
         if (module, name) in _IN_METADATA or (
             module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
         ):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} has no place in the metadata of tensors")
+
+
+def _enum_member(kind: type[Enum], name: str) -> Enum:
+    if not (isinstance(kind, type) and issubclass(kind, Enum)):
+        raise pickle.UnpicklingError(f"{name} of {kind} has no place in the metadata of tensors")
+    return kind[name]
 
 
 _IN_METADATA = {
