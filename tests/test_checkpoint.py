@@ -11,10 +11,15 @@ import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
+from toy_model import make_model
 
 import weatherfm.training.checkpoint as checkpoints
+import weatherfm.training.tensor_files as tensor_files
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoint import CheckpointFolder, newest
+from weatherfm.training.config import TrainingConfig
+from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.state import TrainingState
 
 DATA, METADATA, RECORD = "__0_0.distcp", ".metadata", "record.json"
 
@@ -179,6 +184,25 @@ def test_every_python_writes_enums_that_are_read(tmp_path, monkeypatch, by_name)
     tensors = make(0)
     newest(tmp_path).read_into(tensors)
     assert torch.equal(tensors["weights"], make(1)["weights"])
+
+
+def test_a_checkpoint_that_lacks_a_tensor_does_not_count(tmp_path, monkeypatch):
+    """As if the writer had lost one: its list is read back before the folder gets its name."""
+    save(tmp_path, 1)
+    monkeypatch.setattr(tensor_files, "tensor_names", lambda folder: {"weights"})
+    with pytest.raises(RuntimeError, match="does not hold what the ranks do: count"):
+        save(tmp_path, 2)
+    assert newest(tmp_path).step == 1
+
+
+def test_optimizer_state_that_is_not_there_is_not_saved():
+    model = make_model()
+    optimizer = build_optimizer(model, TrainingConfig())
+    state = TrainingState(model, optimizer, None, 3)
+    assert "optimizer.exp_avg.position.weight" in state.tensors()
+    del optimizer.state[model.position.weight]
+    with pytest.raises(RuntimeError, match="no state of position.weight"):
+        state.tensors()
 
 
 def test_tensors_that_do_not_fit_are_named(tmp_path):

@@ -7,10 +7,10 @@ import toy_run
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.device import choose_device
 from weatherfm.errors import InputError
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig, TrainingConfig
-from weatherfm.device import choose_device
 from weatherfm.training.preflight import preflight
 from weatherfm.training.samples import training_period
 

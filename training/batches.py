@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
+from weatherfm.device import autocast
 from weatherfm.forcings import forcing_fields
 from weatherfm.model import WeatherViT
-from weatherfm.device import autocast
 from weatherfm.training.loss import ForecastLoss
 
 

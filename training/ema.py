@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
+
+from weatherfm.training.parallelize import reshard
 
 
 class WeightAverage:
@@ -46,7 +47,5 @@ def _parts(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def _copy(model: nn.Module, values: list[Tensor]) -> None:
-    for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()  # forget what was gathered of the weights before
+    reshard(model)  # forget what was gathered of the weights before
     torch._foreach_copy_(_parts(model.parameters()), values)

@@ -148,6 +148,16 @@ def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: 
     fully_shard(model, mesh=mesh.data, shard_placement_fn=_evenly(size, first=1))
 
 
+def reshard(model: nn.Module) -> None:
+    """Forget weights that are still gathered: the root's are, after a forward pass without a backward one.
+
+    Until then the model's parameters are whole tensors, not the parts that optimizer, average and checkpoints know.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def as_fsdp(module: nn.Module) -> FSDPModule:
     """`fully_shard` changes a module's class in place, which type checkers cannot see."""
     return cast(FSDPModule, module)

@@ -81,6 +81,7 @@ class TrainingState:
         self, model: WeatherViT, optimizer: torch.optim.Optimizer, average: WeightAverage | None, channels: int
     ) -> None:
         self.model, self.optimizer, self.average = model, optimizer, average
+        self._parameters = dict(model.named_parameters())  # as split over ranks: gathered they would be others
         self.progress = Progress()
         self.window = Window(channels, model.mean.device)
 
@@ -90,12 +91,18 @@ class TrainingState:
 
     def exported_parameters(self) -> dict[str, Tensor]:
         """The weights to give away, by name: their average, where there is one."""
-        return dict(self.model.named_parameters()) if self.average is None else self.average.values
+        return self._parameters if self.average is None else self.average.values
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that is not in `record`, by layout-free name; views, not copies."""
+        """Everything that is not in `record`, by layout-free name; views, not copies.
+
+        Raises:
+            RuntimeError: the optimizer does not know a parameter, so that half of its state would be lost.
+        """
         tensors = {f"window.{name}": value for name, value in self.window.tensors().items()}
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self._parameters.items():
+            if parameter not in self.optimizer.state:  # asking for it would make an empty one
+                raise RuntimeError(f"the optimizer has no state of {name}: a checkpoint would be incomplete")
             tensors |= self._parts("model", name, parameter.detach())
             if self.average is not None:
                 tensors |= self._parts("average", name, self.average.values[name])

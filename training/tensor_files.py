@@ -57,6 +57,9 @@ def write_tensors(folder: Path, staged: StagedTensors, ranks: Coordination) -> d
 
     Returns:
         On rank 0 the SHA-256 of every file by name; nothing on the others.
+
+    Raises:
+        RuntimeError: read back, the list of tensors is not that of what the ranks hold.
     """
     writer = _Writer(folder, per_thread_copy_ahead=0, overwrite=False)
     writer.set_up_storage_writer(ranks.rank == 0)
@@ -64,13 +67,15 @@ def write_tensors(folder: Path, staged: StagedTensors, ranks: Coordination) -> d
     def make_plans(offered: list[SavePlan]) -> list[SavePlan]:
         return writer.prepare_global_plan(staged.create_global_plan(offered)[0])
 
-    def write_own() -> tuple[list[Any], dict[str, str]]:
+    def write_own() -> tuple[list[Any], dict[str, str], list[str]]:
         results = writer.write_data(staged.finish_plan(plan), staged).wait()
-        return results, {name: sha256(folder / name) for name in {part.storage_data.relative_path for part in results}}
+        files = {part.storage_data.relative_path for part in results}
+        return results, {name: sha256(folder / name) for name in files}, list(staged.copies)
 
-    def finish(written: list[tuple[list[Any], dict[str, str]]]) -> list[dict[str, str]]:
-        writer.finish(staged.metadata, [results for results, _ in written])
-        digests = {name: digest for _, own in written for name, digest in own.items()}
+    def finish(written: list[tuple[list[Any], dict[str, str], list[str]]]) -> list[dict[str, str]]:
+        writer.finish(staged.metadata, [results for results, _, _ in written])
+        _require_names(folder, {name for _, _, names in written for name in names})
+        digests = {name: digest for _, own, _ in written for name, digest in own.items()}
         return [digests | {_METADATA: sha256(folder / _METADATA)}, *[{}] * (ranks.world - 1)]
 
     plan = ranks.decide(lambda: writer.prepare_local_plan(staged.create_local_plan()), make_plans)
@@ -93,10 +98,20 @@ def read_tensors(folder: Path, tensors: Mapping[str, Tensor], ranks: Coordinatio
         reader.read_data(planner.create_local_plan(), planner).wait()
 
 
+def tensor_names(folder: Path) -> set[str]:
+    """Names of all tensors in a folder."""
+    return set(_read_metadata(folder).state_dict_metadata)
+
+
 def sha256(path: Path) -> str:
     """Digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _require_names(folder: Path, held: set[str]) -> None:
+    if different := sorted(tensor_names(folder) ^ held):
+        raise RuntimeError(f"{folder} does not hold what the ranks do: {', '.join(different[:_NAMED])}")
 
 
 def _own_part(tensor: Tensor) -> Tensor:

@@ -25,12 +25,12 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.device import choose_device, choose_precision, peak_memory_gib
 from weatherfm.training.batches import ReadyBatch, read_ahead
 from weatherfm.training.build import build_model
 from weatherfm.training.checkpoint import CheckpointFolder, newest
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig
-from weatherfm.device import choose_device, choose_precision, peak_memory_gib
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.export import export_weights, weights_path
 from weatherfm.training.failure import refuse_step

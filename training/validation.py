@@ -17,6 +17,7 @@ from weatherfm.model import WeatherViT
 from weatherfm.training.batches import predict, read_ahead
 from weatherfm.training.config import RunConfig
 from weatherfm.training.loss import ForecastLoss
+from weatherfm.training.parallelize import reshard
 from weatherfm.training.role import Role
 
 
@@ -68,6 +69,7 @@ class Validator:
         scores = Verification(model.domain.grid, model.domain.channels, self._lead_times, self._regions)
         losses = sum(self._score(model, scores, index, alive) for index in range(len(self._lead_times)))  # [C own]
         model.train()
+        reshard(model)
         channels, role = self._role.channels, self._role
         cases = len(self._inits) * len(self._lead_times)
         loss = float((role.sum(role.spread(torch.as_tensor(losses))) / cases).mean())
