@@ -1,4 +1,4 @@
-"""Which activations of the transformer blocks are kept for the backward pass, and which are made again."""
+"""Which activations of the transformer blocks are kept for the backward pass and which are made again; compilation."""
 
 from __future__ import annotations
 
@@ -29,17 +29,26 @@ _KEPT = {
 """Results that are dear to compute: matrix products and attention."""
 
 
-def checkpoint_blocks(model: WeatherViT, mode: Literal["none", "block", "selective"]) -> None:
-    """Let the blocks of a model forget their activations; in place.
+def wrap_blocks(model: WeatherViT, mode: Literal["none", "block", "selective"], compile: bool) -> None:
+    """Let the blocks of a model forget their activations, compiled or not; in place.
 
     block: a block keeps its input alone. selective: it keeps the results of matrix products as well and makes
-    norms, GELU and the like again.
+    norms, GELU and the like again. The compiler cannot enter a context that checkpointing needs when it runs by itself,
+    so the compiled block is what is checkpointed; but which results are kept only the compiler can decide inside of
+    what it compiles, so there selective checkpointing is part of the graph.
     """
-    if mode == "none":
-        return
-    context = {"context_fn": partial(create_selective_checkpoint_contexts, _policy)} if mode == "selective" else {}
     for block in model.blocks:
-        block.forward = _forgetful(block.forward, context)
+        block.forward = _wrapped(block.forward, mode, compile)
+
+
+def _wrapped(forward: Callable[..., Any], mode: str, compile: bool) -> Callable[..., Any]:
+    if mode == "selective":
+        context = {"context_fn": partial(create_selective_checkpoint_contexts, _policy)}
+        if compile:
+            return torch.compile(partial(checkpoint, forward, use_reentrant=False, **context))
+        return _forgetful(forward, context)
+    computed = torch.compile(forward) if compile else forward
+    return computed if mode == "none" else _forgetful(computed, {})
 
 
 def _forgetful(forward: Callable[..., Any], context: dict[str, Any]) -> Callable[..., Any]:

@@ -33,7 +33,7 @@ from torch.distributed.tensor.parallel import (
 from weatherfm.aggregation import ChannelAttention
 from weatherfm.hierarchical import HierarchicalAggregation
 from weatherfm.model import WeatherViT
-from weatherfm.training.activation_checkpointing import checkpoint_blocks
+from weatherfm.training.activation_checkpointing import wrap_blocks
 from weatherfm.training.channel_parallel import (
     gather_groups,
     gather_positions,
@@ -68,13 +68,10 @@ def parallelize(
         split_sequence(model, mesh.tp, mesh.tp_index)
         for block in model.blocks:
             parallelize_module(block, mesh.tp, block_plan())
-    # 2. Checkpointing wraps the computation of a block, the collectives of step 1 inside it are run again.
-    checkpoint_blocks(model, config.activation_checkpointing)
-    # 3. Compile what is computed, before FSDP puts its hooks around it: those are not for the compiler.
-    if compile:
-        for block in model.blocks:
-            block.compile()
-    # 4. FSDP last, innermost first: a block is gathered when it runs and freed afterwards.
+    # 2. Compile and checkpoint what a block computes, the collectives of step 1 inside it, before FSDP puts its hooks
+    # around it: those are not for the compiler, and weights are gathered once for what is made again.
+    wrap_blocks(model, config.activation_checkpointing, compile)
+    # 3. FSDP last, innermost first: a block is gathered when it runs and freed afterwards.
     if mesh is not None:
         shard_weights(model, mesh, config, dtype)
 

@@ -74,6 +74,9 @@ class LearnedQuery(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Mean of the values under the query's attention; of fewer heads where the projections hold only some.
 
+        Written out: of one query fused kernels make another for every position, take B N D x 512 bytes in the backward
+        pass on a GPU, and fail beyond 65,535 positions; the log mass would need all scores once more.
+
         Args:
             tokens: [B, N, C, D].
             present: [B, C] bool, False for a token this sample lacks.
@@ -82,22 +85,16 @@ class LearnedQuery(nn.Module):
         Returns:
             [B, N, D] and log mass [B, N, h].
         """
-        B, N, C, _ = tokens.shape
-        tokens = tokens.flatten(0, 1)  # [M, C, D]
-        heads = (-1, self.head_size)
-        query = self.query(self.latent).unflatten(-1, heads)[None, :, None].expand(B * N, -1, -1, -1)  # [M, h, 1, d]
-        key = self.key(tokens).unflatten(-1, heads).transpose(1, 2)  # [M, h, C, d]
-        value = self.value(tokens).unflatten(-1, heads).transpose(1, 2)  # [M, h, C, d]
-        mask = None
+        heads = (-1, self.head_size)  # the count follows the projections, which may hold only some of the heads
+        query = self.query(self.latent).unflatten(-1, heads) * self.head_size**-0.5  # [h, d]
+        scores = self.key(tokens) @ torch.block_diag(*query.unsqueeze(-1))  # [B, N, C, h]
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if present is not None:
-            mask = torch.where(present, 0.0, _HIDDEN).to(query.dtype).repeat_interleave(N, 0).view(B * N, 1, 1, C)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # [M, h, 1, d]
-        log_mass = None
-        if with_mass:
-            scores = query @ key.transpose(-1, -2) * self.head_size**-0.5  # [M, h, 1, C]
-            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-            log_mass = (scores if mask is None else scores + mask).logsumexp(-1).view(B, N, -1)  # [B, N, h]
-        return mixed.reshape(B, N, -1), log_mass
+            scores = scores.masked_fill(~present[:, None, :, None], _HIDDEN)
+        value = self.value(tokens).unflatten(-1, heads)  # [B, N, C, h, d]
+        attention = scores.softmax(2).to(value.dtype)
+        mixed = (attention.unsqueeze(-1) * value).sum(2).flatten(2)  # [B, N, D]
+        return mixed, scores.logsumexp(2) if with_mass else None
 
 
 class Folded(NamedTuple):
@@ -172,17 +169,16 @@ class ChannelAttention(LearnedQuery):
     def _fold(self, tokenizer: Tokenizer) -> Folded:
         """Multiply the parameters out, in float32 or better whatever autocast says."""
         with torch.autocast(tokenizer.weight.device.type, enabled=False):
-            weight, offset = tokenizer.weight, tokenizer.offset
             heads = (self.heads, self.head_size)
+            weight, offset = tokenizer.weight.transpose(1, 2), tokenizer.offset  # [C, P, D], [C, D]
             query = self.query(self.latent).view(heads)
-            key = self.key.weight.unflatten(0, heads)  # [h, d, D]
-            value = self.value.weight.unflatten(0, heads)  # [h, d, D]
-            u = torch.einsum("hd,hde->he", query, key) * self.head_size**-0.5  # [h, D]
+            u = torch.einsum("hd,hde->he", query, self.key.weight.unflatten(0, heads)) * self.head_size**-0.5  # [h, D]
+            value = F.linear(torch.cat([weight.flatten(0, 1), offset]), self.value.weight).unflatten(-1, heads)
             return Folded(
-                key=torch.einsum("he,cep->cph", u, weight),
+                key=weight @ u.T,
                 key_offset=offset @ u.T,
-                value=torch.einsum("hde,cep->hcpd", value, weight).flatten(1, 2),
-                value_offset=torch.einsum("hde,ce->hcd", value, offset),
+                value=value[: -len(offset)].transpose(0, 1),
+                value_offset=value[-len(offset) :].transpose(0, 1),
             )
 
 
@@ -202,7 +198,7 @@ def _attend(x: Tensor, hidden: Tensor | None, folded: Folded, with_mass: bool) -
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) + folded.key_offset[:, None]
     if hidden is not None:
         scores = scores.masked_fill(hidden.T[:, :, None], _HIDDEN)
-    attention = scores.softmax(0).permute(2, 1, 0)  # [h, M, C]
+    attention = scores.softmax(0).permute(2, 1, 0).contiguous()  # [h, M, C], or `weighted` would lie as strangely
     weighted = attention.unsqueeze(-1) * x  # [h, M, C, P]: the one large intermediate, never more than a block of it
     mixed = torch.bmm(weighted.flatten(2), folded.value) + torch.bmm(attention, folded.value_offset)  # [h, M, d]
     return mixed.transpose(0, 1).flatten(1), scores.logsumexp(0) if with_mass else None

@@ -38,7 +38,8 @@ class TokenizerRows(NamedTuple):
 
     def __call__(self, patches: Tensor) -> Tensor:
         """[B, N, C, P] -> tokens [B, N, C, D], in the dtype that autocast multiplies in where it is on."""
-        tokens = torch.einsum("bncp,cdp->bncd", patches, self.weight)
+        tokens = torch.einsum("bncp,cdp->bncd", patches, self.weight)  # strided: channels lie outermost in memory
+        tokens = tokens.contiguous()  # once, or each projection of them would keep a copy for its backward pass
         return tokens + self.offset.to(tokens.dtype)  # a sum of two dtypes would be twice as large
 
 

@@ -1,0 +1,81 @@
+"""Compiled blocks: that there are graphs in every mode of checkpointing, on every layout, in validation too."""
+
+from __future__ import annotations
+
+import pytest
+import test_parity as parity
+import torch
+from spawn_ranks import spawn
+from torch._dynamo.utils import counters
+
+from weatherfm.config import parse_settings
+from weatherfm.training.batches import predict
+from weatherfm.training.build import build_model
+from weatherfm.training.config import RunConfig
+from weatherfm.training.layout import Layout
+from weatherfm.training.loss import forecast_loss
+from weatherfm.training.mesh import build_mesh
+from weatherfm.training.parallelize import reshard
+from weatherfm.training.plan.rank_step import made_up_batch
+from weatherfm.training.role import find_role
+from weatherfm.training.step import compute_gradients
+
+MODES = ["none", "block", "selective"]
+
+
+def outcome(rank: int, mode: str, layout: Layout | None, compile: bool) -> dict:
+    """Graphs compiled for a step, a validation and another step, and what these gave."""
+    torch._dynamo.reset()
+    counters.clear()
+    plain = parity.make_config("flat").model_dump(mode="json")
+    plain["parallel"]["activation_checkpointing"] = mode
+    plain["training"]["compile"] = compile
+    config = parse_settings(RunConfig, plain, "test")
+    domain = parity.make_domain(config)
+    role = find_role(config.parallel, config.model, domain, build_mesh(layout, "cpu") if layout else None)
+    model = build_model(config, domain, role, torch.device("cpu"), torch.float32).train()
+    parity.excite(model)
+    loss = forecast_loss(config.model, domain, {}, None, role.share.channels)
+    batch = made_up_batch(config, model, role)
+    batch.batch.history.copy_(torch.linspace(0, 1, batch.batch.history.numel()).view(batch.batch.history.shape))
+    graphs = []
+    for phase in ("train", "validate", "train again"):
+        if phase == "validate":
+            with torch.no_grad():
+                forecast = predict(model.eval(), batch, torch.float32)
+            reshard(model.train())
+        else:
+            compute_gradients(model, loss, [batch], role, torch.float32)
+        graphs.append(counters["stats"]["unique_graphs"])
+    norms = [float(torch.linalg.vector_norm(getattr(p.grad, "_local_tensor", p.grad))) for p in model.parameters()]
+    return {"graphs": graphs, "breaks": sum(counters["graph_break"].values()), "norms": norms, "forecast": forecast}
+
+
+def assert_compiled(mode: str, layout: Layout | None) -> None:
+    run = (lambda *a: [outcome(0, *a)]) if layout is None else (lambda *a: spawn(layout.devices, outcome, *a))
+    for compiled, eager in zip(run(mode, layout, True), run(mode, layout, False), strict=True):
+        assert eager["graphs"] == [0, 0, 0]
+        first, validated, again = compiled["graphs"]
+        assert first >= 1
+        assert validated > first  # blocks in evaluation are other graphs, and are compiled as well
+        assert again == validated
+        assert compiled["breaks"] == 0
+        assert compiled["norms"] == pytest.approx(eager["norms"], rel=1e-4, abs=1e-6)
+        torch.testing.assert_close(compiled["forecast"], eager["forecast"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_blocks_are_compiled_in_every_mode(mode):
+    assert_compiled(mode, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+def test_blocks_are_compiled_where_weights_are_sharded(mode):
+    assert_compiled(mode, Layout(1, 2, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["block", "selective"])
+def test_blocks_are_compiled_under_tensor_parallelism(mode):
+    assert_compiled(mode, Layout(1, 1, 2))
