@@ -15,21 +15,20 @@ Legend: B batch, N position, M = B N rows, C channel, P values in a patch, D wid
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from weatherfm.config import Config
 from weatherfm.errors import InputError
+from weatherfm.folded import HIDDEN, Folded, attend_folded
 from weatherfm.tokenizer import Tokenizer
 
-_HIDDEN = -1e30
-"""Score of what must not be seen: its exponential is zero beside any other. Finite, so that attention over nothing
-else is a number, of a mass that vanishes where it is merged."""
+BLOCK_MIB = {"cpu": 8.0, "cuda": 64.0}
+"""What `block_mib: auto` is by type of device; on others as on a GPU."""
 
 
 class AggregationConfig(Config):
@@ -39,14 +38,20 @@ class AggregationConfig(Config):
     """flat: one query over all channels (ClimaX); hierarchical: over tokens of channel groups (D-CHAG)."""
     evaluate: Literal["folded", "tokens"] = "folded"
     """Same function, same parameters; folded is many times cheaper, tokens is the reference."""
-    block_mib: float = Field(8.0, gt=0)
-    """Largest intermediate of the folded form, forward and backward, in MiB; larger suits a GPU."""
+    block_mib: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """Largest intermediate of the folded form, forward and backward, in MiB; auto: 8 on a CPU, whose cache it should
+    fit, 64 on a GPU, which is to have much to do at once."""
     groups: int | None = Field(None, ge=1)
     """Channel groups of the hierarchical form."""
     local: Literal["attention", "linear"] = "attention"
     """How a group becomes a token: its own query and weights, or one learned weight a channel."""
     tree: int = Field(1, ge=1)
     """Sub-groups inside a group, each made a token first; 1: none."""
+
+    def block_bytes(self, device_type: str) -> float:
+        """`block_mib` on a device, in bytes."""
+        mib = BLOCK_MIB.get(device_type, BLOCK_MIB["cuda"]) if self.block_mib == "auto" else self.block_mib
+        return mib * 2**20
 
     @model_validator(mode="after")
     def _consistent(self) -> AggregationConfig:
@@ -90,20 +95,11 @@ class LearnedQuery(nn.Module):
         scores = self.key(tokens) @ torch.block_diag(*query.unsqueeze(-1))  # [B, N, C, h]
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if present is not None:
-            scores = scores.masked_fill(~present[:, None, :, None], _HIDDEN)
+            scores = scores.masked_fill(~present[:, None, :, None], HIDDEN)
         value = self.value(tokens).unflatten(-1, heads)  # [B, N, C, h, d]
         attention = scores.softmax(2).to(value.dtype)
         mixed = (attention.unsqueeze(-1) * value).sum(2).flatten(2)  # [B, N, D]
         return mixed, scores.logsumexp(2) if with_mass else None
-
-
-class Folded(NamedTuple):
-    """Parameters of tokenizer and attention multiplied out."""
-
-    key: Tensor  # [C, P, h]
-    key_offset: Tensor  # [C, h]
-    value: Tensor  # [h, C * P, d]
-    value_offset: Tensor  # [h, C, d]
 
 
 class TokenAttention(LearnedQuery):
@@ -144,61 +140,34 @@ class ChannelAttention(LearnedQuery):
             mixed = self.merge(mixed, log_mass)
         return self.out(mixed)
 
-    def _attend_folded(
-        self, patches: Tensor, tokenizer: Tokenizer, present: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _attend_folded(self, patches: Tensor, tokenizer: Tokenizer, present: Tensor | None) -> tuple[Tensor, Tensor]:
         B, N, C, P = patches.shape
-        folded = self._fold(tokenizer)
-        rows = patches.flatten(0, 1)  # [M, C, P]
         hidden = None if present is None else ~present.repeat_interleave(N, 0)  # [M, C]
-        size = max(1, int(self.config.block_mib * 2**20 / (self.heads * C * P * rows.element_size())))
-        blocks = []
-        for start in range(0, B * N, size):
-            mask = None if hidden is None else hidden[start : start + size]
-            given = (rows[start : start + size], mask, folded, self.merge is not None)
-            if torch.is_grad_enabled():  # keep the inputs alone; make the block's intermediates again in backward
-                blocks.append(checkpoint(_attend, *given, use_reentrant=False, preserve_rng_state=False))
-            else:
-                blocks.append(_attend(*given))
-        mixed = torch.cat([block[0] for block in blocks])  # [M, D]
-        mixed = (mixed + self.value.bias.to(mixed.dtype)).unflatten(0, (B, N))  # [B, N, D], not widened: it is sent
-        if self.merge is None:
-            return mixed, None
-        return mixed, torch.cat([block[1] for block in blocks]).unflatten(0, (B, N))  # [B, N, h]
+        dtype = products_dtype(self.value.weight)
+        rows = max(1, int(self.config.block_bytes(patches.device.type) / (self.heads * C * P * dtype.itemsize)))
+        folded = self._fold(tokenizer)
+        mixed, log_mass = attend_folded(patches.flatten(0, 1), folded, hidden, min(rows, B * N), dtype)
+        mixed = mixed + self.value.bias.to(mixed.dtype)  # not widened: it is sent
+        return mixed.unflatten(0, (B, N)), log_mass.unflatten(0, (B, N))  # [B, N, D], [B, N, h]
 
     def _fold(self, tokenizer: Tokenizer) -> Folded:
         """Multiply the parameters out, in float32 or better whatever autocast says."""
         with torch.autocast(tokenizer.weight.device.type, enabled=False):
             heads = (self.heads, self.head_size)
-            weight, offset = tokenizer.weight.transpose(1, 2), tokenizer.offset  # [C, P, D], [C, D]
+            weight = tokenizer.weight.transpose(1, 2)  # [C, P, D]
+            rows, C = torch.cat([weight.flatten(0, 1), tokenizer.offset]), len(weight)  # [C * P + C, D]
             query = self.query(self.latent).view(heads)
             u = torch.einsum("hd,hde->he", query, self.key.weight.unflatten(0, heads)) * self.head_size**-0.5  # [h, D]
-            value = F.linear(torch.cat([weight.flatten(0, 1), offset]), self.value.weight).unflatten(-1, heads)
+            key, value = F.linear(rows, u), F.linear(rows, self.value.weight).unflatten(-1, heads)
             return Folded(
-                key=weight @ u.T,
-                key_offset=offset @ u.T,
-                value=value[: -len(offset)].transpose(0, 1),
-                value_offset=value[-len(offset) :].transpose(0, 1),
+                key=key[:-C].unflatten(0, weight.shape[:2]),
+                key_offset=key[-C:],
+                value=value[:-C].transpose(0, 1),
+                value_offset=value[-C:].transpose(0, 1),
             )
 
 
-def _attend(x: Tensor, hidden: Tensor | None, folded: Folded, with_mass: bool) -> tuple[Tensor, Tensor | None]:
-    """Folded attention of a block of positions.
-
-    Args:
-        x: [M, C, P].
-        hidden: [M, C] True where a channel must not be seen.
-        folded: parameters.
-        with_mass: whether the log mass is wanted.
-
-    Returns:
-        [M, D] without the value bias, and log mass [M, h].
-    """
-    scores = torch.bmm(x.transpose(0, 1), folded.key)  # [C, M, h]
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) + folded.key_offset[:, None]
-    if hidden is not None:
-        scores = scores.masked_fill(hidden.T[:, :, None], _HIDDEN)
-    attention = scores.softmax(0).permute(2, 1, 0).contiguous()  # [h, M, C], or `weighted` would lie as strangely
-    weighted = attention.unsqueeze(-1) * x  # [h, M, C, P]: the one large intermediate, never more than a block of it
-    mixed = torch.bmm(weighted.flatten(2), folded.value) + torch.bmm(attention, folded.value_offset)  # [h, M, d]
-    return mixed.transpose(0, 1).flatten(1), scores.logsumexp(0) if with_mass else None
+def products_dtype(weight: Tensor) -> torch.dtype:
+    """What matrix products with a weight are computed in: autocast's dtype where it is on, else the weight's."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype

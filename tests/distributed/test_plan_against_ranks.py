@@ -41,7 +41,12 @@ def make_config(form: str, mode: str) -> RunConfig:
     settings = {
         "run": "unused",
         "data": {"store": "unused", "source": {"kind": "planet"}, "channels": CHANNELS},
-        "model": {"width": 32, "depth": 3, "heads": 4, "aggregation": FORMS["tokens" if form == "whole" else form]},
+        "model": {
+            "width": 32,
+            "depth": 3,
+            "heads": 4,
+            "aggregation": FORMS["tokens" if form == "whole" else form] | {"block_mib": 8},
+        },
         "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2},
         "parallel": {"channels": "whole" if form == "whole" else "split", "activation_checkpointing": mode},
     }

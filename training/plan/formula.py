@@ -94,11 +94,11 @@ class _Terms:
         return again + 2 * self.h * self.config.model.mlp_ratio * self.stream
 
     def front_kept(self) -> float:
-        """Input patches and group tokens; over tokens these, keys and values, and with a merge another copy."""
+        """Input patches and group tokens; over tokens these, keys and values."""
         aggregation, heads = self.aggregation, 1 if self.split else self.layout.tp
         kept = 2 * 4 * self.fields * self._inputs() + 3 * self._tokens(aggregation.groups or 0)
         if aggregation.evaluate == "tokens":
-            kept += (1 + 2 / heads + self._merges()) * self._tokens(self._inputs())
+            kept += (1 + 2 / heads) * self._tokens(self._inputs())
         return kept
 
     def front_work(self) -> float:
@@ -106,9 +106,9 @@ class _Terms:
         aggregation = self.aggregation
         work = self.front_kept() + 2 * self._tokens(aggregation.groups or 0)
         if aggregation.evaluate == "tokens":
-            return work + (2 + self._merges()) * self._tokens(self._inputs())
-        whole = 4 * self.fields * self._inputs() * self.config.model.heads
-        return work + 3 * min(aggregation.block_mib * 2**20, whole)
+            return work + 2 * self._tokens(self._inputs())
+        whole = self.h * self.fields * self._inputs() * self.config.model.heads
+        return work + 2 * min(aggregation.block_bytes("cuda"), whole)
 
     def head(self) -> float:
         """Hidden layers, gathered positions, and prediction, target and error of own channels."""
@@ -124,6 +124,3 @@ class _Terms:
 
     def _tokens(self, count: int) -> float:
         return self.rows * count * self.config.model.width * self.h
-
-    def _merges(self) -> bool:
-        return self.split and self.layout.tp > 1 and self.aggregation.kind == "flat"

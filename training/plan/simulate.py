@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import debug
 
+from weatherfm.aggregation import AggregationConfig
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.share import channel_shares
@@ -58,7 +59,7 @@ def simulate_whole(config: RunConfig, domain: Domain, layout: Layout, dtype: tor
 
 
 def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch.dtype) -> StepCount:
-    config = _changed(config, training={"compile": False})
+    config = _changed(config, training={"compile": False}, model={"aggregation": on_a_gpu(config.model.aggregation)})
     role = find_role(config.parallel, config.model, domain, mesh)
     model = plan_model(config, domain, role, dtype)
     loss = forecast_loss(config.model, domain, config.training.channel_weights, None, role.share.channels).to("meta")
@@ -69,6 +70,11 @@ def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch
         model.to_empty(device="cpu")
         loss.to_empty(device="cpu")
         return count_step(config, model, loss, role, dtype)
+
+
+def on_a_gpu(aggregation: AggregationConfig) -> AggregationConfig:
+    """With the size of blocks that a GPU takes, which is what is planned for, where it is left open."""
+    return aggregation.model_copy(update={"block_mib": aggregation.block_bytes("cuda") / 2**20})
 
 
 def heaviest_rank(config: RunConfig, domain: Domain, layout: Layout) -> int:
