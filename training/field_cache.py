@@ -5,9 +5,11 @@ All ranks of a job decide together, so that those that share a copy agree, and r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from socket import gethostname
 
 import numpy as np
 from tqdm import tqdm
@@ -21,6 +23,8 @@ from weatherfm.training.field_copies import Copy, Reader, deal_copies
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.shared_memory import machine, process_space, share_memory
 from weatherfm.training.samples import training_period
+
+_log = logging.getLogger(__name__)
 
 _SHARE = 4
 """`auto` takes at most the available memory divided by this and by the copies on the machine."""
@@ -58,33 +62,24 @@ def choose_cache(config: RunConfig, store: Store, channels: Sequence[str], count
     Raises:
         InputError: `training.cache` is `on` and there is not enough memory, on this machine or another rank's.
     """
-    periods = (training_period(config, store), config.data.validation)
-    wanted = np.any([period.contains(store.times) for period in periods if period is not None], axis=0)
-    indices, shape = np.flatnonzero(wanted), (len(channels), *store.grid.shape)
-    size = 4 * len(indices) * prod(shape)
-    if config.training.cache == "off":
-        return FieldCache(False, indices, size, "fields are read from disk (training.cache=off)")
-
-    def judge(copy: Copy, problem: str = "") -> FieldCache:
-        fields = f"{_text(size)} ({len(indices)} times, {len(channels)} channels)"
-        reads = _fields_read(config, count) * len(copy.sharers)
-        keep, text = _judge(config.training.cache, fields, size, copy, reads >= len(indices), problem)
-        return FieldCache(keep, indices, size, text)
-
+    wish = _Wish(config, store, len(channels), count)
+    if wish.mode == "off":
+        return FieldCache(False, wish.indices, wish.size, "fields are read from disk (training.cache=off)")
     ranks = Coordination()
     reader = Reader(machine(), process_space(), tuple(channels), available_memory(), local_processes())
-    copy, cache = _agree(ranks, reader, judge)
-    shared = share_memory(ranks, copy.sharers if cache.keep else (), size)
+    copy, cache = _agree(ranks, reader, wish.judge)
+    shared = share_memory(ranks, copy.sharers if cache.keep else (), wish.size)
     if not shared.all_well:  # somewhere a copy cannot be shared: each of its ranks needs one of its own
+        speaks = shared.problem and ranks.rank == copy.sharers[0]
         if shared.problem:
             reader = replace(reader, space=f"rank {ranks.rank}")
-        copy, cache = _agree(ranks, reader, lambda copy: judge(copy, shared.problem))
+        copy, cache = _agree(ranks, reader, lambda copy: wish.judge(copy, shared.problem))
+        if speaks and ranks.rank:  # the caller logs what rank 0 has
+            _log.warning("on %s: %s", gethostname(), cache.text)
     if not cache.keep or shared.memory is None:
         return cache
-    sizes, place = balanced(len(indices), len(copy.sharers)), copy.sharers.index(ranks.rank)
-    first = sum(sizes[:place])
-    memory = np.ndarray((len(indices), *shape), np.float32, buffer=shared.memory)
-    return replace(cache, fields=memory, part=slice(first, first + sizes[place]))
+    fields = np.ndarray(wish.shape, np.float32, buffer=shared.memory)
+    return replace(cache, fields=fields, part=_part(len(fields), copy.sharers.index(ranks.rank), len(copy.sharers)))
 
 
 def keep_fields(
@@ -135,22 +130,46 @@ def _agree(ranks: Coordination, reader: Reader, judge: Callable[[Copy], FieldCac
     return copy, found[0]
 
 
-def _judge(mode: str, fields: str, size: int, copy: Copy, often: bool, problem: str) -> tuple[bool, str]:
-    """Whether fields are kept, and the words for it; the same on all ranks that share the copy."""
-    room = f"the {_text(copy.free)} available to each of {copy.copies} copies" if copy.copies > 1 else _text(copy.free)
-    why = f", as memory cannot be shared by the processes here ({problem})" if problem else ""
-    if mode == "on" and size > copy.free:
-        raise InputError(
-            f"training.cache=on needs {fields}, more than {room} of memory on this machine{why}; "
-            "choose training.cache=auto, give the job more memory, or shorten data.train"
-        )
-    if mode == "auto" and size > copy.free // _SHARE:
-        return False, f"fields are read from disk: {fields} is more than a quarter of {room} on this machine{why}"
-    if mode == "auto" and not often:
-        return False, f"fields are read from disk: the run is too short to keep {fields}"
-    together = f", one copy for {len(copy.sharers)} processes" if len(copy.sharers) > 1 else ""
-    each = f", a copy in each process{why}" if problem else ""
-    return True, f"fields are kept in memory: {fields}{together}{each}"
+class _Wish:
+    """What a process would keep; arguments as those of `choose_cache`."""
+
+    def __init__(self, config: RunConfig, store: Store, channels: int, count: int) -> None:
+        periods = (training_period(config, store), config.data.validation)
+        wanted = np.any([period.contains(store.times) for period in periods if period is not None], axis=0)
+        self.mode = config.training.cache
+        self.indices = np.flatnonzero(wanted)
+        self.shape = (len(self.indices), channels, *store.grid.shape)
+        self.size = 4 * prod(self.shape)
+        self._reads = _fields_read(config, count)
+
+    def judge(self, copy: Copy, problem: str = "") -> FieldCache:
+        """Whether it is kept, the same on all ranks that share the copy.
+
+        Args:
+            copy: that would be used.
+            problem: why it cannot be shared, if so.
+        """
+        fields = f"{_text(self.size)} ({self.shape[0]} times, {self.shape[1]} channels)"
+        room = f"the {_text(copy.free)} available" + (f" to each of {copy.copies} copies" if copy.copies > 1 else "")
+        why = f", as memory cannot be shared by the processes here ({problem})" if problem else ""
+        together = f", one copy for {len(copy.sharers)} processes" if len(copy.sharers) > 1 else ""
+        keep, text = True, f"kept in memory: {fields}{together}" + (f", a copy in each process{why}" if problem else "")
+        if self.mode == "on" and self.size > copy.free:
+            raise InputError(
+                f"training.cache=on needs {fields}, more than {room} on this machine{why}; "
+                "choose training.cache=auto, give the job more memory, or shorten data.train"
+            )
+        if self.mode == "auto" and self.size > copy.free // _SHARE:
+            keep, text = False, f"read from disk: {fields} is more than a quarter of {room} on this machine{why}"
+        elif self.mode == "auto" and self._reads * len(copy.sharers) < len(self.indices):
+            keep, text = False, f"read from disk: the run is too short to keep {fields}"
+        return FieldCache(keep, self.indices, self.size, f"fields are {text}")
+
+
+def _part(total: int, index: int, count: int) -> slice:
+    """One of `count` parts of so many, which differ by one at most."""
+    sizes = balanced(total, count)
+    return slice(sum(sizes[:index]), sum(sizes[: index + 1]))
 
 
 def _fields_read(config: RunConfig, count: int) -> int:

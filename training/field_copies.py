@@ -45,10 +45,11 @@ def deal_copies(readers: Sequence[Reader]) -> list[Copy]:
     for rank, reader in enumerate(readers):
         ranks_on[reader.machine].append(rank)
         ranks_with[reader.machine, reader.space, reader.channels].append(rank)
-    groups_on = defaultdict(int)
+    groups_on: dict[str, int] = defaultdict(int)
     for name, _, _ in ranks_with:
         groups_on[name] += 1
-    copies, free = {}, {}
+    copies: dict[str, int] = {}
+    free: dict[str, int] = {}
     for name, ranks in ranks_on.items():
         here = [readers[rank] for rank in ranks]
         copies[name] = groups_on[name] + max(0, max(reader.processes for reader in here) - len(here))

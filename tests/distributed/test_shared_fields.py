@@ -214,7 +214,11 @@ def fail_here(rank: int, folder: Path, memory: int, mode: str) -> list[str]:
         (2, "on", "fields are kept in memory: .*, a copy in each process, as memory cannot be shared"),
         (8, "auto", "fields are kept in memory: .*, a copy in each process, as memory cannot be shared"),
         (7, "auto", "fields are read from disk: .* each of 2 copies on this machine, as memory cannot be shared"),
-        (1, "on", "InputError: training.cache=on needs .* each of 2 copies of memory .*, as memory cannot be shared"),
+        (
+            1,
+            "on",
+            "InputError: training.cache=on needs .* each of 2 copies on this machine, as memory cannot be shared",
+        ),
     ],
 )
 def test_where_memory_cannot_be_shared_each_has_its_own_or_reads_from_disk(folder, copies, mode, outcome):

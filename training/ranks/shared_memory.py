@@ -118,22 +118,21 @@ class _Block:
     def use(self, address: Address, index: int, count: int) -> None:
         """Map the block, opened at the address unless it is this rank's, and reserve one of `count` parts of it."""
         try:
-            if self._file is None:
-                self._open(address)
+            file = self._open(address) if self._file is None else self._file
             sizes = balanced(self.size, count)
             if sizes[index]:
-                os.posix_fallocate(self._file, sum(sizes[:index]), sizes[index])
-            self.memory = mmap.mmap(self._file, self.size) if self.size else None
+                os.posix_fallocate(file, sum(sizes[:index]), sizes[index])
+            self.memory = mmap.mmap(file, self.size) if self.size else None
         except OSError as error:
             self.problem = str(error)
 
-    def _open(self, address: Address) -> None:
-        self._file = os.open(address.path, os.O_RDWR)
+    def _open(self, address: Address) -> int:
+        self._file = file = os.open(address.path, os.O_RDWR)
         length = len(address.token)
-        if os.fstat(self._file).st_size != self.size + length:
+        right_size = os.fstat(file).st_size == self.size + length
+        if not right_size or os.pread(file, length, self.size) != address.token:
             raise OSError(f"{address.path} is another file here")
-        if os.pread(self._file, length, self.size) != address.token:
-            raise OSError(f"{address.path} is another file here")
+        return file
 
     def close(self) -> None:
         """Nobody needs to open it any more; the mapping keeps the memory."""
