@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +69,17 @@ def keep_here(rank: int, folder: Path, shares: list[list[str]], memory: int = GI
     channels = shares[rank % len(shares)]
     store, plain = open_store(folder / "store.zarr"), open_store(folder / "store.zarr")
     config, read, real = toy_run.make_run(folder, cache=mode), [], Store._read_into
+
+    def read_late(*arguments):
+        """The later the higher the rank: the others must wait for it."""
+        time.sleep(0.2 * rank)
+        read.extend(arguments[2])
+        real(*arguments)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("LOCAL_WORLD_SIZE", raising=False)
         patch.setattr(field_cache, "available_memory", lambda: memory)
-        patch.setattr(Store, "_read_into", lambda self, out, i, names: (read.extend(i), real(self, out, i, names)))
+        patch.setattr(Store, "_read_into", read_late)
         cache = choose_cache(config, store, channels)
         keep_fields(cache, store, channels, quiet=True)
         rows = list(read)
@@ -241,8 +249,10 @@ def damaged_here(rank: int, folder: Path) -> str:
             real(store, out, indices, channels)
 
         patch.setattr(Store, "_read_into", read)
+        store = open_store(folder / "store.zarr")
+        cache = choose_cache(toy_run.make_run(folder, cache="on"), store, toy_run.CHANNELS)
         with pytest.raises(InputError) as caught:
-            keep_here(rank, folder, [toy_run.CHANNELS])
+            keep_fields(cache, store, toy_run.CHANNELS, quiet=True)
     return str(caught.value)
 
 
