@@ -25,8 +25,8 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def local_processes() -> int:
-    """Processes of this job on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # set by torchrun
+    """Processes of this job on this machine, as far as the launcher has told: torchrun does, others seldom do."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:

@@ -164,6 +164,8 @@ class Store:
         time_indices: Sequence[int] | np.ndarray,
         channels: Sequence[str] | None = None,
         progress: Callable[[int], object] = lambda n_bytes: None,
+        fields: np.ndarray | None = None,
+        part: slice = slice(None),
     ) -> None:
         """Hold fields in memory: `read` takes them from there when asked for the same channels in the same order.
 
@@ -171,18 +173,23 @@ class Store:
             time_indices: positions in `times`, each once.
             channels: short names; all without it.
             progress: told the bytes of every piece read.
+            fields: where to hold them, [n, channel, lat, lon] float32, contiguous; new memory without it.
+            part: of `time_indices`: only these are read now. The rest of `fields` comes from elsewhere, as from other
+                processes that share the memory, and must be there before the first `read`.
 
         Raises:
             InputError: an unknown channel, or a shard that is missing or damaged.
         """
         indices = np.asarray(time_indices, np.int64)
         names = self.channels if channels is None else tuple(channels)
-        fields = np.empty((len(indices), len(names), *self.grid.shape), np.float32)
+        if fields is None:
+            fields = np.empty((len(indices), len(names), *self.grid.shape), np.float32)
         piece = max(1, _PIECE // max(1, fields[:1].nbytes))
-        for start in range(0, len(indices), piece):
-            part = slice(start, start + piece)
-            self._read_into(fields[part], indices[part], names)
-            progress(fields[part].nbytes)
+        own, own_indices = fields[part], indices[part]
+        for start in range(0, len(own), piece):
+            now = slice(start, start + piece)
+            self._read_into(own[now], own_indices[now], names)
+            progress(own[now].nbytes)
         rows = np.full(len(self.times), -1, np.int64)
         rows[indices] = np.arange(len(indices))
         self._kept = KeptFields(fields, rows, names)

@@ -179,7 +179,7 @@ def test_off(run_folder, monkeypatch):
 def test_on_without_enough_memory_is_refused_with_numbers(run_folder, monkeypatch):
     assert choose(run_folder, monkeypatch, 2 * SIZE, "on", processes=2).keep
     with pytest.raises(
-        InputError, match=r"needs 0.0366 MiB \(100 times, 3 channels\), but 0.0366 MiB .* each of 2 proc"
+        InputError, match=r"needs 0.0366 MiB \(100 times, 3 channels\), more than the 0.0366 MiB .* each of 2 copies"
     ):
         choose(run_folder, monkeypatch, 2 * SIZE - 2, "on", processes=2)
 

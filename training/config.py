@@ -83,7 +83,8 @@ class TrainingConfig(Config):
     """Threads that read from disk, each a batch ahead; 0: only the one thread that makes the next batch ready."""
     cache: CacheMode = "auto"
     """Whether the fields of training and validation are read into memory once, before the first step. auto: if they
-    take at most a quarter of what is available to each process, and training reads them at least once; on: always."""
+    take at most a quarter of what is available, and training reads them at least once; on: always. Processes of one
+    machine that read the same channels share one copy."""
     wandb: WandbConfig = WandbConfig()
 
     @model_validator(mode="after")
