@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,13 +119,31 @@ def play_silent(roster: Roster, folder: Path) -> None:
 
 
 def play_frozen(roster: Roster, folder: Path) -> None:
-    """The process of rank 1 stands still with all its threads, as on a machine without power."""
+    """The process of rank 1 stands still with all its threads: it neither answers nor closes, as without power."""
 
     def freeze(step: int) -> None:
         if step == 3 and roster.rank == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     steps(roster, folder, freeze)
+
+
+def play_busy(roster: Roster, folder: Path) -> None:
+    """Rank 1 computes in Python, without a step, for three times as long as a rank may be silent."""
+
+    def compute(step: int) -> None:
+        end = time.monotonic() + 3 * pulse.LOOKS
+        while step == 3 and roster.rank == 1 and time.monotonic() < end:
+            sum(range(10000))
+
+    steps(roster, folder, compute)
+
+
+def play_early(roster: Roster, folder: Path) -> None:
+    """Rank 1 is done long before rank 0, which writes weights."""
+    steps(roster, folder)
+    if roster.rank == 0:
+        time.sleep(2 * pulse.LOOKS)
 
 
 def play_stopped(roster: Roster, folder: Path) -> None:
@@ -149,7 +168,9 @@ def main() -> int:
     scene, folder = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(1)
     pulse.GRACE = 8.0
-    with muster(), join(torch.device("cpu"), 10.0 if scene in ("silent", "frozen") else PATIENT) as roster:
+    if scene in ("busy", "early"):
+        pulse.LOOKS = 5
+    with muster(), join(torch.device("cpu"), 10.0 if scene == "silent" else PATIENT) as roster:
         globals()[f"play_{scene}"](roster, folder)
     return 0
 
