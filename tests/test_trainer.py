@@ -18,7 +18,7 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.errors import InputError
+from weatherfm.errors import STOPPED, InputError
 from weatherfm.training.channel_rows import named_parts
 from weatherfm.training.checkpoint import newest
 from weatherfm.training.config import RunConfig
@@ -198,15 +198,17 @@ def test_signal_ends_with_a_checkpoint_and_a_restart_goes_on(folder, alone, monk
     assert kill_train.result(folder / run) == alone
 
 
-def test_sigterm_ends_the_process_with_status_0(folder):
-    config = kill_train.write_config(folder, "terminated", steps=100000, log_every=1)
-    process = kill_train.start(config)
-    while not kill_train.moves(folder / "terminated"):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
+def test_stopped_is_not_done(folder, number):
+    """So that `train && forecast` does not go on with whatever weights lie there."""
+    run = folder / f"ended by {number.name}"
+    process = kill_train.start(kill_train.write_config(folder, run.name, steps=100000, log_every=1))
+    while not kill_train.moves(run):
         assert process.poll() is None
         time.sleep(0.02)
-    process.terminate()
-    assert process.wait(30) == 0
-    assert newest(folder / "terminated" / "checkpoints").step > 0
+    process.send_signal(number)
+    assert process.wait(30) == STOPPED == 75
+    assert newest(run / "checkpoints").step > 0
 
 
 def test_finished_run_is_left_as_it_is(folder, alone):

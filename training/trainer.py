@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -44,6 +44,7 @@ from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.roster import Roster
 from weatherfm.training.resume import require_same_settings, run_settings
 from weatherfm.training.role import Role, find_role
+from weatherfm.training.run_lock import hold_run
 from weatherfm.training.samples import training_samples
 from weatherfm.training.signals import StopSignals
 from weatherfm.training.speed import Speed
@@ -79,11 +80,19 @@ def train(config: RunConfig) -> Summary:
 
     Raises:
         InputError: settings, layout, store and checkpoints that do not go together (found before compute is spent),
-            or a loss or gradient that is not finite (the last good checkpoint is kept).
+            another process that trains in the same folder, or a loss or gradient that is not finite (the last good
+            checkpoint is kept).
     """
     device = choose_device(config.training.device)
-    with join(device, config.parallel.timeout) as roster:
-        store, layout = roster.first_checks(lambda: _check(config, roster.world))
+    with ExitStack() as held, join(device, config.parallel.timeout) as roster:
+
+        def check() -> tuple[Store, Layout]:
+            checked = _check(config, roster.world)
+            if roster.first:  # before anything in the folder is touched
+                held.enter_context(hold_run(config.folder))
+            return checked
+
+        store, layout = roster.first_checks(check)
         mesh = build_mesh(layout, device.type) if layout.devices > 1 else None
         return _train(config, store, mesh, device, roster)
 
@@ -121,6 +130,8 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     with StopSignals() as stop, log as lines, checkpoints:
         trainer = Trainer(config, store, loader, state, identity, role, roster, lines, checkpoints)
         trainer.run(stop)
+        if roster.store is not None and not trainer.finished:
+            stop.stay_deaf()
         if trainer.finished and settings.export == "last":
             export_weights(config, store, state, role, roster.beat)
     progress = state.progress

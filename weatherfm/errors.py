@@ -1,6 +1,11 @@
 """The ways a command ends early that its user is told about in one message."""
 
 
+STOPPED = 75
+"""Exit status of training that a signal has ended before it was done: start it again. (EX_TEMPFAIL of sysexits.h; SLURM,
+make and `train && forecast` take it for what it is, not done.)"""
+
+
 class InputError(ValueError):
     """Something the user can mend: the message says what was wrong, what was given and what to do.
 

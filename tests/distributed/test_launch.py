@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jobs import alive, by_hand, free_port, launched, torchrun
 
-from weatherfm.errors import InputError
+from weatherfm.errors import STOPPED, InputError
 from weatherfm.training.ranks.launch import require_devices
 
 HOST = os.uname().nodename
@@ -108,7 +108,7 @@ def test_signals_reach_the_ranks_which_stop_together(tmp_path, number):
     job = launched("stopped", tmp_path, 2, restarts=1)
     job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)
     job.process.send_signal(number)
-    assert job.end() == (0, [])
+    assert job.end() == (STOPPED, [])
     assert number.name in {(tmp_path / f"stopped{rank}").read_text() for rank in range(2)}
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from weatherfm.errors import InputError
+from weatherfm.errors import STOPPED, InputError
 from weatherfm.outcome import report_errors
 from weatherfm.training.ranks import pulse
 from weatherfm.training.ranks.process_group import join
@@ -146,7 +146,7 @@ def play_early(roster: Roster, folder: Path) -> None:
         time.sleep(2 * pulse.LOOKS)
 
 
-def play_stopped(roster: Roster, folder: Path) -> None:
+def play_stopped(roster: Roster, folder: Path) -> int:
     """Steps without end, until any rank is asked to stop."""
     with StopSignals() as stop:
         step = 0
@@ -154,7 +154,11 @@ def play_stopped(roster: Roster, folder: Path) -> None:
             step += 1
             roster.beat(step)
             note(folder, f"running{roster.rank}", str(os.getpid()))
-        note(folder, f"stopped{roster.rank}", str(stop.received))
+        stop.stay_deaf()
+    if roster.first:
+        time.sleep(1.0)  # the others have long ended, and the launcher has asked this one to end too
+    note(folder, f"stopped{roster.rank}", str(stop.received))
+    return STOPPED
 
 
 def play_interruptible(roster: Roster, folder: Path) -> None:
@@ -171,8 +175,7 @@ def main() -> int:
     if scene in ("busy", "early"):
         pulse.LOOKS = 5
     with muster(), join(torch.device("cpu"), 10.0 if scene == "silent" else PATIENT) as roster:
-        globals()[f"play_{scene}"](roster, folder)
-    return 0
+        return globals()[f"play_{scene}"](roster, folder) or 0
 
 
 if __name__ == "__main__":
