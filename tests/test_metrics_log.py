@@ -28,7 +28,12 @@ def test_resumed_log_has_no_step_twice(tmp_path):
 
 def test_unreadable_lines_stay_and_hide_nothing(tmp_path, caplog):
     path = tmp_path / "metrics.jsonl"
-    first, bad, second, later = b'{"step": 10}\n', [b"\xff\xfe\n", b"\r\n", b'{"lo": 2}\n'], b'{"step": 20}\n', b'{"step": 30}\n'
+    first, bad, second, later = (
+        b'{"step": 10}\n',
+        [b"\xff\xfe\n", b"\r\n", b'{"lo": 2}\n'],
+        b'{"step": 20}\n',
+        b'{"step": 30}\n',
+    )
     path.write_bytes(first + b"".join(bad) + second + later)
     assert truncate(path, 20) == 30
     assert path.read_bytes() == first + b"".join(bad) + second

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -242,7 +243,7 @@ def test_other_store_is_refused(folder, tmp_path, alone):
     config = toy_run.make_run(folder, "alone")
     data = config.data.model_copy(update={"store": str(tmp_path / "other.zarr")})
     prepare(data, other)
-    with pytest.raises(InputError, match=r"data.store: \w+ in the checkpoint"):
+    with pytest.raises(InputError, match=r"data.fields: \w+ in the checkpoint"):
         train(config.model_copy(update={"data": data}))
 
 
@@ -299,6 +300,50 @@ def test_best_weights_are_exported(folder, monkeypatch):
     summary = train(toy_run.make_run(folder, "best", export="best"))
     assert (summary.best_loss, summary.best_step, summary.steps) == (1.0, 16, 24)
     assert read_provenance(summary.weights)["step"] == 16
+
+
+def interrupted(folder, run, monkeypatch, losses, **training):
+    """A run that has ended after step 16, with two validations."""
+    monkeypatch.setattr(Validator, "__call__", script(losses))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "finished", property(lambda self: self.state.progress.step >= 16))
+        assert train(toy_run.make_run(folder, run, **training)).best_loss == min(losses[:2])
+
+
+@pytest.mark.parametrize(
+    ("change", "then_now"),
+    [
+        ({"training": {"validation_samples": 3}}, "then 4 initial times from .*, now 3 initial times from"),
+        (
+            {"data": {"validation": "2000-01-22/2000-01-25"}},
+            "then 4 initial .* 2000-01-21T00 .*, now 4 .* 2000-01-22T00",
+        ),
+        ({"data": {"validation": None}}, "then 4 initial .*, now none"),
+    ],
+    ids=["samples", "days", "none"],
+)
+def test_the_best_of_other_validation_samples_is_forgotten(folder, monkeypatch, caplog, change, then_now):
+    run = f"forgets {list(change.values())}"
+    interrupted(folder, run, monkeypatch, [3.0, 1.0, 2.0])
+    plain = toy_run.run_settings(folder, run)
+    for section, values in change.items():
+        plain[section] |= values
+    caplog.set_level("INFO")
+    summary = train(parse_settings(RunConfig, plain, "test"))
+    expected = (None, None) if change == {"data": {"validation": None}} else (2.0, 24)
+    assert (summary.best_loss, summary.best_step) == expected
+    assert re.search(rf"best validation loss so far, 1 at step 16, is of other samples .{then_now}", caplog.text)
+
+
+def test_the_best_of_the_same_samples_is_kept(folder, monkeypatch, caplog):
+    """Days that the store does not hold make no sample."""
+    interrupted(folder, "keeps", monkeypatch, [3.0, 1.0, 2.0], export="best")
+    plain = toy_run.run_settings(folder, "keeps", export="best")
+    plain["data"]["validation"] = "2000-01-21/2000-01-31"
+    summary = train(parse_settings(RunConfig, plain, "test"))
+    assert (summary.best_loss, summary.best_step) == (1.0, 16)
+    assert read_provenance(summary.weights)["step"] == 16
+    assert "forgotten" not in caplog.text
 
 
 def test_early_stopping_and_its_memory(folder, monkeypatch):

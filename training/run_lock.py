@@ -33,7 +33,9 @@ def hold_run(folder: Path) -> Iterator[None]:
             f"{folder} is being trained by another process ({holder}); wait for it, or choose another run=..."
         ) from None
     except PermissionError as error:
-        raise InputError(f"{folder} cannot be written ({error}); mend its permissions, or choose another run=...") from None
+        raise InputError(
+            f"{folder} cannot be written ({error}); mend its permissions, or choose another run=..."
+        ) from None
     except OSError as error:
         _log.warning("cannot lock %s (%s): do not start a second training in it", folder, error)
     try:

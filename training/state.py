@@ -113,9 +113,9 @@ class TrainingState:
                     tensors[f"optimizer.{key}.{name}"] = value
         return tensors
 
-    def record(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The scalars, JSON-able; `settings` are those a resumed run must share."""
-        return {"progress": asdict(self.progress), "settings": settings}
+    def record(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """The scalars, JSON-able, beside what a resumed run is compared with (`resume.find_identity`)."""
+        return {"progress": asdict(self.progress), **identity}
 
     def restore(self, saved: Saved) -> None:
         """Take over a checkpoint of a run with the same settings, saved on any layout.

@@ -40,9 +40,10 @@ from weatherfm.training.loss import forecast_loss
 from weatherfm.training.mesh import Mesh, build_mesh
 from weatherfm.training.metrics_log import MetricsLog
 from weatherfm.training.optimizer import build_optimizer, learning_rate
+from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.roster import Roster
-from weatherfm.training.resume import require_same_settings, run_settings
+from weatherfm.training.resume import find_identity, forget_other_best, require_same_settings
 from weatherfm.training.role import Role, find_role
 from weatherfm.training.run_lock import hold_run
 from weatherfm.training.samples import training_samples
@@ -117,11 +118,14 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
     state = TrainingState(model, build_optimizer(model, settings), average, len(domain.channels))
 
-    identity = run_settings(config, store, dtype)
+    record = None if saved is None else saved.record
+    identity = Coordination().first_does(lambda: find_identity(config, store, dtype, record, roster.beat))
     if saved is not None:
-        require_same_settings(saved.record["settings"], identity, str(config.folder))
+        require_same_settings(saved.record, identity, str(config.folder))
         state.restore(saved)
         _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
+        if forgotten := forget_other_best(state.progress, saved.record, identity):
+            _log.info("%s", forgotten)
     resumed_from = state.progress.step
 
     wandb_settings = config.model_dump(mode="json")
@@ -157,7 +161,7 @@ class Trainer:
         store: its store, checked.
         loader: training samples of this rank.
         state: fresh or restored.
-        identity: what a resumed run must share.
+        identity: what a resumed run is compared with.
         role: what this rank does.
         roster: where it says how far it is.
         log: where metrics go; None on all ranks but the first.

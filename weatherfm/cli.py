@@ -65,7 +65,7 @@ for _position, _verb in enumerate(_VERBS):
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 a fault, 2 wrong input, 75 training stopped and not done, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a fault, 2 wrong input, 75 training stopped, 130 interrupted."""
     sys.exit(run_command(sys.argv[1:]))
 
 

@@ -1,9 +1,7 @@
 """The ways a command ends early that its user is told about in one message."""
 
-
 STOPPED = 75
-"""Exit status of training that a signal has ended before it was done: start it again. (EX_TEMPFAIL of sysexits.h; SLURM,
-make and `train && forecast` take it for what it is, not done.)"""
+"""Exit status of training that a signal has ended before it was done: start it again. (EX_TEMPFAIL of sysexits.h.)"""
 
 
 class InputError(ValueError):

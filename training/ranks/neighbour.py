@@ -22,6 +22,8 @@ class Neighbour:
     def __init__(self, store: Store, rank: int, world: int) -> None:
         self._store, self._own, self._world = store, rank, world
         self._rank = rank
+        self._seen: Sign | None = None
+        self._silent = 0
         self._next()
 
     def silent_looks(self) -> int:
@@ -47,5 +49,4 @@ class Neighbour:
 
     def _next(self) -> None:
         self._rank = (self._rank + 1) % self._world
-        self._seen: Sign | None = None
-        self._silent = 0
+        self._seen, self._silent = None, 0

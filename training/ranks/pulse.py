@@ -1,4 +1,4 @@
-"""Signs of life: each rank tells the others how far it is, and ends the job when a rank is gone or training stands still.
+"""Signs of life: each rank tells the others how far it is, and ends the job when one is gone or training stands still.
 
 A collective that waits for a rank that will never come says nothing about it, where that rank's machine has lost power
 or its network: such a rank neither answers nor closes its connections. So a thread of every rank writes into the shared
@@ -27,9 +27,9 @@ GRACE = 20.0
 """Seconds a rank is given to end by itself once the job has failed, at least."""
 
 LOOKS = 20
-"""So many looks without a new sign, and a rank is gone. The sign comes from a thread of its own, so a rank that is slow,
-reads or computes goes on telling; but one call into C that holds Python's lock stops that thread as well: pickling
-weights (some 2 s for a GiB), compiling a kernel, importing. The longest known take some 5 s; this is four times as much."""
+"""So many looks without a new sign, and a rank is gone. The sign comes from a thread of its own, so a rank that is
+slow, reads or computes goes on telling; but one call into C that holds Python's lock stops that thread as well:
+pickling a tensor (some 1 s for a GiB), compiling a kernel, importing. This leaves room for 20 s of it."""
 
 
 class Pulse(threading.Thread):
