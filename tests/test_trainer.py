@@ -25,6 +25,8 @@ from weatherfm.training.checkpoint import newest
 from weatherfm.training.config import RunConfig
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.optimizer import learning_rate
+from weatherfm.training.samples import training_samples
+from weatherfm.training.state import Window
 from weatherfm.training.trainer import Trainer, step_seed, train
 from weatherfm.training.validation import Validator, spread_evenly
 from weatherfm.weights import load_weights, read_provenance
@@ -78,6 +80,36 @@ def test_metrics_are_complete(folder, alone):
         assert line["gradient_norm"] > 0
     assert list(validation[0]["validation"]["rmse"]) == toy_run.CHANNELS
     assert list(validation[0]["validation"]["rmse"]["z500"]) == ["6", "12"]
+
+
+def test_loss_by_lead_time_is_of_the_samples_with_that_lead(folder, alone):
+    config = toy_run.make_run(folder)
+    loader = training_samples(config, open_store(folder / "store.zarr"))
+    for line in lines(folder, "alone", "loss"):
+        drawn = np.concatenate([loader.samples(step)[1] for step in range(line["step"] - 3, line["step"])])
+        found = {int(hours): value for hours, value in line["loss_by_lead_time"].items()}
+        assert list(found) == [6, 12]
+        assert np.mean([found[lead] for lead in drawn]) == pytest.approx(line["loss"])
+
+
+def test_a_lead_time_without_samples_is_left_out(folder):
+    train(toy_run.make_run(folder, "few", steps=8, batch_size=1, accumulate=2, log_every=1))
+    found = lines(folder, "few", "loss")
+    assert {tuple(line["loss_by_lead_time"]) for line in found} == {("6",), ("12",), ("6", "12")}
+    for line in found:
+        if len(line["loss_by_lead_time"]) == 1:
+            assert next(iter(line["loss_by_lead_time"].values())) == pytest.approx(line["loss"])
+
+
+def test_a_checkpoint_without_losses_by_lead_time_goes_on(folder, alone, monkeypatch):
+    """Older versions kept none."""
+    with monkeypatch.context() as patch:
+        whole = Window.tensors
+        patch.setattr(Window, "tensors", lambda self: {k: v for k, v in whole(self).items() if k != "lead_loss"})
+        patch.setattr(Trainer, "finished", property(lambda self: self.state.progress.step >= 10))
+        train(toy_run.make_run(folder, "older"))
+    assert train(toy_run.make_run(folder, "older")).resumed_from == 10
+    assert (folder / "older" / "weights.safetensors").read_bytes() == alone["weights"]
 
 
 def test_weights_file_is_the_average_and_says_how_it_came(folder, alone):

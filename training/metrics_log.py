@@ -1,6 +1,6 @@
 """Training's numbers, one JSON object a line in metrics.jsonl, and in Weights & Biases where asked for.
 
-    {"step": 20, "loss": 0.81, "loss_by_channel": {"z500": 0.7, ...}, "learning_rate": 0.0004, ...}
+    {"step": 20, "loss": 0.81, "loss_by_channel": {"z500": 0.7, ...}, "loss_by_lead_time": {"24": 0.6, ...}, ...}
     {"step": 20, "validation": {"loss": 0.79, "rmse": {"z500": {"24": 512.3}}}}
 
 A resumed run drops the lines past its checkpoint, so that no step ever stands there twice. Lines that cannot be read

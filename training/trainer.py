@@ -50,7 +50,7 @@ from weatherfm.training.samples import training_samples
 from weatherfm.training.signals import StopSignals
 from weatherfm.training.speed import Speed
 from weatherfm.training.state import TrainingState
-from weatherfm.training.step import compute_gradients, exchange, update_weights
+from weatherfm.training.step import compute_gradients, exchange, lead_losses, update_weights
 from weatherfm.training.validation import Validator
 
 _log = logging.getLogger(__name__)
@@ -116,7 +116,8 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     saved = newest(config.folder / "checkpoints")
     model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=roster.beat)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
-    state = TrainingState(model, build_optimizer(model, settings), average, len(domain.channels))
+    optimizer = build_optimizer(model, settings)
+    state = TrainingState(model, optimizer, average, len(domain.channels), len(settings.lead_times))
 
     record = None if saved is None else saved.record
     identity = Coordination().first_does(lambda: find_identity(config, store, dtype, record, roster.beat))
@@ -186,6 +187,7 @@ class Trainer:
         self.role, self.roster = role, roster
         self.device = state.model.mean.device
         self.dtype = choose_precision(self.settings.precision, self.device)
+        self.lead_times = torch.tensor(self.settings.lead_times, device=self.device)
         shortest = min(self.settings.lead_times) if self.settings.lead_time_weighting == "inverse" else None
         weights, domain = self.settings.channel_weights, store.domain(role.channels)
         self.loss = forecast_loss(config.model, domain, weights, shortest, role.share.channels).to(self.device)
@@ -241,7 +243,8 @@ class Trainer:
         torch.manual_seed(step_seed(settings.seed, step, role.part[0]))  # drop path and dropout follow from it
         state.optimizer.zero_grad()
         losses = compute_gradients(model, self.loss, batches, role, self.dtype)
-        norm, wishes, channel_loss = exchange(model, losses, role, stop.received is not None)
+        by_lead = lead_losses(losses, [ready.batch.lead_time_hours for ready in batches], self.lead_times, role)
+        norm, wishes, channel_loss, lead_loss = exchange(model, losses, role, stop.received is not None, by_lead)
         if not torch.isfinite(norm):  # before anything is changed
             refuse_step(step + 1, losses, batches, model, role, self.config.folder)
         update_weights(model, state.optimizer, norm, settings, step)
@@ -249,7 +252,7 @@ class Trainer:
         state.progress.step += 1
         if state.average is not None:
             state.average.update(model, state.progress.step)
-        state.window.add(channel_loss, norm)
+        state.window.add(channel_loss, lead_loss, norm)
 
     def _due(self, every: int) -> bool:
         step = self.state.progress.step
@@ -258,7 +261,8 @@ class Trainer:
     def _write_metrics(self, bar: tqdm) -> None:
         """One line in the log, and on the screen, over the steps since the last one."""
         state, step, speed = self.state, self.state.progress.step, self.speed.take()
-        by_channel, norm = state.window.take()
+        by_channel, by_lead, norm = state.window.take()
+        leads = zip(self.settings.lead_times, by_lead, strict=True)
         loss = float(np.mean(by_channel))
         if self.log is not None:
             self.log.write(
@@ -266,6 +270,7 @@ class Trainer:
                     "step": step,
                     "loss": loss,
                     "loss_by_channel": dict(zip(self.role.channels, by_channel, strict=True)),
+                    "loss_by_lead_time": {str(hours): value for hours, value in leads if not np.isnan(value)},
                     "learning_rate": learning_rate(step - 1, self.settings),
                     "gradient_norm": norm,
                     **speed,
