@@ -37,9 +37,12 @@ srun --kill-on-bad-exit=1 torchrun \
 
 status=0
 wait $! || status=$?
-if [[ $ending ]]; then
-    wait $! || true
-    scontrol requeue "$SLURM_JOB_ID"
-    exit 0
+if [[ $ending ]]; then # wait has returned for the signal; now for the end of srun
+    status=0
+    wait $! || status=$?
 fi
-exit "$status"
+if [[ $ending && $status != 0 ]]; then # it may have been finished just then
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 75 # stopped, not done: as training's own status, which torchrun turns into 1
+fi
+exit "$status" # 0: training is finished; only then may a forecast follow

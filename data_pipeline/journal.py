@@ -7,7 +7,6 @@ without a record is written again (with the same bytes); a record whose file doe
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from typing import Any
 
 from weatherfm.data_pipeline.manifest import NAME, PROGRESS, canonical_json, checksum, file_checksum
 from weatherfm.errors import InputError
+from weatherfm.file_lock import FileLock, Held
 
 _log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -71,7 +71,7 @@ class Journal:
         self.root = root
         self.folder = root / PROGRESS
         self._identity = json.loads(canonical_json(identity))
-        self._lock: int | None = None
+        self._lock = FileLock(self.folder / "lock")
 
     def __enter__(self) -> Journal:
         if self.root.exists() and not self.root.is_dir():
@@ -83,7 +83,7 @@ class Journal:
         try:
             self._check_identity()
         except BaseException:
-            self._release_lock()
+            self._lock.release()
             raise
         shutil.rmtree(self.folder / "temporary", ignore_errors=True)
         return self
@@ -91,7 +91,7 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._release_lock()
+        self._lock.release()
 
     def records(self) -> dict[str, Record]:
         """All records by the name of their task."""
@@ -128,19 +128,12 @@ class Journal:
         refuse_other_request(self.root, json.loads(file.read_bytes()), self._identity, "was begun")
 
     def _take_lock(self) -> None:
-        self._lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._release_lock()
+            self._lock.take()
+        except Held:
             raise InputError(f"another prepare is writing {self.root}; wait for it or choose another store") from None
         except OSError as error:  # some network file systems have no locks
             _log.warning("cannot lock %s (%s): do not start a second prepare on it", self.root, error)
-
-    def _release_lock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
 
 def refuse_in_use(root: Path) -> None:
@@ -151,7 +144,7 @@ def refuse_in_use(root: Path) -> None:
     """
     journal = Journal(root, {})
     journal._take_lock()
-    journal._release_lock()
+    journal._lock.release()
 
 
 def remove_journal(root: Path) -> None:

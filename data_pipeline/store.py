@@ -135,6 +135,12 @@ class Store:
         """[hour] int64 UTC that the climatology knows."""
         return self._small("hour")
 
+    @property
+    def shard_shape(self) -> tuple[int, int]:
+        """Times and channels in one file of `state`; the last ones may hold fewer."""
+        shape: Any = self._state.chunk_layout.write_chunk.shape  # the stub allows for arrays without chunks
+        return int(shape[0]), int(shape[1])
+
     def read(
         self,
         time_indices: Sequence[int] | np.ndarray,

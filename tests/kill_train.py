@@ -26,10 +26,10 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from weatherfm.training.checkpoint import Saved, newest
 
 TRAIN = """
-import sys
-from weatherfm.training.config import load_run
-from weatherfm.training.trainer import train
-train(load_run(sys.argv[1]))
+import signal, sys
+from weatherfm.cli import run_command
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
+sys.exit(run_command(["train", sys.argv[1]]))
 """
 TIMINGS = {"samples_per_second", "data_wait_share", "memory_gib"}
 
@@ -74,11 +74,15 @@ def moves(run: Path) -> bool:
     return metrics.is_file() and metrics.stat().st_size > 0
 
 
+def lines(run: Path) -> list[dict]:
+    """What training has logged."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
 def result(run: Path) -> dict[str, object]:
     """All of a finished run that must not depend on interruptions."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return {
-        "curve": [{key: value for key, value in line.items() if key not in TIMINGS} for line in lines],
+        "curve": [{key: value for key, value in line.items() if key not in TIMINGS} for line in lines(run)],
         "weights": (run / "weights.safetensors").read_bytes(),
         "checkpoint": last_checkpoint(run),
     }

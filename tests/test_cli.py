@@ -271,3 +271,24 @@ def test_the_installed_command_exits_with_the_status(tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert "is not a weatherfm store" in done.stderr
+
+
+@pytest.mark.parametrize(("sound", "done", "status"), [(True, True, 0), (True, False, 75), (False, True, 1)])
+def test_the_demo_goes_no_further_than_what_is_done(monkeypatch, sound, done, status):
+    called = []
+
+    def stage(name, result=None):
+        monkeypatch.setattr(f"weatherfm.cli.{name}_run", lambda run: called.append(name) or result)
+
+    stage("verify", sound)
+    stage("train", done)
+    for name in ("prepare", "forecast", "evaluate", "report"):
+        stage(name)
+    assert run_command(["demo"]) == status
+    assert ("train" in called) == sound
+    assert ("forecast" in called) == (status == 0)
+
+
+def test_the_help_names_the_statuses(capsys):
+    assert run_command(["--help"]) == 0
+    assert "75 training stopped by a signal" in " ".join(capsys.readouterr().out.split())

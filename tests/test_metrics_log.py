@@ -26,7 +26,26 @@ def test_resumed_log_has_no_step_twice(tmp_path):
     assert lines(tmp_path / "metrics.jsonl") == [{"step": s, "loss": v} for s, v in ((10, 5.0), (20, 10.0), (30, 15.5))]
 
 
-@pytest.mark.parametrize("ending", ['{"step": 20, "lo', '{"step": 20}', '{"lo": 2}\n', "\0\0\0\0"])
+def test_unreadable_lines_stay_and_hide_nothing(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    first, bad, second, later = (
+        b'{"step": 10}\n',
+        [b"\xff\xfe\n", b"\r\n", b'{"lo": 2}\n'],
+        b'{"step": 20}\n',
+        b'{"step": 30}\n',
+    )
+    path.write_bytes(first + b"".join(bad) + second + later)
+    assert truncate(path, 20) == 30
+    assert path.read_bytes() == first + b"".join(bad) + second
+    assert caplog.text.count("3 lines (2, 3, 4) of") == 1
+    caplog.clear()
+    path.write_bytes(first + bad[0] + second + b"\xff")
+    assert truncate(path, 100) == 20
+    assert path.read_bytes() == first + bad[0] + second
+    assert "line 2 of" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ['{"step": 20, "lo', '{"step": 20}', "\0\0\0\0"])
 def test_half_written_line_is_dropped(tmp_path, ending):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10, "loss": 1.0}\n' + ending)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,12 +19,14 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.errors import InputError
+from weatherfm.errors import STOPPED, InputError
 from weatherfm.training.channel_rows import named_parts
 from weatherfm.training.checkpoint import newest
 from weatherfm.training.config import RunConfig
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.optimizer import learning_rate
+from weatherfm.training.samples import training_samples
+from weatherfm.training.state import Window
 from weatherfm.training.trainer import Trainer, step_seed, train
 from weatherfm.training.validation import Validator, spread_evenly
 from weatherfm.weights import load_weights, read_provenance
@@ -77,6 +80,36 @@ def test_metrics_are_complete(folder, alone):
         assert line["gradient_norm"] > 0
     assert list(validation[0]["validation"]["rmse"]) == toy_run.CHANNELS
     assert list(validation[0]["validation"]["rmse"]["z500"]) == ["6", "12"]
+
+
+def test_loss_by_lead_time_is_of_the_samples_with_that_lead(folder, alone):
+    config = toy_run.make_run(folder)
+    loader = training_samples(config, open_store(folder / "store.zarr"))
+    for line in lines(folder, "alone", "loss"):
+        drawn = np.concatenate([loader.samples(step)[1] for step in range(line["step"] - 3, line["step"])])
+        found = {int(hours): value for hours, value in line["loss_by_lead_time"].items()}
+        assert list(found) == [6, 12]
+        assert np.mean([found[lead] for lead in drawn]) == pytest.approx(line["loss"])
+
+
+def test_a_lead_time_without_samples_is_left_out(folder):
+    train(toy_run.make_run(folder, "few", steps=8, batch_size=1, accumulate=2, log_every=1))
+    found = lines(folder, "few", "loss")
+    assert {tuple(line["loss_by_lead_time"]) for line in found} == {("6",), ("12",), ("6", "12")}
+    for line in found:
+        if len(line["loss_by_lead_time"]) == 1:
+            assert next(iter(line["loss_by_lead_time"].values())) == pytest.approx(line["loss"])
+
+
+def test_a_checkpoint_without_losses_by_lead_time_goes_on(folder, alone, monkeypatch):
+    """Older versions kept none."""
+    with monkeypatch.context() as patch:
+        whole = Window.tensors
+        patch.setattr(Window, "tensors", lambda self: {k: v for k, v in whole(self).items() if k != "lead_loss"})
+        patch.setattr(Trainer, "finished", property(lambda self: self.state.progress.step >= 10))
+        train(toy_run.make_run(folder, "older"))
+    assert train(toy_run.make_run(folder, "older")).resumed_from == 10
+    assert (folder / "older" / "weights.safetensors").read_bytes() == alone["weights"]
 
 
 def test_weights_file_is_the_average_and_says_how_it_came(folder, alone):
@@ -198,15 +231,17 @@ def test_signal_ends_with_a_checkpoint_and_a_restart_goes_on(folder, alone, monk
     assert kill_train.result(folder / run) == alone
 
 
-def test_sigterm_ends_the_process_with_status_0(folder):
-    config = kill_train.write_config(folder, "terminated", steps=100000, log_every=1)
-    process = kill_train.start(config)
-    while not kill_train.moves(folder / "terminated"):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
+def test_stopped_is_not_done(folder, number):
+    """So that `train && forecast` does not go on with whatever weights lie there."""
+    run = folder / f"ended by {number.name}"
+    process = kill_train.start(kill_train.write_config(folder, run.name, steps=100000, log_every=1))
+    while not kill_train.moves(run):
         assert process.poll() is None
         time.sleep(0.02)
-    process.terminate()
-    assert process.wait(30) == 0
-    assert newest(folder / "terminated" / "checkpoints").step > 0
+    process.send_signal(number)
+    assert process.wait(30) == STOPPED == 75
+    assert newest(run / "checkpoints").step > 0
 
 
 def test_finished_run_is_left_as_it_is(folder, alone):
@@ -240,7 +275,7 @@ def test_other_store_is_refused(folder, tmp_path, alone):
     config = toy_run.make_run(folder, "alone")
     data = config.data.model_copy(update={"store": str(tmp_path / "other.zarr")})
     prepare(data, other)
-    with pytest.raises(InputError, match=r"data.store: \w+ in the checkpoint"):
+    with pytest.raises(InputError, match=r"data.fields: \w+ in the checkpoint"):
         train(config.model_copy(update={"data": data}))
 
 
@@ -297,6 +332,50 @@ def test_best_weights_are_exported(folder, monkeypatch):
     summary = train(toy_run.make_run(folder, "best", export="best"))
     assert (summary.best_loss, summary.best_step, summary.steps) == (1.0, 16, 24)
     assert read_provenance(summary.weights)["step"] == 16
+
+
+def interrupted(folder, run, monkeypatch, losses, **training):
+    """A run that has ended after step 16, with two validations."""
+    monkeypatch.setattr(Validator, "__call__", script(losses))
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "finished", property(lambda self: self.state.progress.step >= 16))
+        assert train(toy_run.make_run(folder, run, **training)).best_loss == min(losses[:2])
+
+
+@pytest.mark.parametrize(
+    ("change", "then_now"),
+    [
+        ({"training": {"validation_samples": 3}}, "then 4 initial times from .*, now 3 initial times from"),
+        (
+            {"data": {"validation": "2000-01-22/2000-01-25"}},
+            "then 4 initial .* 2000-01-21T00 .*, now 4 .* 2000-01-22T00",
+        ),
+        ({"data": {"validation": None}}, "then 4 initial .*, now none"),
+    ],
+    ids=["samples", "days", "none"],
+)
+def test_the_best_of_other_validation_samples_is_forgotten(folder, monkeypatch, caplog, change, then_now):
+    run = f"forgets {list(change.values())}"
+    interrupted(folder, run, monkeypatch, [3.0, 1.0, 2.0])
+    plain = toy_run.run_settings(folder, run)
+    for section, values in change.items():
+        plain[section] |= values
+    caplog.set_level("INFO")
+    summary = train(parse_settings(RunConfig, plain, "test"))
+    expected = (None, None) if change == {"data": {"validation": None}} else (2.0, 24)
+    assert (summary.best_loss, summary.best_step) == expected
+    assert re.search(rf"best validation loss so far, 1 at step 16, is of other samples .{then_now}", caplog.text)
+
+
+def test_the_best_of_the_same_samples_is_kept(folder, monkeypatch, caplog):
+    """Days that the store does not hold make no sample."""
+    interrupted(folder, "keeps", monkeypatch, [3.0, 1.0, 2.0], export="best")
+    plain = toy_run.run_settings(folder, "keeps", export="best")
+    plain["data"]["validation"] = "2000-01-21/2000-01-31"
+    summary = train(parse_settings(RunConfig, plain, "test"))
+    assert (summary.best_loss, summary.best_step) == (1.0, 16)
+    assert read_provenance(summary.weights)["step"] == 16
+    assert "forgotten" not in caplog.text
 
 
 def test_early_stopping_and_its_memory(folder, monkeypatch):

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from weatherfm.errors import InputError
 from weatherfm.training.ranks.coordination import Coordination
-from weatherfm.training.tensor_files import StagedTensors, read_tensors, sha256, write_tensors
+from weatherfm.training.tensor_files import StagedTensors, read_tensors, sha256, tensor_names, write_tensors
 
 _FORMAT = "weatherfm checkpoint 2"
 _RECORD = "record.json"
@@ -135,6 +135,10 @@ class Saved:
     step: int
     record: dict[str, Any]
     path: Path
+
+    def names(self) -> set[str]:
+        """Of all its tensors."""
+        return tensor_names(self.path)
 
     def read_into(self, tensors: Mapping[str, Tensor]) -> None:
         """Fill tensors in place, saved on this layout or another; all ranks must call it, each with its own.

@@ -17,7 +17,7 @@ from weatherfm.initial import row_names
 from weatherfm.model import WeatherViT
 from weatherfm.training.channel_rows import belongs_to_channels, named_parts
 from weatherfm.training.config import RunConfig
-from weatherfm.training.resume import store_digest
+from weatherfm.training.data_identity import store_digest
 from weatherfm.training.role import Role
 from weatherfm.training.state import TrainingState
 from weatherfm.weights import save_weights

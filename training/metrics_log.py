@@ -1,9 +1,10 @@
 """Training's numbers, one JSON object a line in metrics.jsonl, and in Weights & Biases where asked for.
 
-    {"step": 20, "loss": 0.81, "loss_by_channel": {"z500": 0.7, ...}, "learning_rate": 0.0004, ...}
+    {"step": 20, "loss": 0.81, "loss_by_channel": {"z500": 0.7, ...}, "loss_by_lead_time": {"24": 0.6, ...}, ...}
     {"step": 20, "validation": {"loss": 0.79, "rmse": {"z500": {"24": 512.3}}}}
 
-A resumed run drops the lines past its checkpoint, so that no step ever stands there twice.
+A resumed run drops the lines past its checkpoint, so that no step ever stands there twice. Lines that cannot be read
+stay where they are, with a warning.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
+from weatherfm.json_lines import name_lines, split_lines
 from weatherfm.training.config import WandbConfig
 
 _log = logging.getLogger(__name__)
@@ -65,32 +68,18 @@ class MetricsLog:
 
 
 def truncate(path: Path, step: int) -> int:
-    """Drop lines past `step` and a half-written last line; returns the last step the file held before."""
+    """Drop lines past `step` and a half-written last line; returns the last step the file held before.
+
+    A line that cannot be read says nothing of its step: it is kept, and told of.
+    """
     if not path.is_file():
         return 0
-    kept, last = [], 0
-    for line in path.read_text().splitlines(keepends=True):
-        record = _parse(line)
-        if record is None:
-            break
-        last = max(last, record["step"])
-        if record["step"] <= step:
-            kept.append(line)
-    draft = path.with_name(f".{path.name}")
-    draft.write_text("".join(kept))
-    os.replace(draft, path)
-    return last
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """The record of a line; None where a kill cut it short."""
-    if not line.endswith("\n"):
-        return None
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return record if isinstance(record, dict) and "step" in record else None
+    lines = [line for line in split_lines(path.read_bytes()) if line.whole]
+    if unreadable := [line for line in lines if line.record is None]:
+        _log.warning("%s of %s cannot be read and stay as they are", name_lines(unreadable), path)
+    kept = [line.content for line in lines if line.record is None or line.record["step"] <= step]
+    write_atomically(path, b"".join(kept))
+    return max((line.record["step"] for line in lines if line.record is not None), default=0)
 
 
 def start_wandb(folder: Path, config: WandbConfig, settings: dict[str, Any]) -> Any:

@@ -1,17 +1,24 @@
-"""What a resumed run must share with its checkpoint: all that decides the weights it ends with, but for rounding."""
+"""What a resumed run must share with its checkpoint: all that decides the weights it ends with, but for rounding.
+
+And what it need not share, but may not mix up: the samples that validation losses are of.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 
-from weatherfm.data_pipeline.manifest import canonical_json, checksum
+from weatherfm.data_pipeline.manifest import checksum
 from weatherfm.data_pipeline.store import Store
+from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
 from weatherfm.training.config import RunConfig
+from weatherfm.training.data_identity import describe_data
 from weatherfm.training.samples import training_period
+from weatherfm.training.state import Progress
+from weatherfm.training.validation import validation_inits
 
 _FREE = {
     "device",
@@ -31,43 +38,107 @@ _FREE = {
 """Training settings that may change on the way: they move, watch or keep the run. (Precision enters as resolved.)"""
 
 
-def run_settings(config: RunConfig, store: Store, dtype: torch.dtype) -> dict[str, Any]:
-    """JSON-able settings that decide the weights; paths do not, the store's content does."""
+def find_identity(
+    config: RunConfig,
+    store: Store,
+    dtype: torch.dtype,
+    saved: Mapping[str, Any] | None = None,
+    alive: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """JSON-able, for the record of a checkpoint: what decides the weights, what decides the validation loss, the data.
+
+    Args:
+        config: of the run.
+        store: its store.
+        dtype: of matrix products.
+        saved: record of the checkpoint to go on from, which spares reading a store that has not changed.
+        alive: called now and then.
+    """
+    train, validation = training_period(config, store), config.data.validation
+    known = None if saved is None else saved.get("data")
+    periods = [train] if validation is None else [train, validation]
+    data = describe_data(store, config.data.channels, periods, known, alive)
+    return {
+        "settings": _settings(config, dtype)
+        | {
+            "data": {
+                "channels": list(config.data.channels),
+                "train": str(train),
+                "statistics": data["statistics"],
+                **data["days"][str(train)],
+            },
+        },
+        "validation": None if validation is None else _validation(config, store, data["days"][str(validation)]),
+        "data": data,
+    }
+
+
+def _settings(config: RunConfig, dtype: torch.dtype) -> dict[str, Any]:
     precision = "tf32" if config.training.precision == "tf32" else str(dtype)
     return {
         "model": config.model.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json", exclude=_FREE) | {"precision": precision},
-        "data": {
-            "channels": list(config.data.channels),
-            "train": str(training_period(config, store)),
-            "store": store_digest(store),
-        },
     }
 
 
-def store_digest(store: Store) -> str:
-    """SHA-256 of the store's manifest, which holds the checksum of every file."""
-    return checksum(canonical_json(store.manifest).encode())
+def _validation(config: RunConfig, store: Store, days: Mapping[str, str]) -> dict[str, str]:
+    """Validation losses may be compared where this is the same."""
+    inits = validation_inits(config, store)
+    samples = f"{len(inits)} initial times from {name_times(inits[:1])} to {name_times(inits[-1:])}"
+    return {"samples": samples, "digest": checksum(inits.tobytes() + days["fields"].encode())}
 
 
-def require_same_settings(saved: dict[str, Any], now: dict[str, Any], folder: str) -> None:
+def require_same_settings(saved: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> None:
     """Refuse to go on with other settings than the checkpoint's.
+
+    Args:
+        saved: record of the checkpoint. An older one knows its store as a whole alone.
+        now: as `find_identity` says.
+        folder: of the run.
 
     Raises:
         InputError: every setting that differs, with both values.
     """
-    before, after = dict(_flatten(saved)), dict(_flatten(now))
+    wanted = now["settings"]
+    if "store" in saved["settings"]["data"]:
+        kept = {key: wanted["data"][key] for key in ("channels", "train")}
+        wanted = wanted | {"data": {**kept, "store": now["data"]["manifest"]}}
+    before, after = dict(_flatten(saved["settings"])), dict(_flatten(wanted))
     changed = [
         f"{key}: {before.get(key, 'absent')} in the checkpoint, {after.get(key, 'absent')} now"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
     if changed:
+        if any(line.startswith(("data.fields", "data.statistics", "data.times", "data.store")) for line in changed):
+            changed.append("(the store holds other training days or fields than when the run began)")
         raise InputError(
             f"the run in {folder} was trained with other settings:\n  " + "\n  ".join(changed) + "\n  "
             "(the learning rate of every step follows from training.steps, so it cannot grow either)\n  "
             "set them back, or choose another folder with run=..."
         )
+
+
+def forget_other_best(progress: Progress, saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """Forget the best validation loss if it is of other samples than today's; returns what to say of it.
+
+    Args:
+        progress: as restored.
+        saved: record of the checkpoint; an older one does not know its samples, and is believed.
+        now: as `find_identity` says.
+    """
+    if progress.best_loss is None or "validation" not in saved or saved["validation"] == now["validation"]:
+        return None
+    before, after = ((known["validation"] or {}).get("samples", "none") for known in (saved, now))
+    differ = f"then {before}, now {after}" if before != after else f"{after}, whose fields have changed"
+    text = (
+        f"the best validation loss so far, {progress.best_loss:.4g} at step {progress.best_step}, is of other samples "
+        f"({differ}) and forgotten: the next validation is the best. With training.export=best the weights file stays "
+        "that of the former best until then"
+    )
+    progress.best_loss = progress.best_step = None
+    progress.validations_since_best = 0
+    return text
 
 
 def _flatten(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

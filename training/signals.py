@@ -32,6 +32,15 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def stay_deaf(self) -> None:
+        """Ignore SIGTERM from now on, and behind the block: for ranks that are about to end with a status of their own.
+
+        A launcher takes that of the first for a failure and sends SIGTERM to the others, which have yet to speak.
+        """
+        if self._before:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self._before[signal.SIGTERM] = signal.SIG_IGN
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = signal.Signals(number).name
         if number == signal.SIGINT:

@@ -44,27 +44,38 @@ class Progress:
 class Window:
     """Sums over the steps since the last line in the log; on the device, so that adding never waits for it."""
 
-    def __init__(self, channels: int, device: torch.device) -> None:
+    def __init__(self, channels: int, lead_times: int, device: torch.device) -> None:
         self.channel_loss = torch.zeros(channels, dtype=torch.float64, device=device)
+        self.lead_loss = torch.zeros(2, lead_times, dtype=torch.float64, device=device)  # sums, and samples
         self.gradient_norm = torch.zeros((), dtype=torch.float64, device=device)
         self.steps = torch.zeros((), dtype=torch.int64)
 
-    def add(self, channel_loss: Tensor, gradient_norm: Tensor) -> None:
-        """Take in the [C] weighted losses and the gradient norm of one step."""
+    def add(self, channel_loss: Tensor, lead_loss: Tensor, gradient_norm: Tensor) -> None:
+        """Take in one step: the [C] weighted losses, by lead time [2, L] sums and samples, and the gradient norm."""
         self.channel_loss += channel_loss
+        self.lead_loss += lead_loss
         self.gradient_norm += gradient_norm
         self.steps += 1
 
-    def take(self) -> tuple[list[float], float]:
-        """Mean [C] losses and gradient norm since the last call; starts a new window."""
-        means = (self.channel_loss / self.steps).tolist(), float(self.gradient_norm / self.steps)
+    def take(self) -> tuple[list[float], list[float], float]:
+        """Mean [C] losses, mean [L] losses and gradient norm since the last call; starts a new window.
+
+        A lead time that no sample had is not a number.
+        """
+        by_lead = (self.lead_loss[0] / self.lead_loss[1]).tolist()
+        means = (self.channel_loss / self.steps).tolist(), by_lead, float(self.gradient_norm / self.steps)
         for tensor in self.tensors().values():
             tensor.zero_()
         return means
 
     def tensors(self) -> dict[str, Tensor]:
         """The sums by name, not copied."""
-        return {"channel_loss": self.channel_loss, "gradient_norm": self.gradient_norm, "steps": self.steps}
+        return {
+            "channel_loss": self.channel_loss,
+            "lead_loss": self.lead_loss,
+            "gradient_norm": self.gradient_norm,
+            "steps": self.steps,
+        }
 
 
 class TrainingState:
@@ -75,15 +86,21 @@ class TrainingState:
         optimizer: over the model's parameters, its moments in place (`build_optimizer`).
         average: None: the weights themselves are validated and exported.
         channels: of the whole model.
+        lead_times: that samples draw from.
     """
 
     def __init__(
-        self, model: WeatherViT, optimizer: torch.optim.Optimizer, average: WeightAverage | None, channels: int
+        self,
+        model: WeatherViT,
+        optimizer: torch.optim.Optimizer,
+        average: WeightAverage | None,
+        channels: int,
+        lead_times: int,
     ) -> None:
         self.model, self.optimizer, self.average = model, optimizer, average
         self._parameters = dict(model.named_parameters())  # as split over ranks: gathered they would be others
         self.progress = Progress()
-        self.window = Window(channels, model.mean.device)
+        self.window = Window(channels, lead_times, model.mean.device)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Inside the block the model has the weights to validate: their average, where there is one."""
@@ -113,9 +130,9 @@ class TrainingState:
                     tensors[f"optimizer.{key}.{name}"] = value
         return tensors
 
-    def record(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The scalars, JSON-able; `settings` are those a resumed run must share."""
-        return {"progress": asdict(self.progress), "settings": settings}
+    def record(self, identity: dict[str, Any]) -> dict[str, Any]:
+        """The scalars, JSON-able, beside what a resumed run is compared with (`resume.find_identity`)."""
+        return {"progress": asdict(self.progress), **identity}
 
     def restore(self, saved: Saved) -> None:
         """Take over a checkpoint of a run with the same settings, saved on any layout.
@@ -123,7 +140,10 @@ class TrainingState:
         Raises:
             InputError: tensors that do not fit this model.
         """
-        saved.read_into(self.tensors())
+        tensors, known = self.tensors(), saved.names()
+        if "window.lead_loss" not in known:  # an older version kept none: this one's first line begins with the restart
+            del tensors["window.lead_loss"]
+        saved.read_into(tensors)
         self.progress = Progress(**saved.record["progress"])
 
     def _parts(self, prefix: str, name: str, tensor: Tensor) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """One optimizer step on this rank: gradients, the one small sum over ranks, the update.
 
-Legend: B batch, C channel.
+Legend: B batch, C channel, L lead time.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Exchanged(NamedTuple):
     """How many ranks raised their hand, a float64 scalar."""
     channel_loss: Tensor
     """[C] float64 mean weighted loss of every channel of the whole model."""
+    lead_loss: Tensor
+    """[2, L] float64: by lead time the sum of the samples' losses, and the number of samples; L 0 if not asked for."""
 
 
 def compute_gradients(
@@ -45,12 +47,27 @@ def compute_gradients(
     return found
 
 
-def exchange(model: WeatherViT, losses: Sequence[Tensor], role: Role, wish: bool) -> Exchanged:
-    """Tell all ranks the loss of every channel, the gradient norm and whether one has a wish, in one small sum."""
+def lead_losses(losses: Sequence[Tensor], leads: Sequence[Tensor], lead_times: Tensor, role: Role) -> Tensor:
+    """This rank's part of `Exchanged.lead_loss`, from the [B, C own] losses and [B] lead times of each batch.
+
+    A sample is counted by all ranks that score some of its channels, by each with its share of them.
+    """
+    total = torch.cat(list(losses)).double().sum(1)  # [B]
+    chosen = (torch.cat(list(leads))[:, None] == lead_times).double()  # [B, L]
+    own = losses[0].shape[1]
+    return torch.stack([total @ chosen, chosen.sum(0) * own]) / (len(role.channels) * role.copies)
+
+
+def exchange(
+    model: WeatherViT, losses: Sequence[Tensor], role: Role, wish: bool, by_lead: Tensor | None = None
+) -> Exchanged:
+    """Tell all ranks the loss of every channel and lead time, the gradient norm and wishes, in one small sum."""
     own = torch.stack(list(losses)).double().mean((0, 1)) / role.part[1]  # [C own]
     square = squared_gradients(model.parameters()).double()
-    sums = role.sum(torch.cat([square[None], own.new_tensor([wish]), role.spread(own)]))
-    return Exchanged(sums[0].sqrt(), sums[1], sums[2:])
+    leads = own.new_zeros(2, 0) if by_lead is None else by_lead
+    sums = role.sum(torch.cat([square[None], own.new_tensor([wish]), role.spread(own), leads.flatten()]))
+    rest = sums[2:]
+    return Exchanged(sums[0].sqrt(), sums[1], rest[: len(role.channels)], rest[len(role.channels) :].view(2, -1))
 
 
 def update_weights(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -40,15 +40,17 @@ from weatherfm.training.loss import forecast_loss
 from weatherfm.training.mesh import Mesh, build_mesh
 from weatherfm.training.metrics_log import MetricsLog
 from weatherfm.training.optimizer import build_optimizer, learning_rate
+from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.roster import Roster
-from weatherfm.training.resume import require_same_settings, run_settings
+from weatherfm.training.resume import find_identity, forget_other_best, require_same_settings
 from weatherfm.training.role import Role, find_role
+from weatherfm.training.run_lock import hold_run
 from weatherfm.training.samples import training_samples
 from weatherfm.training.signals import StopSignals
 from weatherfm.training.speed import Speed
 from weatherfm.training.state import TrainingState
-from weatherfm.training.step import compute_gradients, exchange, update_weights
+from weatherfm.training.step import compute_gradients, exchange, lead_losses, update_weights
 from weatherfm.training.validation import Validator
 
 _log = logging.getLogger(__name__)
@@ -79,11 +81,19 @@ def train(config: RunConfig) -> Summary:
 
     Raises:
         InputError: settings, layout, store and checkpoints that do not go together (found before compute is spent),
-            or a loss or gradient that is not finite (the last good checkpoint is kept).
+            another process that trains in the same folder, or a loss or gradient that is not finite (the last good
+            checkpoint is kept).
     """
     device = choose_device(config.training.device)
-    with join(device, config.parallel.timeout) as roster:
-        store, layout = roster.first_checks(lambda: _check(config, roster.world))
+    with ExitStack() as held, join(device, config.parallel.timeout) as roster:
+
+        def check() -> tuple[Store, Layout]:
+            checked = _check(config, roster.world)
+            if roster.first:  # before anything in the folder is touched
+                held.enter_context(hold_run(config.folder))
+            return checked
+
+        store, layout = roster.first_checks(check)
         mesh = build_mesh(layout, device.type) if layout.devices > 1 else None
         return _train(config, store, mesh, device, roster)
 
@@ -106,13 +116,17 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     saved = newest(config.folder / "checkpoints")
     model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=roster.beat)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
-    state = TrainingState(model, build_optimizer(model, settings), average, len(domain.channels))
+    optimizer = build_optimizer(model, settings)
+    state = TrainingState(model, optimizer, average, len(domain.channels), len(settings.lead_times))
 
-    identity = run_settings(config, store, dtype)
+    record = None if saved is None else saved.record
+    identity = Coordination().first_does(lambda: find_identity(config, store, dtype, record, roster.beat))
     if saved is not None:
-        require_same_settings(saved.record["settings"], identity, str(config.folder))
+        require_same_settings(saved.record, identity, str(config.folder))
         state.restore(saved)
         _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
+        if forgotten := forget_other_best(state.progress, saved.record, identity):
+            _log.info("%s", forgotten)
     resumed_from = state.progress.step
 
     wandb_settings = config.model_dump(mode="json")
@@ -121,6 +135,8 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     with StopSignals() as stop, log as lines, checkpoints:
         trainer = Trainer(config, store, loader, state, identity, role, roster, lines, checkpoints)
         trainer.run(stop)
+        if roster.store is not None and not trainer.finished:
+            stop.stay_deaf()
         if trainer.finished and settings.export == "last":
             export_weights(config, store, state, role, roster.beat)
     progress = state.progress
@@ -146,7 +162,7 @@ class Trainer:
         store: its store, checked.
         loader: training samples of this rank.
         state: fresh or restored.
-        identity: what a resumed run must share.
+        identity: what a resumed run is compared with.
         role: what this rank does.
         roster: where it says how far it is.
         log: where metrics go; None on all ranks but the first.
@@ -171,6 +187,7 @@ class Trainer:
         self.role, self.roster = role, roster
         self.device = state.model.mean.device
         self.dtype = choose_precision(self.settings.precision, self.device)
+        self.lead_times = torch.tensor(self.settings.lead_times, device=self.device)
         shortest = min(self.settings.lead_times) if self.settings.lead_time_weighting == "inverse" else None
         weights, domain = self.settings.channel_weights, store.domain(role.channels)
         self.loss = forecast_loss(config.model, domain, weights, shortest, role.share.channels).to(self.device)
@@ -226,7 +243,8 @@ class Trainer:
         torch.manual_seed(step_seed(settings.seed, step, role.part[0]))  # drop path and dropout follow from it
         state.optimizer.zero_grad()
         losses = compute_gradients(model, self.loss, batches, role, self.dtype)
-        norm, wishes, channel_loss = exchange(model, losses, role, stop.received is not None)
+        by_lead = lead_losses(losses, [ready.batch.lead_time_hours for ready in batches], self.lead_times, role)
+        norm, wishes, channel_loss, lead_loss = exchange(model, losses, role, stop.received is not None, by_lead)
         if not torch.isfinite(norm):  # before anything is changed
             refuse_step(step + 1, losses, batches, model, role, self.config.folder)
         update_weights(model, state.optimizer, norm, settings, step)
@@ -234,7 +252,7 @@ class Trainer:
         state.progress.step += 1
         if state.average is not None:
             state.average.update(model, state.progress.step)
-        state.window.add(channel_loss, norm)
+        state.window.add(channel_loss, lead_loss, norm)
 
     def _due(self, every: int) -> bool:
         step = self.state.progress.step
@@ -243,7 +261,8 @@ class Trainer:
     def _write_metrics(self, bar: tqdm) -> None:
         """One line in the log, and on the screen, over the steps since the last one."""
         state, step, speed = self.state, self.state.progress.step, self.speed.take()
-        by_channel, norm = state.window.take()
+        by_channel, by_lead, norm = state.window.take()
+        leads = zip(self.settings.lead_times, by_lead, strict=True)
         loss = float(np.mean(by_channel))
         if self.log is not None:
             self.log.write(
@@ -251,6 +270,7 @@ class Trainer:
                     "step": step,
                     "loss": loss,
                     "loss_by_channel": dict(zip(self.role.channels, by_channel, strict=True)),
+                    "loss_by_lead_time": {str(hours): value for hours, value in leads if not np.isnan(value)},
                     "learning_rate": learning_rate(step - 1, self.settings),
                     "gradient_norm": norm,
                     **speed,

@@ -28,6 +28,13 @@ def spread_evenly(times: np.ndarray, count: int) -> np.ndarray:
     return times[np.linspace(0, len(times) - 1, count).round().astype(np.int64)]
 
 
+def validation_inits(config: RunConfig, store: Store) -> np.ndarray:
+    """[n] initial times that validation scores, each at every lead time."""
+    inputs, leads = config.model.input_times, config.training.lead_times
+    inits = eligible_init_times(store, config.data.validation, inputs, leads)
+    return spread_evenly(inits, config.training.validation_samples)
+
+
 class Validator:
     """Scores a model on the same samples every time: each initial time at each lead time.
 
@@ -43,9 +50,8 @@ class Validator:
         self._store, self._loss, self._dtype, self._role = store, loss, dtype, role
         self._input_times, self._lead_times = config.model.input_times, config.training.lead_times
         self._batch_size = config.training.batch_size // role.part[1]
-        inits = eligible_init_times(store, config.data.validation, self._input_times, self._lead_times)
         self._workers = config.training.workers
-        self._inits = spread_evenly(inits, config.training.validation_samples)
+        self._inits = validation_inits(config, store)
         own, self._counted = role.deal_out(range(len(self._inits)))
         self._own_inits = self._inits[own]
         self._regions = ("global",) if store.grid.periodic else ("area",)

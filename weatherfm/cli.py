@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from weatherfm import __version__
-from weatherfm.errors import InputError
+from weatherfm.errors import STOPPED, InputError
 from weatherfm.outcome import report_errors
 from weatherfm.verbs.data import append, prepare, prepare_run, verify, verify_run
 from weatherfm.verbs.model import check, plan, train, train_run
@@ -27,13 +27,15 @@ app = App(
     prepare, train, forecast, evaluate, report. `weatherfm demo` goes through all of them on a simulated planet.
 
     Interrupted, every verb goes on where it was when started again. `--debug` shows tracebacks.
+
+    Exit status: 0 done, 1 a fault, 2 wrong input, 75 training stopped by a signal and not done, 130 interrupted.
     """,
     version=__version__,
     result_action="return_value",
 )
 
 
-def demo(*overrides: Overrides) -> None:
+def demo(*overrides: Overrides) -> int:
     """Go through everything on a simulated planet: minutes on two CPU cores, offline, ends in report.html.
 
     Needs the extra `demo` (pip install 'weatherfm[demo]'). The run is configs/planet.yaml; its results go to runs/demo.
@@ -45,10 +47,14 @@ def demo(*overrides: Overrides) -> None:
     with as_file(files("weatherfm.configs") / "planet.yaml") as path:
         config = load_run(path, overrides)
     prepare_run(config)
-    if verify_run(config) and train_run(config):
-        forecast_run(config)
-        evaluate_run(config)
-        report_run(config)
+    if not verify_run(config):
+        return 1
+    if not train_run(config):
+        return STOPPED
+    forecast_run(config)
+    evaluate_run(config)
+    report_run(config)
+    return 0
 
 
 _VERBS: tuple[Callable[..., Any], ...] = (
@@ -59,7 +65,7 @@ for _position, _verb in enumerate(_VERBS):
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 a fault, 2 wrong input, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 a fault, 2 wrong input, 75 training stopped, 130 interrupted."""
     sys.exit(run_command(sys.argv[1:]))
 
 

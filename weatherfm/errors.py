@@ -1,5 +1,8 @@
 """The ways a command ends early that its user is told about in one message."""
 
+STOPPED = 75
+"""Exit status of training that a signal has ended before it was done: start it again. (EX_TEMPFAIL of sysexits.h.)"""
+
 
 class InputError(ValueError):
     """Something the user can mend: the message says what was wrong, what was given and what to do.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarForm
 
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.pictures import style
+from weatherfm.json_lines import name_lines, split_lines
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +38,11 @@ class TrainingCurve:
 
 
 def read_training_curve(path: str | Path) -> TrainingCurve:
-    """Read metrics.jsonl. A last line cut short by a kill is left out; of a step logged twice the later line counts.
+    """Read metrics.jsonl; of a step logged twice the later line counts. Lines that cannot be read are left out, with a
+    warning; silently a last one that was cut short by a kill, or is being written.
 
     Raises:
-        InputError: no such file, or a line that is no record of training.
+        InputError: no such file, or one without any record of training.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,7 +51,7 @@ def read_training_curve(path: str | Path) -> TrainingCurve:
     rates: dict[int, float] = {}
     validation: dict[int, float] = {}
     for record in _records(path):
-        step = int(record["step"])
+        step = record["step"]
         if "loss" in record:
             losses[step] = float(record["loss"])
             rates[step] = float(record.get("learning_rate", np.nan))
@@ -107,18 +110,20 @@ def running_median(values: np.ndarray, share: float = 0.04) -> np.ndarray:
     return np.array([np.median(values[max(0, i - half) : i + half + 1]) for i in range(len(values))])
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
-    lines = path.read_text().splitlines(keepends=True)
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            problem = None if isinstance(record, dict) and "step" in record else "it has no step"
-        except json.JSONDecodeError as error:
-            if number == len(lines) and not line.endswith("\n"):
-                return  # training was killed while it wrote, or is still writing
-            problem = str(error)
-        if problem is not None:
-            raise InputError(
-                f"line {number} of {path} is no record of training ({problem}); name another metrics.jsonl"
-            )
-        yield record
+def _records(path: Path) -> list[dict[str, Any]]:
+    lines = split_lines(path.read_bytes())
+    records = [line.record for line in lines if line.record is not None and _is_of_training(line.record)]
+    unreadable = [line for line in lines if line.whole and (line.record is None or not _is_of_training(line.record))]
+    if unreadable and not records:
+        raise InputError(f"no line of {path} is a record of training; name another metrics.jsonl")
+    if unreadable:
+        _log.warning("%s of %s cannot be read and are left out", name_lines(unreadable), path)
+    return records
+
+
+def _is_of_training(record: dict[str, Any]) -> bool:
+    """Its numbers are numbers."""
+    validation = record.get("validation", {"loss": 0.0})
+    numbers = [record.get("loss", 0.0), record.get("learning_rate", 0.0)]
+    numbers.append(validation.get("loss") if isinstance(validation, dict) else None)
+    return all(isinstance(number, int | float) for number in numbers)

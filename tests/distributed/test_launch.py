@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -10,10 +11,14 @@ from pathlib import Path
 import pytest
 from jobs import alive, by_hand, free_port, launched, torchrun
 
-from weatherfm.errors import InputError
+from weatherfm.errors import STOPPED, InputError
 from weatherfm.training.ranks.launch import require_devices
 
 HOST = os.uname().nodename
+
+
+def stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def began(folder: Path) -> list[str]:
@@ -79,14 +84,23 @@ def test_a_silent_rank_is_named(tmp_path):
     assert lines[0].startswith(f"weatherfm: no answer from rank 1 ({HOST}), last seen at step 2, 1")  # 10 s or more
 
 
-def test_a_frozen_process_is_named_also_without_a_launcher(tmp_path):
+def test_a_process_that_neither_answers_nor_closes_is_named_long_before_the_timeout(tmp_path):
+    """The timeout is 300 s; without a launcher, nothing else would end the job."""
     jobs = by_hand("frozen", tmp_path, 3)
+    jobs[1].wait_until(lambda: stopped(jobs[1].process.pid))
+    began = time.monotonic()
     results = [jobs[rank].end() for rank in (0, 2)]
+    assert time.monotonic() - began < 60  # 20 looks, and 3 s to make sure; on an idle machine 24 s
     jobs[1].process.kill()
     assert [status for status, _ in results] == [1, 1]
     told = [line for _, lines in results for line in lines if line.startswith("weatherfm: no answer")]
     assert len(told) == 1
-    assert told[0].startswith(f"weatherfm: no answer from rank 1 ({HOST}), last seen at step ")
+    assert re.match(rf"weatherfm: no answer from rank 1 \({HOST}\), last seen at step [0-2], [23]\d s ago", told[0])
+
+
+@pytest.mark.parametrize("scene", ["busy", "early"])
+def test_who_is_busy_or_done_is_not_taken_for_gone(tmp_path, scene):
+    assert launched(scene, tmp_path, 2).end() == (0, [])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], ids=lambda number: number.name)
@@ -94,7 +108,7 @@ def test_signals_reach_the_ranks_which_stop_together(tmp_path, number):
     job = launched("stopped", tmp_path, 2, restarts=1)
     job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)
     job.process.send_signal(number)
-    assert job.end() == (0, [])
+    assert job.end() == (STOPPED, [])
     assert number.name in {(tmp_path / f"stopped{rank}").read_text() for rank in range(2)}
 
 

@@ -23,7 +23,7 @@ from weatherfm.training.loss import forecast_loss
 from weatherfm.training.mesh import build_mesh
 from weatherfm.training.optimizer import build_optimizer
 from weatherfm.training.role import Role, find_role
-from weatherfm.training.step import compute_gradients, exchange, update_weights
+from weatherfm.training.step import compute_gradients, exchange, lead_losses, update_weights
 
 TOLERANCE = 1e-9
 """Relative; float64 sums in another order leave 1e-15 or so, any mistake in a factor leaves 1e-2 or more."""
@@ -155,11 +155,12 @@ def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) ->
                 result |= outputs(role, domain, predict(model, batch, torch.float64))
         optimizer.zero_grad()
         losses = compute_gradients(model, loss, [batch], role, torch.float64)
-        norm, _, channel_loss = exchange(model, losses, role, False)
+        by_lead = lead_losses(losses, [batch.batch.lead_time_hours], torch.tensor([6, 12, 24, 72]), role)
+        norm, _, channel_loss, lead_loss = exchange(model, losses, role, False, by_lead)
         if step == 0:
             gradients = {name: p.grad for name, p in model.named_parameters()}
             result |= {f"gradient {k}": v for k, v in whole_parameters(model, gradients, role).items()}
-            result |= {"norm": norm.clone(), "channel loss": channel_loss.clone()}
+            result |= {"norm": norm.clone(), "channel loss": channel_loss.clone(), "lead loss": lead_loss.clone()}
         update_weights(model, optimizer, norm, settings, step)
         if step == 0:
             parameters = dict(model.named_parameters())

@@ -16,9 +16,10 @@ from torch.distributed import HashStore
 
 from weatherfm.errors import InputError, OutsideError, QuietExit
 from weatherfm.training.ranks import first_failure
+from weatherfm.training.ranks.neighbour import Neighbour
 from weatherfm.training.ranks.process_group import join
-from weatherfm.training.ranks.pulse import Sign, describe, gone_ranks, late_ranks, locate
 from weatherfm.training.ranks.roster import Roster, meet, muster
+from weatherfm.training.ranks.signs import Sign, describe, gone_ranks, late_ranks, locate, write_sign
 
 CPU = torch.device("cpu")
 
@@ -162,13 +163,31 @@ def test_a_verdict_leaves_one_speaker():
 # Who is missing ----------------------------------------------------------------------------------------------------
 
 
-def sign(beats=5, step=16, place="weatherfm.training.trainer:200 (_step)", waits=True):
-    return Sign(beats, step, 1000.0, place, waits)
+def sign(beats=5, step=16, place="weatherfm.training.trainer:200 (_step)", waits=True, done=False):
+    return Sign(beats, step, 1000.0, place, waits, done)
 
 
 def test_gone_is_who_tells_nothing_new():
     assert gone_ranks([sign(1), sign(1), None], [sign(2), sign(1), None]) == [1, 2]
     assert gone_ranks([sign(1), None], [sign(2), sign(1)]) == []
+    assert gone_ranks([sign(1, done=True)], [sign(1, done=True)]) == []
+
+
+def test_a_neighbour_is_silent_only_once_it_has_spoken_and_while_it_is_at_work():
+    store = HashStore()
+    neighbour = Neighbour(store, 2, 3)
+    assert [neighbour.silent_looks() for _ in range(3)] == [0, 0, 0]  # rank 0 may still be starting
+    write_sign(store, 0, sign(1))
+    assert [neighbour.silent_looks() for _ in range(3)] == [0, 1, 2]
+    write_sign(store, 0, sign(2))
+    assert [neighbour.silent_looks() for _ in range(3)] == [0, 1, 2]
+    neighbour.forgive()
+    assert neighbour.silent_looks() == 1
+    write_sign(store, 0, sign(3, done=True))
+    write_sign(store, 1, sign(1))
+    assert [neighbour.silent_looks() for _ in range(4)] == [0, 0, 1, 2]  # it looks at rank 1 instead
+    write_sign(store, 1, sign(2, done=True))
+    assert [neighbour.silent_looks() for _ in range(3)] == [0, 0, 0]  # nobody is left
 
 
 def test_late_is_who_is_behind():

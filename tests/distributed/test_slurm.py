@@ -22,7 +22,7 @@ import signal, sys
 from pathlib import Path
 def stop(*_):
     Path("stopped").write_text("")
-    sys.exit(1)  # torchrun's own status after a signal
+    sys.exit(0 if "finishing" in sys.argv else 1)  # torchrun's own status after a signal
 signal.signal(signal.SIGUSR1, stop)
 Path("arguments").write_text("\\n".join(sys.argv[1:]))
 if "fail" in sys.argv:
@@ -74,12 +74,22 @@ def test_torchrun_knows_its_options(submit, tmp_path):
 
 
 def test_at_the_end_of_its_time_it_stops_and_queues_again(submit, tmp_path):
-    job = submit("run.yaml")
+    assert signalled(submit("run.yaml"), tmp_path) == 75
+    assert (tmp_path / "scontrol.log").read_text() == "requeue 77\n"
+
+
+def test_finished_just_before_the_end_of_its_time_it_is_not_queued_again(submit, tmp_path):
+    assert signalled(submit("run.yaml", "finishing"), tmp_path) == 0
+    assert not (tmp_path / "scontrol.log").exists()
+
+
+def signalled(job: subprocess.Popen, folder: Path) -> int:
+    """The status of a job that SLURM tells of its end."""
     end = time.monotonic() + 60
-    while not (tmp_path / "arguments").exists():
+    while not (folder / "arguments").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
     job.send_signal(signal.SIGUSR1)
-    assert job.wait(60) == 0
-    assert (tmp_path / "stopped").exists()
-    assert (tmp_path / "scontrol.log").read_text() == "requeue 77\n"
+    status = job.wait(60)
+    assert (folder / "stopped").exists()
+    return status

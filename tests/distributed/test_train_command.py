@@ -13,6 +13,8 @@ import toy_run
 import yaml
 from jobs import Job, start
 
+from weatherfm.errors import STOPPED
+
 TIMINGS = {"samples_per_second", "data_wait_share", "memory_gib"}
 COMMAND = [sys.executable, "-m", "weatherfm.cli", "train"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "weatherfm.cli", "train"]
@@ -78,11 +80,12 @@ def test_a_killed_rank_changes_nothing(folder, undisturbed):
 
 def test_stopped_it_goes_on_from_there_under_torchrun(folder, undisturbed):
     path = config(folder, "stopped")
-    job = start([*COMMAND, path, "--devices", "2"])
+    job = start([*COMMAND, path, "--devices", "2", "--restarts", "1"])
     job.wait_until(lambda: under_way(folder / "stopped"))
     job.process.send_signal(signal.SIGINT)
     status, lines = job.end()
-    assert status == 0, lines
+    assert status == STOPPED, lines
+    assert not any("weatherfm:" in line or "starting all again" in line for line in lines)  # nothing has failed
     assert sum("the same command goes on from there" in line for line in lines) == 1
     status, lines = start([*TORCHRUN, path]).end()
     assert status == 0, lines

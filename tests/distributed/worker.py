@@ -11,13 +11,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from weatherfm.errors import InputError
+from weatherfm.errors import STOPPED, InputError
 from weatherfm.outcome import report_errors
 from weatherfm.training.ranks import pulse
 from weatherfm.training.ranks.process_group import join
@@ -118,7 +119,7 @@ def play_silent(roster: Roster, folder: Path) -> None:
 
 
 def play_frozen(roster: Roster, folder: Path) -> None:
-    """The process of rank 1 stands still with all its threads, as on a machine without power."""
+    """The process of rank 1 stands still with all its threads: it neither answers nor closes, as without power."""
 
     def freeze(step: int) -> None:
         if step == 3 and roster.rank == 1:
@@ -127,7 +128,25 @@ def play_frozen(roster: Roster, folder: Path) -> None:
     steps(roster, folder, freeze)
 
 
-def play_stopped(roster: Roster, folder: Path) -> None:
+def play_busy(roster: Roster, folder: Path) -> None:
+    """Rank 1 computes in Python, without a step, for three times as long as a rank may be silent."""
+
+    def compute(step: int) -> None:
+        end = time.monotonic() + 3 * pulse.LOOKS
+        while step == 3 and roster.rank == 1 and time.monotonic() < end:
+            sum(range(10000))
+
+    steps(roster, folder, compute)
+
+
+def play_early(roster: Roster, folder: Path) -> None:
+    """Rank 1 is done long before rank 0, which writes weights."""
+    steps(roster, folder)
+    if roster.rank == 0:
+        time.sleep(2 * pulse.LOOKS)
+
+
+def play_stopped(roster: Roster, folder: Path) -> int:
     """Steps without end, until any rank is asked to stop."""
     with StopSignals() as stop:
         step = 0
@@ -135,7 +154,11 @@ def play_stopped(roster: Roster, folder: Path) -> None:
             step += 1
             roster.beat(step)
             note(folder, f"running{roster.rank}", str(os.getpid()))
-        note(folder, f"stopped{roster.rank}", str(stop.received))
+        stop.stay_deaf()
+    if roster.first:
+        time.sleep(1.0)  # the others have long ended, and the launcher has asked this one to end too
+    note(folder, f"stopped{roster.rank}", str(stop.received))
+    return STOPPED
 
 
 def play_interruptible(roster: Roster, folder: Path) -> None:
@@ -149,9 +172,10 @@ def main() -> int:
     scene, folder = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(1)
     pulse.GRACE = 8.0
-    with muster(), join(torch.device("cpu"), 10.0 if scene in ("silent", "frozen") else PATIENT) as roster:
-        globals()[f"play_{scene}"](roster, folder)
-    return 0
+    if scene in ("busy", "early"):
+        pulse.LOOKS = 5
+    with muster(), join(torch.device("cpu"), 10.0 if scene == "silent" else PATIENT) as roster:
+        return globals()[f"play_{scene}"](roster, folder) or 0
 
 
 if __name__ == "__main__":

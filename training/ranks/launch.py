@@ -1,7 +1,8 @@
 """Start the ranks of a job on this machine, as torchrun does, for `weatherfm train --devices N`.
 
 The engine is torchrun's own agent. What differs is how it ends: signals reach the ranks, which stop after a step with
-a checkpoint; wrong input is not tried again; the ranks' own message is the message, and their status the status.
+a checkpoint; that, and wrong input, is not tried again; the ranks' own message is the message, and their status the
+status.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from weatherfm.errors import InputError
+from weatherfm.errors import STOPPED, InputError
 from weatherfm.training.signals import SIGNALS
 
 _log = logging.getLogger(__name__)
 
-_FINAL = (2, 130)
-"""Statuses that a restart would not change: wrong input, and Ctrl-C."""
+_FINAL = (2, STOPPED, 130)
+"""Statuses after which nothing is started again: wrong input, a stop that was asked for, and Ctrl-C."""
 
 
 def require_devices(devices: int, restarts: int, device: str) -> None:

@@ -1,44 +1,35 @@
-"""Signs of life: each rank tells the others how far it is, and ends the job when training stands still.
+"""Signs of life: each rank tells the others how far it is, and ends the job when one is gone or training stands still.
 
-A collective that waits for a rank that will never come says nothing about it. So a thread of every rank writes into
-the shared store at which step its rank is, since when and in which line; who is missing can be read from that.
+A collective that waits for a rank that will never come says nothing about it, where that rank's machine has lost power
+or its network: such a rank neither answers nor closes its connections. So a thread of every rank writes into the shared
+store at which step its rank is, since when and in which line, and looks at the next rank whether that still does so.
+
+What it costs: four requests to the store a look, of each rank, and looks grow rarer with the number of ranks, so that
+the store has some 800 requests a second at most, of the many thousands it can answer.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from types import FrameType
 
 from torch.distributed import DistError, Store
 
 from weatherfm.training.ranks.first_failure import claim_failure, mark_told, told_failure
+from weatherfm.training.ranks.neighbour import Neighbour
+from weatherfm.training.ranks.signs import Sign, describe, gone_ranks, late_ranks, locate, read_sign, write_sign
 
-GRACE = 20.0  # seconds
+GRACE = 20.0
+"""Seconds a rank is given to end by itself once the job has failed, at least."""
 
-_SHOWN = 8
-
-
-@dataclass(frozen=True)
-class Sign:
-    """What a rank tells of itself."""
-
-    beats: int
-    """Of the thread that tells: one that does not grow is of a process that is gone."""
-    step: int
-    since: float
-    """Time, in seconds since 1970, at which training came to that step."""
-    place: str
-    """The line that training is in."""
-    waits: bool
-    """It is inside PyTorch: computing, or waiting for others."""
+LOOKS = 20
+"""So many looks without a new sign, and a rank is gone. The sign comes from a thread of its own, so a rank that is
+slow, reads or computes goes on telling; but one call into C that holds Python's lock stops that thread as well:
+pickling a tensor (some 1 s for a GiB), compiling a kernel, importing. This leaves room for 20 s of it."""
 
 
 class Pulse(threading.Thread):
@@ -54,7 +45,8 @@ class Pulse(threading.Thread):
     def __init__(self, store: Store, rank: int, hosts: Sequence[str], timeout: float) -> None:
         super().__init__(name="pulse", daemon=True)
         self.store, self.rank, self.hosts, self.timeout = store, rank, hosts, timeout
-        self.every = min(max(1.0, len(hosts) / 200), timeout / 4)  # a store answers some thousand requests a second
+        self.every = min(max(1.0, len(hosts) / 200), timeout / 4)
+        self._neighbour = Neighbour(store, rank, len(hosts))
         self._watched = threading.get_ident()
         self._ended = threading.Event()
         self._beats = 0
@@ -83,10 +75,41 @@ class Pulse(threading.Thread):
                 self._tell()
                 if (status := told_failure(self.store)) is not None:
                     return self._end_after_grace(status)
+                self._look_beside()
                 if time.monotonic() - self._silent_from > self.timeout:
-                    self._end_job()
+                    self._end_standstill()
+            self._tell(done=True)
         except DistError:  # the store went with the machine of rank 0
             self._end_after_grace(1)
+
+    def _look_beside(self) -> None:
+        """End the job if the neighbour is gone, and training waits for it."""
+        stands_still = time.monotonic() - self._silent_from > LOOKS * self.every
+        if self._neighbour.silent_looks() < LOOKS or not stands_still:
+            return
+        before, after = self._look_twice()
+        gone = [rank for rank in gone_ranks(before, after) if after[rank] is not None]  # others may not have begun
+        if gone and claim_failure(self.store, self.rank, 1) is None:
+            self._end_job(describe(gone, after, self.hosts, time.time()))
+        self._neighbour.forgive()
+
+    def _end_standstill(self) -> None:
+        """Training stands still: end the job, unless another rank is first to do so."""
+        if claim_failure(self.store, self.rank, 1) is not None:
+            return
+        before, after = self._look_twice()
+        missing = gone_ranks(before, after) or late_ranks(after)
+        everyone = range(len(self.hosts))
+        message = describe(missing or everyone, after, self.hosts, time.time())
+        if not missing:
+            message = f"no step for {self.timeout:.0f} s; all ranks wait for each other\n  {message}"
+        self._end_job(message)
+
+    def _end_job(self, message: str) -> None:
+        """This rank speaks for all."""
+        print(f"weatherfm: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the main thread cannot
+        mark_told(self.store)
+        os._exit(1)
 
     def _end_after_grace(self, status: int) -> None:
         """The job has failed: the process is to end by itself, unless it waits for a rank that has ended."""
@@ -102,25 +125,11 @@ class Pulse(threading.Thread):
         before, after = self._look_twice()
         return describe(gone_ranks(before, after), after, self.hosts, time.time())
 
-    def _end_job(self) -> None:
-        """Training stands still: end the job, unless another rank is first to do so."""
-        if claim_failure(self.store, self.rank, 1) is not None:
-            return
-        before, after = self._look_twice()
-        missing = gone_ranks(before, after) or late_ranks(after)
-        everyone = range(len(self.hosts))
-        message = describe(missing or everyone, after, self.hosts, time.time())
-        if not missing:
-            message = f"no step for {self.timeout:.0f} s; all ranks wait for each other\n  {message}"
-        print(f"weatherfm: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the main thread cannot
-        mark_told(self.store)
-        os._exit(1)
-
-    def _tell(self) -> None:
+    def _tell(self, done: bool = False) -> None:
         self._beats += 1
-        place, waits = locate(sys._current_frames()[self._watched])
-        sign = Sign(self._beats, self._step, self._since, place, waits)
-        self.store.set(f"sign{self.rank}", json.dumps(asdict(sign)))
+        frame = sys._current_frames().get(self._watched)
+        place, waits = locate(frame) if frame is not None else ("its end", False)
+        write_sign(self.store, self.rank, Sign(self._beats, self._step, self._since, place, waits, done))
 
     def _look_twice(self) -> tuple[list[Sign | None], list[Sign | None]]:
         """Last signs of all ranks, with enough time between for new ones; this one goes on telling."""
@@ -131,55 +140,4 @@ class Pulse(threading.Thread):
         return before, self._signs()
 
     def _signs(self) -> list[Sign | None]:
-        """The last sign of every rank; None where there is none yet."""
-        keys = [f"sign{rank}" for rank in range(len(self.hosts))]
-        return [Sign(**json.loads(self.store.get(key))) if self.store.check([key]) else None for key in keys]
-
-
-def locate(frame: FrameType) -> tuple[str, bool]:
-    """The line of weatherfm that a stack is in, and whether it has gone from there into PyTorch."""
-    waits = _package(frame) == "torch"
-    inner: FrameType | None = frame
-    while inner is not None and _package(inner) != "weatherfm":
-        inner = inner.f_back
-    shown = inner or frame
-    return f"{shown.f_globals.get('__name__')}:{shown.f_lineno} ({shown.f_code.co_name})", waits
-
-
-def _package(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
-
-
-def gone_ranks(before: Sequence[Sign | None], after: Sequence[Sign | None]) -> list[int]:
-    """Ranks that told nothing new between two looks."""
-    return [rank for rank, sign in enumerate(after) if sign == before[rank]]
-
-
-def late_ranks(signs: Sequence[Sign | None]) -> list[int]:
-    """Ranks that the others wait for, all being alive: those behind, else those that do what most do not."""
-    known = {rank: sign for rank, sign in enumerate(signs) if sign is not None}
-    newest = max((sign.step for sign in known.values()), default=0)
-    if behind := [rank for rank, sign in known.items() if sign.step < newest]:
-        return behind
-    count = Counter((sign.waits, sign.place) for sign in known.values())
-    common = max(count, key=lambda place: (count[place], place), default=None)  # of two, the one inside PyTorch waits
-    odd = [rank for rank, sign in known.items() if (sign.waits, sign.place) != common]
-    return [rank for rank in odd if not known[rank].waits] or odd
-
-
-def describe(ranks: Sequence[int], signs: Sequence[Sign | None], hosts: Sequence[str], now: float) -> str:
-    """One line for each of the ranks: where it was, and since when; empty for none.
-
-    Args:
-        ranks: to describe.
-        signs: last sign of every rank.
-        hosts: machine of every rank.
-        now: seconds since 1970.
-    """
-    lines = []
-    for rank in ranks[:_SHOWN]:
-        sign = signs[rank]
-        seen = f"last seen at step {sign.step}, {now - sign.since:.0f} s ago, in {sign.place}" if sign else "never seen"
-        lines.append(f"no answer from rank {rank} ({hosts[rank]}), {seen}")
-    more = [f"and {len(ranks) - _SHOWN} more"] if len(ranks) > _SHOWN else []
-    return "\n  ".join(lines + more)
+        return [read_sign(self.store, rank) for rank in range(len(self.hosts))]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from weatherfm.errors import STOPPED
 from weatherfm.training.plan.machine import Machine, Training
 from weatherfm.verbs.run import Overrides, as_json, load, say
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 def train(config: Path, *overrides: Overrides, devices: int | None = None, restarts: int = 0) -> int:
     """Train the model of a run on its store; goes on from the newest checkpoint by itself. Also under torchrun.
+
+    SIGTERM, SIGUSR1 and Ctrl-C end it after a step, with a checkpoint and exit status 75: not done, start it again.
 
     Parameters
     ----------
@@ -30,8 +33,7 @@ def train(config: Path, *overrides: Overrides, devices: int | None = None, resta
     """
     run = load(config, overrides)
     if devices is None:
-        train_run(run)
-        return 0
+        return 0 if train_run(run) else STOPPED
     from weatherfm.training.ranks.launch import launch, require_devices
 
     require_devices(devices, restarts, run.training.device)

@@ -1,0 +1,44 @@
+"""One run folder, one training: two would write each other's metrics and checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from weatherfm.errors import InputError
+from weatherfm.file_lock import FileLock, Held
+
+_log = logging.getLogger(__name__)
+NAME = ".training.lock"
+
+
+@contextmanager
+def hold_run(folder: Path) -> Iterator[None]:
+    """Have a run's folder, made if need be, for this training alone; for the one rank that writes into it.
+
+    The system frees the lock when the process ends, killed or not. Where the file system has no locks, a warning says
+    that nobody watches.
+
+    Raises:
+        InputError: another process is training there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / NAME)
+    try:
+        lock.take()
+    except Held as holder:
+        raise InputError(
+            f"{folder} is being trained by another process ({holder}); wait for it, or choose another run=..."
+        ) from None
+    except PermissionError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error}); mend its permissions, or choose another run=..."
+        ) from None
+    except OSError as error:
+        _log.warning("cannot lock %s (%s): do not start a second training in it", folder, error)
+    try:
+        yield
+    finally:
+        lock.release()

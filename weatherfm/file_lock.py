@@ -1,0 +1,63 @@
+"""A lock that one process holds, and that the system frees when the process ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+
+
+class Held(Exception):
+    """Another process has the lock; the text says which."""
+
+
+class FileLock:
+    """A lock on a file, which is made if need be and stays (to remove it would let two processes in).
+
+    Taken as a context, or with `take` and `release`. Python opens files so that programs started from here do not
+    inherit the lock.
+
+    Args:
+        path: of the file; its folder must be there.
+
+    Raises:
+        Held: by another process.
+        OSError: the file system has no locks, as some network file systems.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._handle: int | None = None
+
+    def __enter__(self) -> FileLock:
+        self.take()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def take(self) -> None:
+        """Have the lock, or raise at once."""
+        handle = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
+            os.close(handle)
+            raise Held(holder or "pid unknown") from None
+        except OSError:
+            os.close(handle)
+            raise
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()}, host {socket.gethostname()}\n".encode(), 0)
+        self._handle = handle
+
+    def release(self) -> None:
+        """Let the next have it; nothing where it is not held."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
