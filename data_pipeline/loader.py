@@ -162,9 +162,10 @@ def fixed_batches(
     batch_size: int,
     channels: Sequence[str] | None = None,
     workers: int = 2,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """All `inits` [init] in order at one lead time in hours, as validation needs them; the last batch may be short."""
-    buffers = Buffers()
+    buffers = Buffers(pin_memory)
 
     def read(start: int) -> Batch:
         part = np.asarray(inits[start : start + batch_size])

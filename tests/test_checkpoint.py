@@ -201,7 +201,7 @@ def test_optimizer_state_that_is_not_there_is_not_saved():
     state = TrainingState(model, optimizer, None, 3)
     assert "optimizer.exp_avg.position.weight" in state.tensors()
     del optimizer.state[model.position.weight]
-    with pytest.raises(RuntimeError, match="no state of position.weight"):
+    with pytest.raises(RuntimeError, match=r"no state of position\.weight"):
         state.tensors()
 
 

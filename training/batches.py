@@ -22,27 +22,49 @@ class ReadyBatch:
 
     batch: Batch
     forcings: Tensor
+    copied: torch.cuda.Event | None = None
+    """On a GPU, when the copies to it are done; `read_ahead` has the computing stream wait for that."""
 
 
-def make_ready(batch: Batch, model: WeatherViT, device: torch.device) -> ReadyBatch:
-    """Add the forcings the model wants and move all to the device."""
-    forcings = forcing_fields(model.forcings, batch.init_time, model.domain.grid)
-    return ReadyBatch(batch.to(device), torch.from_numpy(forcings).to(device))
+def make_ready(
+    batch: Batch, model: WeatherViT, device: torch.device, stream: torch.cuda.Stream | None = None
+) -> ReadyBatch:
+    """Add the forcings the model wants and move all to the device; on a GPU in a stream beside its work."""
+    forcings = torch.from_numpy(forcing_fields(model.forcings, batch.init_time, model.domain.grid))
+    if stream is None:
+        return ReadyBatch(batch.to(device), forcings.to(device))
+    with torch.cuda.stream(stream):
+        moved, known = batch.to(device), forcings.pin_memory().to(device, non_blocking=True)
+        return ReadyBatch(moved, known, stream.record_event())
 
 
 def read_ahead(batches: Iterable[Batch], model: WeatherViT, device: torch.device) -> Generator[ReadyBatch, None, None]:
-    """Make batches ready one ahead of the caller, in a thread of their own."""
+    """Make batches ready one ahead of the caller, in a thread of their own; one that is handed out is let go."""
     iterator = iter(batches)
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def prepare_next() -> ReadyBatch | None:
         batch = next(iterator, None)
-        return None if batch is None else make_ready(batch, model, device)
+        return None if batch is None else make_ready(batch, model, device, stream)
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         coming = thread.submit(prepare_next)
         while (ready := coming.result()) is not None:
             coming = thread.submit(prepare_next)
-            yield ready
+            handed = [_arrived(ready)]
+            del ready
+            yield handed.pop()
+
+
+def _arrived(ready: ReadyBatch) -> ReadyBatch:
+    """The batch, once the computing stream, not the host, is told to wait for its copies."""
+    if ready.copied is not None:
+        computing = torch.cuda.current_stream(ready.forcings.device)
+        computing.wait_event(ready.copied)
+        batch = ready.batch
+        for tensor in (batch.history, batch.target, batch.lead_time_hours, ready.forcings):
+            tensor.record_stream(computing)  # its memory may be used again only when that stream is through with it
+    return ready
 
 
 def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:

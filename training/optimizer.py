@@ -66,16 +66,19 @@ def squared_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
     several ranks hold alike counts in parts. Not finite where a gradient is not.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch.stack(torch._foreach_norm([_local(g) for g in gradients]))
-    copies = torch.tensor([_copies(g) for g in gradients], device=norms.device, dtype=norms.dtype)
-    return (norms.square() / copies).sum()
+    norms = torch._foreach_norm([_local(g) for g in gradients])
+    torch._foreach_mul_(norms, [_copies(g) ** -0.5 for g in gradients])
+    return torch.stack(norms).square().sum()
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None, norm: Tensor) -> None:
-    """Scale all gradients so that their `norm` becomes at most `max_norm`; None: leave them."""
+    """Scale all gradients so that their `norm` becomes at most `max_norm`; None: leave them.
+
+    A norm that is not finite spoils no gradient but those it comes from: `refuse_step` finds them by that.
+    """
     if max_norm is not None:
         gradients = [_local(p.grad) for p in parameters if p.grad is not None]
-        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+        factor = (max_norm / (norm + 1e-6)).clamp(max=1.0).nan_to_num(1.0)
         torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
 
 

@@ -136,9 +136,9 @@ def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: 
             fully_shard(group, mesh=mesh.data)
     for modules in shared:
         fully_shard(modules, mesh=mesh.shared)
-        for module in map(
-            as_fsdp, modules
-        ):  # FSDP would average over its ranks; over `tp` gradients are parts of a sum
+        # Over `tp` gradients are parts of a sum, and FSDP would average over all its ranks. Without `tp` that is right,
+        # and on one shard (`dp_replicate` alone) PyTorch divides twice by a factor that it is given.
+        for module in map(as_fsdp, modules if mesh.layout.tp > 1 else []):
             module.set_gradient_divide_factor(float(mesh.layout.dp))
             module.set_force_sum_reduction_for_comms(True)  # sum, then divide: gloo cannot do both in one
     # The root keeps what is left, the rows of the rank's channels, for all of a step: they are few.

@@ -59,9 +59,9 @@ class Role:
 
     def spread(self, values: Tensor) -> Tensor:
         """Own channels' values [..., C own] among zeros for the others' [..., C]: summed over ranks, all are there."""
-        own = [self.channels.index(name) for name in self.share.channels]
+        first = self.channels.index(self.share.channels[0])  # shares are neighbouring channels
         out = torch.zeros(*values.shape[:-1], len(self.channels), dtype=values.dtype, device=values.device)
-        out[..., own] = values / self.copies
+        out[..., first : first + len(self.share.channels)] = values / self.copies
         return out
 
     def deal_out(self, items: Sequence[int]) -> tuple[list[int], int]:

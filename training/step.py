@@ -5,11 +5,12 @@ Legend: B batch, C channel, L lead time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from weatherfm.model import WeatherViT
 from weatherfm.training.batches import ReadyBatch, sample_losses
@@ -17,6 +18,15 @@ from weatherfm.training.config import TrainingConfig
 from weatherfm.training.loss import ForecastLoss
 from weatherfm.training.optimizer import clip_gradients, learning_rate, set_learning_rate, squared_gradients
 from weatherfm.training.role import Role
+
+
+class Scored(NamedTuple):
+    """The losses of a batch."""
+
+    losses: Tensor
+    """[B, C own] weighted, of own samples and channels."""
+    lead_time_hours: Tensor
+    """[B]."""
 
 
 class Exchanged(NamedTuple):
@@ -33,39 +43,52 @@ class Exchanged(NamedTuple):
 
 
 def compute_gradients(
-    model: WeatherViT, loss: ForecastLoss, batches: Sequence[ReadyBatch], role: Role, dtype: torch.dtype
-) -> list[Tensor]:
-    """Gradients of the mean loss over batches; returns the [B, C] losses of each, of own samples and channels.
+    model: WeatherViT, loss: ForecastLoss, batches: Iterable[ReadyBatch], count: int, role: Role, dtype: torch.dtype
+) -> list[Scored]:
+    """Gradients of the mean loss over `count` batches, which are taken one at a time: none is held when its turn ends.
 
-    A rank's own loss is its part of a sum over channels; over samples FSDP takes the mean.
+    A rank's own loss is its part of a sum over channels; over samples FSDP takes the mean. Copies of the weights
+    (`dp_replicate`) hear of the gradients with the last batch alone.
     """
-    found = []
+    found: list[Scored] = []
     for ready in batches:
+        if count > 1:
+            _send_to_copies(model, len(found) == count - 1)
         losses = sample_losses(model, loss, ready, dtype)  # [B, C own]
-        (losses.sum() / (len(losses) * len(role.channels) * role.copies * len(batches))).backward()
-        found.append(losses.detach())
+        (losses.sum() / (len(losses) * len(role.channels) * role.copies * count)).backward()
+        found.append(Scored(losses.detach(), ready.batch.lead_time_hours))
+        del ready, losses
     return found
 
 
-def lead_losses(losses: Sequence[Tensor], leads: Sequence[Tensor], lead_times: Tensor, role: Role) -> Tensor:
-    """This rank's part of `Exchanged.lead_loss`, from the [B, C own] losses and [B] lead times of each batch.
+def _send_to_copies(model: WeatherViT, wanted: bool) -> None:
+    """Whether the next backward pass ends with the sum over copies of the weights; without it FSDP keeps its own."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_all_reduce(wanted)
+
+
+def _lead_losses(scored: Sequence[Scored], lead_times: Tensor, role: Role) -> Tensor:
+    """This rank's part of `Exchanged.lead_loss`.
 
     A sample is counted by all ranks that score some of its channels, by each with its share of them.
     """
-    total = torch.cat(list(losses)).double().sum(1)  # [B]
-    chosen = (torch.cat(list(leads))[:, None] == lead_times).double()  # [B, L]
-    own = losses[0].shape[1]
+    total = torch.cat([losses for losses, _ in scored]).double().sum(1)  # [B]
+    chosen = (torch.cat([leads for _, leads in scored])[:, None] == lead_times).double()  # [B, L]
+    own = scored[0].losses.shape[1]
     return torch.stack([total @ chosen, chosen.sum(0) * own]) / (len(role.channels) * role.copies)
 
 
 def exchange(
-    model: WeatherViT, losses: Sequence[Tensor], role: Role, wish: bool, by_lead: Tensor | None = None
+    model: WeatherViT, scored: Sequence[Scored], role: Role, wish: bool, lead_times: Tensor | None = None
 ) -> Exchanged:
-    """Tell all ranks the loss of every channel and lead time, the gradient norm and wishes, in one small sum."""
-    own = torch.stack(list(losses)).double().mean((0, 1)) / role.part[1]  # [C own]
+    """Tell all ranks the loss of every channel and lead time, the gradient norm and wishes, in one small sum.
+
+    Nothing here waits for the device, or copies to it: that would let its queue run dry in every step.
+    """
+    own = torch.stack([losses for losses, _ in scored]).double().mean((0, 1)) / role.part[1]  # [C own]
     square = squared_gradients(model.parameters()).double()
-    leads = own.new_zeros(2, 0) if by_lead is None else by_lead
-    sums = role.sum(torch.cat([square[None], own.new_tensor([wish]), role.spread(own), leads.flatten()]))
+    leads = own.new_zeros(2, 0) if lead_times is None else _lead_losses(scored, lead_times, role)
+    sums = role.sum(torch.cat([square[None], own.new_full((1,), float(wish)), role.spread(own), leads.flatten()]))
     rest = sums[2:]
     return Exchanged(sums[0].sqrt(), sums[1], rest[: len(role.channels)], rest[len(role.channels) :].view(2, -1))
 

@@ -12,10 +12,10 @@ Legend: B batch, C channel.
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
+import math
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ from weatherfm.training.samples import training_samples
 from weatherfm.training.signals import StopSignals
 from weatherfm.training.speed import Speed
 from weatherfm.training.state import TrainingState
-from weatherfm.training.step import compute_gradients, exchange, lead_losses, update_weights
+from weatherfm.training.step import compute_gradients, exchange, update_weights
+from weatherfm.training.step_result import StepResult
 from weatherfm.training.validation import Validator
 
 _log = logging.getLogger(__name__)
@@ -195,6 +196,8 @@ class Trainer:
         self.checkpoints = checkpoints
         self.saved_step = state.progress.step
         self.asked_to_stop = False
+        self.late = self.device.type == "cuda"  # results are read a step late, so that the queue never runs dry
+        self.unread: StepResult | None = None
         self.speed = Speed()
 
     @property
@@ -216,17 +219,18 @@ class Trainer:
         ):
             while not (self.finished or self.asked_to_stop):
                 with self.speed.step(settings.batch_size * settings.accumulate):
-                    with self.speed.waiting():
-                        batches = list(islice(stream, settings.accumulate))
-                    self._step(batches, stop)
+                    self._step(self._next_batches(stream), stop)
                 bar.update()
                 self.roster.beat(progress.step)
+                if any(map(self._due, (settings.log_every, settings.validate_every, settings.checkpoint_every))):
+                    self._settle()
                 if self._due(settings.log_every):
                     self._write_metrics(bar)
                 if self._due(settings.validate_every) and self.validator is not None:
                     self._validate(self.validator)
                 if self._due(settings.checkpoint_every):
                     self._save()
+            self._settle()
             self._save()
             self.checkpoints.wait()
 
@@ -236,23 +240,46 @@ class Trainer:
         batches = self.loader.iterate(done * accumulate, self.settings.steps * accumulate)
         return read_ahead(batches, self.state.model, self.device)
 
-    def _step(self, batches: list[ReadyBatch], stop: StopSignals) -> None:
+    def _next_batches(self, stream: Iterator[ReadyBatch]) -> Iterator[ReadyBatch]:
+        """Those of one step, each asked for when its turn comes, and held by nobody here after that."""
+        for _ in range(self.settings.accumulate):
+            with self.speed.waiting():
+                ready = [next(stream)]
+            yield ready.pop()
+
+    def _step(self, batches: Iterator[ReadyBatch], stop: StopSignals) -> None:
         """One optimizer step."""
         state, settings, role = self.state, self.settings, self.role
         model, step = state.model, state.progress.step
         torch.manual_seed(step_seed(settings.seed, step, role.part[0]))  # drop path and dropout follow from it
         state.optimizer.zero_grad()
-        losses = compute_gradients(model, self.loss, batches, role, self.dtype)
-        by_lead = lead_losses(losses, [ready.batch.lead_time_hours for ready in batches], self.lead_times, role)
-        norm, wishes, channel_loss, lead_loss = exchange(model, losses, role, stop.received is not None, by_lead)
-        if not torch.isfinite(norm):  # before anything is changed
-            refuse_step(step + 1, losses, batches, model, role, self.config.folder)
-        update_weights(model, state.optimizer, norm, settings, step)
-        self.asked_to_stop = bool(wishes > 0)
+        scored = compute_gradients(model, self.loss, batches, settings.accumulate, role, self.dtype)
+        exchanged = exchange(model, scored, role, stop.received is not None, self.lead_times)
+        before, self.unread = self.unread, StepResult(step, exchanged, scored)
+        self._heed(before)
+        if not self.late:
+            self._settle()
+        update_weights(model, state.optimizer, exchanged.gradient_norm, settings, step)
         state.progress.step += 1
         if state.average is not None:
             state.average.update(model, state.progress.step)
-        state.window.add(channel_loss, lead_loss, norm)
+        state.window.add(exchanged.channel_loss, exchanged.lead_loss, exchanged.gradient_norm)
+
+    def _settle(self) -> None:
+        """Heed the last step's result, waiting for it."""
+        before, self.unread = self.unread, None
+        self._heed(before)
+
+    def _heed(self, result: StepResult | None) -> None:
+        """Stop at what is not finite, and remember that a rank wants to stop; all ranks come here at the same steps."""
+        if result is None:
+            return
+        norm, wish = result.read()
+        if not math.isfinite(norm):
+            accumulate = self.settings.accumulate
+            batches = [self.loader.batch(result.step * accumulate + i) for i in range(accumulate)]
+            refuse_step(result, batches, self.state.model, self.role, self.config.folder, self.late)
+        self.asked_to_stop |= wish
 
     def _due(self, every: int) -> bool:
         step = self.state.progress.step

@@ -12,7 +12,8 @@ from torch import Tensor
 from weatherfm.data_pipeline.loader import eligible_init_times, fixed_batches
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.metrics.verification import Verification
+from weatherfm.evaluation.metrics.on_device import squared_error_sum
+from weatherfm.evaluation.regions import mean_weights
 from weatherfm.model import WeatherViT
 from weatherfm.training.batches import predict, read_ahead
 from weatherfm.training.config import RunConfig
@@ -54,7 +55,8 @@ class Validator:
         self._inits = validation_inits(config, store)
         own, self._counted = role.deal_out(range(len(self._inits)))
         self._own_inits = self._inits[own]
-        self._regions = ("global",) if store.grid.periodic else ("area",)
+        region = "global" if store.grid.periodic else "area"
+        self._weights = torch.from_numpy(mean_weights(store.grid, (region,))[0])  # [H * W]
 
     @torch.no_grad()
     def __call__(self, model: WeatherViT, alive: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -72,15 +74,14 @@ class Validator:
             InputError: a forecast or the truth is not finite.
         """
         model.eval()
-        scores = Verification(model.domain.grid, model.domain.channels, self._lead_times, self._regions)
-        losses = sum(self._score(model, scores, index, alive) for index in range(len(self._lead_times)))  # [C own]
+        sums = torch.stack(
+            [self._score(model, index, alive) for index in range(len(self._lead_times))]
+        )  # [L, 2, C own]
         model.train()
         reshard(model)
-        channels, role = self._role.channels, self._role
-        cases = len(self._inits) * len(self._lead_times)
-        loss = float((role.sum(role.spread(torch.as_tensor(losses))) / cases).mean())
-        squared = torch.from_numpy(scores.sums("squared_error")[:, 0])  # [L, C own]
-        rmse = (role.sum(role.spread(squared).to(model.mean.device)).cpu() / len(self._inits)).sqrt().numpy()  # [L, C]
+        channels, cases = self._role.channels, len(self._inits)
+        found = (self._role.sum(self._role.spread(sums)) / cases).cpu()  # [L, 2, C]
+        loss, rmse = float(found[:, 0].mean()), found[:, 1].sqrt().numpy()  # [L, C]
         finite = np.isfinite(rmse).all(0)
         if not (finite.all() and np.isfinite(loss)):
             wrong = ", ".join(np.array(channels)[~finite]) or "all channels together"
@@ -94,10 +95,11 @@ class Validator:
         }
         return {"loss": loss, "rmse": by_channel}
 
-    def _score(self, model: WeatherViT, scores: Verification, lead_index: int, alive: Callable[[], None]) -> Tensor:
-        """Add all own samples of one lead time to the scores; returns the sums of their losses: [C own] float64."""
+    def _score(self, model: WeatherViT, lead_index: int, alive: Callable[[], None]) -> Tensor:
+        """Sums over own samples at one lead time: of losses and of mean squared errors [2, C own] float64."""
         device, left = model.mean.device, self._counted
-        total = torch.zeros(len(model.domain.channels), dtype=torch.float64, device=device)
+        weights = self._weights.to(device)
+        total = torch.zeros(2, len(model.domain.channels), dtype=torch.float64, device=device)
         batches = fixed_batches(
             self._store,
             self._own_inits,
@@ -106,6 +108,7 @@ class Validator:
             self._batch_size,
             model.domain.channels,
             self._workers,
+            pin_memory=device.type == "cuda",
         )
         for ready in read_ahead(batches, model, device):
             forecast = predict(model, ready, self._dtype)  # on every rank, whether it counts or not
@@ -115,7 +118,7 @@ class Validator:
                 continue
             truth = ready.batch.target
             losses = self._loss(forecast, model.normalize(truth), ready.batch.lead_time_hours)  # [B, C]
-            total += losses[:counted].sum(0)
+            total[0] += losses[:counted].sum(0)
             physical = model.denormalize(forecast.float())
-            scores.update(physical[:counted].cpu().numpy(), truth[:counted].cpu().numpy(), lead_index=lead_index)
+            total[1] += squared_error_sum(physical[:counted], truth[:counted], weights)
         return total

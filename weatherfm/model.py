@@ -156,12 +156,22 @@ class WeatherViT(nn.Module):
         x = self.dropout(self.position(x) + lead_time[:, None])
         for block in self.blocks:
             x = block(x)
-        x = self.to_patches(self.head(self.norm(x)))  # [B, N, C, P]
+        x = self._project(self.head(self.norm(x)))  # [B, N, C, P]
         x = unpatchify(x, self.config.patch, self.padded)[..., : history.shape[-2], : history.shape[-1]]
         if self.config.predict == "state":
             return x
         now = history[:, self.config.input_times.index(0)]
         return now + self.increment_scale[:, None, None] * x  # [B, C, H, W]
+
+    def _project(self, x: Tensor) -> Tensor:
+        """[B, N, D] -> [B, N, C, P]; a state in float32 or better: bfloat16 would round z500 by some 20 m2 s-2.
+
+        An increment is small beside the state, and so is its rounding.
+        """
+        if self.config.predict == "increment":
+            return self.to_patches(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.to_patches(x.to(torch.promote_types(x.dtype, torch.float32)))
 
     def assemble(self, history: Tensor, forcings: Tensor) -> Tensor:
         """All input channels in the order of `ModelConfig.input_names`: -> [B, I, H, W]."""

@@ -61,7 +61,7 @@ def measure(options, form):
 
         def step():
             optimizer.zero_grad()
-            losses = compute_gradients(model, loss, [batch], role, torch.bfloat16)
+            losses = compute_gradients(model, loss, [batch], 1, role, torch.bfloat16)
             update_weights(model, optimizer, exchange(model, losses, role, False).gradient_norm, config.training, 0)
 
         cuda = options.device.startswith("cuda")

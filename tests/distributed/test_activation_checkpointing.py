@@ -38,7 +38,7 @@ def held_after_steps(rank: int, mode: str) -> list[int]:
         for _ in range(STEPS):
             for parameter in model.parameters():
                 parameter.grad = None
-            compute_gradients(model, loss, [batch], role, torch.float32)
+            compute_gradients(model, loss, [batch], 1, role, torch.float32)
             held.append(sum(event.change for event in counter.events))
     return held
 

@@ -45,7 +45,7 @@ def outcome(rank: int, mode: str, layout: Layout | None, compile: bool) -> dict:
                 forecast = predict(model.eval(), batch, torch.float32)
             reshard(model.train())
         else:
-            compute_gradients(model, loss, [batch], role, torch.float32)
+            compute_gradients(model, loss, [batch], 1, role, torch.float32)
         graphs.append(counters["stats"]["unique_graphs"])
     norms = [float(torch.linalg.vector_norm(getattr(p.grad, "_local_tensor", p.grad))) for p in model.parameters()]
     return {"graphs": graphs, "breaks": sum(counters["graph_break"].values()), "norms": norms, "forecast": forecast}

@@ -125,7 +125,7 @@ def weights_held_alike(rank: int) -> dict[str, Tensor]:
         single = replace(given, history=given.history.float(), target=given.target.float())
         batch = parity.ReadyBatch(single, ready.forcings.float())
         optimizer.zero_grad()
-        losses = compute_gradients(model, loss, [batch], role, torch.float32)
+        losses = compute_gradients(model, loss, [batch], 1, role, torch.float32)
         update_weights(model, optimizer, exchange(model, losses, role, False).gradient_norm, config.training, step)
     return {
         name: p.to_local().detach().clone()

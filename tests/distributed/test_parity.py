@@ -23,7 +23,7 @@ from weatherfm.training.loss import forecast_loss
 from weatherfm.training.mesh import build_mesh
 from weatherfm.training.optimizer import build_optimizer
 from weatherfm.training.role import Role, find_role
-from weatherfm.training.step import compute_gradients, exchange, lead_losses, update_weights
+from weatherfm.training.step import compute_gradients, exchange, update_weights
 
 TOLERANCE = 1e-9
 """Relative; float64 sums in another order leave 1e-15 or so, any mistake in a factor leaves 1e-2 or more."""
@@ -51,6 +51,7 @@ LAYOUTS = [
     (Layout(1, 2, 1), TELLING),
     (Layout(1, 4, 1), TELLING),
     (Layout(1, 2, 2), list(VARIANTS)),
+    (Layout(2, 1, 1), TELLING),
     (Layout(2, 2, 1), TELLING),
     (Layout(2, 1, 2), TELLING),
 ]
@@ -154,9 +155,8 @@ def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) ->
             with torch.no_grad():
                 result |= outputs(role, domain, predict(model, batch, torch.float64))
         optimizer.zero_grad()
-        losses = compute_gradients(model, loss, [batch], role, torch.float64)
-        by_lead = lead_losses(losses, [batch.batch.lead_time_hours], torch.tensor([6, 12, 24, 72]), role)
-        norm, _, channel_loss, lead_loss = exchange(model, losses, role, False, by_lead)
+        scored = compute_gradients(model, loss, [batch], 1, role, torch.float64)
+        norm, _, channel_loss, lead_loss = exchange(model, scored, role, False, torch.tensor([6, 12, 24, 72]))
         if step == 0:
             gradients = {name: p.grad for name, p in model.named_parameters()}
             result |= {f"gradient {k}": v for k, v in whole_parameters(model, gradients, role).items()}

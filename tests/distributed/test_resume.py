@@ -13,7 +13,8 @@ from test_train_layouts import ALONE, BOTH, COPIES, SHARD, TP, train_here
 
 from weatherfm.training.checkpoint import newest
 
-LAYOUTS = {"alone": ALONE, "tp": TP, "shard": SHARD, "both": BOTH, "copies": COPIES}
+REPLICATE = {"dp_shard": 1, "dp_replicate": 2}
+LAYOUTS = {"alone": ALONE, "tp": TP, "shard": SHARD, "replicate": REPLICATE, "both": BOTH, "copies": COPIES}
 DETOURS: dict[str, dict] = {  # what happens between steps, before or with a checkpoint
     "validation": {"validate_every": 2},
     "validation-export": {"validate_every": 2, "export": "best"},
@@ -39,7 +40,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "name", ["alone", "tp", "shard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("both", "copies"))]
+    "name",
+    ["alone", "tp", "shard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("replicate", "both", "copies"))],
 )
 def test_a_broken_run_goes_on_from_a_whole_checkpoint(folder, name):
     layout = LAYOUTS[name]

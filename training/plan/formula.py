@@ -80,7 +80,7 @@ class _Terms:
     def data(self) -> float:
         """The batch at work and the one read ahead: history and target."""
         states = len(self.config.model.input_times) + 1
-        return 4 * (self.config.training.accumulate + 1) * self.fields * len(self.model.domain.channels) * states
+        return 4 * 2 * self.fields * len(self.model.domain.channels) * states
 
     def block_kept(self, mode: str) -> float:
         """By one block."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle, islice
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,15 +42,16 @@ def count_step(config: RunConfig, model: WeatherViT, loss: ForecastLoss, role: R
         counter.hold("optimizer", states)
         average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
         counter.hold("average", average.values.values() if average else [])
-        batches = [made_up_batch(config, model, role) for _ in range(settings.accumulate + 1)]  # one is read ahead
+        batches = [made_up_batch(config, model, role) for _ in range(2)]  # the one at work, and one read ahead
         counter.hold("batches", [tensor for batch in batches for tensor in _tensors(batch)])
         counter.hold("buffers", [*model.buffers(), *loss.buffers()])
 
         counter.moment = Moment("forward", "other")
-        losses = compute_gradients(model, loss, batches[:-1], role, dtype)
+        count = settings.accumulate
+        scored = compute_gradients(model, loss, islice(cycle(batches), count), count, role, dtype)
         counter.moment = Moment("update", "other")
         counter.hold("gradients", [p.grad for p in model.parameters() if p.grad is not None])
-        exchanged = exchange(model, losses, role, wish=False)
+        exchanged = exchange(model, scored, role, wish=False)
         update_weights(model, optimizer, exchanged.gradient_norm, settings, step=0)
         if average is not None:
             average.update(model, 1)

@@ -20,9 +20,6 @@ class Use(NamedTuple):
     """Of the model, for activations and work; empty for the rest."""
 
 
-_BATCH = Use("batches", "")
-
-
 @dataclass(frozen=True)
 class StepCount:
     """One step of one rank."""
@@ -87,13 +84,17 @@ def extrapolate(shallow: StepCount, deep: StepCount, depths: tuple[int, int], de
 
 
 def accumulated(count: StepCount, batches: int, wanted: int) -> StepCount:
-    """The step over `wanted` batches from that over `batches`, two or more: every further one is like the last."""
-    more = (wanted - batches) / (batches + 1)  # a step holds its batches and the one read ahead
-    peaks = {m: {use: v * (1 + more * (use == _BATCH)) for use, v in uses.items()} for m, uses in count.peaks.items()}
+    """The step over `wanted` batches from that over `batches`, two or more: every further one is like those before.
+
+    Between copies of the weights gradients travel with the last batch alone, and no more memory is held.
+    """
     times = {"forward": wanted / batches, "backward": wanted / batches}
     flops = {moment: v * times.get(moment.phase, 1) for moment, v in count.flops.items()}
-    sent = {key: v * times.get(key[0].phase, 1) for key, v in count.sent.items()}
-    return StepCount(peaks, flops, sent)
+    sent = {
+        (moment, axis, kind): v * (1 if axis == "dp_replicate" else times.get(moment.phase, 1))
+        for (moment, axis, kind), v in count.sent.items()
+    }
+    return StepCount(count.peaks, flops, sent)
 
 
 def _places(moment: Moment, depths: tuple[int, int], depth: int) -> list[tuple[Moment, Moment]]:
