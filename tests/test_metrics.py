@@ -4,12 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from weatherfm.evaluation.metrics import spatial
 from weatherfm.evaluation.metrics.deterministic import DETERMINISTIC, wind_vector_rmse
+from weatherfm.evaluation.metrics.on_device import squared_error_sum
 from weatherfm.evaluation.metrics.state import AggregationState, mean_over_cases
 from weatherfm.evaluation.metrics.verification import Verification
-from weatherfm.evaluation.regions import default_regions
+from weatherfm.evaluation.regions import default_regions, mean_weights
 from weatherfm.grid import Grid, regular_grid
 
 GRID = regular_grid((6, 8))
@@ -208,3 +210,13 @@ def test_refuses_what_does_not_belong_together():
     other.add(0, np.zeros(1, int), {"error": np.ones((1, 4, 2))})
     with pytest.raises(ValueError, match="only some of the cases have absolute_error"):
         verification.state + other
+
+
+def test_the_squared_error_on_a_device_is_that_of_evaluation():
+    grid = regular_grid((6, 12))
+    forecast, truth = np.random.default_rng(5).normal(280, 10, (2, 3, 4, 6, 12)).astype(np.float32)
+    scores = Verification(grid, ["a", "b", "c", "d"], [24], ["global"])
+    scores.update(forecast, truth)
+    weights = torch.from_numpy(mean_weights(grid, ["global"])[0])
+    found = squared_error_sum(torch.from_numpy(forecast), torch.from_numpy(truth), weights)
+    np.testing.assert_allclose(found.numpy(), scores.sums("squared_error")[0, 0], rtol=1e-13)

@@ -199,3 +199,14 @@ def test_forcings_are_bounded_and_right_at_noon():
     assert np.allclose(cos_day[1, :, 0], -1, atol=1e-6)
     year = fields[:, FORCINGS.index("cos_time_of_year")]
     assert year[1].mean() < -0.95  # midsummer is half a year from the new year
+
+
+def test_a_predicted_state_is_not_rounded_to_bfloat16():
+    """Its last projection is in float32: values between those that bfloat16 has come out as they are."""
+    model = make_model(predict="state").eval()
+    torch.nn.init.zeros_(model.to_patches.weight)
+    torch.nn.init.constant_(model.to_patches.bias, 1.0 + 2**-12)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state = model(*inputs(model))
+    assert state.dtype == torch.float32
+    assert (state == 1.0 + 2**-12).all()

@@ -14,6 +14,7 @@ import pytest
 import torch
 import toy_run
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import eligible_init_times
@@ -25,8 +26,10 @@ from weatherfm.training.checkpoint import newest
 from weatherfm.training.config import RunConfig
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.optimizer import learning_rate
+from weatherfm.training.ranks.roster import Roster
 from weatherfm.training.samples import training_samples
 from weatherfm.training.state import Window
+from weatherfm.training.step_result import StepResult
 from weatherfm.training.trainer import Trainer, step_seed, train
 from weatherfm.training.validation import Validator, spread_evenly
 from weatherfm.weights import load_weights, read_provenance
@@ -265,8 +268,14 @@ def test_other_settings_are_refused(folder, alone, changes, message):
     assert kill_train.result(folder / "alone") == alone
 
 
-def test_settings_that_decide_nothing_may_change(folder, alone):
-    train(toy_run.make_run(folder, "alone", workers=0, checkpoint_every=7, early_stopping=5))
+def test_settings_that_decide_nothing_may_change(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "finished", property(lambda self: self.state.progress.step >= 10))
+        train(toy_run.make_run(folder, "changed"))
+    plain = toy_run.run_settings(folder, "changed", workers=0, checkpoint_every=7, early_stopping=5)
+    plain["model"]["aggregation"] = {"evaluate": "tokens", "block_mib": 4}
+    summary = train(parse_settings(RunConfig, plain, "toy run"))
+    assert (summary.resumed_from, summary.steps) == (10, 24)
 
 
 def test_other_store_is_refused(folder, tmp_path, alone):
@@ -290,7 +299,55 @@ def test_too_large_a_batch_is_refused_before_anything_is_written(folder):
     assert not (folder / "large").exists()
 
 
-def test_missing_values_stop_training_and_are_named(folder, monkeypatch):
+@pytest.fixture(params=[False, True], ids=["at-once", "a-step-late"])
+def late(request, monkeypatch):
+    """Whether results of steps are read a step late, as on a GPU."""
+    make = Trainer.__init__
+
+    def made(self, *arguments):
+        make(self, *arguments)
+        self.late = request.param
+
+    monkeypatch.setattr(Trainer, "__init__", made)
+    return request.param
+
+
+def test_reading_results_late_changes_no_weight(folder, alone, late):
+    train(toy_run.make_run(folder, f"late-{late}"))
+    assert kill_train.result(folder / f"late-{late}") == alone
+
+
+def test_late_results_are_not_waited_for_in_their_own_step(folder, late, monkeypatch):
+    """Nothing in a step may wait for the device: its queue would run dry. What waits asks for a Python number."""
+    asked, waits, step = [], [], Trainer._step
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default):
+                waits.append(func)
+            return func(*args, **(kwargs or {}))
+
+    def watched(self, *arguments):
+        with Watch():
+            step(self, *arguments)
+
+    def read(self):
+        asked.append((self.step, current[0]))
+        return original(self)
+
+    current, original = [0], StepResult.read
+    beat = Roster.beat
+    monkeypatch.setattr(Roster, "beat", lambda self, done=None: (current.__setitem__(0, done or 0), beat(self, done)))
+    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(StepResult, "read", read)
+    train(toy_run.make_run(folder, f"watched-{late}", steps=6, log_every=6, validate_every=6, checkpoint_every=6))
+    assert waits == []
+    # between steps 1 and 6 nothing is due, so a result is read while the next step is under way, the last at the end
+    behind = [under_way - done for done, under_way in asked]
+    assert behind == ([1] * 6 if late else [0] * 6)
+
+
+def test_missing_values_stop_training_and_are_named(folder, monkeypatch, late):
     read = Store.read
     hole = np.datetime64("2000-01-05T12:00")
 
@@ -301,7 +358,7 @@ def test_missing_values_stop_training_and_are_named(folder, monkeypatch):
 
     monkeypatch.setattr(Store, "read", with_hole)
     with pytest.raises(InputError, match=r"stopped at step") as caught:
-        train(toy_run.make_run(folder, "holed", steps=200, checkpoint_every=1))
+        train(toy_run.make_run(folder, f"holed-{late}", steps=200, checkpoint_every=1))
     message = str(caught.value)
     assert "missing values in t850:" in message
     samples = message.partition("samples: ")[2].splitlines()[0]
@@ -310,13 +367,13 @@ def test_missing_values_stop_training_and_are_named(folder, monkeypatch):
     for init, lead in times:
         assert hole in (np.datetime64(init), np.datetime64(init) + np.timedelta64(int(lead[:-1]), "h"))
     step = int(message.partition("stopped at step ")[2].partition(":")[0])
-    saved = newest(folder / "holed" / "checkpoints")
+    saved = newest(folder / f"holed-{late}" / "checkpoints")
     assert saved is None if step == 1 else saved.step == step - 1
     if saved is not None:
         assert all(value.isfinite().all() for value in kill_train.saved_tensors(saved).values())
 
 
-def test_divergence_is_told_from_missing_values(folder):
+def test_divergence_is_told_from_missing_values(folder, late):
     with pytest.raises(InputError, match=r"not finite in .*\n.*2000-01-.* \+\d+h.*\n.*training diverged"):
         train(toy_run.make_run(folder, "diverges", learning_rate=1e30, warmup_steps=0, clip_norm=None))
 

@@ -37,6 +37,9 @@ _FREE = {
 }
 """Training settings that may change on the way: they move, watch or keep the run. (Precision enters as resolved.)"""
 
+_HOW = {"model.aggregation.evaluate", "model.aggregation.block_mib"}
+"""Settings of the model that may change as well: the same function is computed in another way."""
+
 
 def find_identity(
     config: RunConfig,
@@ -106,7 +109,7 @@ def require_same_settings(saved: Mapping[str, Any], now: Mapping[str, Any], fold
     before, after = dict(_flatten(saved["settings"])), dict(_flatten(wanted))
     changed = [
         f"{key}: {before.get(key, 'absent')} in the checkpoint, {after.get(key, 'absent')} now"
-        for key in sorted(before.keys() | after.keys())
+        for key in sorted((before.keys() | after.keys()) - _HOW)
         if before.get(key) != after.get(key)
     ]
     if changed:
