@@ -98,6 +98,24 @@ def test_a_process_that_neither_answers_nor_closes_is_named_long_before_the_time
     assert re.match(rf"weatherfm: no answer from rank 1 \({HOST}\), last seen at step [0-2], [23]\d s ago", told[0])
 
 
+def test_a_store_that_neither_answers_nor_closes_is_noticed(tmp_path):
+    """Started by hand, it is in the process of rank 0, and the others cannot ask each other without it."""
+    jobs = by_hand("stopped", tmp_path, 3)
+    jobs[0].wait_until(lambda: len(list(tmp_path.glob("running*"))) == 3)
+    time.sleep(3.0)  # until each has looked at the store
+    jobs[0].process.send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    results = [job.end() for job in jobs[1:]]
+    assert time.monotonic() - began < 60
+    jobs[0].process.kill()
+    assert results[1] == (1, [])
+    status, (line,) = results[0]
+    assert status == 1
+    assert line.startswith(
+        f"weatherfm: no answer from rank 0 ({HOST}), nor from the store on its machine; rank 1 ({HOST}) "
+    )
+
+
 @pytest.mark.parametrize("scene", ["busy", "early"])
 def test_who_is_busy_or_done_is_not_taken_for_gone(tmp_path, scene):
     assert launched(scene, tmp_path, 2).end() == (0, [])

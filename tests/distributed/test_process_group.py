@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,6 +21,7 @@ from weatherfm.training.ranks.neighbour import Neighbour
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.roster import Roster, meet, muster
 from weatherfm.training.ranks.signs import Sign, describe, gone_ranks, late_ranks, locate, write_sign
+from weatherfm.training.ranks.watchdog import Watchdog
 
 CPU = torch.device("cpu")
 
@@ -188,6 +190,17 @@ def test_a_neighbour_is_silent_only_once_it_has_spoken_and_while_it_is_at_work()
     assert [neighbour.silent_looks() for _ in range(4)] == [0, 0, 1, 2]  # it looks at rank 1 instead
     write_sign(store, 1, sign(2, done=True))
     assert [neighbour.silent_looks() for _ in range(3)] == [0, 0, 0]  # nobody is left
+
+
+def test_a_watchdog_acts_once_nothing_has_moved_for_so_many_looks():
+    moved, acted, ended = iter(range(5)), threading.Event(), threading.Event()
+    dog = Watchdog(lambda: next(moved, 5), 3, 0.01, ended, acted.set)
+    dog.start()
+    assert acted.wait(60)
+    assert next(moved, None) is None  # not before it stood still
+    ended.set()
+    dog.join(60)
+    assert not dog.is_alive()
 
 
 def test_late_is_who_is_behind():

@@ -22,6 +22,7 @@ from torch.distributed import DistError, Store
 from weatherfm.training.ranks.first_failure import claim_failure, mark_told, told_failure
 from weatherfm.training.ranks.neighbour import Neighbour
 from weatherfm.training.ranks.signs import Sign, describe, gone_ranks, late_ranks, locate, read_sign, write_sign
+from weatherfm.training.ranks.watchdog import Watchdog
 
 GRACE = 20.0
 """Seconds a rank is given to end by itself once the job has failed, at least."""
@@ -50,6 +51,9 @@ class Pulse(threading.Thread):
         self._watched = threading.get_ident()
         self._ended = threading.Event()
         self._beats = 0
+        self._leaving = False
+        # a store that neither answers nor closes lets this thread wait for ever, so that another one must notice
+        self._watchdog = Watchdog(lambda: self._beats, LOOKS, self.every, self._ended, self._miss_store)
         self.beat(0)
 
     def beat(self, step: int | None = None) -> None:
@@ -66,10 +70,13 @@ class Pulse(threading.Thread):
     def stop(self) -> None:
         """Tell nothing more, and end nothing. Without it Python may abort when it ends and finds the thread at work."""
         self._ended.set()
-        self.join(self.grace)
+        for thread in (self, self._watchdog):
+            if thread.is_alive():
+                thread.join(self.grace)
 
     def run(self) -> None:
         """Tell and look, until stopped."""
+        self._watchdog.start()
         try:
             while not self._ended.wait(self.every if self._beats else 0):
                 self._tell()
@@ -84,14 +91,30 @@ class Pulse(threading.Thread):
 
     def _look_beside(self) -> None:
         """End the job if the neighbour is gone, and training waits for it."""
-        stands_still = time.monotonic() - self._silent_from > LOOKS * self.every
-        if self._neighbour.silent_looks() < LOOKS or not stands_still:
+        if self._neighbour.silent_looks() < LOOKS or not self._stands_still():
             return
         before, after = self._look_twice()
         gone = [rank for rank in gone_ranks(before, after) if after[rank] is not None]  # others may not have begun
         if gone and claim_failure(self.store, self.rank, 1) is None:
+            mark_told(self.store)
             self._end_job(describe(gone, after, self.hosts, time.time()))
         self._neighbour.forgive()
+
+    def _stands_still(self) -> bool:
+        """This rank may be waiting for another: it has had no step for as long as one may be silent."""
+        return time.monotonic() - self._silent_from > LOOKS * self.every
+
+    def _miss_store(self) -> None:
+        """The store does not answer: end this rank. Of each machine one speaks, since they cannot agree any more."""
+        if self._leaving or not self._stands_still():
+            return
+        own = [rank for rank, host in enumerate(self.hosts) if rank and host == self.hosts[self.rank]]
+        if own[:1] != [self.rank]:
+            time.sleep(3 * self.every)  # a launcher ends all when the first ends: let that one speak before
+            os._exit(1)
+        here = f"rank {self.rank} ({self.hosts[self.rank]}) has stood at step {self._step}"
+        message = f"no answer from rank 0 ({self.hosts[0]}), nor from the store on its machine; {here}"
+        self._end_job(f"{message} for {time.time() - self._since:.0f} s")
 
     def _end_standstill(self) -> None:
         """Training stands still: end the job, unless another rank is first to do so."""
@@ -103,16 +126,17 @@ class Pulse(threading.Thread):
         message = describe(missing or everyone, after, self.hosts, time.time())
         if not missing:
             message = f"no step for {self.timeout:.0f} s; all ranks wait for each other\n  {message}"
+        mark_told(self.store)
         self._end_job(message)
 
     def _end_job(self, message: str) -> None:
         """This rank speaks for all."""
         print(f"weatherfm: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the main thread cannot
-        mark_told(self.store)
         os._exit(1)
 
     def _end_after_grace(self, status: int) -> None:
         """The job has failed: the process is to end by itself, unless it waits for a rank that has ended."""
+        self._leaving = True
         end = time.monotonic() + self.grace
         with suppress(DistError):
             while time.monotonic() < end and not self._ended.wait(self.every):
