@@ -1,0 +1,50 @@
+"""What sections of the GPU's table share: a row, and how large everything is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from weatherfm.domain import Domain
+from weatherfm.grid import regular_grid
+
+GB = 1e9
+
+
+class Row(NamedTuple):
+    """A line of the table; `good` where there is an aim."""
+
+    what: str
+    value: str
+    aim: str = ""
+    good: bool | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How large everything is."""
+
+    device: str
+    dry: bool
+    peak_flops: float
+    """Of the device, bfloat16 without sparsity."""
+
+    def size(self, full, dry):
+        """One of two, as this is a dry run or not."""
+        return dry if self.dry else full
+
+
+def peak_flops() -> float:
+    """Of bfloat16 products without sparsity, from the maker's data sheets; 1 TFLOP/s where it is not known."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    known = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
+    return next((value for word, value in known.items() if word in name), 1e12)
+
+
+def make_domain(channels: int, shape: tuple[int, int]) -> Domain:
+    ones = np.ones(channels)
+    names = [f"{name}{level}" for level in range(50, 1001, 50) for name in "ztuvq"][:channels]
+    return Domain(tuple(names), regular_grid(shape), 0 * ones, ones, ones)
