@@ -153,7 +153,7 @@ def test_plain_xarray_finds_weatherbench2_names(store, inits, tmp_path):
 @pytest.mark.parametrize("calls_before_the_kill", [0, 1, 5, 6, 7])
 def test_interrupted_and_started_again_gives_the_same_bytes(store, inits, tmp_path, monkeypatch, calls_before_the_kill):
     small_blocks(monkeypatch, store, 3)
-    config = settings("24h", "48h")
+    config = settings("24h", "48h", batch_size=3)
     whole = make_forecast(TestModel(store.domain(), drift), store, inits, config, tmp_path / "whole.zarr", PROVENANCE)
 
     def killed(history, lead):
