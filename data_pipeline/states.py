@@ -42,13 +42,16 @@ class States(Protocol):
 class StoreStates:
     """The states of a finished store."""
 
-    numbers = None
+    numbers: tuple[int, ...] | None = None
 
     def __init__(self, store: Store) -> None:
-        self.store, self.name = store, str(store.path)
-        self.channels, self.grid = tuple(store.channels), store.grid
-        self.times, self.simulated = store.times, bool(store.simulated)
-        self.source = store.manifest.get("source")
+        self.store = store
+        self.name: str = str(store.path)
+        self.channels: tuple[str, ...] = tuple(store.channels)
+        self.grid: Grid = store.grid
+        self.times: np.ndarray = store.times
+        self.simulated: bool = bool(store.simulated)
+        self.source: Any = store.manifest.get("source")
 
     def read(self, times: np.ndarray, channels: Sequence[str]) -> np.ndarray:
         """[time, 1, channel, lat, lon] float32, canonical units."""

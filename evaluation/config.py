@@ -54,8 +54,8 @@ class ForecastConfig(Config):
     init_every: Hours = 24
     """Distance between initial times in a period."""
     init: Annotated[str | None, BeforeValidator(_init_text)] = None
-    """Initial times: days (2018, 2018-10-01, 2018-10-01/2018-10-31), hours (2018-10-01T06), several of them with commas,
-    or latest; without it, those of the test period that have the truth to score them with."""
+    """Initial times: days (2018, 2018-10-01, 2018-10-01/2018-10-31), hours (2018-10-01T06), several with commas, or
+    latest; without it, those of the test period that have the truth to score them with."""
     batch_size: int = Field(16, ge=1)
     """Samples, of initial times and members, that go through the model at once."""
     device: str = "auto"

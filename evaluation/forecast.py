@@ -21,7 +21,7 @@ from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.crew import Crew
-from weatherfm.evaluation.forecasting.fields import Forecaster
+from weatherfm.evaluation.forecasting.fields import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.starts import choose_init_times, forecast_init_times, required_input_times
 from weatherfm.evaluation.forecasting.threads import WriteBehind
 from weatherfm.evaluation.forecasting.trained import untrained_steps
@@ -137,7 +137,9 @@ def _padded(inits: np.ndarray, size: int) -> np.ndarray:
 def _write(writer: ForecastWriter, blocks: Sequence[slice], lead: int, fields: Tensor) -> None:
     """Write fields [I, M, C, H, W] of some blocks at one lead time; after the last of these the blocks are done."""
     request, first = writer.request, 0
-    _check_finite(fields, request, np.concatenate([request.init_times[block] for block in blocks]), lead)
+    init_times = np.concatenate([request.init_times[block] for block in blocks])
+    fields = fields[: len(init_times)]
+    require_finite_forecast(fields, request.channels, request.numbers, init_times, request.lead_times[lead])
     values = fields.cpu().numpy()
     for block in blocks:
         count = block.stop - block.start
@@ -146,16 +148,3 @@ def _write(writer: ForecastWriter, blocks: Sequence[slice], lead: int, fields: T
         first += count
         if lead == len(request.lead_times) - 1:
             writer.block_done(block)
-
-
-def _check_finite(fields: Tensor, request: ForecastRequest, init_times: np.ndarray, lead: int) -> None:
-    finite = torch.isfinite(fields[: len(init_times)]).flatten(3).all(-1).cpu().numpy()  # [I, M, C]
-    if finite.all():
-        return
-    init, member, channel = np.argwhere(~finite)[0]
-    of = f", member {request.numbers[member]}" if request.numbers else ""
-    raise InputError(
-        f"the model predicts a value that is not finite: {request.channels[channel]} from {init_times[init]} at "
-        f"{request.lead_times[lead]}h{of} ({(~finite).sum()} of {finite.size} fields); check the store with "
-        "`weatherfm verify`, and train on, or with a smaller learning rate, where its data are sound"
-    )

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from weatherfm.config import parse_settings
+from weatherfm.device import choose_device
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
@@ -87,6 +88,19 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> Weathe
     model.set_statistics(torch.device(device))
     model.provenance = provenance
     return model.eval()
+
+
+def load(path: str | Path, device: str = "auto") -> WeatherViT:
+    """The model of a weights file, ready to forecast (`weatherfm.forecast`).
+
+    Args:
+        path: of `weights.safetensors`; channels, grid, statistics and constant fields are in it.
+        device: auto is a GPU where there is one, else the CPU; or what PyTorch calls it.
+
+    Raises:
+        InputError: no such file or device, or not a weights file of ours.
+    """
+    return load_weights(path, choose_device(device, "device"))
 
 
 def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Who makes which part of a forecast: one process here; several (`weatherfm.training.forecasting`) have the same face."""
+"""Who makes which part of a forecast: one process here; for several see `weatherfm.training.forecasting`."""
 
 from __future__ import annotations
 

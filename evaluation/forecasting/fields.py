@@ -106,3 +106,23 @@ def require_finite(fields: np.ndarray, times: np.ndarray, channels: Sequence[str
             f"{states.name} has missing values in {channels[channel]} at {times[time]}{of} ({(~finite).sum()} of "
             f"{finite.size} fields); a forecast needs every point: fill them, or forecast from other times"
         )
+
+
+def require_finite_forecast(
+    fields: Tensor, channels: Sequence[str], numbers: Sequence[int] | None, init_times: np.ndarray, lead_time: int
+) -> None:
+    """Refuse forecasts [I, M, C, H, W] with values that are not finite.
+
+    Raises:
+        InputError: naming the first by channel, initial time, lead time (hours) and member.
+    """
+    finite = torch.isfinite(fields).flatten(3).all(-1).cpu().numpy()  # [I, M, C]
+    if finite.all():
+        return
+    init, member, channel = np.argwhere(~finite)[0]
+    of = f", member {numbers[member]}" if numbers else ""
+    raise InputError(
+        f"the model predicts a value that is not finite: {channels[channel]} from {init_times[init]} at "
+        f"{lead_time}h{of} ({(~finite).sum()} of {finite.size} fields); check the store with `weatherfm verify`, "
+        "and train on, or with a smaller learning rate, where its data are sound"
+    )

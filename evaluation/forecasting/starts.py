@@ -27,13 +27,16 @@ _HOUR = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d)(?::?00){0,2}(?:\.0+)?Z?")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-def choose_init_times(place: Store | States, config: ForecastConfig, input_times: Sequence[int]) -> np.ndarray:
+def choose_init_times(
+    place: Store | States, config: ForecastConfig, input_times: Sequence[int], speak: bool = True
+) -> np.ndarray:
     """The initial times that `config.init` means, all with the states a forecast needs.
 
     Args:
         place: where the states are.
         config: initial times, their distance, lead times and mode.
         input_times: hours (<= 0) of the model's input states.
+        speak: say which times of a period are left out.
 
     Returns:
         datetime64[s], ascending, each once.
@@ -45,10 +48,10 @@ def choose_init_times(place: Store | States, config: ForecastConfig, input_times
     if config.init is None:
         if isinstance(place, Store) or hasattr(place, "periods"):
             return forecast_init_times(place, config, input_times)  # type: ignore[arg-type]
-        return _latest(states, required_input_times(input_times, config))
+        return _latest(states, required_input_times(input_times, config), speak)
     required = required_input_times(input_times, config)
     parts = [part.strip() for part in config.init.split(",")]
-    found = [_times_of(part, states, config.init_every, required) for part in parts if part]
+    found = [_times_of(part, states, config.init_every, required, speak) for part in parts if part]
     if not found:
         raise InputError(f"no initial time in {config.init!r}; {_FORMS}")
     return np.unique(np.concatenate(found))
@@ -114,14 +117,14 @@ def require_inputs(states: States, init_times: np.ndarray, required: Sequence[in
     if len(missing):
         inits = np.unique(np.concatenate(list(absent.values())))
         raise InputError(
-            f"{states.name} lacks {name_times(missing)}, which forecasts from {name_times(inits)} start from (states at "
-            f"{_named(required)}); it has {extent(states)}: choose other initial times, or add these states"
+            f"{states.name} lacks {name_times(missing)}, which forecasts from {name_times(inits)} start from (states "
+            f"at {_named(required)}); it has {extent(states)}: choose other initial times, or add these states"
         )
 
 
-def _times_of(text: str, states: States, every: int, required: Sequence[int]) -> np.ndarray:
+def _times_of(text: str, states: States, every: int, required: Sequence[int], speak: bool) -> np.ndarray:
     if text == "latest":
-        return _latest(states, required)
+        return _latest(states, required, speak)
     if match := _HOUR.fullmatch(text):
         try:
             times = np.array([np.datetime64(f"{match[1]}T{match[2]}", "s")])
@@ -134,10 +137,10 @@ def _times_of(text: str, states: States, every: int, required: Sequence[int]) ->
         period = parse_settings(Period, days, text)
     except InputError as error:
         raise InputError(f"initial times {text!r} are not understood ({error}); {_FORMS}") from None
-    return _within(period, states, every, required)
+    return _within(period, states, every, required, speak)
 
 
-def _within(period: Period, states: States, every: int, required: Sequence[int]) -> np.ndarray:
+def _within(period: Period, states: States, every: int, required: Sequence[int], speak: bool) -> np.ndarray:
     times = states.times[period.contains(states.times)]
     if not len(times):
         raise InputError(f"{states.name} has no state in {period}, only {extent(states)}; choose other initial times")
@@ -145,7 +148,7 @@ def _within(period: Period, states: States, every: int, required: Sequence[int])
     complete = _complete(states, times, required)
     if not complete.any():
         require_inputs(states, times, required)
-    if not complete.all():
+    if speak and not complete.all():
         _log.warning(
             "%d of %d initial times in %s left out: %s lacks some of their states at %s",
             (~complete).sum(), len(times), period, states.name, _named(required),
@@ -153,7 +156,7 @@ def _within(period: Period, states: States, every: int, required: Sequence[int])
     return times[complete]
 
 
-def _latest(states: States, required: Sequence[int]) -> np.ndarray:
+def _latest(states: States, required: Sequence[int], speak: bool) -> np.ndarray:
     complete = _complete(states, states.times, required)
     if not complete.any():
         raise InputError(
@@ -161,7 +164,7 @@ def _latest(states: States, required: Sequence[int]) -> np.ndarray:
             f"{extent(states)}; add states"
         )
     latest = states.times[complete][-1:]
-    if latest[0] != states.times[-1]:
+    if speak and latest[0] != states.times[-1]:
         _log.warning(
             "forecasting from %s: the latest time of %s, %s, lacks some of its states at %s",
             name_times(latest), states.name, name_times(states.times[-1:]), _named(required),
