@@ -399,7 +399,14 @@ def test_an_ensemble_is_written_along_number(store, inits, tmp_path, monkeypatch
             expected = store.state[2:12] + (hours / 24 + i) * store.std[:, None, None]
             np.testing.assert_allclose(fields[:, i], expected, rtol=ROUNDING)
     with xr.open_zarr(path) as dataset:
-        assert dataset["temperature"].dims == ("time", "number", "prediction_timedelta", "level", "latitude", "longitude")
+        assert dataset["temperature"].dims == (
+            "time",
+            "number",
+            "prediction_timedelta",
+            "level",
+            "latitude",
+            "longitude",
+        )
         assert dataset["number"].values.tolist() == [3, 5, 7]
         assert dataset["number"].attrs["standard_name"] == "realization"
 

@@ -104,7 +104,9 @@ def test_refused(store, init, inputs, words):
 
 def test_latest_of_what_is_empty_or_too_short():
     store = SmallStore(count=2)
-    with pytest.raises(InputError, match=r"no time to forecast from: states at -72h, 0h are needed, and it has 2 times"):
+    with pytest.raises(
+        InputError, match=r"no time to forecast from: states at -72h, 0h are needed, and it has 2 times"
+    ):
         chosen(store, "latest", (0, -72))
     store.times = store.times[:0]
     with pytest.raises(InputError, match=r"small.zarr has no time to forecast from.*it has no times; add states"):

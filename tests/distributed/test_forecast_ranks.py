@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toy_run
 import torch
-import yaml
+import toy_run
 from jobs import start
 from spawn_ranks import spawn
 from toy_model import scramble
 
-from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting import command
@@ -71,7 +69,9 @@ def order(folder: Path, name: str, output: str, *more: str) -> list[str]:
 
 
 def test_two_processes_make_other_initial_times(folder):
-    status, lines = start([*CLI, *order(folder, "flat", "two.zarr", "--init=2000-01-03/2000-01-06", "--devices=2")]).end()
+    status, lines = start(
+        [*CLI, *order(folder, "flat", "two.zarr", "--init=2000-01-03/2000-01-06", "--devices=2")]
+    ).end()
     assert status == 0, lines
     assert lines[-1] == f"forecast  {folder / 'two.zarr'}"
     assert sum(line.startswith("forecast  ") for line in lines) == 1
