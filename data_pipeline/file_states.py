@@ -7,7 +7,8 @@ there is refused here. An ensemble keeps its members.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,8 @@ def open_file_states(paths: Sequence[str], channels: Sequence[str], accumulation
     source = FilesSource(kind="files", paths=list(paths))
     data = _settings(source, channels, accumulation)
     found = find_files(source.paths, ())
-    contents = index_files(found, NameRules(source), with_inputs(channels), Span.of(data))
+    with _cure(f"states of {paths[0]}"):
+        contents = index_files(found, NameRules(source), with_inputs(channels), Span.of(data))
     names = sorted(os.path.basename(path.rstrip("/")) for path in found)
     record = {"kind": "files", "files": len(names), "first_file": names[0], "last_file": names[-1]}
     return _states(str(paths[0]) if len(paths) == 1 else f"{paths[0]}, ...", contents, data, source, False, record)
@@ -93,12 +95,26 @@ def open_dataset_states(dataset: xr.Dataset, channels: Sequence[str], accumulati
     """States of a Dataset in memory or lazily opened; arguments and errors as of `open_file_states`."""
     source = FilesSource(kind="files", paths=[_DATASET])
     data = _settings(source, channels, accumulation)
-    try:
+    with _cure(_DATASET):
         contents = index_in_memory(dataset, _DATASET, NameRules(source), with_inputs(channels))
-    except InputError as error:
-        raise InputError(f"{_DATASET} cannot be used: {error}") from None
     simulated = str(dataset.attrs.get("simulated", "")).lower() == "true"
     return _states(_DATASET, [contents], data, source, simulated, {"kind": "xarray.Dataset"})
+
+
+@contextmanager
+def _cure(name: str) -> Iterator[None]:
+    """What cannot be read is told with its name; where `prepare` has a setting for it, with what there is here."""
+    try:
+        yield
+    except InputError as error:
+        here = (
+            ""
+            if "source." not in str(error)
+            else (
+                " (source.* are settings of `weatherfm prepare`; here select or mend with xarray, and hand in the Dataset)"
+            )
+        )
+        raise InputError(f"{name} cannot be used: {error}{here}") from None
 
 
 def _settings(source: FilesSource, channels: Sequence[str], accumulation: int | None) -> DataConfig:
@@ -121,10 +137,8 @@ def _states(
     stored = data.model_copy(update={"channels": list(derivation.stored)})
     numbers = sorted({int(n) for piece in pieces for n in np.unique(piece.slots.numbers)} - {NO_MEMBER})
     members: list[int | None] = list(numbers) if len(numbers) > 1 else [None]
-    try:
+    with _cure(f"states of {name}"):
         chosen = [select(pieces, stored, source.model_copy(update={"number": number})) for number in members]
-    except InputError as error:
-        raise InputError(f"states of {name} cannot be used: {error}") from None
     _require_same_times(chosen, numbers, name)
     fields = [Fields(selection, derivation) for selection in chosen]
     ensemble = tuple(numbers) if len(numbers) > 1 else None

@@ -6,6 +6,7 @@ Legend: I initial time, M member, C channel, H lat, W lon.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,8 +120,9 @@ def _write_all(run: Forecaster, writer: ForecastWriter, crew: Crew, blocks: list
     with (
         WriteBehind() as behind,
         tqdm(total=total, desc="forecast", unit="field", disable=None if crew.first else True) as bar,
+        closing(run.make(inits)) as stream,
     ):
-        for made in run.make(inits):
+        for made in stream:
             fields = crew.collect(made.fields)
             crew.beat()
             if made.group < counted:

@@ -422,6 +422,16 @@ def test_a_bad_member_is_named(store, inits, tmp_path):
         make_forecast(model, Members(store), inits, settings("24h", batch_size=30), tmp_path / "f.zarr", {})
 
 
+def test_too_little_memory_says_what_to_do(store, inits, tmp_path):
+    def too_large(history, lead):
+        raise torch.OutOfMemoryError("tried to allocate 80 GiB\nmore")
+
+    model = TestModel(store.domain(), too_large)
+    with pytest.raises(InputError, match=r"10 samples at once.*80 GiB\); lower forecast.batch_size \(now 16\)"):
+        make_forecast(model, store, inits, settings("24h"), tmp_path / "f.zarr", {})
+    assert model.training  # as it was handed in
+
+
 def test_missing_values_in_states_are_named(store, inits, tmp_path):
     store.state[4, 1, 0, 0] = np.nan
     with pytest.raises(InputError, match=r"small\.zarr has missing values in t850 at 2020-01-05T00:00:00 \(1 of 40"):

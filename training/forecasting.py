@@ -128,7 +128,7 @@ class Ranks(Crew):
         index, count = self._part
         own = list(items[index::count])
         padding = -(-len(items) // count) - len(own) if self.in_step else 0
-        return own + [items[-1]] * padding, len(own)
+        return own + list(items[-1:]) * padding, len(own)
 
     def beat(self) -> None:
         """This rank is alive, and a step further."""

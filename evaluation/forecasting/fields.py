@@ -5,7 +5,8 @@ Legend: I initial time, M member, B = I x M sample, C channel, H lat, W lon.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,10 @@ class Forecaster:
         """Refuse initial times whose states are not there, before anything is computed."""
         require_inputs(self.states, init_times, self.required)
 
-    def make(self, groups: Sequence[np.ndarray]) -> Iterator[Made]:
+    def make(self, groups: Sequence[np.ndarray]) -> Generator[Made, None, None]:
         """Forecasts from each group of initial times at each lead time; the states of a group are in memory together.
+
+        To be closed: until then the model is in evaluation mode.
 
         Args:
             groups: datetime64 [I] each.
@@ -65,14 +68,20 @@ class Forecaster:
         training = self.model.training
         self.model.eval()
         try:
-            for group, (inits, read) in enumerate(zip(groups, read_ahead(self._read, groups), strict=True)):
-                samples = np.repeat(inits, self.members)  # [B]
-                for lead, state in enumerate(self.steps.leads(samples, self._placed(inits, *read))):
-                    with self.steps.without_gradients():
-                        fields = self.model.denormalize(state)
-                    yield Made(group, lead, fields.unflatten(0, (len(inits), self.members)))
+            with closing(read_ahead(self._read, groups)) as read:
+                for group, (times, fields) in enumerate(read):
+                    for lead, made in enumerate(self._group(groups[group], times, fields)):
+                        yield Made(group, lead, made)
         finally:
             self.model.train(training)
+
+    def _group(self, inits: np.ndarray, times: np.ndarray, fields: Tensor) -> Iterator[Tensor]:
+        """[I, M, C, H, W] in physical units at each lead time."""
+        samples = np.repeat(inits, self.members)  # [B]
+        for state in self.steps.leads(samples, self._placed(inits, times, fields)):
+            with self.steps.without_gradients():
+                fields = self.model.denormalize(state)
+            yield fields.unflatten(0, (len(inits), self.members))
 
     def _read(self, inits: np.ndarray) -> tuple[np.ndarray, Tensor]:
         """(times [U], fields [U, M, C, H, W]) that forecasts from `inits` start from; in a thread of its own."""

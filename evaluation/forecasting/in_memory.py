@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -68,8 +69,9 @@ def forecast(
     run.check_inputs(inits)
     together = max(1, config.batch_size // run.members)
     out = _Fields(model, source, inits, config)
-    for made in run.make([inits[i : i + together] for i in range(0, len(inits), together)]):
-        out.put(made.group * together, made.lead, made.fields)
+    with closing(run.make([inits[i : i + together] for i in range(0, len(inits), together)])) as stream:
+        for made in stream:
+            out.put(made.group * together, made.lead, made.fields)
     return out.dataset()
 
 

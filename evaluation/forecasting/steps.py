@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from weatherfm.device import autocast, choose_precision
+from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.forcings import forcing_fields
 from weatherfm.model import WeatherViT
@@ -80,8 +81,15 @@ class Steps:
 
     def _step(self, history: Tensor, forcings: Tensor, lead_time: int) -> Tensor:
         lead = torch.full((len(history),), lead_time, device=self.device)
-        with self.without_gradients(), autocast(self.device, self.dtype):
-            return self.model(history, forcings, lead).float()
+        try:
+            with self.without_gradients(), autocast(self.device, self.dtype):
+                return self.model(history, forcings, lead).float()
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"{len(history)} samples at once do not fit into the memory of {self.device} "
+                f"({str(error).splitlines()[0]}); lower forecast.batch_size (now {self.config.batch_size}), or split "
+                "the model over several devices (parallel.tp)"
+            ) from error
 
     def without_gradients(self) -> AbstractContextManager[None]:
         """Inside nothing is kept for a backward pass."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ _WAITING = 2
 """Tasks told and not done: each holds the fields it is to write."""
 
 
-def read_ahead(read: Callable[[K], V], keys: Iterable[K]) -> Iterator[V]:
+def read_ahead(read: Callable[[K], V], keys: Iterable[K]) -> Generator[V, None, None]:
     """`read` of each key in order; the next is read while the last is used."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="states")
     pending: Future[V] | None = None

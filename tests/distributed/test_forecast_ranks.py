@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -39,6 +40,7 @@ def folder(tmp_path_factory) -> Path:
     store = open_store(folder / "store.zarr")
     for name, settings in {
         "flat": {},
+        "tokens": {"aggregation": {"evaluate": "tokens"}},
         "groups": {"aggregation": {"kind": "hierarchical", "groups": 2}, "input_times": ["-6h", "0h"]},
     }.items():
         model = WeatherViT(ModelConfig(**MODEL, **settings), store.domain())
@@ -64,8 +66,8 @@ def alone(folder: Path, name: str, **settings) -> np.ndarray:
 
 
 def order(folder: Path, name: str, output: str, *more: str) -> list[str]:
-    return [str(folder / f"{name}.safetensors"), *CPU, "--store", str(folder / "store.zarr"), "--lead", "6h", "12h",
-            "--output", str(folder / output), *more]  # fmt: skip
+    return [str(folder / f"{name}.safetensors"), *CPU, *more, "--store", str(folder / "store.zarr"), "--lead", "6h",
+            "12h", "--output", str(folder / output)]  # fmt: skip
 
 
 def test_two_processes_make_other_initial_times(folder):
@@ -101,8 +103,9 @@ def _on_ranks(rank: int, folder: Path, name: str, parallel: dict, settings: dict
         ("flat", {"tp": 2, "dp_replicate": 2}, 4),
         ("flat", {"dp_shard": 2}, 2),
         ("groups", {"tp": 2, "dp_shard": 2}, 4),
+        ("tokens", {"tp": 2, "channels": "whole"}, 2),
     ],
-    ids=["tp2-replicate2", "shard2", "tp2-shard2-groups"],
+    ids=["tp2-replicate2", "shard2", "tp2-shard2-groups", "tp2-whole-channels"],
 )
 def test_every_layout_makes_the_same_forecast(folder, name, parallel, world):
     """Seven initial times for two data-parallel groups: one of them makes some twice, to keep step."""
@@ -115,7 +118,7 @@ def test_every_layout_makes_the_same_forecast(folder, name, parallel, world):
 
 @pytest.mark.slow
 def test_killed_it_goes_on_with_another_number_of_processes(folder):
-    arguments = order(folder, "flat", "killed.zarr", "--init=2000-01-03/2000-01-07", "forecast.batch_size=2")
+    arguments = order(folder, "flat", "killed.zarr", "forecast.batch_size=2", "--init=2000-01-03/2000-01-07")
     slow = [*TORCHRUN[:5], str(Path(__file__).with_name("slow_forecast.py")), "forecast"]
     path = folder / "killed.zarr"
     job = start([*slow, *arguments])
@@ -129,12 +132,19 @@ def test_killed_it_goes_on_with_another_number_of_processes(folder):
     assert len(written) == 2 * len(done)  # lead times
     assert not (path / "zarr.json").exists()
 
+    other = folder / "killed-again.zarr"
+    shutil.copytree(path, other)
     status, lines = start([*CLI, *arguments]).end()  # one process
+    assert status == 0, lines
+    status, lines = start([*CLI, *arguments, "--devices=2"]).end()  # finished: nothing is done
     assert status == 0, lines
     expected = alone(folder, "flat", lead_times=["6h", "12h"], init="2000-01-03/2000-01-07")
     np.testing.assert_allclose(values(path), expected, atol=SAME)
     assert {file: file.stat().st_mtime_ns for file in written} == written  # finished blocks are not made again
     assert not (path / "progress").exists()
+    status, lines = start([*CLI, *arguments[:-1], str(other), "--devices=2"]).end()
+    assert status == 0, lines
+    np.testing.assert_array_equal(values(other), values(path))
 
 
 def children(pid: int) -> list[int]:
