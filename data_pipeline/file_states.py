@@ -107,12 +107,11 @@ def _cure(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
+        told = "source." in str(error)
         here = (
-            ""
-            if "source." not in str(error)
-            else (
-                " (source.* are settings of `weatherfm prepare`; here select or mend with xarray, and hand in the Dataset)"
-            )
+            " (source.* is of `weatherfm prepare`: here select or mend with xarray, hand in the Dataset)"
+            if told
+            else ""
         )
         raise InputError(f"{name} cannot be used: {error}{here}") from None
 
