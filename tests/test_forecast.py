@@ -422,6 +422,23 @@ def test_a_bad_member_is_named(store, inits, tmp_path):
         make_forecast(model, Members(store), inits, settings("24h", batch_size=30), tmp_path / "f.zarr", {})
 
 
+def test_a_batch_reaches_over_blocks(store, inits, tmp_path, monkeypatch):
+    """Files of large fields hold one initial time each; the model takes as many as it is allowed all the same."""
+    small_blocks(monkeypatch, store, 3)
+    sizes: list[int] = []
+
+    def count(history, lead):
+        sizes.append(len(history))
+        return drift(history, lead)
+
+    config = settings("24h", "48h", batch_size=7)
+    path = make_forecast(TestModel(store.domain(), count), store, inits, config, tmp_path / "f.zarr", {})
+    assert sizes == [6, 6, 4, 4]  # two blocks at once
+    for hours in (24, 48):
+        expected = store.state[2:12] + (hours / 24) * store.std[:, None, None]
+        np.testing.assert_allclose(values(path, hours), expected, rtol=ROUNDING)
+
+
 def test_too_little_memory_says_what_to_do(store, inits, tmp_path):
     def too_large(history, lead):
         raise torch.OutOfMemoryError("tried to allocate 80 GiB\nmore")

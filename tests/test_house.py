@@ -18,6 +18,8 @@ LIGHT = [
     "training",
     "evaluation/metrics/verification.py",
     "evaluation/forecast.py",
+    "evaluation/forecasting/command.py",
+    "data_pipeline/states.py",
     "data_pipeline/store.py",
     "data_pipeline/loader.py",
 ]
