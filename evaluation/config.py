@@ -2,25 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from datetime import date
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from weatherfm.config import Config, Hours
+from weatherfm.device import Precision
 from weatherfm.errors import InputError
+
+_MOST_LEADS = 20_000
+
+
+def _expand_leads(value: Any) -> Any:
+    """Write out ranges as `24h..365d/24h` among lead times."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        return value
+    return [lead for item in items for lead in (_range_of(item) if isinstance(item, str) and ".." in item else [item])]
+
+
+def _range_of(text: str) -> list[str]:
+    span = r"\s*(\d+)\s*([hd])\s*"
+    match = re.fullmatch(rf"{span}\.\.{span}/{span}", text)
+    if match is None:
+        raise ValueError(f"write a range of lead times as 24h..365d/24h (first..last/step), not {text!r}")
+    first, last, step = (int(match[i]) * (24 if match[i + 1] == "d" else 1) for i in (1, 3, 5))
+    if step < 1 or last < first or (last - first) // step >= _MOST_LEADS:
+        raise ValueError(f"the range of lead times {text!r} has no step, ends before it starts or has too many")
+    return [f"{hours}h" for hours in range(first, last + 1, step)]
+
+
+def _init_text(value: Any) -> Any:
+    """YAML reads 2018 as a number and 2018-10-01 as a date; a list means its items."""
+    if isinstance(value, list | tuple):
+        return ",".join(str(_init_text(item)) for item in value)
+    if isinstance(value, date):  # also a datetime
+        return value.isoformat()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class ForecastConfig(Config):
     """Which forecasts are made from the trained weights."""
 
-    lead_times: list[Hours] = Field(default=[24], min_length=1)
-    """Lead times written to disk, ascending."""
+    lead_times: Annotated[list[Hours], BeforeValidator(_expand_leads)] = Field(default=[24], min_length=1)
+    """Lead times written to disk, ascending; many as `24h..365d/24h`."""
     mode: Literal["direct", "rollout"] = "direct"
     """direct: one model step to each lead time; rollout: steps of `rollout_step` fed back into the model."""
     rollout_step: Hours = 24
     init_every: Hours = 24
-    """Distance between initial times in the test period."""
+    """Distance between initial times in a period."""
+    init: Annotated[str | None, BeforeValidator(_init_text)] = None
+    """Initial times: days (2018, 2018-10-01, 2018-10-01/2018-10-31), hours (2018-10-01T06), several with commas, or
+    latest; without it, those of the test period that have the truth to score them with."""
     batch_size: int = Field(16, ge=1)
+    """Samples, of initial times and members, that go through the model at once."""
+    device: str = "auto"
+    """auto: a GPU where there is one, else the CPU; or a PyTorch device such as cuda:1."""
+    precision: Precision = "auto"
+    """Of matrix products. auto: bfloat16 on a GPU that has it, else float32."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ForecastConfig:
@@ -36,6 +77,11 @@ class ForecastConfig(Config):
                 f"{self.rollout_step}h; change either, or use mode direct"
             )
         return self
+
+    @property
+    def model_steps(self) -> list[int]:
+        """Lead times in hours that the model itself is asked for."""
+        return [self.rollout_step] if self.mode == "rollout" else list(self.lead_times)
 
 
 class EvaluationConfig(Config):

@@ -1,4 +1,4 @@
-"""What the verbs `forecast`, `evaluate` and `report` write, from paths to paths, and the lines that say so."""
+"""What the verbs `evaluate` and `report` write, from paths to paths, and the lines that say so."""
 
 from __future__ import annotations
 
@@ -11,31 +11,18 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.compare_scores import merge_scores
-from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
+from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.figures.maps import write_maps
-from weatherfm.evaluation.forecast import forecast_init_times, make_forecast
 from weatherfm.evaluation.report.data_quality import is_of_another_store, read_quality
 from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.score_table import headline_channels, score_table
 from weatherfm.evaluation.scores import read_scores, write_scores
-from weatherfm.weights import load_weights, read_provenance, weights_hash
 
 _log = logging.getLogger(__name__)
-
-
-def forecast(weights: Path, store: Path, settings: ForecastConfig, init: str | None, output: Path) -> str:
-    """Forecast with trained weights from initial times within days (`init`); returns where the forecast is."""
-    model, data = load_weights(weights), open_store(store)
-    period = parse_settings(Period, init, "--init") if init else None
-    times = forecast_init_times(data, settings, model.config.input_times, period)
-    provenance = {"weights_sha256": weights_hash(weights), "training": read_provenance(weights)}
-    return f"forecast  {make_forecast(model, data, times, settings, output, provenance)}"
 
 
 def score(

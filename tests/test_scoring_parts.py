@@ -52,7 +52,7 @@ def single(path, store, inits=INITS):
     for block in writer.remaining():
         for lead_index in range(len(LEADS)):
             writer.write(block, lead_index, fields[block, lead_index])
-        writer.block_done()
+        writer.block_done(block)
     writer.finish()
     return path
 

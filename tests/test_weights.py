@@ -41,6 +41,32 @@ def test_other_values_may_be_written_under_the_same_names(tmp_path):
     assert all((value == 0.5).all() for value in load_weights(tmp_path / "w").parameters())
 
 
+def test_loading_draws_no_initial_values(tmp_path, monkeypatch):
+    """At 89 million weights, drawing them first takes longer than all else."""
+    model = make_model(make_domain(static=2))
+    save_weights(tmp_path / "w", model, {"steps": 7})
+
+    def refuse(*arguments, **named):
+        raise AssertionError("an initial value was drawn")
+
+    monkeypatch.setattr("weatherfm.model.initialise", refuse)
+    monkeypatch.setattr("weatherfm.initial._draw", refuse)
+    loaded = load_weights(tmp_path / "w", "cpu")
+    assert loaded.provenance == {"steps": 7}
+    for name, value in [*loaded.named_parameters(), *loaded.named_buffers()]:
+        assert value.device.type == "cpu"
+        torch.testing.assert_close(value, dict([*model.named_parameters(), *model.named_buffers()])[name])
+    assert all(parameter.requires_grad for parameter in loaded.parameters())  # for fine-tuning
+
+
+def test_a_loaded_model_does_not_depend_on_its_file(tmp_path):
+    model, path = make_model(), tmp_path / "w"
+    save_weights(path, model, {})
+    loaded = load_weights(path)
+    path.write_bytes(b"\0" * path.stat().st_size)  # in place, as some tools copy
+    torch.testing.assert_close(dict(loaded.named_parameters()), dict(model.named_parameters()))
+
+
 def test_hash_tells_files_apart(tmp_path):
     model = make_model()
     save_weights(tmp_path / "a", model, {})

@@ -146,11 +146,16 @@ def load_run(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> R
     if not isinstance(data, dict):
         raise InputError(f"{path} must hold `section:` entries, got {type(data).__name__}")
     for override in overrides:
-        _apply(data, override)
+        apply_override(data, override)
     return parse_settings(RunConfig, data, str(path))
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Change a setting in plain data as `section.key=value` says.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"cannot read the override {override!r}; write section.key=value, e.g. model.depth=6")

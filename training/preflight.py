@@ -11,7 +11,7 @@ import torch
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecast import forecast_init_times
+from weatherfm.evaluation.forecasting.starts import choose_init_times
 from weatherfm.model import WeatherViT
 from weatherfm.share import channel_shares
 from weatherfm.training.checks import check_training
@@ -111,8 +111,8 @@ def _layout(config: RunConfig, store: Store, devices: int | None) -> str:
 
 
 def _forecast(config: RunConfig, store: Store) -> str:
-    times = forecast_init_times(store, config.forecast, config.model.input_times)
-    untrained = sorted(set(_steps(config)) - set(config.training.lead_times))
+    times = choose_init_times(store, config.forecast, config.model.input_times)
+    untrained = sorted(set(config.forecast.model_steps) - set(config.training.lead_times))
     if untrained:
         named = ", ".join(f"{hours}h" for hours in untrained)
         raise InputError(
@@ -122,13 +122,8 @@ def _forecast(config: RunConfig, store: Store) -> str:
     return f"{len(times)} initial times {times[0]} .. {times[-1]}, {len(config.forecast.lead_times)} lead times"
 
 
-def _steps(config: RunConfig) -> list[int]:
-    """Lead times the model itself is asked for."""
-    return [config.forecast.rollout_step] if config.forecast.mode == "rollout" else config.forecast.lead_times
-
-
 def _baselines(config: RunConfig, store: Store) -> str:
-    times = forecast_init_times(store, config.forecast, config.model.input_times)
+    times = choose_init_times(store, config.forecast, config.model.input_times)
     valid = times[:, None] + np.array(config.forecast.lead_times, "timedelta64[h]")
     hours = valid.astype("datetime64[h]").astype(int) % 24
     if missing := sorted(set(hours.ravel().tolist()) - set(np.asarray(store.climatology_hours).tolist())):

@@ -1,7 +1,40 @@
 """weatherfm: from ERA5 to a verified forecast.
 
 `weatherfm.data_pipeline`, `weatherfm.training` and `weatherfm.evaluation` do what their names say; the modules of
-this package itself are the model, mathematics only, and the command line.
+this package itself are the model, mathematics only, and the command line. From Python:
+
+    model = weatherfm.load("weights.safetensors")
+    forecast = weatherfm.forecast(model, states, lead_times=["24h", "72h"])  # xarray in, xarray out
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from weatherfm.data_pipeline.store import open_store
+    from weatherfm.evaluation.forecasting.in_memory import forecast
+    from weatherfm.weights import load
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "forecast", "load", "open_store"]
+
+_PLACES = {
+    "forecast": "weatherfm.evaluation.forecasting.in_memory",
+    "load": "weatherfm.weights",
+    "open_store": "weatherfm.data_pipeline.store",
+}
+"""Imported when first asked for: the command answers `--help` without torch."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'weatherfm' has no attribute {name!r}")
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

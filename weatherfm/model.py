@@ -6,7 +6,7 @@ N patch token, P values in a patch, D width.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -103,10 +103,12 @@ class WeatherViT(nn.Module):
     increment_scale: Tensor
     static: Tensor
     aggregation: ChannelAttention | HierarchicalAggregation
+    provenance: dict[str, Any]
+    """How its weights came about, where they are from a file; else empty."""
 
     def __init__(self, config: ModelConfig, domain: Domain, share: ChannelShare | None = None) -> None:
         super().__init__()
-        self.config, self.share = config, share or whole(config, domain)
+        self.config, self.share, self.provenance = config, share or whole(config, domain), {}
         self.domain = domain.restricted(self.share.channels, self.share.static_names) if share else domain
         self.forcings = self.share.forcings
         self.tokens = patch_counts(config.patch, domain.grid.shape)
@@ -195,10 +197,16 @@ class WeatherViT(nn.Module):
             x = F.pad(x, (0, east, 0, 0), mode="circular" if self.domain.grid.periodic else "replicate")
         return x
 
-    def set_statistics(self) -> None:
-        """Set the buffers from the domain anew, for a model that was made without values (on the meta device)."""
+    def set_statistics(self, device: torch.device | None = None) -> None:
+        """Set the buffers from the domain anew, for a model that was made without values (on the meta device).
+
+        With a `device` they are made there; else they are filled where they are.
+        """
         for name, value in self._statistics().items():
-            getattr(self, name).copy_(value)
+            if device is None:
+                getattr(self, name).copy_(value)
+            else:
+                setattr(self, name, value.to(device))
 
     def _statistics(self) -> dict[str, Tensor]:
         domain = self.domain

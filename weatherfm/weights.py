@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from weatherfm.config import parse_settings
+from weatherfm.device import choose_device
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
@@ -64,35 +67,92 @@ def save_weights(
         temporary.unlink(missing_ok=True)
 
 
-def load_weights(path: str | Path) -> WeatherViT:
-    """The model of a weights file, in evaluation mode, on the CPU.
+def load_weights(path: str | Path, device: torch.device | str = "cpu") -> WeatherViT:
+    """The model of a weights file, in evaluation mode, on a device; `provenance` of the model says how it came about.
+
+    No initial value is drawn and no weight is held twice: each goes from the file to the device.
 
     Raises:
         InputError: no such file, not a weights file of ours, or tensors that do not fit its own configuration.
     """
-    tensors, header = _read(path)
-    config = parse_settings(ModelConfig, header["model"], str(path))
-    domain = header["domain"]
-    arrays = {name: _take(tensors, f"domain.{name}", path).numpy() for name in _DOMAIN_ARRAYS}
-    model = WeatherViT(
-        config,
-        Domain(
-            channels=tuple(domain["channels"]),
-            grid=Grid.from_dict(domain["grid"]),
-            static_names=tuple(domain["static_names"]),
-            **arrays,
-        ),
-    )
+    config, domain, provenance = read_header(path)
+    with torch.device("meta"):
+        model = WeatherViT(config, domain)
+    with open_tensors(path) as file:
+        # copied: a tensor of the file's own memory would change when something writes over the file
+        tensors = {name: file.get_tensor(name).to(device, copy=True) for name in parameter_names(file)}
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise InputError(f"{path} does not fit its own configuration: {' '.join(str(error).split())}") from None
+    model.set_statistics(torch.device(device))
+    model.provenance = provenance
     return model.eval()
+
+
+def load(path: str | Path, device: str = "auto") -> WeatherViT:
+    """The model of a weights file, ready to forecast (`weatherfm.forecast`).
+
+    Args:
+        path: of `weights.safetensors`; channels, grid, statistics and constant fields are in it.
+        device: auto is a GPU where there is one, else the CPU; or what PyTorch calls it.
+
+    Raises:
+        InputError: no such file or device, or not a weights file of ours.
+    """
+    return load_weights(path, choose_device(device, "device"))
+
+
+def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
+    """(architecture, domain, provenance) of a weights file; reads no weights.
+
+    Raises:
+        InputError: no such file, or not a weights file of ours.
+    """
+    with open_tensors(path) as file:
+        header = _header(path, file)
+        names = set(file.keys())
+        if absent := [name for name in _DOMAIN_ARRAYS if f"domain.{name}" not in names]:
+            raise InputError(f"{path} lacks domain.{absent[0]}; it was not written by weatherfm, or is damaged")
+        arrays = {name: file.get_tensor(f"domain.{name}").clone().numpy() for name in _DOMAIN_ARRAYS}
+    config = parse_settings(ModelConfig, header["model"], str(path))
+    told = header["domain"]
+    domain = Domain(
+        channels=tuple(told["channels"]),
+        grid=Grid.from_dict(told["grid"]),
+        static_names=tuple(told["static_names"]),
+        **arrays,
+    )
+    return config, domain, header["provenance"]
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """How the weights of a file came about, as `save_weights` was told."""
-    return _read(path)[1]["provenance"]
+    with open_tensors(path) as file:
+        return _header(path, file)["provenance"]
+
+
+def parameter_names(file: Any) -> list[str]:
+    """Names of the weights in an open file, under those they have in the model."""
+    return [name for name in file.keys() if not name.startswith("domain.")]  # noqa: SIM118 - not a mapping
+
+
+@contextmanager
+def open_tensors(path: str | Path) -> Iterator[Any]:
+    """The open safetensors file; what is read from it is in memory only as far as it is touched.
+
+    Raises:
+        InputError: no such file, or one that is not readable.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise InputError(f"no weights file {path}; `weatherfm train` writes weights.safetensors into its run folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}); train again or copy it anew") from None
 
 
 def weights_hash(path: str | Path) -> str:
@@ -101,24 +161,9 @@ def weights_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _take(tensors: dict[str, torch.Tensor], name: str, path: str | Path) -> torch.Tensor:
-    if name not in tensors:
-        raise InputError(f"{path} lacks {name}; it was not written by weatherfm, or is damaged")
-    return tensors.pop(name)
-
-
-def _read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not Path(path).is_file():
-        raise InputError(f"no weights file {path}; `weatherfm train` writes weights.safetensors into its run folder")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}); train again or copy it anew") from None
+def _header(path: str | Path, file: Any) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
     if header.get("format") != _FORMAT:
         found = header.get("format", "no format note")
         raise InputError(f"{path} is not a weights file of this version: {found}, expected {_FORMAT!r}")
-    return tensors, header
+    return header

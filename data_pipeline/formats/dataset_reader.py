@@ -51,6 +51,8 @@ class DatasetReader:
     name: str
     shape: FieldShape
     chunks: Chunking
+    held: xr.Dataset | None = None
+    """The Dataset itself where it is in memory and no file."""
 
     def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
         """[slot, level, file lat, file lon] in the file's units; ERA5T fills where ERA5 is missing.
@@ -59,7 +61,7 @@ class DatasetReader:
             InputError: a chunk of a Zarr store is not there or refused; names variable, time and store.
             OutsideError: the network failed.
         """
-        dataset = open_dataset(self.path, self.format)
+        dataset = self._dataset
         variable = dataset.variables[self.name]
         along = np.unravel_index(slots, self.chunks.slots) if self.chunks.slots else ()
         chosen = [np.unique(index, return_inverse=True) for index in along]
@@ -79,6 +81,10 @@ class DatasetReader:
         if len(slots) == math.prod(len(index) for index, _ in chosen) and (np.diff(slots) > 0).all():
             return block.reshape(len(slots), *block.shape[len(along) :])  # in the order asked for already: no copy
         return block[tuple(inverse for _, inverse in chosen)]
+
+    @property
+    def _dataset(self) -> xr.Dataset:
+        return open_dataset(self.path, self.format) if self.held is None else self.held
 
     def stored_bytes(self, keys: np.ndarray) -> int:
         """Of a Zarr array from the sizes of a few of the chunks, of other files their share of the file."""
@@ -113,7 +119,8 @@ class DatasetReader:
         order = (*self.shape.slots, *level, self.shape.latitude.name, self.shape.longitude.name)
         rest = {dim: 0 for dim in variable.dims if dim not in order}  # length one, or the chosen expver
         part = variable.isel({**rest, **pick})
-        plain = read_plain(self.path, self.name, variable, {**rest, **pick}) if self.format == "zarr" else None
+        from_disk = self.held is None and self.format == "zarr"
+        plain = read_plain(self.path, self.name, variable, {**rest, **pick}) if from_disk else None
         # transposing the lazy variable instead would read it point by point
         values = np.transpose(part.values if plain is None else plain, [part.dims.index(dim) for dim in order])
         if values.dtype.kind != "f":

@@ -38,11 +38,30 @@ def index_dataset(
     Raises:
         InputError: no readable field on a latitude-longitude grid (without the file's name).
     """
-    dataset = open_dataset(path, format)
+    return _index(open_dataset(path, format), path, format, rules, wanted, span or Span(), None)
+
+
+def index_in_memory(dataset: xr.Dataset, name: str, rules: NameRules, wanted: Collection[str]) -> Contents:
+    """What a Dataset holds of the wanted channels; `name` is what messages call it.
+
+    Raises:
+        InputError: no readable field on a latitude-longitude grid (without the name).
+    """
+    return _index(dataset, name, "zarr", rules, wanted, Span(), dataset)
+
+
+def _index(
+    dataset: xr.Dataset,
+    path: str,
+    format: Format,
+    rules: NameRules,
+    wanted: Collection[str],
+    limits: Span,
+    held: xr.Dataset | None,
+) -> Contents:
     dims = dimensions_of(dataset)
     scalars = scalars_of(dataset)
     contents = Contents(path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
-    limits = span or Span()
 
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
@@ -55,7 +74,7 @@ def index_dataset(
             continue
         gridded += 1
         orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
-        _add(contents, dataset, format, name, shape, slots, rules, wanted)
+        _add(contents, dataset, format, name, shape, slots, rules, wanted, held)
     if not gridded:
         raise InputError(
             f"it holds no field on a latitude-longitude grid (dimensions {_sizes(dataset)}); regrid it first"
@@ -72,6 +91,7 @@ def _add(
     slots_in: Callable[[tuple[str, ...], bool], Slots],
     rules: NameRules,
     wanted: Collection[str],
+    held: xr.Dataset | None,
 ) -> None:
     """Put one variable's channels into `contents`."""
     variable = dataset.variables[name]
@@ -90,7 +110,7 @@ def _add(
         return
     units = rules.units(name, meaning.variable, variable.attrs.get("units"))
     chunks = Chunking.of(variable, shape.slots, None if shape.level is None else shape.level.name)
-    reader = DatasetReader(contents.path, format, name, shape, chunks)
+    reader = DatasetReader(contents.path, format, name, shape, chunks, held)
     orientation = orientation_of_dims(dataset, shape.latitude, shape.longitude)
     slots = slots_in(shape.slots, meaning.variable.accumulated)
     rank = rank_of_sum(name, meaning.rank, slots) if meaning.variable.accumulated else meaning.rank
@@ -99,9 +119,8 @@ def _add(
         try:
             conversion = conversion_to(target, units)
         except InputError as error:
-            raise InputError(
-                f"its variable {name} {error}; mend the file or set source.units: {{{name}: ...}}"
-            ) from None
+            cure = f"mend the file or set source.units: {{{name}: ...}}" if held is None else "set the attribute units"
+            raise InputError(f"its variable {name} {error}; {cure}") from None
         contents.pieces.append(
             Piece(contents.path, name, channel, reader, i, orientation, units, conversion, rank, slots)
         )

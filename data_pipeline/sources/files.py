@@ -58,7 +58,7 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
     rules = NameRules(source)
     rules.check()
     wanted = {*with_inputs(data.channels), *data.static}
-    contents = _index(_all_paths(source), rules, wanted, Span.of(data, offered))
+    contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered))
     pieces = [piece for one in contents for piece in best_names(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
     _check_present(derivation.stored, pieces, contents, "channel")
@@ -106,8 +106,13 @@ def _all_paths(source: FilesSource) -> list[str]:
     return sorted([*paths, *(path for path in static if identity(path) not in known)])
 
 
-def _index(paths: Sequence[str], rules: NameRules, wanted: Collection[str], span: Span) -> list[Contents]:
-    """Contents of every file; all that cannot be read are named in one message."""
+def index_files(paths: Sequence[str], rules: NameRules, wanted: Collection[str], span: Span) -> list[Contents]:
+    """What each file holds of the channels `wanted`, at times inside `span`; reads headers only.
+
+    Raises:
+        InputError: files that cannot be read, all of them in one message.
+        OutsideError: the network failed.
+    """
     contents, bad = [], []
     for path in tqdm(paths, desc="reading headers", unit="file", disable=None, leave=False):
         try:

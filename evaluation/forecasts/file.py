@@ -14,7 +14,7 @@ from weatherfm.evaluation.forecasts.address import locate, name_of, open_forecas
 from weatherfm.evaluation.forecasts.ahead import ReadAhead
 from weatherfm.evaluation.forecasts.axes import axes_of
 from weatherfm.evaluation.forecasts.fields import ForecastFields
-from weatherfm.evaluation.forecasts.store import FORMAT
+from weatherfm.evaluation.forecasts.progress import FORMAT
 from weatherfm.grid import Grid
 from weatherfm.variables import parse_channel
 

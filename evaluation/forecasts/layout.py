@@ -34,7 +34,11 @@ def variable_attributes(channel: str) -> dict[str, str]:
 
 
 def coordinates(
-    init_times: np.ndarray, lead_times: Sequence[int], grid: Grid, levels: Sequence[int]
+    init_times: np.ndarray,
+    lead_times: Sequence[int],
+    grid: Grid,
+    levels: Sequence[int],
+    numbers: Sequence[int] | None = None,
 ) -> list[tuple[str, np.ndarray, dict[str, str]]]:
     """(name, values, CF attributes) of every coordinate; times and lead times as CF integers."""
     seconds = init_times.astype("datetime64[s]").astype(np.int64)
@@ -49,6 +53,8 @@ def coordinates(
     if levels:
         pressure = {"standard_name": "air_pressure", "long_name": "pressure level", "units": "hPa", "positive": "down"}
         found.append(("level", np.asarray(levels, np.int64), pressure))
+    if numbers is not None:
+        found.append(("number", np.asarray(numbers, np.int64), {"standard_name": "realization", "long_name": "member"}))
     return found
 
 

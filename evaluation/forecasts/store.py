@@ -1,19 +1,20 @@
 """Writes forecasts to Zarr v3 in WeatherBench2's layout, one block of initial times after the other.
 
-    time [init], prediction_timedelta [lead], level, latitude, longitude
+    time [init], prediction_timedelta [lead], level, latitude, longitude, and number [member] of an ensemble
     geopotential [time, prediction_timedelta, level, latitude, longitude], 2m_temperature [.. no level ..], ...
+    of an ensemble [time, number, prediction_timedelta, ...]
 
 One file holds one variable at one lead time for one block of initial times, so that a block is written as it is
-computed and an interrupted forecast goes on with the first block that is not finished. While it is unfinished the
-folder has a `progress.json` and no group metadata: it does not open, and nobody scores half a forecast.
-Needs tensorstore and numpy alone, as clusters have it.
+computed and an interrupted forecast goes on with the blocks that are not finished. While it is unfinished the folder
+has a `progress.json`, an empty file in `progress/` for each finished block, and no group metadata: it does not open,
+and nobody scores half a forecast. Several processes may write blocks of their own. Needs tensorstore and
+numpy alone, as clusters have it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,13 +31,19 @@ from weatherfm.evaluation.forecasts.layout import (
     variable_attributes,
     variables_of,
 )
+from weatherfm.evaluation.forecasts.progress import (
+    FORMAT,
+    GROUP,
+    begin_progress,
+    clear_leftovers,
+    find_progress,
+    note_done,
+    write_atomically,
+)
 from weatherfm.grid import Grid
 
-FORMAT = "weatherfm forecast 1"
-_GROUP = "zarr.json"
-_PROGRESS = "progress.json"
 _BLOCK_BYTES = 32 * 2**20
-"""Memory of one block of initial times at one lead time, all channels; at least one initial time."""
+"""Memory of one block of initial times at one lead time, all channels and members; at least one initial time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +58,16 @@ class ForecastRequest:
     """Hours, ascending."""
     provenance: Mapping[str, Any]
     """JSON-able: how the forecast came about."""
+    numbers: tuple[int, ...] | None = None
+    """Members of an ensemble."""
+    parts: int = 1
+    """Processes that make blocks of their own: there should be at least as many blocks."""
 
     @property
     def block(self) -> int:
         """Initial times written together."""
-        fields = len(self.channels) * int(np.prod(self.grid.shape)) * 4
-        return min(len(self.init_times), max(1, _BLOCK_BYTES // fields))
+        fields = len(self.channels) * len(self.numbers or (0,)) * int(np.prod(self.grid.shape)) * 4
+        return max(1, min(-(-len(self.init_times) // self.parts), _BLOCK_BYTES // fields))
 
     @property
     def record(self) -> dict[str, Any]:
@@ -75,8 +86,7 @@ class ForecastRequest:
                 "count": len(times),
                 "sha256": _digest(times.astype(str).tolist()),
             },
-            "init_times_a_block": self.block,
-        }
+        } | ({"numbers": list(self.numbers)} if self.numbers else {})
         return json.loads(json.dumps(record))  # tuples become lists, as they will when read back
 
 
@@ -89,71 +99,88 @@ class ForecastWriter:
 
     def __init__(self, path: str | Path, request: ForecastRequest) -> None:
         self.path, self.request = Path(path), request
-        self.finished, self._blocks_done = _find(self.path, request.record)
+        found = find_progress(self.path, request.record)
+        self.finished, self._done = found.finished, found.done
+        self.block = found.block or request.block
+        """Initial times in a block: as it was begun, perhaps by another number of processes."""
         self._variables = variables_of(request.channels)
         self._levels = levels_of(request.channels)
         if not self.finished:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._note_progress(self._blocks_done)
+            if found.block is None:
+                begin_progress(self.path, request.record, self.block)
             self._arrays = {name: self._create(name) for name in self._variables}
 
     def remaining(self) -> list[slice]:
-        """Blocks of initial times still to be written, in order."""
+        """Blocks of initial times still to be written when this was opened or since written here, in order."""
         if self.finished:
             return []
-        step, count = self.request.block, len(self.request.init_times)
-        return [slice(i, min(i + step, count)) for i in range(0, count, step)][self._blocks_done :]
+        step, count = self.block, len(self.request.init_times)
+        blocks = [slice(i, min(i + step, count)) for i in range(0, count, step)]
+        return [block for number, block in enumerate(blocks) if number not in self._done]
 
     def write(self, block: slice, lead_index: int, fields: np.ndarray) -> None:
-        """Write the fields [init, channel, lat, lon], physical units, of one block at one lead time."""
+        """Write the fields of one block at one lead time.
+
+        Args:
+            block: of initial times.
+            lead_index: which lead time.
+            fields: [init, channel, lat, lon] in physical units; of an ensemble [init, member, channel, lat, lon].
+        """
         position = {channel: i for i, channel in enumerate(self.request.channels)}
         rows: dict[int | None, int] = {level: i for i, level in enumerate(self._levels)}
         writes = []
         for name, channels in self._variables.items():
             if None in channels:
-                values = fields[:, position[channels[None]]]
-            else:  # [init, level, lat, lon]; a level without this variable stays NaN
-                values = np.full((len(fields), len(self._levels), *self.request.grid.shape), np.nan, np.float32)
+                values = fields[..., position[channels[None]], :, :]
+            else:  # [init, (member,) level, lat, lon]; a level without this variable stays NaN
+                shape = (*fields.shape[:-3], len(self._levels), *self.request.grid.shape)
+                values = np.full(shape, np.nan, np.float32)
                 for level, channel in channels.items():
-                    values[:, rows[level]] = fields[:, position[channel]]
-            writes.append(self._arrays[name][block, lead_index].write(values))
+                    values[..., rows[level], :, :] = fields[..., position[channel], :, :]
+            index = (block, lead_index) if self.request.numbers is None else (block, slice(None), lead_index)
+            writes.append(self._arrays[name][index].write(values))
         for write in writes:
             self._wait(write)
 
-    def block_done(self) -> None:
-        """Record that every lead time of the first remaining block is on disk."""
-        self._blocks_done += 1
-        self._note_progress(self._blocks_done)
+    def block_done(self, block: slice) -> None:
+        """Record that every lead time of a block is on disk."""
+        number = block.start // self.block
+        note_done(self.path, number)
+        self._done.add(number)
 
     def finish(self) -> None:
         """Write coordinates and group metadata; from now on the forecast opens with xarray."""
         if self.finished:
             return
+        request = self.request
+        self._done |= find_progress(self.path, request.record).done  # by other processes
         if left := self.remaining():
             raise ValueError(f"{len(left)} blocks of {self.path} are not written")
-        request = self.request
         names = [*self._variables]
-        for name, values, attributes in coordinates(request.init_times, request.lead_times, request.grid, self._levels):
+        grid, numbers = request.grid, request.numbers
+        for name, values, attributes in coordinates(
+            request.init_times, request.lead_times, grid, self._levels, numbers
+        ):
             metadata = array_metadata((name,), values.shape, values.shape, None, values.dtype, attributes)
             self._wait(self._open(name, metadata).write(values))
             names.append(name)
-        _write_atomically(self.path / _GROUP, _group_metadata(self.path, names, request))
-        _clear_leftovers(self.path)
+        write_atomically(self.path / GROUP, _group_metadata(self.path, names, request))
+        clear_leftovers(self.path)
         self.finished = True
-
-    def _note_progress(self, blocks_done: int) -> None:
-        progress = {"format": FORMAT, "record": self.request.record, "blocks_done": blocks_done}
-        _write_atomically(self.path / _PROGRESS, progress)
 
     def _create(self, name: str) -> ts.TensorStore:
         channels = self._variables[name]
         flat = None in channels
-        request, block = self.request, self.request.block
-        dims = ("time", "prediction_timedelta", *(() if flat else ("level",)), "latitude", "longitude")
+        request, numbers = self.request, self.request.numbers
+        member = () if numbers is None else ("number",)
+        members = () if numbers is None else (len(numbers),)
+        dims = ("time", *member, "prediction_timedelta", *(() if flat else ("level",)), "latitude", "longitude")
         inner = (*(() if flat else (len(self._levels),)), *request.grid.shape)
-        shape = (len(request.init_times), len(request.lead_times), *inner)
+        shape = (len(request.init_times), *members, len(request.lead_times), *inner)
+        file, chunk = (self.block, *members, 1, *inner), (1, *(1 for _ in members), 1, *inner)
         attributes = variable_attributes(next(iter(channels.values())))
-        return self._open(name, array_metadata(dims, shape, (block, 1, *inner), (1, 1, *inner), np.float32, attributes))
+        return self._open(name, array_metadata(dims, shape, file, chunk, np.float32, attributes))
 
     def _open(self, name: str, metadata: dict[str, Any]) -> ts.TensorStore:
         where = {"driver": "file", "path": str(self.path / name)}
@@ -169,37 +196,6 @@ class ForecastWriter:
             ) from error
 
 
-def _find(path: Path, record: dict[str, Any]) -> tuple[bool, int]:
-    """(finished, blocks done) of what is on disk, refused unless it is this forecast or nothing."""
-    group, progress = path / _GROUP, path / _PROGRESS
-    if group.is_file():
-        attributes = json.loads(group.read_text()).get("attributes", {})
-        if attributes.get("format") != FORMAT:
-            raise InputError(f"{path} exists and is no forecast of weatherfm; choose another path")
-        _refuse_difference(path, json.loads(attributes["provenance"]), record)
-        _clear_leftovers(path)
-        return True, 0
-    if progress.is_file():
-        state = json.loads(progress.read_text())
-        if state.get("format") != FORMAT:
-            raise InputError(f"{path} was begun by another version of weatherfm; remove it or choose another path")
-        _refuse_difference(path, state["record"], record)
-        return False, int(state["blocks_done"])
-    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - {f".{_PROGRESS}"}):
-        raise InputError(f"{path} exists and is no forecast of weatherfm; choose another path")
-    return False, 0
-
-
-def _refuse_difference(path: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
-    keys = sorted(key for key in held.keys() | asked.keys() if held.get(key) != asked.get(key))
-    if keys:
-        key = keys[0]
-        raise InputError(
-            f"{path} holds another forecast: {', '.join(keys)} differ ({key}: there {held.get(key)!r}, now "
-            f"{asked.get(key)!r}); remove it or choose another path"
-        )
-
-
 def _group_metadata(path: Path, names: Sequence[str], request: ForecastRequest) -> dict[str, Any]:
     members = {name: json.loads((path / name / "zarr.json").read_text()) for name in sorted(names)}
     attributes = {
@@ -212,21 +208,6 @@ def _group_metadata(path: Path, names: Sequence[str], request: ForecastRequest) 
     }
     consolidated = {"kind": "inline", "must_understand": False, "metadata": members}
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes, "consolidated_metadata": consolidated}
-
-
-def _write_atomically(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}")
-    with open(temporary, "w") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _clear_leftovers(path: Path) -> None:
-    """Remove the progress note and what a killed writer left half written."""
-    for leftover in (path / _PROGRESS, path / f".{_PROGRESS}", path / f".{_GROUP}", *path.rglob("*.__lock")):
-        leftover.unlink(missing_ok=True)
 
 
 def _digest(value: Any) -> str:

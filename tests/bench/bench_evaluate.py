@@ -92,7 +92,7 @@ def write_forecast(path: Path, store: InventedStore, cases: int, leads: tuple[in
             at = np.arange(block.start, block.stop)
             noise = store.read(at + 1, store.channels) * (0.1 + 0.05 * i)
             writer.write(block, i, store.read(at + lead // 24, store.channels) + noise)
-        writer.block_done()
+        writer.block_done(block)
     writer.finish()
 
 

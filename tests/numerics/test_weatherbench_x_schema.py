@@ -42,7 +42,7 @@ def path(tmp_path_factory):
     for block in writer.remaining():
         for lead in range(len(LEADS)):
             writer.write(block, lead, FIELDS[block, lead])
-        writer.block_done()
+        writer.block_done(block)
     writer.finish()
     return path
 

@@ -32,13 +32,14 @@ _FINAL = (2, STOPPED, 130)
 """Statuses after which nothing is started again: wrong input, a stop that was asked for, and Ctrl-C."""
 
 
-def require_devices(devices: int, restarts: int, device: str) -> None:
+def require_devices(devices: int, restarts: int, device: str, setting: str = "training.device") -> None:
     """Refuse what cannot be started here.
 
     Args:
         devices: ranks to start.
         restarts: allowed.
-        device: `training.device` of the run.
+        device: that setting of the run.
+        setting: what the messages call it.
 
     Raises:
         InputError: started by a launcher already, a number that makes no sense, one device for several ranks, or fewer
@@ -49,11 +50,11 @@ def require_devices(devices: int, restarts: int, device: str) -> None:
     if devices < 1 or restarts < 0:
         raise InputError(f"--devices must be 1 or more, --restarts 0 or more; got {devices} and {restarts}")
     if devices > 1 and ":" in device:
-        raise InputError(f"training.device {device} is one device, not {devices}; write auto, cuda or cpu")
+        raise InputError(f"{setting} {device} is one device, not {devices}; write auto, cuda or cpu")
     gpus = torch.cuda.device_count()
     if ((device == "auto" and gpus) or device.startswith("cuda")) and devices > gpus:
         raise InputError(
-            f"--devices {devices}, but this machine has {gpus} GPUs; start at most {gpus}, or training.device=cpu"
+            f"--devices {devices}, but this machine has {gpus} GPUs; start at most {gpus}, or {setting}=cpu"
         )
 
 

@@ -17,41 +17,41 @@ if TYPE_CHECKING:
 def forecast(
     source: Path,
     *overrides: Overrides,
-    store: Path | None = None,
+    store: str | None = None,
     init: str | None = None,
     lead: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     rollout: str | None = None,
     output: Path | None = None,
-) -> None:
-    """Forecast from trained weights into Zarr, in WeatherBench2's layout.
+    devices: int | None = None,
+) -> int:
+    """Forecast from trained weights into Zarr, in WeatherBench2's layout. Also under torchrun.
+
+    Interrupted and started again it goes on. `forecast.device=cpu`, `forecast.precision=float32` and other settings may
+    follow the source, also where it is a weights file.
 
     Parameters
     ----------
     source
         The run's YAML file, or a weights file (then --store says where initial states are).
     store
-        Store with the initial states; by default the run's.
+        Store with the initial states, or NetCDF, GRIB or Zarr files (a path or a pattern); by default the run's store.
     init
-        Days of initial times, as 2018-10-01/2018-10-31 or 2018; by default the store's test period.
+        Initial times: an hour as 2018-10-01T06, days as 2018-10-01, 2018-10-01/2018-10-31 or 2018, several with
+        commas, or latest. Only the states they start from are needed. By default those of the store's test period that
+        can be scored; latest for files.
     lead
-        Lead times, as `--lead 24h 72h`.
+        Lead times, as `--lead 24h 72h`, or `--lead 24h..365d/24h`.
     rollout
         Feed steps of this length back into the model instead of one step a lead time, as 24h.
     output
         Folder to write; by default forecast.zarr beside the weights.
+    devices
+        Start so many processes on this machine, one for each GPU, or on its CPU cores. Each makes other initial times;
+        where the section `parallel` splits the model, as training does, they hold it together.
     """
-    from weatherfm.evaluation.config import ForecastConfig
+    from weatherfm.verbs.forecasting import Asked, run_forecast
 
-    run = load(source, overrides) if is_run(source) else None
-    given = run.forecast.model_dump(mode="json") if run else {}
-    given |= {"lead_times": lead} if lead else {}
-    given |= {"mode": "rollout", "rollout_step": rollout} if rollout else {}
-    weights = run.folder / "weights.safetensors" if run else source
-    place = store or (Path(run.data.store) if run else None)
-    if place is None:
-        raise InputError(f"{source} holds weights, no data; say where initial states are with --store")
-    wanted = settings(ForecastConfig, given, "forecast")
-    say(_results().forecast(weights, place, wanted, init, output or weights.parent / "forecast.zarr"))
+    return run_forecast(Asked(source, overrides, store, init, lead or [], rollout, output, devices))
 
 
 def evaluate(
@@ -160,8 +160,10 @@ def report(
 
 def forecast_run(run: RunConfig) -> None:
     """Forecast with the weights of a run."""
+    from weatherfm.evaluation.forecasting.command import forecast as make
+
     weights = run.folder / "weights.safetensors"
-    say(_results().forecast(weights, Path(run.data.store), run.forecast, None, run.folder / "forecast.zarr"))
+    say(make(weights, run.data.store, run.forecast, run.folder / "forecast.zarr"))
 
 
 def evaluate_run(run: RunConfig) -> None:

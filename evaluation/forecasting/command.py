@@ -1,0 +1,72 @@
+"""What the verb `forecast` does in one process: from paths to a path, and the line that says so.
+
+Needs torch, numpy, tensorstore and safetensors where states are in a store, as clusters have it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weatherfm.data_pipeline.states import States, as_states, require_fit
+from weatherfm.device import choose_device
+from weatherfm.domain import Domain
+from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast import make_forecast
+from weatherfm.evaluation.forecasting.places import open_place
+from weatherfm.evaluation.forecasting.starts import choose_init_times
+from weatherfm.evaluation.forecasting.trained import warn_of_untrained
+from weatherfm.model import ModelConfig
+from weatherfm.weights import load_weights, read_header, weights_hash
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A forecast that can be made: weights, states and settings fit together."""
+
+    weights: Path
+    states: States
+    settings: ForecastConfig
+    model: ModelConfig
+    domain: Domain
+    provenance: dict[str, Any]
+    """Of the weights."""
+    init_times: np.ndarray
+    """datetime64[s], ascending."""
+
+    def origin(self) -> dict[str, Any]:
+        """What the forecast says about its weights."""
+        return {"weights_sha256": weights_hash(self.weights), "training": self.provenance}
+
+
+def open_task(weights: Path, place: str | Path, settings: ForecastConfig, speak: bool = True) -> Task:
+    """Look at everything a forecast needs; reads headers alone.
+
+    Args:
+        weights: file.
+        place: store or file with the states.
+        settings: initial and lead times among them.
+        speak: warn of what is forecast all the same.
+
+    Raises:
+        InputError: what cannot be: no weights, states that do not fit them, or initial times without states.
+    """
+    model, domain, provenance = read_header(weights)
+    opened = open_place(place, domain.channels, provenance)
+    states = as_states(opened)
+    require_fit(domain, states)
+    init_times = choose_init_times(opened, settings, model.input_times, speak)
+    if speak:
+        warn_of_untrained(settings, provenance)
+    return Task(weights, states, settings, model, domain, provenance, init_times)
+
+
+def forecast(weights: Path, place: str | Path, settings: ForecastConfig, output: Path) -> str:
+    """Forecast with trained weights; returns where the forecast is."""
+    device = choose_device(settings.device, "forecast.device")
+    task = open_task(weights, place, settings)
+    model = load_weights(weights, device)
+    return f"forecast  {make_forecast(model, task.states, task.init_times, settings, output, task.origin())}"

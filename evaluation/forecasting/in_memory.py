@@ -1,0 +1,172 @@
+"""Forecasts from Python: states in, an xarray.Dataset out, as `weatherfm.forecast`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from weatherfm import __version__
+from weatherfm.config import parse_settings
+from weatherfm.data_pipeline.states import States, as_states, require_fit
+from weatherfm.errors import InputError
+from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecasting.fields import Forecaster, require_finite_forecast
+from weatherfm.evaluation.forecasting.places import open_place
+from weatherfm.evaluation.forecasting.starts import choose_init_times
+from weatherfm.evaluation.forecasting.trained import warn_of_untrained
+from weatherfm.evaluation.forecasts.layout import levels_of, variable_attributes, variables_of
+from weatherfm.model import WeatherViT
+
+
+def forecast(
+    model: WeatherViT,
+    states: Any,
+    lead_times: str | timedelta | np.timedelta64 | Sequence[str | timedelta | np.timedelta64] = "24h",
+    init: str | datetime | np.datetime64 | Sequence[Any] | None = None,
+    rollout: str | None = None,
+    *,
+    init_every: str = "24h",
+    batch_size: int = 16,
+    precision: str = "auto",
+) -> xr.Dataset:
+    """Forecast with a model, in memory: it takes what is returned, and little more.
+
+    Args:
+        model: of `weatherfm.load`; it computes on the device it is on.
+        states: a store (`weatherfm.open_store`) or its folder; NetCDF, GRIB or Zarr files (a path, a pattern or
+            several); or an xarray.Dataset. Variables go by their ERA5, CF or short names and must say their units;
+            latitude may ascend, longitude may start at -180. Constant fields are in the model.
+        lead_times: "24h", ["6h", "24h"], "24h..365d/24h", or time spans.
+        init: initial times: "2018-10-01T06", "2018-10-01", days, times, a list of them, or "latest", which is the
+            default: the last time that has all the states the model wants to see. Nothing is asked after it.
+        rollout: feed steps of this length back into the model instead of one step a lead time, as "6h".
+        init_every: distance between initial times in days and periods.
+        batch_size: samples, of initial times and members, that go through the model at once.
+        precision: auto (bfloat16 on a GPU that has it), float32, tf32 or bfloat16.
+
+    Returns:
+        ERA5's names and units, dims init_time, lead_time, latitude, longitude, with level and, from an ensemble of
+        states, number; valid_time as coordinate. On a level where a variable is not forecast it is NaN.
+
+    Raises:
+        InputError: states that do not fit the model or are missing, or arguments that mean nothing.
+    """
+    given: dict[str, Any] = {"lead_times": _leads(lead_times), "init": _init(init), "init_every": init_every}
+    given |= {"batch_size": batch_size, "precision": precision}
+    given |= {"mode": "rollout", "rollout_step": rollout} if rollout else {}
+    config = parse_settings(ForecastConfig, given, "forecast")
+    opened = open_place(states, model.domain.channels, model.provenance)
+    source = as_states(opened)
+    require_fit(model.domain, source)
+    inits = choose_init_times(opened, config, model.config.input_times)
+    warn_of_untrained(config, model.provenance)
+    run = Forecaster(model, source, config)
+    run.check_inputs(inits)
+    together = max(1, config.batch_size // run.members)
+    out = _Fields(model, source, inits, config)
+    with closing(run.make([inits[i : i + together] for i in range(0, len(inits), together)])) as stream:
+        for made in stream:
+            out.put(made.group * together, made.lead, made.fields)
+    return out.dataset()
+
+
+class _Fields:
+    """The forecast as it fills up."""
+
+    def __init__(self, model: WeatherViT, states: States, inits: np.ndarray, config: ForecastConfig) -> None:
+        self.channels, self.grid, self.states = model.domain.channels, model.domain.grid, states
+        self.inits, self.leads = inits, config.lead_times
+        self.levels = levels_of(self.channels)
+        members = len(states.numbers or (0,))
+        self.values = {}
+        for name, channels in variables_of(self.channels).items():
+            level = () if None in channels else (len(self.levels),)
+            shape = (len(inits), members, len(self.leads), *level, *self.grid.shape)
+            whole = len(channels) == (level or (1,))[0]
+            self.values[name] = np.empty(shape, np.float32) if whole else np.full(shape, np.nan, np.float32)
+
+    def put(self, first: int, lead: int, fields: Any) -> None:
+        """Take fields [I, M, C, H, W] from initial time number `first` on."""
+        rows = slice(first, first + len(fields))
+        require_finite_forecast(fields, self.channels, self.states.numbers, self.inits[rows], self.leads[lead])
+        values = fields.cpu().numpy()
+        for name, channels in variables_of(self.channels).items():
+            for level, channel in channels.items():
+                into = self.values[name][rows, :, lead]
+                target = into if level is None else into[:, :, self.levels.index(level)]
+                target[...] = values[:, :, self.channels.index(channel)]
+
+    def dataset(self) -> xr.Dataset:
+        """All of it, with coordinates and CF attributes."""
+        numbers = self.states.numbers
+        member = ("number",) if numbers else ()
+        variables = {}
+        for name, channels in variables_of(self.channels).items():
+            level = () if None in channels else ("level",)
+            dims = ("init_time", *member, "lead_time", *level, "latitude", "longitude")
+            values = self.values[name] if numbers else self.values[name][:, 0]
+            variables[name] = (dims, values, variable_attributes(next(iter(channels.values()))))
+        attributes = {
+            "Conventions": "CF-1.11",
+            "source": f"weatherfm {__version__}",
+            "channels": " ".join(self.channels),
+            "simulated": "true" if self.states.simulated else "false",
+        }
+        return xr.Dataset(variables, self._coordinates(), attributes)
+
+    def _coordinates(self) -> dict[str, Any]:
+        times = self.inits.astype("datetime64[ns]")
+        leads = np.array(self.leads, "timedelta64[h]").astype("timedelta64[ns]")
+        reference = {"standard_name": "forecast_reference_time", "long_name": "initial time"}
+        period = {"standard_name": "forecast_period", "long_name": "lead time"}
+        pressure = {"standard_name": "air_pressure", "long_name": "pressure level", "units": "hPa", "positive": "down"}
+        found: dict[str, Any] = {
+            "init_time": ("init_time", times, reference),
+            "lead_time": ("lead_time", leads, period),
+            "latitude": ("latitude", self.grid.latitude, {"standard_name": "latitude", "units": "degrees_north"}),
+            "longitude": ("longitude", self.grid.longitude, {"standard_name": "longitude", "units": "degrees_east"}),
+            "valid_time": (("init_time", "lead_time"), times[:, None] + leads, {"standard_name": "time"}),
+        }
+        if self.levels:
+            found["level"] = ("level", self.levels, pressure)
+        if self.states.numbers:
+            found["number"] = ("number", list(self.states.numbers), {"standard_name": "realization"})
+        return found
+
+
+def _leads(given: Any) -> list[Any]:
+    """Lead times as settings write them."""
+    items = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
+    return [_span(item) if isinstance(item, timedelta | np.timedelta64) else item for item in items]
+
+
+def _span(span: timedelta | np.timedelta64) -> str:
+    hours = np.timedelta64(span) / np.timedelta64(1, "h")
+    if hours != round(hours):
+        raise InputError(f"lead time {span} is no whole number of hours; choose whole hours")
+    return f"{round(hours)}h"
+
+
+def _init(given: Any) -> str:
+    """Initial times as settings write them."""
+    if given is None:
+        return "latest"
+    if isinstance(given, str):
+        return given
+    items = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
+    return ",".join(item if isinstance(item, str) else _time(item) for item in items)
+
+
+def _time(given: Any) -> str:
+    try:
+        time = np.datetime64(given).astype("datetime64[s]")
+    except ValueError:
+        raise InputError(f"initial time {given!r} is no time; write 2018-10-01T06, or give a datetime") from None
+    if time != time.astype("datetime64[h]"):
+        raise InputError(f"initial time {given} is no whole hour; choose whole hours")
+    return str(time.astype("datetime64[h]"))

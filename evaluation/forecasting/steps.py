@@ -1,0 +1,101 @@
+"""The steps of a model from analysed states to every lead time, all of them on its device.
+
+Legend: B sample (an initial time, of one member), T input time, C channel, H lat, W lon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weatherfm.device import autocast, choose_precision
+from weatherfm.errors import InputError
+from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.forcings import forcing_fields
+from weatherfm.model import WeatherViT
+
+
+class Steps:
+    """A model that takes the steps a forecast asks for.
+
+    Args:
+        model: on its device, in evaluation mode while it is asked.
+        config: lead times, mode, batch size and precision.
+        split: the model's weights are spread over processes, whose hooks want tensors that know their version.
+    """
+
+    def __init__(self, model: WeatherViT, config: ForecastConfig, split: bool = False) -> None:
+        self.model, self.config, self._split = model, config, split
+        self.device = device_of(model)
+        self.dtype = choose_precision(config.precision, self.device)
+        self._input_times = list(model.config.input_times)
+
+    def leads(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
+        """Normalised [B, C, H, W] float32 on the device, for one lead time after the other.
+
+        Args:
+            inits: [B] datetime64.
+            states: hours (<= 0) -> normalised [B, C, H, W] on the device; emptied.
+        """
+        return self._rollout(inits, states) if self.config.mode == "rollout" else self._direct(inits, states)
+
+    def _direct(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
+        parts = [(self._history(states, 0, part), self._forcings(inits[part])) for part in self._parts(len(inits))]
+        states.clear()
+        for lead_time in self.config.lead_times:
+            yield torch.cat([self._step(history, forcings, lead_time) for history, forcings in parts])
+
+    def _rollout(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
+        """`states` grows by a step and forgets its tail, so that memory does not grow with the lead time."""
+        step, wanted = self.config.rollout_step, set(self.config.lead_times)
+        for start in range(0, self.config.lead_times[-1], step):
+            times = inits + np.timedelta64(start, "h")
+            states[start + step] = torch.cat(
+                [
+                    self._step(self._history(states, start, part), self._forcings(times[part]), step)
+                    for part in self._parts(len(inits))
+                ]
+            )
+            for hours in [h for h in states if h < start + step + min(self._input_times)]:
+                del states[hours]
+            if start + step in wanted:
+                yield states[start + step]
+
+    def _parts(self, count: int) -> list[slice]:
+        size = self.config.batch_size
+        return [slice(first, first + size) for first in range(0, count, size)]
+
+    def _history(self, states: dict[int, Tensor], start: int, part: slice) -> Tensor:
+        """[B, T, C, H, W]."""
+        return torch.stack([states[start + hours][part] for hours in self._input_times], dim=1)
+
+    def _forcings(self, times: np.ndarray) -> Tensor:
+        """[B, F, H, W]; members of an ensemble share them."""
+        unique, index = np.unique(times, return_inverse=True)
+        fields = forcing_fields(self.model.forcings, unique, self.model.domain.grid)
+        return torch.from_numpy(fields).to(self.device)[torch.from_numpy(index).to(self.device)]
+
+    def _step(self, history: Tensor, forcings: Tensor, lead_time: int) -> Tensor:
+        lead = torch.full((len(history),), lead_time, device=self.device)
+        try:
+            with self.without_gradients(), autocast(self.device, self.dtype):
+                return self.model(history, forcings, lead).float()
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"{len(history)} samples at once do not fit into the memory of {self.device} "
+                f"({str(error).splitlines()[0]}); lower forecast.batch_size (now {self.config.batch_size}), or split "
+                "the model over several devices (parallel.tp)"
+            ) from error
+
+    def without_gradients(self) -> AbstractContextManager[None]:
+        """Inside nothing is kept for a backward pass."""
+        return torch.no_grad() if self._split else torch.inference_mode()
+
+
+def device_of(model: WeatherViT) -> torch.device:
+    """Where a model is."""
+    return next((x.device for x in (*model.parameters(), *model.buffers())), torch.device("cpu"))

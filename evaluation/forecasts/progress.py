@@ -1,0 +1,99 @@
+"""How far a forecast on disk is: begun by whom, and which blocks of initial times are finished.
+
+Each finished block is an empty file of its own, so that several processes may finish blocks at the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from weatherfm.errors import InputError
+
+FORMAT = "weatherfm forecast 1"
+GROUP = "zarr.json"
+_PROGRESS = "progress.json"
+_DONE = "progress"
+_LAYOUT = "init_times_a_block"
+"""How a forecast is cut into files decides nothing in it; once begun, it stays."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is on disk of a forecast."""
+
+    finished: bool
+    done: set[int]
+    """Numbers of the finished blocks."""
+    block: int | None
+    """Initial times in a block; None where nothing is begun, or all is finished."""
+
+
+def find_progress(path: Path, record: dict[str, Any]) -> Progress:
+    """What is on disk.
+
+    Raises:
+        InputError: it is something else, or the forecast of another request than `record` describes.
+    """
+    group, progress = path / GROUP, path / _PROGRESS
+    if group.is_file():
+        attributes = json.loads(group.read_text()).get("attributes", {})
+        if attributes.get("format") != FORMAT:
+            raise InputError(f"{path} exists and is no forecast of weatherfm; choose another path")
+        _refuse_difference(path, json.loads(attributes["provenance"]), record)
+        clear_leftovers(path)
+        return Progress(True, set(), None)
+    if progress.is_file():
+        state = json.loads(progress.read_text())
+        if state.get("format") != FORMAT:
+            raise InputError(f"{path} was begun by another version of weatherfm; remove it or choose another path")
+        _refuse_difference(path, state["record"], record)
+        noted = {int(file.name) for file in (path / _DONE).glob("[0-9]*")}
+        earlier = range(int(state.get("blocks_done", 0)))  # as versions before wrote it
+        return Progress(False, {*earlier, *noted}, int(state.get(_LAYOUT) or state["record"][_LAYOUT]))
+    if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - {f".{_PROGRESS}"}):
+        raise InputError(f"{path} exists and is no forecast of weatherfm; choose another path")
+    return Progress(False, set(), None)
+
+
+def begin_progress(path: Path, record: dict[str, Any], block: int) -> None:
+    """Note what a forecast is to hold and how many initial times a block has."""
+    write_atomically(path / _PROGRESS, {"format": FORMAT, "record": record, _LAYOUT: block})
+
+
+def note_done(path: Path, number: int) -> None:
+    """Note that a block is finished."""
+    folder = path / _DONE
+    folder.mkdir(exist_ok=True)
+    (folder / str(number)).touch()
+
+
+def write_atomically(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    temporary = path.with_name(f".{path.name}")
+    with open(temporary, "w") as file:
+        json.dump(content, file, indent=1, sort_keys=True)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Remove the notes of progress and what a killed writer left half written."""
+    shutil.rmtree(path / _DONE, ignore_errors=True)
+    for leftover in (path / _PROGRESS, path / f".{_PROGRESS}", path / f".{GROUP}", *path.rglob("*.__lock")):
+        leftover.unlink(missing_ok=True)
+
+
+def _refuse_difference(path: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
+    keys = sorted(key for key in (held.keys() | asked.keys()) - {_LAYOUT} if held.get(key) != asked.get(key))
+    if keys:
+        key = keys[0]
+        raise InputError(
+            f"{path} holds another forecast: {', '.join(keys)} differ ({key}: there {held.get(key)!r}, now "
+            f"{asked.get(key)!r}); remove it or choose another path"
+        )
