@@ -43,7 +43,7 @@ def wrap_blocks(model: WeatherViT, mode: Literal["none", "block", "selective"], 
 
 def _wrapped(forward: Callable[..., Any], mode: str, compile: bool) -> Callable[..., Any]:
     if mode == "selective":
-        context = {"context_fn": partial(create_selective_checkpoint_contexts, _policy)}
+        context: dict[str, Any] = {"context_fn": partial(create_selective_checkpoint_contexts, _policy)}
         if compile:
             return torch.compile(partial(checkpoint, forward, use_reentrant=False, **context))
         return _forgetful(forward, context)

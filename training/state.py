@@ -98,7 +98,7 @@ class TrainingState:
         lead_times: int,
     ) -> None:
         self.model, self.optimizer, self.average = model, optimizer, average
-        self._parameters = dict(model.named_parameters())  # as split over ranks: gathered they would be others
+        self._parameters: dict[str, Tensor] = dict(model.named_parameters())  # as split over ranks, never gathered
         self.progress = Progress()
         self.window = Window(channels, lead_times, model.mean.device)
 
