@@ -100,7 +100,7 @@ def _on_ranks(rank: int, folder: Path, name: str, parallel: dict, settings: dict
 @pytest.mark.parametrize(
     ("name", "parallel", "world"),
     [
-        ("flat", {"tp": 2, "dp_replicate": 2}, 4),
+        pytest.param("flat", {"tp": 2, "dp_replicate": 2}, 4, marks=pytest.mark.slow),
         ("flat", {"dp_shard": 2}, 2),
         ("groups", {"tp": 2, "dp_shard": 2}, 4),
         ("tokens", {"tp": 2, "channels": "whole"}, 2),
