@@ -100,7 +100,7 @@ def _on_ranks(rank: int, folder: Path, name: str, parallel: dict, settings: dict
 @pytest.mark.parametrize(
     ("name", "parallel", "world"),
     [
-        ("flat", {"tp": 2, "dp_replicate": 2}, 4),
+        pytest.param("flat", {"tp": 2, "dp_replicate": 2}, 4, marks=pytest.mark.slow),
         ("flat", {"dp_shard": 2}, 2),
         ("groups", {"tp": 2, "dp_shard": 2}, 4),
         ("tokens", {"tp": 2, "channels": "whole"}, 2),
@@ -247,3 +247,16 @@ def test_a_model_too_large_for_one_rank(folder):
     settings = {"lead_times": ["6h"], "init": "2000-01-03T00,2000-01-04T06"}
     spawn(2, _on_ranks, folder, "large", {"tp": 2}, settings, "large.zarr")
     np.testing.assert_allclose(values(folder / "large.zarr"), alone(folder, "large", **settings), atol=SAME)
+
+
+def test_an_error_while_computing_is_told_once(folder):
+    model = load_weights(folder / "flat.safetensors")
+    with torch.no_grad():
+        model.norm.bias[0] = torch.inf
+    save_weights(folder / "broken.safetensors", model, {})
+    status, lines = start(
+        [*CLI, *order(folder, "broken", "broken.zarr", "--init=2000-01-03/2000-01-06", "--devices=2")]
+    ).end()
+    assert status == 2, lines
+    assert sum("the model predicts a value that is not finite" in line for line in lines) == 1, lines
+    assert not (folder / "broken.zarr" / "zarr.json").exists()
