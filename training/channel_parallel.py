@@ -54,6 +54,15 @@ def share_gradient(x: Tensor, tp: DeviceMesh) -> Tensor:
     return _Scaled.apply(x, 1.0 / tp.size())
 
 
+def replicated(x: Tensor, tp: DeviceMesh) -> DTensor:
+    """The same tensor on every rank, for products that each rank does with its own columns of a weight.
+
+    A rank's gradient of it comes from its own columns: by our rule that is what it keeps. DTensor alone would add the
+    ranks' gradients up, which for tokens of all channels is the largest message there could be.
+    """
+    return _Replicated.apply(x, tp)
+
+
 def merge_softmax(mixed: Tensor, log_mass: Tensor, tp: DeviceMesh) -> Tensor:
     """Attention over all channels from each rank's attention over its own, exact (as in flash-decoding).
 
@@ -90,3 +99,13 @@ class _Scaled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient * ctx.factor, None
+
+
+class _Replicated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tp: DeviceMesh) -> DTensor:
+        return DTensor.from_local(x, tp, [Replicate()], run_check=False)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: DTensor) -> tuple[Tensor, None]:
+        return gradient.to_local(), None

@@ -38,7 +38,7 @@ from weatherfm.training.channel_parallel import (
     gather_groups,
     gather_positions,
     merge_softmax,
-    share_gradient,
+    replicated,
     split_positions,
 )
 from weatherfm.training.layout import ParallelConfig
@@ -88,9 +88,8 @@ def split_channels(model: WeatherViT, tp: DeviceMesh) -> None:
 def split_heads(model: WeatherViT, tp: DeviceMesh) -> None:
     """Tensor parallelism alone: every rank makes the tokens of all channels and attends with some of the heads."""
     for name in ("query", "key", "value"):
-        # DTensor gives the whole gradient of their inputs to every rank; by our rule each keeps its part of a sum
         projection = model.aggregation.get_submodule(name)
-        projection.register_forward_pre_hook(lambda module, inputs: (share_gradient(inputs[0], tp),))
+        projection.register_forward_pre_hook(lambda module, inputs: (replicated(inputs[0], tp),))
     column, row = ColwiseParallel, RowwiseParallel(output_layouts=Shard(1))
     parallelize_module(model.aggregation, tp, {"query": column(), "key": column(), "value": column(), "out": row})
 
