@@ -190,11 +190,13 @@ def test_two_machines_start_again_though_they_count_restarts_differently(tmp_pat
         (4, 0, "cuda", "has 3 GPUs; start at most 3"),
         (4, 0, "auto", "has 3 GPUs"),
         (2, 0, "cuda:1", "training.device cuda:1 is one device, not 2"),
+        (6, 0, "cpu", "memory for 5 processes; start at most so many"),
     ],
 )
 def test_what_cannot_be_started_is_refused(monkeypatch, devices, restarts, device, message):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 3)
+    monkeypatch.setattr("weatherfm.training.ranks.launch.available_memory", lambda: 5 * 400 * 2**20)
     with pytest.raises(InputError, match=message):
         require_devices(devices, restarts, device)
     require_devices(3, 0, "auto")

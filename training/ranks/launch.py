@@ -23,10 +23,14 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
+from weatherfm.data_pipeline.host_memory import available_memory
 from weatherfm.errors import STOPPED, InputError
 from weatherfm.training.signals import SIGNALS
 
 _log = logging.getLogger(__name__)
+
+_PROCESS = 400 * 2**20
+"""Bytes that a process takes before it has done anything: those of Python and PyTorch."""
 
 _FINAL = (2, STOPPED, 130)
 """Statuses after which nothing is started again: wrong input, a stop that was asked for, and Ctrl-C."""
@@ -42,8 +46,8 @@ def require_devices(devices: int, restarts: int, device: str, setting: str = "tr
         setting: what the messages call it.
 
     Raises:
-        InputError: started by a launcher already, a number that makes no sense, one device for several ranks, or fewer
-            GPUs than ranks.
+        InputError: started by a launcher already, a number that makes no sense, one device for several ranks, fewer
+            GPUs than ranks, or no memory for so many processes.
     """
     if "RANK" in os.environ:
         raise InputError(f"--devices {devices} under torchrun: it has started {os.environ.get('WORLD_SIZE')} already")
@@ -55,6 +59,11 @@ def require_devices(devices: int, restarts: int, device: str, setting: str = "tr
     if ((device == "auto" and gpus) or device.startswith("cuda")) and devices > gpus:
         raise InputError(
             f"--devices {devices}, but this machine has {gpus} GPUs; start at most {gpus}, or {setting}=cpu"
+        )
+    if devices > (most := max(1, available_memory() // _PROCESS)):
+        raise InputError(
+            f"--devices {devices}, but this machine has memory for {most} processes; start at most so many, best one a GPU "
+            "or, on a CPU, one a core"
         )
 
 
