@@ -62,8 +62,8 @@ def require_devices(devices: int, restarts: int, device: str, setting: str = "tr
         )
     if devices > (most := max(1, available_memory() // _PROCESS)):
         raise InputError(
-            f"--devices {devices}, but this machine has memory for {most} processes; start at most so many, best one a GPU "
-            "or, on a CPU, one a core"
+            f"--devices {devices}, but this machine has memory for {most} processes; start at most so many, best one a "
+            "GPU or, on a CPU, one a core"
         )
 
 
