@@ -73,7 +73,7 @@ def main():
     parser.add_argument("--patch", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--grid", type=int, nargs=2, default=[32, 64])
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--block-mib", type=float, default="auto")
+    parser.add_argument("--block-mib", type=float, help="by default auto")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
@@ -86,7 +86,9 @@ def main():
                 patches = torch.randn(options.batch, positions, channels, patch**2, device=options.device)
                 rows = {}
                 for form in ("tokens", "folded"):
-                    modules = build(form, channels, width, width // 64, patch**2, options.block_mib, options.device)
+                    modules = build(
+                        form, channels, width, width // 64, patch**2, options.block_mib or "auto", options.device
+                    )
                     rows[form] = measure(*modules, patches, options.repeats)
                 (slow, much), (fast, little) = rows["tokens"], rows["folded"]
                 row = f"{channels:4} {width:5} {patch:5} | {slow:9.3f} {much / 2**20:8.0f} | "

@@ -3,8 +3,8 @@
     python tests/bench/bench_step.py                              C = 48 to 1,024 on a CPU
     python tests/bench/bench_step.py --device cuda --width 1024 --grid 64 128 --batch 8
 
-Both forms run side by side in one process, same parameters, same input: forward, backward and AdamW; on a CPU in time of
-the processor, which other work on the machine does not count into. `front` is the time of tokenizer and aggregation,
+Both forms run side by side in one process, same parameters, same input: forward, backward and AdamW; on a CPU in time
+of the processor, which other work on the machine does not count into. `front` is the time of tokenizer and aggregation,
 forward and backward, as a share of the step. `bound` counts multiply-adds of matrix products per position, 2 C D^2 for
 keys and values against 12 depth D^2 for the blocks, and nothing else; `counted` is the ratio of all products of a step,
 those of the folded form, of multiplying the parameters out, and of the head among them.
@@ -35,7 +35,7 @@ def build(options, channels, form):
         heads=options.width // 64,
         drop_path=0.0,
         forcings=[],
-        aggregation={"evaluate": form, "block_mib": options.block_mib},
+        aggregation={"evaluate": form, "block_mib": options.block_mib or "auto"},
     )
     model = WeatherViT(config, domain).to(options.device)
     torch.nn.init.normal_(model.aggregation.latent)
@@ -100,7 +100,7 @@ def main():
     parser.add_argument("--patch", type=int, default=4)
     parser.add_argument("--grid", type=int, nargs=2, default=[32, 64])
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--block-mib", type=float, default="auto")
+    parser.add_argument("--block-mib", type=float, help="by default auto")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bfloat16", action="store_true")
