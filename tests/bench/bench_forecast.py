@@ -48,11 +48,10 @@ def channels(count: int) -> list[str]:
     return [f"{name}{level}" for name in "ztuvq" for level in LEVELS][:count]
 
 
-def make_store(folder: Path, count: int, times: int, shape: tuple[int, int]) -> None:
-    grid, names = regular_grid(shape), channels(count)
-    rng = np.random.default_rng(0)
+def make_store(folder: Path, names: list[str], times: int, shape: tuple[int, int]) -> None:
+    grid, rng = regular_grid(shape), np.random.default_rng(0)
     hours = np.datetime64("2000-01-01", "ns") + np.arange(times) * np.timedelta64(6, "h")
-    state = rng.normal(250, 20, (times, count, *grid.shape)).astype(np.float32)
+    state = rng.normal(250, 20, (times, len(names), *grid.shape)).astype(np.float32)
     coordinates = {"time": hours, "channel": names, "latitude": grid.latitude, "longitude": grid.longitude}
     array = xr.DataArray(state, dims=tuple(coordinates), coords=coordinates).chunk({"time": 20})
     settings = {
@@ -139,7 +138,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        make_store(folder, arguments.channels, arguments.inits, (32, 64))
+        make_store(folder, channels(arguments.channels), arguments.inits, (32, 64))
         config = ModelConfig(width=arguments.width, depth=arguments.depth, heads=8, patch_size=2)
         model = WeatherViT(config, open_store(folder / "store.zarr").domain())
         save_weights(folder / "w.safetensors", model, {})
