@@ -39,25 +39,32 @@ def make_ready(
 
 
 def read_ahead(batches: Iterable[Batch], model: WeatherViT, device: torch.device) -> Generator[ReadyBatch, None, None]:
-    """Make batches ready one ahead of the caller, in a thread of their own; one that is handed out is let go."""
+    """Make batches ready one ahead of the caller, in a thread of their own.
+
+    Two are on the device at most: the one handed out, of which nothing is held here, and the next. On a GPU, whose work
+    is queued long before it is done, the next but one waits until the first is through.
+    """
     iterator = iter(batches)
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def prepare_next() -> ReadyBatch | None:
+    def prepare_next(through: torch.cuda.Event | None) -> ReadyBatch | None:
         batch = next(iterator, None)
+        if through is not None:
+            through.synchronize()
         return None if batch is None else make_ready(batch, model, device, stream)
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
-        coming = thread.submit(prepare_next)
-        while (ready := coming.result()) is not None:
-            coming = thread.submit(prepare_next)
-            handed = [_arrived(ready)]
-            del ready
-            yield handed.pop()
+        before: torch.cuda.Event | None = None
+        coming = thread.submit(prepare_next, before)
+        while (arrived := [coming.result()])[0] is not None:
+            coming = thread.submit(prepare_next, before)
+            yield _arrived(arrived.pop())  # a variable would hold it until the next turn
+            before = None if stream is None else torch.cuda.current_stream(device).record_event()
 
 
-def _arrived(ready: ReadyBatch) -> ReadyBatch:
+def _arrived(ready: ReadyBatch | None) -> ReadyBatch:
     """The batch, once the computing stream, not the host, is told to wait for its copies."""
+    assert ready is not None
     if ready.copied is not None:
         computing = torch.cuda.current_stream(ready.forcings.device)
         computing.wait_event(ready.copied)

@@ -51,10 +51,11 @@ class Role:
 
     def union(self, items: Iterable[str]) -> list[str]:
         """The items of all ranks, each once, in the order of ranks."""
-        lists: list[list[str]] = [list(items)]
+        own = list(items)
+        lists = [own]
         if self.mesh is not None:
             lists = [[]] * dist.get_world_size()
-            dist.all_gather_object(lists, list(items))
+            dist.all_gather_object(lists, own)
         return list(dict.fromkeys(chain.from_iterable(lists)))
 
     def spread(self, values: Tensor) -> Tensor:

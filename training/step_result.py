@@ -27,7 +27,7 @@ class StepResult:
         if numbers.is_cuda:
             self._numbers = torch.empty(2, dtype=numbers.dtype, pin_memory=True).copy_(numbers, non_blocking=True)
             self._there = torch.cuda.Event()
-            self._there.record()
+            self._there.record(torch.cuda.current_stream(numbers.device))
         else:
             self._numbers = numbers
 

@@ -245,7 +245,7 @@ class Trainer:
         for _ in range(self.settings.accumulate):
             with self.speed.waiting():
                 ready = [next(stream)]
-            yield ready.pop()
+            yield ready.pop()  # a variable would hold it until the next turn
 
     def _step(self, batches: Iterator[ReadyBatch], stop: StopSignals) -> None:
         """One optimizer step."""

@@ -38,7 +38,7 @@ class AggregationConfig(Config):
     """flat: one query over all channels (ClimaX); hierarchical: over tokens of channel groups (D-CHAG)."""
     evaluate: Literal["folded", "tokens"] = "folded"
     """Same function, same parameters; folded is many times cheaper, tokens is the reference."""
-    block_mib: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    block_mib: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
     """Largest intermediate of the folded form, forward and backward, in MiB; auto: 8 on a CPU, whose cache it should
     fit, 64 on a GPU, which is to have much to do at once."""
     groups: int | None = Field(None, ge=1)
@@ -146,7 +146,7 @@ class ChannelAttention(LearnedQuery):
         dtype = products_dtype(self.value.weight)
         rows = max(1, int(self.config.block_bytes(patches.device.type) / (self.heads * C * P * dtype.itemsize)))
         folded = self._fold(tokenizer)
-        mixed, log_mass = attend_folded(patches.flatten(0, 1), folded, hidden, min(rows, B * N), dtype)
+        mixed, log_mass = attend_folded(patches.flatten(0, 1), folded, hidden, max(1, min(rows, B * N)), dtype)
         mixed = mixed + self.value.bias.to(mixed.dtype)  # not widened: it is sent
         return mixed.unflatten(0, (B, N)), log_mass.unflatten(0, (B, N))  # [B, N, D], [B, N, h]
 

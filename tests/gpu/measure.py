@@ -33,8 +33,8 @@ def main() -> int:
     if not options.dry and not torch.cuda.is_available():
         print("no GPU here; --dry runs everything on the CPU, small")
         return 2
-    settings = Settings("cpu" if options.dry else "cuda", options.dry, peak_flops())
     where = "CPU, dry" if options.dry else torch.cuda.get_device_name()
+    settings = Settings("cpu" if options.dry else "cuda", options.dry, peak_flops(where))
     print(f"torch {torch.__version__}, {where}\n\n| section | what | value | aim | |\n|---|---|---|---|---|")
     begun, status = time.monotonic(), 0
     wanted = options.only.split(",") if options.only else list(SECTIONS)

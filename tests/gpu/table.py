@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from weatherfm.domain import Domain
 from weatherfm.grid import regular_grid
@@ -30,18 +29,24 @@ class Settings:
     device: str
     dry: bool
     peak_flops: float
-    """Of the device, bfloat16 without sparsity."""
+    """Of the device, bfloat16 without sparsity; not a number where it is not known."""
 
     def size(self, full, dry):
         """One of two, as this is a dry run or not."""
         return dry if self.dry else full
 
 
-def peak_flops() -> float:
-    """Of bfloat16 products without sparsity, from the maker's data sheets; 1 TFLOP/s where it is not known."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    known = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
-    return next((value for word, value in known.items() if word in name), 1e12)
+def peak_flops(name: str) -> float:
+    """Of bfloat16 products without sparsity, from the maker's data sheets; not a number for other devices."""
+    known = {
+        "NVIDIA H100 80GB HBM3": 989e12,
+        "NVIDIA H100 PCIe": 756e12,
+        "NVIDIA H200": 989e12,
+        "NVIDIA A100-SXM4-40GB": 312e12,
+        "NVIDIA A100-SXM4-80GB": 312e12,
+        "NVIDIA A100 80GB PCIe": 312e12,
+    }
+    return known.get(name, float("nan"))
 
 
 def make_domain(channels: int, shape: tuple[int, int]) -> Domain:

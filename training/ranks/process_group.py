@@ -30,12 +30,14 @@ def join(device: torch.device, timeout: float) -> Iterator[Roster]:
         OutsideError: a rank did not start, or is gone.
         QuietExit: the job failed and another rank tells why.
     """
+    if device.type == "cuda":
+        torch.cuda.set_device(
+            device
+        )  # also alone: streams, events and compiled kernels are those of the present device
     with muster() as roster:
         if roster.store is None:
             yield roster
             return
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         roster.watch(timeout)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
