@@ -329,7 +329,7 @@ def test_what_does_not_fit_is_told_with_what_would_help():
     assert "split them over more devices than 1" in message(
         model={"width": 512, "heads": 8}, training={"batch_size": 1}
     )
-    assert "lower model.aggregation.block_mib" in message(model={"width": 16})
+    assert "lower model.aggregation.block_mib" in message(model={"width": 16, "heads": 16})
     large = {"depth": 2, "width": 64, "patch_size": 1, "aggregation": {"block_mib": 0.1}}
     assert "lower training.batch_size" in message(model=large, training={"batch_size": 8})
 
