@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,9 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     resumed_from = state.progress.step
 
     wandb_settings = config.model_dump(mode="json")
-    log = MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings) if role.first else nullcontext()
+    log: AbstractContextManager[MetricsLog | None] = nullcontext()
+    if role.first:
+        log = MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings, settings.steps)
     checkpoints = CheckpointFolder(config.folder / "checkpoints", settings.keep_checkpoints)
     with StopSignals() as stop, log as lines, checkpoints:
         trainer = Trainer(config, store, loader, state, identity, role, roster, lines, checkpoints)
