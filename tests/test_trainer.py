@@ -482,6 +482,20 @@ def test_dropout_is_on_in_steps_and_off_in_validation(folder, monkeypatch):
     assert modes == [True, False, False, True, False, False]
 
 
+def test_dropout_is_on_again_after_a_validation_that_failed(folder, monkeypatch):
+    models = []
+
+    def fail(self, model, *arguments):
+        models.append(model)
+        assert not model.training
+        raise RuntimeError("a disk")
+
+    monkeypatch.setattr(Validator, "_score", fail)
+    with pytest.raises(RuntimeError, match="a disk"):
+        train(toy_run.make_run(folder, "failed", steps=2, validate_every=1))
+    assert models[0].training
+
+
 @pytest.mark.slow
 def test_compiled_model_trains_the_same(folder):
     for run, compiled in (("eager", False), ("compiled", True)):
