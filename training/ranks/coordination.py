@@ -46,6 +46,10 @@ class Coordination:
         """Call `act` on every rank; returns when it is done on all of them. Raises as `decide`."""
         self.decide(lambda: (act(), None)[1], lambda offers: [None] * len(offers))
 
+    def meet(self) -> None:
+        """Return once every rank has come here."""
+        self.all_do(lambda: None)
+
     def first_does(self, act: Callable[[], R]) -> R:
         """What `act` returns on rank 0, on all ranks. Raises as `decide`."""
         return self.decide(lambda: None, lambda offers: [act()] * len(offers))
