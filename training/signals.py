@@ -7,6 +7,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from weatherfm.errors import StopRequest
+
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """A scheduler's end of time (SIGTERM, SIGUSR1) and Ctrl-C."""
 
@@ -31,6 +33,15 @@ class StopSignals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def heed(self) -> None:
+        """Raise, if asked to stop: for long work before the first step, which leaves nothing to save.
+
+        Raises:
+            StopRequest: names the signal.
+        """
+        if self.received is not None:
+            raise StopRequest(self.received)
 
     def stay_deaf(self) -> None:
         """Ignore SIGTERM from now on, and behind the block: for ranks that are about to end with a status of their own.

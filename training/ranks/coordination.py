@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from weatherfm.errors import InputError, OutsideError
+from weatherfm.errors import InputError, OutsideError, StopRequest
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +31,7 @@ class Coordination:
 
         Raises:
             Exception: as it is, on the rank where `offer` or `answer` failed.
-            InputError, OutsideError: the same in words, on all other ranks.
+            InputError, OutsideError, StopRequest: the same in words, on all other ranks.
         """
         own, answers = self._attempt(offer), None
         offers = self._gather(own)
@@ -85,7 +85,7 @@ class _Failure:
 
     def __reduce__(self) -> tuple[type[_Failure], tuple[Exception, int]]:
         error = self.error
-        if not isinstance(error, InputError | OutsideError):
+        if not isinstance(error, InputError | OutsideError | StopRequest):
             error = OutsideError(f"rank {self.rank}: {type(error).__name__}: {error}")
         return _Failure, (type(error)(str(error)), self.rank)
 
