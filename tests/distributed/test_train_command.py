@@ -104,7 +104,10 @@ def listens(pid: int) -> bool:
 
 
 MOMENTS = {
-    "the command imports": (lambda job: listens(job.process.pid), r"stopped by SIGTERM \w+"),
+    "the command imports": (
+        lambda job: listens(job.process.pid),
+        "stopped by SIGTERM (before step 1|while starting); the same command goes on",
+    ),
     "ranks have just been started": (ranks_of, "stopped by SIGTERM while starting; the same command goes on"),
     "ranks import": (
         lambda job: len(ranks := ranks_of(job)) == 2 and all(map(listens, ranks)),

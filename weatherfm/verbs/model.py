@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def train(config: Path, *overrides: Overrides, devices: int | None = None, restarts: int = 0) -> int:
     """Train the model of a run on its store; goes on from the newest checkpoint by itself. Also under torchrun.
 
-    SIGTERM, SIGUSR1 and Ctrl-C end it after a step, with a checkpoint and exit status 75: not done, start it again.
+    SIGTERM, SIGUSR1 and Ctrl-C end it soon, with a checkpoint and exit status 75: not done, start it again.
 
     Parameters
     ----------
