@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import pytest
@@ -38,19 +39,30 @@ def test_unreadable_lines_stay_and_hide_nothing(tmp_path, caplog):
     assert truncate(path, 20) == 30
     assert path.read_bytes() == first + b"".join(bad) + second
     assert caplog.text.count("3 lines (2, 3, 4) of") == 1
+    assert "cannot be read and stay as they are" in caplog.text
     caplog.clear()
     path.write_bytes(first + bad[0] + second + b"\xff")
     assert truncate(path, 100) == 20
     assert path.read_bytes() == first + bad[0] + second
-    assert "line 2 of" in caplog.text
+    assert re.search("line 2 of .* cannot be read and stays as it is", caplog.text)
 
 
-@pytest.mark.parametrize("ending", ['{"step": 20, "lo', '{"step": 20}', "\0\0\0\0"])
+@pytest.mark.parametrize("ending", ['{"step": 20, "lo', '{"step": 20', "\0\0\0\0"])
 def test_half_written_line_is_dropped(tmp_path, ending):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10, "loss": 1.0}\n' + ending)
     assert truncate(path, 100) == 10
     assert lines(path) == [{"step": 10, "loss": 1.0}]
+
+
+def test_a_last_line_that_lost_its_end_alone_is_whole(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10}\n{"step": 20}')
+    assert truncate(path, 20) == 20
+    assert path.read_text() == '{"step": 10}\n{"step": 20}\n'
+    path.write_text('{"step": 10}\n{"step": 20}')
+    assert truncate(path, 10) == 20
+    assert path.read_text() == '{"step": 10}\n'
 
 
 def test_numbers_that_are_not_json_are_refused(tmp_path):
@@ -119,6 +131,13 @@ def test_restart_continues_the_same_wandb_run(tmp_path, runs):
     assert first.logged == [(10, {"loss": 1.0}), (20, {"loss": 1.0})]
     assert second.logged == [(30, {"loss": 1.0})]
     assert (first.exit_code, second.exit_code) == (0, 1)
+
+
+def test_a_line_past_the_end_of_the_run_does_not_silence_wandb(tmp_path, runs):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n{"step": 1000000000000}\n')
+    with MetricsLog(tmp_path, 10, OFF, {}, steps=40) as log:
+        log.write({"step": 20, "loss": 1.0})
+    assert runs[0].logged == [(20, {"loss": 1.0})]
 
 
 @pytest.mark.slow

@@ -79,6 +79,22 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize(
+    ("inside", "reason"), [("", "a file of this name is there"), ("run", "Not a directory"), (".training.lock", "")]
+)
+def test_what_cannot_be_a_folder_is_refused(tmp_path, caplog, inside, reason):
+    place = tmp_path / "here"
+    if inside == ".training.lock":
+        (place / inside).mkdir(parents=True)  # the lock cannot be opened, which is not a file system without locks
+        run = place
+    else:
+        place.write_text("")
+        run = place / inside
+    with pytest.raises(InputError, match=rf"cannot be written \(.*{reason}.*choose another run="), hold_run(run):
+        pass
+    assert not caplog.text
+
+
 def test_nothing_of_a_run_that_is_being_trained_is_touched(tmp_path):
     toy_run.make_store(tmp_path)
     first = kill_train.start(kill_train.write_config(tmp_path, "run", steps=100000, log_every=1))

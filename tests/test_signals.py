@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from weatherfm.errors import StopRequest
 from weatherfm.training.signals import SIGNALS, StopSignals
 
 
@@ -45,3 +46,11 @@ def test_a_thread_cannot_catch_signals_and_says_nothing():
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(enter).result() is None
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_what_asks_before_the_first_step_is_told_by_name():
+    with StopSignals() as stop:
+        stop.heed()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        with pytest.raises(StopRequest, match="SIGUSR1"):
+            stop.heed()

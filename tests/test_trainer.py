@@ -21,6 +21,7 @@ from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import STOPPED, InputError
+from weatherfm.training import trainer
 from weatherfm.training.channel_rows import named_parts
 from weatherfm.training.checkpoint import newest
 from weatherfm.training.config import RunConfig
@@ -245,6 +246,38 @@ def test_stopped_is_not_done(folder, number):
     process.send_signal(number)
     assert process.wait(30) == STOPPED == 75
     assert newest(run / "checkpoints").step > 0
+
+
+@pytest.mark.parametrize("phase", ["find_identity", "keep_fields", "build_model"])
+def test_asked_to_stop_before_the_first_step(folder, monkeypatch, phase):
+    """Each may take minutes; what comes behind it is not done any more."""
+    done, run = [], f"stopped in {phase}"
+
+    def wrap(name):
+        act = getattr(trainer, name)
+
+        def wrapped(*arguments, **named):
+            done.append(name)
+            if name == phase:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return act(*arguments, **named)
+
+        return wrapped
+
+    phases = ("find_identity", "keep_fields", "build_model", "export_weights")
+    with monkeypatch.context() as patch:
+        for name in phases:
+            patch.setattr(trainer, name, wrap(name))
+        summary = train(toy_run.make_run(folder, run))
+    assert done == list(phases[: phases.index(phase) + 1])
+    assert (summary.stopped_by, summary.steps, summary.weights) == ("SIGTERM", 0, None)
+    assert not (folder / run / "metrics.jsonl").exists()
+
+
+def test_what_is_refused_is_refused_before_fields_are_read(folder, alone, monkeypatch):
+    monkeypatch.setattr(trainer, "keep_fields", lambda *arguments, **named: pytest.fail("read"))
+    with pytest.raises(InputError, match=r"training\.seed"):
+        train(toy_run.make_run(folder, "alone", seed=1))
 
 
 def test_finished_run_is_left_as_it_is(folder, alone):
@@ -480,6 +513,20 @@ def test_dropout_is_on_in_steps_and_off_in_validation(folder, monkeypatch):
     monkeypatch.setattr(Validator, "_score", lambda self, m, *a: (modes.append(m.training), score(self, m, *a))[1])
     train(toy_run.make_run(folder, "modes", steps=2, validate_every=1))
     assert modes == [True, False, False, True, False, False]
+
+
+def test_dropout_is_on_again_after_a_validation_that_failed(folder, monkeypatch):
+    models = []
+
+    def fail(self, model, *arguments):
+        models.append(model)
+        assert not model.training
+        raise RuntimeError("a disk")
+
+    monkeypatch.setattr(Validator, "_score", fail)
+    with pytest.raises(RuntimeError, match="a disk"):
+        train(toy_run.make_run(folder, "failed", steps=2, validate_every=1))
+    assert models[0].training
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def keep_fields(
     if cache.keep:
         Coordination().all_do(lambda: _read(cache, store, channels, quiet, alive))
     else:
-        Coordination().all_do(lambda: None)
+        Coordination().meet()  # of those that have read none, none goes ahead either
 
 
 def _read(cache: FieldCache, store: Store, channels: Sequence[str], quiet: bool, alive: Callable[[], None]) -> None:

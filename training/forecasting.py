@@ -136,7 +136,7 @@ class Ranks(Crew):
 
     def wait(self) -> None:
         """Until all ranks have come here."""
-        self._ranks.all_do(lambda: None)
+        self._ranks.meet()
 
 
 class SplitRanks(Ranks):

@@ -34,14 +34,17 @@ class MetricsLog:
         step: the step training goes on from; later lines are dropped.
         wandb: `WANDB_MODE` overrides its mode.
         settings: shown beside the run in Weights & Biases.
+        steps: of the run in all, past which no line in the file is believed; None: not known.
 
     Raises:
         InputError: Weights & Biases was asked for and cannot start.
     """
 
-    def __init__(self, folder: Path, step: int, wandb: WandbConfig, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, step: int, wandb: WandbConfig, settings: dict[str, Any], steps: int | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._sent = truncate(folder / FILE_NAME, step)
+        self._sent = truncate(folder / FILE_NAME, step, steps)
         self._wandb = start_wandb(folder, wandb, settings)
         self._file = (folder / FILE_NAME).open("a")
 
@@ -67,19 +70,27 @@ class MetricsLog:
         os.fsync(self._file.fileno())
 
 
-def truncate(path: Path, step: int) -> int:
+def truncate(path: Path, step: int, steps: int | None = None) -> int:
     """Drop lines past `step` and a half-written last line; returns the last step the file held before.
 
-    A line that cannot be read says nothing of its step: it is kept, and told of.
+    A line that cannot be read says nothing of its step: it is kept, and told of. The last line lacks its end when it
+    was cut short, and when only its end was: what can be read is whole.
+
+    Args:
+        path: of the file; it need not be there.
+        step: training goes on from.
+        steps: of the run in all: a line past them is of no step that was ever done. None: not known.
     """
     if not path.is_file():
         return 0
-    lines = [line for line in split_lines(path.read_bytes()) if line.whole]
+    lines = [line for line in split_lines(path.read_bytes()) if line.whole or line.record is not None]
     if unreadable := [line for line in lines if line.record is None]:
-        _log.warning("%s of %s cannot be read and stay as they are", name_lines(unreadable), path)
-    kept = [line.content for line in lines if line.record is None or line.record["step"] <= step]
-    write_atomically(path, b"".join(kept))
-    return max((line.record["step"] for line in lines if line.record is not None), default=0)
+        stays = "stays as it is" if len(unreadable) == 1 else "stay as they are"
+        _log.warning("%s of %s cannot be read and %s", name_lines(unreadable), path, stays)
+    kept = [line for line in lines if line.record is None or line.record["step"] <= step]
+    write_atomically(path, b"".join(line.content if line.whole else line.content + b"\n" for line in kept))
+    reached = [line.record["step"] for line in lines if line.record is not None]
+    return max((done for done in reached if steps is None or done <= steps), default=0)
 
 
 def start_wandb(folder: Path, config: WandbConfig, settings: dict[str, Any]) -> Any:

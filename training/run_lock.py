@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from weatherfm.errors import InputError
-from weatherfm.file_lock import FileLock, Held
+from weatherfm.file_lock import FileLock, Held, NoLocks
 
 _log = logging.getLogger(__name__)
 NAME = ".training.lock"
@@ -22,22 +22,22 @@ def hold_run(folder: Path) -> Iterator[None]:
     that nobody watches.
 
     Raises:
-        InputError: another process is training there.
+        InputError: another process is training there, or the folder cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / NAME)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.take()
     except Held as holder:
         raise InputError(
             f"{folder} is being trained by another process ({holder}); wait for it, or choose another run=..."
         ) from None
-    except PermissionError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error}); mend its permissions, or choose another run=..."
-        ) from None
-    except OSError as error:
+    except NoLocks as error:
         _log.warning("cannot lock %s (%s): do not start a second training in it", folder, error)
+    except OSError as error:  # a file is in the way, permissions, a disk that is full or not there
+        lock.release()
+        reason = "a file of this name is there" if isinstance(error, FileExistsError) else error
+        raise InputError(f"{folder} cannot be written ({reason}); mend that, or choose another run=...") from None
     try:
         yield
     finally:

@@ -1,4 +1,9 @@
-"""Being asked to stop: the signal is noted, and training ends after the step at hand with a checkpoint."""
+"""Being asked to stop: the signal is noted, and training ends with a checkpoint soon after.
+
+All ranks must end after the same step, so the wish goes with a step's exchange, and takes effect where its result is
+read: after the step at hand on a CPU, within two further steps on a GPU, where results are read a step late. Before the
+first step there is nothing to save: `heed` ends work that takes long.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
+
+from weatherfm.errors import StopRequest
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """A scheduler's end of time (SIGTERM, SIGUSR1) and Ctrl-C."""
@@ -31,6 +38,15 @@ class StopSignals:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def heed(self) -> None:
+        """Raise, if asked to stop: for long work before the first step, which leaves nothing to save.
+
+        Raises:
+            StopRequest: names the signal.
+        """
+        if self.received is not None:
+            raise StopRequest(self.received)
 
     def stay_deaf(self) -> None:
         """Ignore SIGTERM from now on, and behind the block: for ranks that are about to end with a status of their own.

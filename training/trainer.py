@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,10 @@ from tqdm import tqdm
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.device import choose_device, choose_precision, peak_memory_gib
+from weatherfm.errors import StopRequest
 from weatherfm.training.batches import ReadyBatch, read_ahead
 from weatherfm.training.build import build_model
-from weatherfm.training.checkpoint import CheckpointFolder, newest
+from weatherfm.training.checkpoint import CheckpointFolder, Saved, newest
 from weatherfm.training.checks import check_training
 from weatherfm.training.config import RunConfig
 from weatherfm.training.ema import WeightAverage
@@ -49,7 +50,7 @@ from weatherfm.training.run_lock import hold_run
 from weatherfm.training.samples import training_samples
 from weatherfm.training.signals import StopSignals
 from weatherfm.training.speed import Speed
-from weatherfm.training.state import TrainingState
+from weatherfm.training.state import Progress, TrainingState
 from weatherfm.training.step import compute_gradients, exchange, update_weights
 from weatherfm.training.step_result import StepResult
 from weatherfm.training.validation import Validator
@@ -75,10 +76,16 @@ class Summary:
     """The exported weights; None when not finished."""
 
 
-def train(config: RunConfig) -> Summary:
+def train(config: RunConfig, stop: StopSignals | None = None) -> Summary:
     """Train a run to its end, from its newest checkpoint if it has one; under torchrun, together with all ranks.
 
-    SIGTERM, SIGUSR1 and Ctrl-C end it after the step at hand with a checkpoint; the summary says so.
+    SIGTERM, SIGUSR1 and Ctrl-C end it with a checkpoint, after the step at hand (on a GPU, where results are read late,
+    within two further steps); while it starts, before the first step, at the next of a few points where all ranks
+    agree. The summary says so.
+
+    Args:
+        config: the run.
+        stop: entered already, for a caller that has been listening since before this could be called.
 
     Raises:
         InputError: settings, layout, store and checkpoints that do not go together (found before compute is spent),
@@ -86,7 +93,9 @@ def train(config: RunConfig) -> Summary:
             checkpoint is kept).
     """
     device = choose_device(config.training.device)
-    with ExitStack() as held, join(device, config.parallel.timeout) as roster:
+    # Innermost, so that a failing rank's deafness to SIGTERM, which `join` sees to, outlives it.
+    listening = StopSignals() if stop is None else nullcontext(stop)
+    with ExitStack() as held, join(device, config.parallel.timeout) as roster, listening as heard:
 
         def check() -> tuple[Store, Layout]:
             checked = _check(config, roster.world)
@@ -96,7 +105,7 @@ def train(config: RunConfig) -> Summary:
 
         store, layout = roster.first_checks(check)
         mesh = build_mesh(layout, device.type) if layout.devices > 1 else None
-        return _train(config, store, mesh, device, roster)
+        return _train(config, store, mesh, device, roster, heard)
 
 
 def _check(config: RunConfig, devices: int) -> tuple[Store, Layout]:
@@ -106,44 +115,96 @@ def _check(config: RunConfig, devices: int) -> tuple[Store, Layout]:
     return store, choose_layout(config.parallel, devices, config.model, domain, config.training.batch_size)
 
 
-def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.device, roster: Roster) -> Summary:
-    settings, domain = config.training, store.domain(config.data.channels)
-    role = find_role(config.parallel, config.model, domain, mesh)
-    loader = training_samples(config, store, device.type == "cuda", role.share.channels, role.part)
-    cache = choose_cache(config, store, role.share.channels, role.part[1])
-    _log.info("%s", cache.text)
-    keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=roster.beat)
-    dtype = choose_precision(settings.precision, device)
+def _train(
+    config: RunConfig, store: Store, mesh: Mesh | None, device: torch.device, roster: Roster, stop: StopSignals
+) -> Summary:
+    role = find_role(config.parallel, config.model, store.domain(config.data.channels), mesh)
     saved = newest(config.folder / "checkpoints")
-    model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=roster.beat)
-    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
-    optimizer = build_optimizer(model, settings)
-    state = TrainingState(model, optimizer, average, len(domain.channels), len(settings.lead_times))
-
-    record = None if saved is None else saved.record
-    identity = Coordination().first_does(lambda: find_identity(config, store, dtype, record, roster.beat))
-    if saved is not None:
-        require_same_settings(saved.record, identity, str(config.folder))
-        state.restore(saved)
-        _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
-        if forgotten := forget_other_best(state.progress, saved.record, identity):
-            _log.info("%s", forgotten)
-    resumed_from = state.progress.step
-
+    try:
+        loader, state, identity = _start(config, store, role, device, saved, roster, stop)
+    except StopRequest as asked:
+        if roster.store is not None:
+            stop.stay_deaf()
+        progress = Progress() if saved is None else Progress(**saved.record["progress"])
+        return _summary(config, progress, progress.step, stop.received or str(asked))
+    settings, resumed_from = config.training, state.progress.step
     wandb_settings = config.model_dump(mode="json")
-    log = MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings) if role.first else nullcontext()
+    log: AbstractContextManager[MetricsLog | None] = nullcontext()
+    if role.first:
+        log = MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings, settings.steps)
     checkpoints = CheckpointFolder(config.folder / "checkpoints", settings.keep_checkpoints)
-    with StopSignals() as stop, log as lines, checkpoints:
+    with log as lines, checkpoints:
         trainer = Trainer(config, store, loader, state, identity, role, roster, lines, checkpoints)
         trainer.run(stop)
         if roster.store is not None and not trainer.finished:
             stop.stay_deaf()
         if trainer.finished and settings.export == "last":
             export_weights(config, store, state, role, roster.beat)
-    progress = state.progress
     stopped_by = None if trainer.finished else stop.received or "a signal to another rank"
     if stopped_by:
-        _log.info("%s: stopped after step %d, nothing is lost; start again to go on", stopped_by, progress.step)
+        step = state.progress.step
+        _log.info("%s: stopped after step %d, nothing is lost; start again to go on", stopped_by, step)
+    return _summary(config, state.progress, resumed_from, stopped_by)
+
+
+def _start(
+    config: RunConfig,
+    store: Store,
+    role: Role,
+    device: torch.device,
+    saved: Saved | None,
+    roster: Roster,
+    stop: StopSignals,
+) -> tuple[SampleLoader, TrainingState, dict[str, Any]]:
+    """All that the first step needs; what can be refused is refused before the fields are read.
+
+    Raises:
+        StopRequest: on all ranks, when one of them was asked to stop.
+    """
+    settings, ranks, dtype = config.training, Coordination(), choose_precision(config.training.precision, device)
+
+    def alive() -> None:
+        roster.beat()
+        stop.heed()
+
+    ranks.all_do(stop.heed)
+    identity = _agree_on_identity(config, store, dtype, saved, alive)
+    loader = training_samples(config, store, device.type == "cuda", role.share.channels, role.part)
+    cache = choose_cache(config, store, role.share.channels, role.part[1])
+    _log.info("%s", cache.text)
+    keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=alive)
+    ranks.all_do(stop.heed)
+    domain = store.domain(config.data.channels)
+    model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=roster.beat)
+    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
+    optimizer = build_optimizer(model, settings)
+    state = TrainingState(model, optimizer, average, len(domain.channels), len(settings.lead_times))
+    if saved is not None:
+        state.restore(saved)
+        _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
+        if forgotten := forget_other_best(state.progress, saved.record, identity):
+            _log.info("%s", forgotten)
+    ranks.all_do(stop.heed)
+    return loader, state, identity
+
+
+def _agree_on_identity(
+    config: RunConfig, store: Store, dtype: torch.dtype, saved: Saved | None, alive: Callable[[], None]
+) -> dict[str, Any]:
+    """Rank 0's identity of the run, which the checkpoint must share.
+
+    Every rank finds it, though they need but one: those that only waited would be taken for standing still.
+    """
+    record = None if saved is None else saved.record
+    identity = Coordination().decide(
+        lambda: find_identity(config, store, dtype, record, alive), lambda found: found[:1] * len(found)
+    )
+    if saved is not None:
+        require_same_settings(saved.record, identity, str(config.folder))
+    return identity
+
+
+def _summary(config: RunConfig, progress: Progress, resumed_from: int, stopped_by: str | None) -> Summary:
     return Summary(
         folder=config.folder,
         steps=progress.step,
@@ -151,7 +212,7 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
         stopped_by=stopped_by,
         best_loss=progress.best_loss,
         best_step=progress.best_step,
-        weights=weights_path(config) if trainer.finished else None,
+        weights=None if stopped_by else weights_path(config),
     )
 
 

@@ -74,11 +74,12 @@ class Validator:
             InputError: a forecast or the truth is not finite.
         """
         model.eval()
-        sums = torch.stack(
-            [self._score(model, index, alive) for index in range(len(self._lead_times))]
-        )  # [L, 2, C own]
-        model.train()
-        reshard(model)
+        try:
+            leads = range(len(self._lead_times))
+            sums = torch.stack([self._score(model, index, alive) for index in leads])  # [L, 2, C own]
+        finally:
+            model.train()
+            reshard(model)
         channels, cases = self._role.channels, len(self._inits)
         found = (self._role.sum(self._role.spread(sums)) / cases).cpu()  # [L, 2, C]
         loss, rmse = float(found[:, 0].mean()), found[:, 1].sqrt().numpy()  # [L, C]

@@ -18,6 +18,13 @@ class OutsideError(RuntimeError):
     """
 
 
+class StopRequest(Exception):
+    """A signal has asked training to stop, and there is nothing to save; the text names the signal.
+
+    It never leaves `train`, which says so in its summary.
+    """
+
+
 class QuietExit(Exception):
     """All has been said by another process of the same command: this one only ends with the same status."""
 

@@ -13,6 +13,10 @@ class Held(Exception):
     """Another process has the lock; the text says which."""
 
 
+class NoLocks(OSError):
+    """The file is there, but its file system has no locks, as some network file systems."""
+
+
 class FileLock:
     """A lock on a file, which is made if need be and stays (to remove it would let two processes in).
 
@@ -24,7 +28,8 @@ class FileLock:
 
     Raises:
         Held: by another process.
-        OSError: the file system has no locks, as some network file systems.
+        NoLocks: the file system has none.
+        OSError: the file cannot be opened or written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,12 +54,12 @@ class FileLock:
             holder = os.pread(handle, 200, 0).decode("utf-8", "replace").strip()
             os.close(handle)
             raise Held(holder or "pid unknown") from None
-        except OSError:
+        except OSError as error:
             os.close(handle)
-            raise
+            raise NoLocks(error.errno, error.strerror) from None
+        self._handle = handle
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"pid {os.getpid()}, host {socket.gethostname()}\n".encode(), 0)
-        self._handle = handle
 
     def release(self) -> None:
         """Let the next have it; nothing where it is not held."""

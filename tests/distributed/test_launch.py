@@ -116,6 +116,19 @@ def test_a_store_that_neither_answers_nor_closes_is_noticed(tmp_path):
     )
 
 
+def test_a_job_that_was_suspended_goes_on(tmp_path):
+    """As `scontrol suspend` does it, for longer than the timeout of 8 s (but not than that of gloo, 30 s more)."""
+    job = launched("suspended", tmp_path, 2)
+    job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)
+    everyone = [job.process.pid, *(int((tmp_path / f"running{rank}").read_text()) for rank in range(2))]
+    for pid in everyone:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(10.0)
+    for pid in everyone:
+        os.kill(pid, signal.SIGCONT)
+    assert job.end() == (0, [])
+
+
 @pytest.mark.parametrize("scene", ["busy", "early"])
 def test_who_is_busy_or_done_is_not_taken_for_gone(tmp_path, scene):
     assert launched(scene, tmp_path, 2).end() == (0, [])

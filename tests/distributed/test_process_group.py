@@ -15,8 +15,10 @@ from jobs import by_hand
 from spawn_ranks import spawn
 from torch.distributed import HashStore
 
-from weatherfm.errors import InputError, OutsideError, QuietExit
+from weatherfm.errors import InputError, OutsideError, QuietExit, StopRequest
+from weatherfm.training import trainer
 from weatherfm.training.ranks import first_failure
+from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.neighbour import Neighbour
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.roster import Roster, meet, muster
@@ -107,6 +109,37 @@ def in_a_group(rank):
 
 def test_a_group_that_is_there_is_used():
     assert spawn(2, in_a_group) == [(0, 2, 0), (1, 2, 1)]
+
+
+def asked_on_one_rank(rank):
+    def look():
+        if rank == 1:
+            raise StopRequest("SIGUSR1")
+
+    with pytest.raises(StopRequest) as caught:
+        Coordination().all_do(look)
+    Coordination().meet()
+    return str(caught.value)
+
+
+def test_a_stop_asked_of_one_rank_is_one_of_all():
+    assert spawn(2, asked_on_one_rank) == ["SIGUSR1", "SIGUSR1"]
+
+
+def identity_on(rank):
+    beats = []
+
+    def find(config, store, dtype, record, alive):
+        alive()
+        return {"found by": rank}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "find_identity", find)
+        return trainer._agree_on_identity(None, None, torch.float32, None, lambda: beats.append(1)), len(beats)
+
+
+def test_no_rank_is_silent_while_the_identity_is_found():
+    assert spawn(2, identity_on) == [({"found by": 0}, 1)] * 2
 
 
 def test_started_by_hand(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -90,6 +91,45 @@ def test_stopped_it_goes_on_from_there_under_torchrun(folder, undisturbed):
     status, lines = start([*TORCHRUN, path]).end()
     assert status == 0, lines
     assert curve(folder / "stopped") == curve(undisturbed)
+
+
+def listens(pid: int) -> bool:
+    """A process has a handler for SIGTERM: Python itself has none."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    caught = next((line for line in status.splitlines() if line.startswith("SigCgt:")), "0:0")
+    return bool(int(caught.split(":")[1], 16) >> signal.SIGTERM - 1 & 1)
+
+
+MOMENTS = {
+    "the command imports": (
+        lambda job: listens(job.process.pid),
+        "stopped by SIGTERM (before step 1|while starting); the same command goes on",
+    ),
+    "ranks have just been started": (ranks_of, "stopped by SIGTERM while starting; the same command goes on"),
+    "ranks import": (
+        lambda job: len(ranks := ranks_of(job)) == 2 and all(map(listens, ranks)),
+        r"stopped by SIGTERM before step 1; the same command goes on from there",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("devices", "moment"), [(None, "the command imports"), *((2, moment) for moment in MOMENTS)], ids=str
+)
+def test_a_stop_while_it_starts_is_a_stop(folder, devices, moment):
+    options = [] if devices is None else ["--devices", "2", "--restarts", "1"]
+    settings = ["parallel.tp=1"] if devices is None else []
+    begins, said = MOMENTS[moment]
+    job = start([*COMMAND, config(folder, f"{moment} {devices}"), *settings, *options])
+    job.wait_until(lambda: begins(job))
+    job.process.send_signal(signal.SIGTERM)
+    status, lines = job.end()
+    assert status == STOPPED, lines
+    assert sum(bool(re.search(said, line)) for line in lines) == 1, lines
+    assert not any("weatherfm:" in line or "starting all again" in line for line in lines), lines
 
 
 @pytest.mark.parametrize(

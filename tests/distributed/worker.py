@@ -128,6 +128,21 @@ def play_frozen(roster: Roster, folder: Path) -> None:
     steps(roster, folder, freeze)
 
 
+def play_suspended(roster: Roster, folder: Path) -> None:
+    """A step of 3 s, in small pieces: once all processes go on after a pause, it is not done at once."""
+
+    def compute(step: int) -> None:
+        if step == 3:
+            note(folder, f"running{roster.rank}", str(os.getpid()))
+            for _ in range(30):
+                time.sleep(0.1)
+
+    steps(roster, folder, compute)
+
+
+TIMEOUTS = {"silent": 10.0, "suspended": 8.0}
+
+
 def play_busy(roster: Roster, folder: Path) -> None:
     """Rank 1 computes in Python, without a step, for three times as long as a rank may be silent."""
 
@@ -174,7 +189,7 @@ def main() -> int:
     pulse.GRACE = 8.0
     if scene in ("busy", "early"):
         pulse.LOOKS = 5
-    with muster(), join(torch.device("cpu"), 10.0 if scene == "silent" else PATIENT) as roster:
+    with muster(), join(torch.device("cpu"), TIMEOUTS.get(scene, PATIENT)) as roster:
         return globals()[f"play_{scene}"](roster, folder) or 0
 
 

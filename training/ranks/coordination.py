@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from weatherfm.errors import InputError, OutsideError
+from weatherfm.errors import InputError, OutsideError, StopRequest
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,7 +31,7 @@ class Coordination:
 
         Raises:
             Exception: as it is, on the rank where `offer` or `answer` failed.
-            InputError, OutsideError: the same in words, on all other ranks.
+            InputError, OutsideError, StopRequest: the same in words, on all other ranks.
         """
         own, answers = self._attempt(offer), None
         offers = self._gather(own)
@@ -45,6 +45,10 @@ class Coordination:
     def all_do(self, act: Callable[[], object]) -> None:
         """Call `act` on every rank; returns when it is done on all of them. Raises as `decide`."""
         self.decide(lambda: (act(), None)[1], lambda offers: [None] * len(offers))
+
+    def meet(self) -> None:
+        """Return once every rank has come here."""
+        self.all_do(lambda: None)
 
     def first_does(self, act: Callable[[], R]) -> R:
         """What `act` returns on rank 0, on all ranks. Raises as `decide`."""
@@ -81,7 +85,7 @@ class _Failure:
 
     def __reduce__(self) -> tuple[type[_Failure], tuple[Exception, int]]:
         error = self.error
-        if not isinstance(error, InputError | OutsideError):
+        if not isinstance(error, InputError | OutsideError | StopRequest):
             error = OutsideError(f"rank {self.rank}: {type(error).__name__}: {error}")
         return _Failure, (type(error)(str(error)), self.rank)
 

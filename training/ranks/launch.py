@@ -14,7 +14,6 @@ import tempfile
 import uuid
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any
 
 import torch
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
@@ -25,7 +24,7 @@ from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from weatherfm.data_pipeline.host_memory import available_memory
 from weatherfm.errors import STOPPED, InputError
-from weatherfm.training.signals import SIGNALS
+from weatherfm.training.signals import SIGNALS, StopSignals
 
 _log = logging.getLogger(__name__)
 
@@ -67,13 +66,15 @@ def require_devices(devices: int, restarts: int, device: str, setting: str = "tr
         )
 
 
-def launch(command: Sequence[str], devices: int, restarts: int = 0) -> int:
+def launch(command: Sequence[str], devices: int, restarts: int = 0, stop: StopSignals | None = None) -> int:
     """Run a command on so many ranks of this machine, and return the status it ends with.
 
     Args:
         command: program and arguments; each rank finds its number in the environment.
         devices: ranks.
         restarts: how often all of them are started again when one fails.
+        stop: of a command that can be stopped at any time and goes on when started again: it has been listening since
+            the start, and ranks that a signal ends before they listen themselves have stopped, not failed.
     """
     agents_own = logging.getLogger("torch.distributed.elastic")  # the ranks' messages are enough
     agents_own.addHandler(logging.NullHandler())
@@ -82,8 +83,15 @@ def launch(command: Sequence[str], devices: int, restarts: int = 0) -> int:
     before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGHUP, signal.SIGQUIT)}
     with tempfile.TemporaryDirectory(prefix="weatherfm") as folder:
         agent = _Agent(_spec(command, devices, restarts), DefaultLogsSpecs(log_dir=folder))
+        agent.listen()
+        if stop is not None and stop.received is not None:
+            agent.asked_to_stop = signal.Signals[stop.received]
         try:
-            return _status(agent.run())
+            result = agent.run()
+            if stop is not None and (number := agent.stopped_before_it_began(result)):
+                _log.info("stopped by %s while starting; the same command goes on", number.name)
+                return STOPPED
+            return _status(result)
         except SignalException as end:  # SIGHUP or SIGQUIT, which end the ranks at once
             return 128 + end.sigval
         finally:
@@ -115,18 +123,30 @@ def _spec(command: Sequence[str], devices: int, restarts: int) -> WorkerSpec:
 class _Agent(LocalElasticAgent):
     """torchrun's agent, but that it hands signals on and waits, and knows what a restart cannot mend."""
 
-    _asked_to_stop = False
+    asked_to_stop: signal.Signals | None = None
+    _handed_on = False
 
-    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
-        pids = super()._start_workers(worker_group)
-        for number in SIGNALS:  # the agent has just set its own handlers, which end the ranks in 30 seconds
-            signal.signal(number, self._hand_on)
-        return pids
+    def listen(self) -> None:
+        """Note signals from now on; the agent's own handlers for them would end the ranks in 30 seconds."""
+        os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGHUP,SIGQUIT"
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
+    def stopped_before_it_began(self, result: RunResult) -> signal.Signals | None:
+        """The signal that was handed on, if it ended a rank, which did not listen yet; none that was wrong otherwise.
+
+        A rank that did listen may have found the others gone and taken that for a failure.
+        """
+        codes = [failure.exitcode for failure in result.failures.values()]
+        ended = self.asked_to_stop is not None and -self.asked_to_stop in codes
+        return self.asked_to_stop if ended and _status(result) not in _FINAL else None
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        if self.asked_to_stop is not None and not self._handed_on:
+            self._hand_on(self.asked_to_stop)
         result = super()._monitor_workers(worker_group)
         if result.state == WorkerState.FAILED:
-            if self._asked_to_stop or _status(result) in _FINAL:
+            if self.asked_to_stop is not None or _status(result) in _FINAL:
                 self._remaining_restarts = 0
             if self._remaining_restarts:
                 limit = worker_group.spec.max_restarts
@@ -134,8 +154,12 @@ class _Agent(LocalElasticAgent):
                 _log.warning("%s; starting all again from the newest checkpoint (%d of %d)", _why(result), nth, limit)
         return result
 
-    def _hand_on(self, number: int, frame: FrameType | None) -> None:
-        self._asked_to_stop = True
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        """For the next look at the ranks, a tenth of a second away: none may be there yet."""
+        self.asked_to_stop, self._handed_on = signal.Signals(number), False
+
+    def _hand_on(self, number: signal.Signals) -> None:
+        self._handed_on = True
         for worker in self.get_worker_group().workers:
             if worker.id:
                 try:

@@ -33,6 +33,11 @@ slow, reads or computes goes on telling; but one call into C that holds Python's
 pickling a tensor (some 1 s for a GiB), compiling a kernel, importing. This leaves room for 20 s of it."""
 
 
+_LATE = 3
+"""A look that comes after so many times its time comes after a pause of the whole process (SIGSTOP, a suspended machine
+or job), in which nobody got on and nobody stood still."""
+
+
 class Pulse(threading.Thread):
     """The thread that tells and watches.
 
@@ -51,6 +56,7 @@ class Pulse(threading.Thread):
         self._watched = threading.get_ident()
         self._ended = threading.Event()
         self._beats = 0
+        self._paused, self._looked = 0.0, time.monotonic()
         self._leaving = False
         # a store that neither answers nor closes lets this thread wait for ever, so that another one must notice
         self._watchdog = Watchdog(lambda: self._beats, LOOKS, self.every, self._ended, self._miss_store)
@@ -58,7 +64,7 @@ class Pulse(threading.Thread):
 
     def beat(self, step: int | None = None) -> None:
         """Training has come to this step; None: it is at work on something else."""
-        self._silent_from = time.monotonic()
+        self._silent_from = self._clock()
         if step is not None:
             self._step, self._since = step, time.time()
 
@@ -79,15 +85,31 @@ class Pulse(threading.Thread):
         self._watchdog.start()
         try:
             while not self._ended.wait(self.every if self._beats else 0):
+                self._leave_out_pause()
                 self._tell()
                 if (status := told_failure(self.store)) is not None:
                     return self._end_after_grace(status)
                 self._look_beside()
-                if time.monotonic() - self._silent_from > self.timeout:
+                if self._clock() - self._silent_from > self.timeout:
                     self._end_standstill()
             self._tell(done=True)
         except DistError:  # the store went with the machine of rank 0
             self._end_after_grace(1)
+
+    def _clock(self) -> float:
+        """Seconds, without those in which the process was paused. The system has no such clock."""
+        return time.monotonic() - self._paused
+
+    def _leave_out_pause(self) -> None:
+        """Take the time since the last look for a pause, if it was much too long.
+
+        Only this thread writes what is paused, and only training writes since when it is silent, so that neither can
+        undo what the other does; a beat between the end of a pause and its discovery gives time until the next beat.
+        """
+        now = time.monotonic()
+        since, self._looked = now - self._looked, now
+        if since > _LATE * self.every:
+            self._paused += since - self.every
 
     def _look_beside(self) -> None:
         """End the job if the neighbour is gone, and training waits for it."""
@@ -102,7 +124,7 @@ class Pulse(threading.Thread):
 
     def _stands_still(self) -> bool:
         """This rank may be waiting for another: it has had no step for as long as one may be silent."""
-        return time.monotonic() - self._silent_from > LOOKS * self.every
+        return self._clock() - self._silent_from > LOOKS * self.every
 
     def _miss_store(self) -> None:
         """The store does not answer: end this rank. Of each machine one speaks, since they cannot agree any more."""

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from weatherfm.errors import STOPPED
 from weatherfm.training.plan.machine import Machine, Training
+from weatherfm.training.signals import StopSignals
 from weatherfm.verbs.run import Overrides, as_json, load, say
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def train(config: Path, *overrides: Overrides, devices: int | None = None, restarts: int = 0) -> int:
     """Train the model of a run on its store; goes on from the newest checkpoint by itself. Also under torchrun.
 
-    SIGTERM, SIGUSR1 and Ctrl-C end it after a step, with a checkpoint and exit status 75: not done, start it again.
+    SIGTERM, SIGUSR1 and Ctrl-C end it soon, with a checkpoint and exit status 75: not done, start it again.
 
     Parameters
     ----------
@@ -31,15 +32,16 @@ def train(config: Path, *overrides: Overrides, devices: int | None = None, resta
     restarts
         How often they are started again, from the newest checkpoint, when one of them fails (with --devices).
     """
-    run = load(config, overrides)
-    if devices is None:
-        return 0 if train_run(run) else STOPPED
-    from weatherfm.training.ranks.launch import launch, require_devices
+    with StopSignals() as stop:  # from here on: to import PyTorch alone takes seconds
+        run = load(config, overrides)
+        if devices is None:
+            return 0 if train_run(run, stop) else STOPPED
+        from weatherfm.training.ranks.launch import launch, require_devices
 
-    require_devices(devices, restarts, run.training.device)
-    debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
-    command = [sys.executable, "-P", "-m", "weatherfm.cli", "train", str(config), *overrides, *debug]
-    return launch(command, devices, restarts)
+        require_devices(devices, restarts, run.training.device)
+        debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
+        command = [sys.executable, "-P", "-m", "weatherfm.cli", "train", str(config), *overrides, *debug]
+        return launch(command, devices, restarts, stop)
 
 
 def plan(
@@ -93,11 +95,19 @@ def check(config: Path, *overrides: Overrides, devices: int | None = None) -> in
     return 0 if all(finding.ok for finding in findings) else 2
 
 
-def train_run(run: RunConfig) -> bool:
-    """Train the model of a run and say where its weights are; True when training is finished."""
+def train_run(run: RunConfig, stop: StopSignals | None = None) -> bool:
+    """Train the model of a run and say where its weights are; True when training is finished.
+
+    Args:
+        run: its settings.
+        stop: who listens for signals already, if anybody does.
+    """
     from weatherfm.training.trainer import train as train_model
 
-    summary = train_model(run)
+    summary = train_model(run, stop)
+    if summary.stopped_by and summary.steps == summary.resumed_from:
+        say(f"stopped by {summary.stopped_by} before step {summary.steps + 1}; the same command goes on from there")
+        return False
     if summary.stopped_by:
         say(f"stopped by {summary.stopped_by} at step {summary.steps}; the same command goes on from there")
         return False
