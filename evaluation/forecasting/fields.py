@@ -17,6 +17,7 @@ from weatherfm.data_pipeline.states import States
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.starts import require_inputs, required_input_times
+from weatherfm.evaluation.forecasting.state_checks import require_sound
 from weatherfm.evaluation.forecasting.steps import Steps
 from weatherfm.evaluation.forecasting.threads import read_ahead
 from weatherfm.model import WeatherViT
@@ -63,7 +64,7 @@ class Forecaster:
             groups: datetime64 [I] each.
 
         Raises:
-            InputError: a state that cannot be read, or holds a value that is not finite.
+            InputError: a state that cannot be read, or holds a value that is not finite or not possible on Earth.
         """
         training = self.model.training
         self.model.eval()
@@ -87,7 +88,7 @@ class Forecaster:
         """(times [U], fields [U, M, C, H, W]) that forecasts from `inits` start from; in a thread of its own."""
         times = np.unique(np.concatenate([inits + np.timedelta64(hours, "h") for hours in self.required]))
         fields = self.states.read(times, self.model.domain.channels)
-        require_finite(fields, times, self.model.domain.channels, self.states)
+        require_sound(fields, times, self.model.domain.channels, self.states)
         tensor = torch.from_numpy(fields)
         return times, tensor.pin_memory() if self.steps.device.type == "cuda" else tensor
 
@@ -97,24 +98,6 @@ class Forecaster:
             normal = self.model.normalize(fields.to(self.steps.device, non_blocking=True))
             rows = {hours: np.searchsorted(times, inits + np.timedelta64(hours, "h")) for hours in self.required}
             return {hours: normal[torch.from_numpy(index)].flatten(0, 1) for hours, index in rows.items()}
-
-
-def require_finite(fields: np.ndarray, times: np.ndarray, channels: Sequence[str], states: States) -> None:
-    """Refuse states [U, M, C, H, W] with missing values: one of them would spread over the whole forecast.
-
-    Raises:
-        InputError: naming the first.
-    """
-    if np.isfinite(fields.sum(dtype=np.float64)):
-        return
-    finite = np.isfinite(fields).all((3, 4))
-    if not finite.all():
-        time, member, channel = np.argwhere(~finite)[0]
-        of = f", member {states.numbers[member]}" if states.numbers else ""
-        raise InputError(
-            f"{states.name} has missing values in {channels[channel]} at {times[time]}{of} ({(~finite).sum()} of "
-            f"{finite.size} fields); a forecast needs every point: fill them, or forecast from other times"
-        )
 
 
 def require_finite_forecast(
