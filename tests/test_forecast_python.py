@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,9 +18,13 @@ import weatherfm
 from weatherfm.data_pipeline.file_states import open_dataset_states
 from weatherfm.data_pipeline.states import StoreStates
 from weatherfm.errors import InputError
+from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
+from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.forecast import make_forecast
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.grid import Grid
 from weatherfm.model import ModelConfig, WeatherViT
-from weatherfm.weights import save_weights
+from weatherfm.weights import save_weights, weights_hash
 
 ROUNDING = 1e-5
 
@@ -174,16 +179,53 @@ def test_an_ensemble_of_states(store, model):
         np.testing.assert_allclose(one["2m_temperature"], single["2m_temperature"], rtol=ROUNDING)
 
 
-def test_scored_like_any_other(store, model, tmp_path):
-    """Written with xarray, it is a forecast that `weatherfm evaluate` reads."""
-    from weatherfm.evaluation.forecasts.file import ForecastFile
+@pytest.fixture(params=[2, 3], ids=lambda version: f"zarr {version}")
+def written(store, model, tmp_path, request) -> Path:
+    """A forecast that its user has written with xarray; its levels are uneven: z500, t850, t500."""
+    made = weatherfm.forecast(model, as_dataset(store), ["24h", "48h"], init="2020-01-02/2020-01-04")
+    made.to_zarr(tmp_path / "f.zarr", zarr_format=request.param)
+    return tmp_path / "f.zarr"
 
-    forecast = weatherfm.forecast(model, as_dataset(store), ["24h", "48h"], init="2020-01-02/2020-01-03")
-    forecast.to_zarr(tmp_path / "f.zarr", zarr_format=2)
-    file = ForecastFile(tmp_path / "f.zarr")
-    assert file.lead_times == (24, 48)
-    expected = store.state[1:3] + 2 * store.std[:, None, None]
-    np.testing.assert_allclose(file.read([0, 1], 48, store.channels), expected, rtol=ROUNDING)
+
+def test_scored_like_any_other(store, model, written, tmp_path):
+    """`weatherfm evaluate` gives the scores of the same forecast by the command."""
+    inits = store.times[1:4]
+    config = ForecastConfig(lead_times=["24h", "48h"])
+    by_command = make_forecast(model, store, inits, config, tmp_path / "command.zarr", {"weights_sha256": "abc"})
+    settings = EvaluationConfig(spectra=False, damped_persistence=False, resamples=100)
+    expected, given = (evaluate(path, store, settings=settings) for path in (by_command, written))
+    assert given["channel"].values.tolist() == list(store.channels)
+    np.testing.assert_allclose(given["rmse"], expected["rmse"], rtol=1e-3)
+
+
+def test_a_forecast_tells_how_it_came_about(store, model, written):
+    model.provenance = {"settings": {"training": {"lead_times": ["24h"]}}}
+    made = weatherfm.forecast(model, as_dataset(store), ["24h", "48h"], precision="bfloat16")
+    told = json.loads(made.attrs["provenance"])
+    assert told["training"] == model.provenance
+    assert (told["mode"], told["precision"], told["untrained_steps_hours"]) == ("direct", "bfloat16", [48])
+    assert told["store_source"] == {"kind": "xarray.Dataset"}
+    file = ForecastFile(written)
+    assert file.simulated  # so that its scores say it, too
+    assert file.name == "model"
+
+
+def test_what_its_user_has_left_out_is_not_asked_for(store, model, tmp_path):
+    made = weatherfm.forecast(model, as_dataset(store))
+    made.drop_vars("temperature").to_zarr(tmp_path / "f.zarr", zarr_format=2)
+    assert ForecastFile(tmp_path / "f.zarr").channels == ("z500", "t2m")
+
+
+def test_the_weights_file_is_named_while_they_are_its_weights(store, tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, WeatherViT(ModelConfig(patch_size=3, width=16, depth=1, heads=2), store.domain()), {})
+    loaded = weatherfm.load(path, "cpu")
+    for _ in range(2):
+        told = json.loads(weatherfm.forecast(loaded, as_dataset(store)).attrs["provenance"])
+        assert told["weights_sha256"] == weights_hash(path)
+    with torch.no_grad():
+        next(loaded.parameters()).mul_(2)  # as fine-tuning does
+    assert "weights_sha256" not in json.loads(weatherfm.forecast(loaded, as_dataset(store)).attrs["provenance"])
 
 
 # --- refused, before anything is computed ----------------------------------------------------------------------

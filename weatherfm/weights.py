@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,27 @@ def load(path: str | Path, device: str = "auto") -> WeatherViT:
     Raises:
         InputError: no such file or device, or not a weights file of ours.
     """
-    return load_weights(path, choose_device(device, "device"))
+    path = Path(path).expanduser()
+    model = load_weights(path, choose_device(device, "device"))
+    model.loaded = Loaded(weights_hash(path), _changes(model))
+    return model
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The file that a model in memory came from."""
+
+    sha256: str
+    changes: int
+    """How often its weights had been written to when they were all read."""
+
+    def untouched(self, model: WeatherViT) -> bool:
+        """No weight was changed since (as fine-tuning does)."""
+        return _changes(model) == self.changes
+
+
+def _changes(model: WeatherViT) -> int:
+    return sum(parameter._version for parameter in model.parameters())
 
 
 def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -17,10 +18,14 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.fields import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.places import open_place
+from weatherfm.evaluation.forecasting.record import origin_of, record_of
 from weatherfm.evaluation.forecasting.starts import choose_init_times
 from weatherfm.evaluation.forecasting.trained import warn_of_untrained
-from weatherfm.evaluation.forecasts.layout import levels_of, variable_attributes, variables_of
+from weatherfm.evaluation.forecasts.layout import MADE_BY, levels_of, variable_attributes, variables_of
 from weatherfm.model import WeatherViT
+
+_WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+"""How xarray stores times. By itself it counts from the first one: Zarr leaves out what is 0, as if it were missing."""
 
 
 def forecast(
@@ -69,10 +74,11 @@ def forecast(
     run.check_inputs(inits)
     together = max(1, config.batch_size // run.members)
     out = _Fields(model, source, inits, config)
+    record = record_of(model, source, config, origin_of(model), run.steps.dtype)
     with closing(run.make([inits[i : i + together] for i in range(0, len(inits), together)])) as stream:
         for made in stream:
             out.put(made.group * together, made.lead, made.fields)
-    return out.dataset()
+    return out.dataset(record)
 
 
 class _Fields:
@@ -101,8 +107,8 @@ class _Fields:
                 target = into if level is None else into[:, :, self.levels.index(level)]
                 target[...] = values[:, :, self.channels.index(channel)]
 
-    def dataset(self) -> xr.Dataset:
-        """All of it, with coordinates and CF attributes."""
+    def dataset(self, record: dict[str, Any]) -> xr.Dataset:
+        """All of it, with coordinates, CF attributes and the record of how it came about."""
         numbers = self.states.numbers
         member = ("number",) if numbers else ()
         variables = {}
@@ -113,9 +119,10 @@ class _Fields:
             variables[name] = (dims, values, variable_attributes(next(iter(channels.values()))))
         attributes = {
             "Conventions": "CF-1.11",
-            "source": f"weatherfm {__version__}",
+            "source": f"{MADE_BY} {__version__}",
             "channels": " ".join(self.channels),
             "simulated": "true" if self.states.simulated else "false",
+            "provenance": json.dumps(record, sort_keys=True),
         }
         return xr.Dataset(variables, self._coordinates(), attributes)
 
@@ -126,11 +133,11 @@ class _Fields:
         period = {"standard_name": "forecast_period", "long_name": "lead time"}
         pressure = {"standard_name": "air_pressure", "long_name": "pressure level", "units": "hPa", "positive": "down"}
         found: dict[str, Any] = {
-            "init_time": ("init_time", times, reference),
+            "init_time": ("init_time", times, reference, _WRITTEN),
             "lead_time": ("lead_time", leads, period),
             "latitude": ("latitude", self.grid.latitude, {"standard_name": "latitude", "units": "degrees_north"}),
             "longitude": ("longitude", self.grid.longitude, {"standard_name": "longitude", "units": "degrees_east"}),
-            "valid_time": (("init_time", "lead_time"), times[:, None] + leads, {"standard_name": "time"}),
+            "valid_time": (("init_time", "lead_time"), times[:, None] + leads, {"standard_name": "time"}, _WRITTEN),
         }
         if self.levels:
             found["level"] = ("level", self.levels, pressure)
