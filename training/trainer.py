@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.device import choose_device, choose_precision, peak_memory_gib
+from weatherfm.device import apply_precision, choose_device, choose_precision, peak_memory_gib
 from weatherfm.training.batches import ReadyBatch, read_ahead
 from weatherfm.training.build import build_model
 from weatherfm.training.checkpoint import CheckpointFolder, newest
@@ -114,6 +114,7 @@ def _train(config: RunConfig, store: Store, mesh: Mesh | None, device: torch.dev
     _log.info("%s", cache.text)
     keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=roster.beat)
     dtype = choose_precision(settings.precision, device)
+    apply_precision(settings.precision)
     saved = newest(config.folder / "checkpoints")
     model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=roster.beat)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None

@@ -6,14 +6,15 @@ Legend: I initial time, M member, B = I x M sample, C channel, H lat, W lon.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weatherfm.data_pipeline.states import States
+from weatherfm.device import products_in
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.starts import require_inputs, required_input_times
@@ -58,7 +59,7 @@ class Forecaster:
     def make(self, groups: Sequence[np.ndarray]) -> Generator[Made, None, None]:
         """Forecasts from each group of initial times at each lead time; the states of a group are in memory together.
 
-        To be closed: until then the model is in evaluation mode.
+        To be closed: until then the model is in evaluation mode, and products of the process in its precision.
 
         Args:
             groups: datetime64 [I] each.
@@ -66,15 +67,14 @@ class Forecaster:
         Raises:
             InputError: a state that cannot be read, or holds a value that is not finite or not possible on Earth.
         """
-        training = self.model.training
-        self.model.eval()
-        try:
-            with closing(read_ahead(self._read, groups)) as read:
-                for group, (times, fields) in enumerate(read):
-                    for lead, made in enumerate(self._group(groups[group], times, fields)):
-                        yield Made(group, lead, made)
-        finally:
-            self.model.train(training)
+        with (
+            evaluating(self.model),
+            products_in(self.config.precision),
+            closing(read_ahead(self._read, groups)) as read,
+        ):
+            for group, (times, fields) in enumerate(read):
+                for lead, made in enumerate(self._group(groups[group], times, fields)):
+                    yield Made(group, lead, made)
 
     def _group(self, inits: np.ndarray, times: np.ndarray, fields: Tensor) -> Iterator[Tensor]:
         """[I, M, C, H, W] in physical units at each lead time."""
@@ -98,6 +98,18 @@ class Forecaster:
             normal = self.model.normalize(fields.to(self.steps.device, non_blocking=True))
             rows = {hours: np.searchsorted(times, inits + np.timedelta64(hours, "h")) for hours in self.required}
             return {hours: normal[torch.from_numpy(index)].flatten(0, 1) for hours, index in rows.items()}
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside the block a model is in evaluation mode; after it, each part of it is as it was (some may be frozen)."""
+    were = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, training in were.items():
+            part.training = training
 
 
 def require_finite_forecast(
