@@ -79,12 +79,23 @@ def make_forecast(
         states.numbers,
         crew.parts,
     )
-    writer = crew.first_then_all(partial(ForecastWriter, path, request))
+    writer = crew.first_then_all(partial(_open_writer, path, request))
     _write_all(run, writer, crew, crew.first_does(writer.remaining))
     crew.wait()
     if crew.first:
         writer.finish()
     return Path(path)
+
+
+def _open_writer(path: str | Path, request: ForecastRequest) -> ForecastWriter:
+    """The writer, or what is wrong with the path: nothing has been computed yet."""
+    try:
+        return ForecastWriter(path, request)
+    except OSError as error:
+        raise InputError(
+            f"the forecast cannot be written to {path} ({error.strerror}: {error.filename}); choose another path "
+            "(--output), or mend that"
+        ) from None
 
 
 def _write_all(run: Forecaster, writer: ForecastWriter, crew: Crew, blocks: list[slice]) -> None:

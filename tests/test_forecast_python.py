@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+import warnings
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import toy_run
@@ -105,13 +107,54 @@ def test_a_dataset_made_by_hand(store, model):
         ([datetime(2020, 1, 2), datetime(2020, 1, 4)], [1, 3]),
         (np.array(["2020-01-02", "2020-01-04"], "datetime64[ns]"), [1, 3]),
         ("2020-01-02/2020-01-04", [1, 2, 3]),
+        (pd.DatetimeIndex(["2020-01-02", "2020-01-04"]), [1, 3]),
+        (pd.DatetimeIndex(["2020-01-02T05", "2020-01-04T05"], tz="Etc/GMT-5"), [1, 3]),
+        (pd.Series(pd.to_datetime(["2020-01-02"])), [1]),
+        (pd.Timestamp("2020-01-02"), [1]),
+        (date(2020, 1, 2), [1]),
+        (datetime(2020, 1, 2, 3, tzinfo=timezone(timedelta(hours=3))), [1]),
+        ((datetime(2020, 1, day) for day in (2, 3)), [1, 2]),
+        (lambda states: states.indexes["time"][-2:], [4, 5]),
+        (lambda states: states.time[-1], [5]),
+        (lambda states: states.time[-2:], [4, 5]),
+        (lambda states: states.time[-2:].values, [4, 5]),
     ],
     ids=str,
 )
 def test_initial_times(store, model, init, days):
-    forecast = weatherfm.forecast(model, as_dataset(store), init=init)
+    states = as_dataset(store)
+    with warnings.catch_warnings(action="error"):
+        forecast = weatherfm.forecast(model, states, init=init(states) if callable(init) else init)
     np.testing.assert_array_equal(forecast["init_time"], store.times[days])
     np.testing.assert_allclose(fields(forecast, "24h"), store.state[days] + store.std[:, None, None], rtol=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    "lead_times",
+    [
+        pd.to_timedelta(["1D", "48h"]),
+        xr.DataArray(np.array([24, 48], "timedelta64[h]").astype("timedelta64[ns]"), dims="lead"),
+        (f"{hours}h" for hours in (24, 48)),
+        np.array([1, 2], "timedelta64[D]"),
+        [pd.Timedelta("1D"), np.timedelta64(48, "h")],
+        "24h..2d/24h",
+    ],
+    ids=str,
+)
+def test_lead_times(store, model, lead_times):
+    forecast = weatherfm.forecast(model, as_dataset(store), lead_times, rollout=timedelta(days=1))
+    assert (forecast["lead_time"] / np.timedelta64(1, "h")).values.tolist() == [24, 48]
+
+
+def test_members_without_numbers_are_counted(store, model):
+    states = xr.concat([as_dataset(store)] * 3, "number")
+    assert "number" not in states.coords
+    assert weatherfm.forecast(model, states)["number"].values.tolist() == [0, 1, 2]
+
+
+def test_a_path_is_no_model(store):
+    with pytest.raises(InputError, match=r"'w.safetensors' \(str\), no model; give what weatherfm.load"):
+        weatherfm.forecast("w.safetensors", as_dataset(store))
 
 
 def test_every_kind_of_place_gives_the_same(store, tmp_path):
@@ -285,6 +328,8 @@ def a_hole(states: xr.Dataset) -> xr.Dataset:
         (lambda states: states["temperature"].values, r"cannot be read from ndarray; give a store, a path"),
         (lambda states: 7, r"cannot be read from int"),
         (lambda states: "/no/such/store.zarr", r"no store at /no/such/store.zarr"),
+        (lambda states: "/no/such.nc", r"no file /no/such.nc to read states from"),
+        (lambda states: "", r"'', which is no path"),
         (lambda states: "/no/such/*.nc", r"no file matches"),
     ],
 )
@@ -304,6 +349,21 @@ def test_states_refused(store, model, change, words):
         ({"init": "2020-01-09T00"}, r"the Dataset lacks 2020-01-09T00"),
         ({"init": datetime(2020, 1, 2, 0, 30)}, "no whole hour"),
         ({"init": object()}, "no time"),
+        ({"init": np.datetime64("2020-01")}, "no day and no hour"),
+        ({"init": np.datetime64("NaT")}, "NaT"),
+        ({"init": [pd.NaT]}, "NaT"),
+        ({"init": [None]}, "no time"),
+        ({"init": 2020}, "no time"),
+        ({"init": ""}, "no initial time in ''"),
+        ({"init": []}, "no initial time in ''"),
+        ({"init": "2020-01"}, "not understood; write days"),
+        ({"lead_times": [np.timedelta64("NaT")]}, "no time span of a known length"),
+        ({"lead_times": pd.to_timedelta([None])}, "write a whole time span"),
+        ({"lead_times": [pd.NaT]}, "write a whole time span"),
+        ({"lead_times": np.timedelta64(1, "M")}, "no time span of a known length"),
+        ({"lead_times": np.array([24])}, "write a whole time span"),
+        ({"lead_times": []}, "lead_times"),
+        ({"rollout": ""}, "write a whole time span"),
         ({"precision": "float8"}, "precision"),
         ({"batch_size": 0}, "batch_size"),
     ],
