@@ -88,17 +88,24 @@ def open_file_states(paths: Sequence[str], channels: Sequence[str], accumulation
         contents = index_files(found, NameRules(source), with_inputs(channels), Span.of(data))
     names = sorted(os.path.basename(path.rstrip("/")) for path in found)
     record = {"kind": "files", "files": len(names), "first_file": names[0], "last_file": names[-1]}
-    return _states(str(paths[0]) if len(paths) == 1 else f"{paths[0]}, ...", contents, data, source, False, record)
+    return _states(str(paths[0]) if len(paths) == 1 else f"{paths[0]}, ...", contents, data, source, record)
 
 
 def open_dataset_states(dataset: xr.Dataset, channels: Sequence[str], accumulation: int | None = None) -> FileStates:
     """States of a Dataset in memory or lazily opened; arguments and errors as of `open_file_states`."""
     source = FilesSource(kind="files", paths=[_DATASET])
     data = _settings(source, channels, accumulation)
+    dataset = _numbered(dataset)
     with _cure(_DATASET):
         contents = index_in_memory(dataset, _DATASET, NameRules(source), with_inputs(channels))
-    simulated = str(dataset.attrs.get("simulated", "")).lower() == "true"
-    return _states(_DATASET, [contents], data, source, simulated, {"kind": "xarray.Dataset"})
+    return _states(_DATASET, [contents], data, source, {"kind": "xarray.Dataset"})
+
+
+def _numbered(dataset: xr.Dataset) -> xr.Dataset:
+    """Members without numbers are counted from 0, as arrays are."""
+    if "number" in dataset.sizes and "number" not in dataset.variables:
+        return dataset.assign_coords(number=range(dataset.sizes["number"]))
+    return dataset
 
 
 @contextmanager
@@ -123,14 +130,13 @@ def _settings(source: FilesSource, channels: Sequence[str], accumulation: int | 
     )
 
 
-def _states(
-    name: str, contents: Sequence[Contents], data: DataConfig, source: FilesSource, simulated: bool, record: Any
-) -> FileStates:
+def _states(name: str, contents: Sequence[Contents], data: DataConfig, source: FilesSource, record: Any) -> FileStates:
     pieces = [piece for one in contents for piece in best_names(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
     _require(derivation.stored, pieces, contents, name)
     pieces = [piece for piece in pieces if piece.channel in derivation.stored]
     channels, grid = tuple(data.channels), common_grid(pieces)
+    simulated = any(one.attributes.get("simulated", "").lower() == "true" for one in contents)
     if min(len(piece.slots.times) for piece in pieces) == 0:
         return FileStates(name, channels, grid, np.zeros(0, "datetime64[s]"), [], None, simulated, record)
     stored = data.model_copy(update={"channels": list(derivation.stored)})

@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from weatherfm import __version__
 from weatherfm.data_pipeline.states import States, as_states, require_fit
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.crew import Crew
 from weatherfm.evaluation.forecasting.fields import Forecaster, require_finite_forecast
+from weatherfm.evaluation.forecasting.record import record_of
 from weatherfm.evaluation.forecasting.starts import choose_init_times, forecast_init_times, required_input_times
 from weatherfm.evaluation.forecasting.threads import WriteBehind
-from weatherfm.evaluation.forecasting.trained import untrained_steps
 from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
 from weatherfm.model import WeatherViT
 
@@ -77,11 +75,11 @@ def make_forecast(
         model.domain.grid,
         init_times,
         tuple(config.lead_times),
-        _record(model, states, config, provenance, run.steps.dtype),
+        record_of(model, states, config, provenance, run.steps.dtype),
         states.numbers,
         crew.parts,
     )
-    writer = crew.first_then_all(partial(ForecastWriter, path, request))
+    writer = crew.first_then_all(partial(_open_writer, path, request))
     _write_all(run, writer, crew, crew.first_does(writer.remaining))
     crew.wait()
     if crew.first:
@@ -89,22 +87,15 @@ def make_forecast(
     return Path(path)
 
 
-def _record(
-    model: WeatherViT, states: States, config: ForecastConfig, provenance: Mapping[str, Any], dtype: torch.dtype
-) -> dict[str, Any]:
-    """What decides the forecast."""
-    untrained = untrained_steps(config, provenance.get("training", {}))
-    return {
-        **provenance,
-        "code_version": __version__,
-        "model": model.config.model_dump(mode="json"),
-        "store_source": states.source,
-        "simulated": states.simulated,
-        "mode": config.mode,
-        **({"rollout_step_hours": config.rollout_step} if config.mode == "rollout" else {}),
-        **({"precision": str(dtype).removeprefix("torch.")} if dtype != torch.float32 else {}),
-        **({"untrained_steps_hours": untrained} if untrained else {}),
-    }
+def _open_writer(path: str | Path, request: ForecastRequest) -> ForecastWriter:
+    """The writer, or what is wrong with the path: nothing has been computed yet."""
+    try:
+        return ForecastWriter(path, request)
+    except OSError as error:
+        raise InputError(
+            f"the forecast cannot be written to {path} ({error.strerror}: {error.filename}); choose another path "
+            "(--output), or mend that"
+        ) from None
 
 
 def _write_all(run: Forecaster, writer: ForecastWriter, crew: Crew, blocks: list[slice]) -> None:

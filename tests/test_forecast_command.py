@@ -122,6 +122,17 @@ def test_untrained_steps_are_said_once(folder, say, caplog):
         (["--init=latest", "--store", "/no/such"], "no store at /no/such"),
         (["--init=latest", "--devices=0"], "--devices must be 1 or more"),
         (["--init=latest", "forecast.devise=cpu"], "did you mean forecast.device?"),
+        (["--init=latest", "forecast.device=meta"], "forecast.device 'meta' cannot be used here"),
+        (["--init="], "--init has no value; give one, or leave the option out"),
+        (["--init", " "], "--init has no value"),
+        (["--init=latest", "--rollout="], "--rollout has no value"),
+        (["--init=latest", "--store="], "--store has no value"),
+        (["--init=latest", "--lead="], "--lead has no value"),
+        (["--init=latest", "--lead", "6h,"], "--lead has no value"),
+        (["--init=latest", "--store=nope.nc"], "no file nope.nc to read states from"),
+        (["--init=2000-02-30"], "the calendar has no such day"),
+        (["--init=latest", "parallel.tp=2"], "parallel.tp=2 splits the work over 2 processes, and there is one; add"),
+        (["--init=latest", "parallel.tp=2", "--devices=1"], "there is one; add --devices 2, or start under torchrun"),
     ],
     ids=str,
 )
@@ -132,6 +143,44 @@ def test_refused_in_one_message(folder, say, arguments, message):
     assert told.count("weatherfm:") == 1
     assert "Traceback" not in told
     assert not (folder / "refused.zarr").exists()
+
+
+def test_lead_times_with_commas(folder, say):
+    out = folder / "commas.zarr"
+    assert say(folder / "run.yaml", "--init=latest", "--lead", "6h,12h", "18h..24h/6h", "--output", out)[0] == 0
+    assert ForecastFile(out).lead_times == (6, 12, 18, 24)
+
+
+def test_options_that_say_nothing(folder, say):
+    status, told = say(folder / "run.yaml", "--output=")
+    assert (status, "--output has no value" in told) == (2, True)
+    status, told = say(folder / "run.yaml", "--init=latest", "--lead")
+    assert status == 2
+    assert "--lead" in told
+    assert "empty-lead" not in say("--help")[1]
+
+
+def test_a_run_that_was_trained_on_several_forecasts_on_one(folder, say):
+    settings = yaml.safe_load((folder / "run.yaml").read_text()) | {"parallel": {"tp": 2}}
+    (folder / "split.yaml").write_text(yaml.safe_dump(settings))
+    assert say(folder / "split.yaml", "--init=latest", "--output", folder / "split.zarr")[0] == 0
+
+
+@pytest.mark.parametrize("section", ["forecast=3", "forecast=[]", "parallel=2", "forecast="])
+def test_a_section_is_no_setting(folder, say, section):
+    weights = folder / "run" / "weights.safetensors"
+    status, told = say(weights, section, "--store", folder / "store.zarr", "--init=latest")
+    assert status == 2
+    assert "is a section, not a setting; write" in told
+
+
+def test_an_output_that_cannot_be(folder, say):
+    (folder / "file").touch()
+    for output, why in ((folder / "file" / "f.zarr", "Not a directory"), ("/proc/none/f.zarr", "No such file")):
+        status, told = say(folder / "run.yaml", "--init=latest", "--output", output)
+        assert status == 2
+        assert f"the forecast cannot be written to {output} ({why}" in told
+        assert "choose another path (--output)" in told
 
 
 def test_weights_need_states_and_take_no_other_settings(folder, say):

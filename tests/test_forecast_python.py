@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import json
+import warnings
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import toy_run
@@ -17,9 +20,13 @@ import weatherfm
 from weatherfm.data_pipeline.file_states import open_dataset_states
 from weatherfm.data_pipeline.states import StoreStates
 from weatherfm.errors import InputError
+from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
+from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.forecast import make_forecast
+from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.grid import Grid
 from weatherfm.model import ModelConfig, WeatherViT
-from weatherfm.weights import save_weights
+from weatherfm.weights import save_weights, weights_hash
 
 ROUNDING = 1e-5
 
@@ -51,6 +58,7 @@ def as_dataset(store: SmallStore, times=slice(None)) -> xr.Dataset:
             "longitude": store.grid.longitude,
         },
     )
+    dataset.attrs["simulated"] = "true"  # noise that no Earth has
     return dataset.isel(latitude=slice(None, None, -1))
 
 
@@ -86,7 +94,7 @@ def test_a_dataset_made_by_hand(store, model):
     assert forecast["2m_temperature"].attrs["units"] == "K"
     assert forecast["geopotential"].attrs["standard_name"] == "geopotential"
     assert forecast["temperature"].attrs["long_name"] == "temperature"
-    assert forecast.attrs["simulated"] == "false"
+    assert forecast.attrs["simulated"] == "true"
 
 
 @pytest.mark.parametrize(
@@ -99,13 +107,54 @@ def test_a_dataset_made_by_hand(store, model):
         ([datetime(2020, 1, 2), datetime(2020, 1, 4)], [1, 3]),
         (np.array(["2020-01-02", "2020-01-04"], "datetime64[ns]"), [1, 3]),
         ("2020-01-02/2020-01-04", [1, 2, 3]),
+        (pd.DatetimeIndex(["2020-01-02", "2020-01-04"]), [1, 3]),
+        (pd.DatetimeIndex(["2020-01-02T05", "2020-01-04T05"], tz="Etc/GMT-5"), [1, 3]),
+        (pd.Series(pd.to_datetime(["2020-01-02"])), [1]),
+        (pd.Timestamp("2020-01-02"), [1]),
+        (date(2020, 1, 2), [1]),
+        (datetime(2020, 1, 2, 3, tzinfo=timezone(timedelta(hours=3))), [1]),
+        ((datetime(2020, 1, day) for day in (2, 3)), [1, 2]),
+        (lambda states: states.indexes["time"][-2:], [4, 5]),
+        (lambda states: states.time[-1], [5]),
+        (lambda states: states.time[-2:], [4, 5]),
+        (lambda states: states.time[-2:].values, [4, 5]),
     ],
     ids=str,
 )
 def test_initial_times(store, model, init, days):
-    forecast = weatherfm.forecast(model, as_dataset(store), init=init)
+    states = as_dataset(store)
+    with warnings.catch_warnings(action="error"):
+        forecast = weatherfm.forecast(model, states, init=init(states) if callable(init) else init)
     np.testing.assert_array_equal(forecast["init_time"], store.times[days])
     np.testing.assert_allclose(fields(forecast, "24h"), store.state[days] + store.std[:, None, None], rtol=ROUNDING)
+
+
+@pytest.mark.parametrize(
+    "lead_times",
+    [
+        pd.to_timedelta(["1D", "48h"]),
+        xr.DataArray(np.array([24, 48], "timedelta64[h]").astype("timedelta64[ns]"), dims="lead"),
+        (f"{hours}h" for hours in (24, 48)),
+        np.array([1, 2], "timedelta64[D]"),
+        [pd.Timedelta("1D"), np.timedelta64(48, "h")],
+        "24h..2d/24h",
+    ],
+    ids=str,
+)
+def test_lead_times(store, model, lead_times):
+    forecast = weatherfm.forecast(model, as_dataset(store), lead_times, rollout=timedelta(days=1))
+    assert (forecast["lead_time"] / np.timedelta64(1, "h")).values.tolist() == [24, 48]
+
+
+def test_members_without_numbers_are_counted(store, model):
+    states = xr.concat([as_dataset(store)] * 3, "number")
+    assert "number" not in states.coords
+    assert weatherfm.forecast(model, states)["number"].values.tolist() == [0, 1, 2]
+
+
+def test_a_path_is_no_model(store):
+    with pytest.raises(InputError, match=r"'w.safetensors' \(str\), no model; give what weatherfm.load"):
+        weatherfm.forecast("w.safetensors", as_dataset(store))
 
 
 def test_every_kind_of_place_gives_the_same(store, tmp_path):
@@ -173,16 +222,53 @@ def test_an_ensemble_of_states(store, model):
         np.testing.assert_allclose(one["2m_temperature"], single["2m_temperature"], rtol=ROUNDING)
 
 
-def test_scored_like_any_other(store, model, tmp_path):
-    """Written with xarray, it is a forecast that `weatherfm evaluate` reads."""
-    from weatherfm.evaluation.forecasts.file import ForecastFile
+@pytest.fixture(params=[2, 3], ids=lambda version: f"zarr {version}")
+def written(store, model, tmp_path, request) -> Path:
+    """A forecast that its user has written with xarray; its levels are uneven: z500, t850, t500."""
+    made = weatherfm.forecast(model, as_dataset(store), ["24h", "48h"], init="2020-01-02/2020-01-04")
+    made.to_zarr(tmp_path / "f.zarr", zarr_format=request.param)
+    return tmp_path / "f.zarr"
 
-    forecast = weatherfm.forecast(model, as_dataset(store), ["24h", "48h"], init="2020-01-02/2020-01-03")
-    forecast.to_zarr(tmp_path / "f.zarr", zarr_format=2)
-    file = ForecastFile(tmp_path / "f.zarr")
-    assert file.lead_times == (24, 48)
-    expected = store.state[1:3] + 2 * store.std[:, None, None]
-    np.testing.assert_allclose(file.read([0, 1], 48, store.channels), expected, rtol=ROUNDING)
+
+def test_scored_like_any_other(store, model, written, tmp_path):
+    """`weatherfm evaluate` gives the scores of the same forecast by the command."""
+    inits = store.times[1:4]
+    config = ForecastConfig(lead_times=["24h", "48h"])
+    by_command = make_forecast(model, store, inits, config, tmp_path / "command.zarr", {"weights_sha256": "abc"})
+    settings = EvaluationConfig(spectra=False, damped_persistence=False, resamples=100)
+    expected, given = (evaluate(path, store, settings=settings) for path in (by_command, written))
+    assert given["channel"].values.tolist() == list(store.channels)
+    np.testing.assert_allclose(given["rmse"], expected["rmse"], rtol=1e-3)
+
+
+def test_a_forecast_tells_how_it_came_about(store, model, written):
+    model.provenance = {"settings": {"training": {"lead_times": ["24h"]}}}
+    made = weatherfm.forecast(model, as_dataset(store), ["24h", "48h"], precision="bfloat16")
+    told = json.loads(made.attrs["provenance"])
+    assert told["training"] == model.provenance
+    assert (told["mode"], told["precision"], told["untrained_steps_hours"]) == ("direct", "bfloat16", [48])
+    assert told["store_source"] == {"kind": "xarray.Dataset"}
+    file = ForecastFile(written)
+    assert file.simulated  # so that its scores say it, too
+    assert file.name == "model"
+
+
+def test_what_its_user_has_left_out_is_not_asked_for(store, model, tmp_path):
+    made = weatherfm.forecast(model, as_dataset(store))
+    made.drop_vars("temperature").to_zarr(tmp_path / "f.zarr", zarr_format=2)
+    assert ForecastFile(tmp_path / "f.zarr").channels == ("z500", "t2m")
+
+
+def test_the_weights_file_is_named_while_they_are_its_weights(store, tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, WeatherViT(ModelConfig(patch_size=3, width=16, depth=1, heads=2), store.domain()), {})
+    loaded = weatherfm.load(path, "cpu")
+    for _ in range(2):
+        told = json.loads(weatherfm.forecast(loaded, as_dataset(store)).attrs["provenance"])
+        assert told["weights_sha256"] == weights_hash(path)
+    with torch.no_grad():
+        next(loaded.parameters()).mul_(2)  # as fine-tuning does
+    assert "weights_sha256" not in json.loads(weatherfm.forecast(loaded, as_dataset(store)).attrs["provenance"])
 
 
 # --- refused, before anything is computed ----------------------------------------------------------------------
@@ -242,6 +328,8 @@ def a_hole(states: xr.Dataset) -> xr.Dataset:
         (lambda states: states["temperature"].values, r"cannot be read from ndarray; give a store, a path"),
         (lambda states: 7, r"cannot be read from int"),
         (lambda states: "/no/such/store.zarr", r"no store at /no/such/store.zarr"),
+        (lambda states: "/no/such.nc", r"no file /no/such.nc to read states from"),
+        (lambda states: "", r"'', which is no path"),
         (lambda states: "/no/such/*.nc", r"no file matches"),
     ],
 )
@@ -261,6 +349,21 @@ def test_states_refused(store, model, change, words):
         ({"init": "2020-01-09T00"}, r"the Dataset lacks 2020-01-09T00"),
         ({"init": datetime(2020, 1, 2, 0, 30)}, "no whole hour"),
         ({"init": object()}, "no time"),
+        ({"init": np.datetime64("2020-01")}, "no day and no hour"),
+        ({"init": np.datetime64("NaT")}, "NaT"),
+        ({"init": [pd.NaT]}, "NaT"),
+        ({"init": [None]}, "no time"),
+        ({"init": 2020}, "no time"),
+        ({"init": ""}, "no initial time in ''"),
+        ({"init": []}, "no initial time in ''"),
+        ({"init": "2020-01"}, "not understood; write days"),
+        ({"lead_times": [np.timedelta64("NaT")]}, "no time span of a known length"),
+        ({"lead_times": pd.to_timedelta([None])}, "write a whole time span"),
+        ({"lead_times": [pd.NaT]}, "write a whole time span"),
+        ({"lead_times": np.timedelta64(1, "M")}, "no time span of a known length"),
+        ({"lead_times": np.array([24])}, "write a whole time span"),
+        ({"lead_times": []}, "lead_times"),
+        ({"rollout": ""}, "write a whole time span"),
         ({"precision": "float8"}, "precision"),
         ({"batch_size": 0}, "batch_size"),
     ],

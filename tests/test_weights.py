@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -98,6 +99,49 @@ def test_refusals_name_the_file(tmp_path):
     (tmp_path / "cut").write_bytes(whole.read_bytes()[:-100])
     with pytest.raises(InputError, match="not a readable safetensors file"):
         load_weights(tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda header: header.pop("domain"), "does not tell domain"),
+        (lambda header: header.pop("provenance"), "does not tell provenance"),
+        (lambda header: header["domain"].pop("grid"), "its domain cannot be read .'grid'"),
+        (lambda header: header["domain"].update(channels=3), "its domain cannot be read"),
+        (None, "its header is no JSON"),
+    ],
+)
+def test_damaged_headers(tmp_path, change, words):
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    whole = tmp_path / "whole"
+    save_weights(whole, make_model(), {})
+    with safe_open(whole, framework="pt") as file:
+        header = json.loads(file.metadata()["weatherfm"])
+    if change:
+        change(header)
+    text = json.dumps(header)
+    save_file(load_file(whole), tmp_path / "w", metadata={"weatherfm": text if change else text[:-9]})
+    with pytest.raises(InputError, match=words):
+        load_weights(tmp_path / "w")
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_weights(tmp_path / "w", make_model(), {})
+    finally:
+        os.umask(before)
+    assert (tmp_path / "w").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_home_is_a_home(tmp_path, monkeypatch):
+    import weatherfm
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_weights(tmp_path / "w", make_model(), {"steps": 7})
+    assert weatherfm.load("~/w", "cpu").provenance == {"steps": 7}
 
 
 # --- ClimaX ------------------------------------------------------------------------------------------------

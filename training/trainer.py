@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.device import choose_device, choose_precision, peak_memory_gib
+from weatherfm.device import apply_precision, choose_device, choose_precision, peak_memory_gib
 from weatherfm.errors import StopRequest
 from weatherfm.training.batches import ReadyBatch, read_ahead
 from weatherfm.training.build import build_model
@@ -119,6 +119,7 @@ def _train(
     config: RunConfig, store: Store, mesh: Mesh | None, device: torch.device, roster: Roster, stop: StopSignals
 ) -> Summary:
     role = find_role(config.parallel, config.model, store.domain(config.data.channels), mesh)
+    apply_precision(config.training.precision)
     saved = newest(config.folder / "checkpoints")
     try:
         loader, state, identity = _start(config, store, role, device, saved, roster, stop)

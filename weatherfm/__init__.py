@@ -5,22 +5,26 @@ this package itself are the model, mathematics only, and the command line. From 
 
     model = weatherfm.load("weights.safetensors")
     forecast = weatherfm.forecast(model, states, lead_times=["24h", "72h"])  # xarray in, xarray out
+
+What cannot be is `weatherfm.InputError`, a ValueError whose message says what to do.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import typing as _typing
+from importlib import import_module as _import_module
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from weatherfm.data_pipeline.store import open_store
+    from weatherfm.errors import InputError
     from weatherfm.evaluation.forecasting.in_memory import forecast
     from weatherfm.weights import load
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "forecast", "load", "open_store"]
+__all__ = ["InputError", "__version__", "forecast", "load", "open_store"]
 
 _PLACES = {
+    "InputError": "weatherfm.errors",
     "forecast": "weatherfm.evaluation.forecasting.in_memory",
     "load": "weatherfm.weights",
     "open_store": "weatherfm.data_pipeline.store",
@@ -28,13 +32,13 @@ _PLACES = {
 """Imported when first asked for: the command answers `--help` without torch."""
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'weatherfm' has no attribute {name!r}")
-    value = getattr(import_module(_PLACES[name]), name)
+    value = getattr(_import_module(_PLACES[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__} - {"annotations"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 import torch
@@ -32,20 +33,35 @@ def choose_device(name: str, setting: str = "training.device") -> torch.device:
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"  # set by torchrun
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # AssertionError: a CPU build of torch asked for a GPU
+        (torch.ones(1, device=device) + 1).item()  # that it computes: `meta` only pretends to
+    except (RuntimeError, AssertionError, TypeError) as error:  # AssertionError: a CPU build of torch asked for a GPU
         reason = str(error).splitlines()[0]
         raise InputError(f"{setting} {name!r} cannot be used here ({reason}); write auto or cpu") from None
     return device
 
 
 def choose_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products; sets whether float32 products on a GPU may use TF32, for the whole process."""
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    """The dtype of matrix products; of float32 products `apply_precision` says more."""
     if precision == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if fast else torch.float32
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def apply_precision(precision: Precision) -> None:
+    """Set whether float32 products on a GPU may use TF32, for the whole process."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+
+
+@contextmanager
+def products_in(precision: Precision) -> Iterator[None]:
+    """Inside the block `apply_precision` holds; after it, what held before."""
+    before = torch.get_float32_matmul_precision()
+    apply_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:

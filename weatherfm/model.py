@@ -105,10 +105,13 @@ class WeatherViT(nn.Module):
     aggregation: ChannelAttention | HierarchicalAggregation
     provenance: dict[str, Any]
     """How its weights came about, where they are from a file; else empty."""
+    loaded: Any
+    """That file (`weatherfm.weights.Loaded`), where `weatherfm.load` has read one; else None."""
 
     def __init__(self, config: ModelConfig, domain: Domain, share: ChannelShare | None = None) -> None:
         super().__init__()
         self.config, self.share, self.provenance = config, share or whole(config, domain), {}
+        self.loaded = None
         self.domain = domain.restricted(self.share.channels, self.share.static_names) if share else domain
         self.forcings = self.share.forcings
         self.tokens = patch_counts(config.patch, domain.grid.shape)

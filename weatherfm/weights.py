@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from weatherfm.model import ModelConfig, WeatherViT
 
 _FORMAT = "weatherfm weights 2"
 _HEADER = "weatherfm"  # one key: safetensors writes several in no fixed order, and equal models make equal files
+_ANEW = "train again or copy it anew"
 _DOMAIN_ARRAYS = ("mean", "std", "tendency_std", "static")
 
 
@@ -62,9 +64,20 @@ def save_weights(
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, sort_keys=True)})
+        _give_usual_rights(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _give_usual_rights(path: Path) -> None:
+    """Those of any new file: safetensors lets nobody but the owner read its files, and weights are handed on."""
+    probe = path.with_name(f"{path.name}.rights")  # os.umask is told only by setting it, for all threads
+    try:
+        probe.touch()
+        path.chmod(probe.stat().st_mode & 0o777)
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def load_weights(path: str | Path, device: torch.device | str = "cpu") -> WeatherViT:
@@ -100,7 +113,27 @@ def load(path: str | Path, device: str = "auto") -> WeatherViT:
     Raises:
         InputError: no such file or device, or not a weights file of ours.
     """
-    return load_weights(path, choose_device(device, "device"))
+    path = Path(path).expanduser()
+    model = load_weights(path, choose_device(device, "device"))
+    model.loaded = Loaded(weights_hash(path), _changes(model))
+    return model
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The file that a model in memory came from."""
+
+    sha256: str
+    changes: int
+    """How often its weights had been written to when they were all read."""
+
+    def untouched(self, model: WeatherViT) -> bool:
+        """No weight was changed since (as fine-tuning does)."""
+        return _changes(model) == self.changes
+
+
+def _changes(model: WeatherViT) -> int:
+    return sum(parameter._version for parameter in model.parameters())
 
 
 def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
@@ -117,12 +150,15 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
         arrays = {name: file.get_tensor(f"domain.{name}").clone().numpy() for name in _DOMAIN_ARRAYS}
     config = parse_settings(ModelConfig, header["model"], str(path))
     told = header["domain"]
-    domain = Domain(
-        channels=tuple(told["channels"]),
-        grid=Grid.from_dict(told["grid"]),
-        static_names=tuple(told["static_names"]),
-        **arrays,
-    )
+    try:
+        domain = Domain(
+            channels=tuple(told["channels"]),
+            grid=Grid.from_dict(told["grid"]),
+            static_names=tuple(told["static_names"]),
+            **arrays,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged: its domain cannot be read ({error}); {_ANEW}") from None
     return config, domain, header["provenance"]
 
 
@@ -152,7 +188,7 @@ def open_tensors(path: str | Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}); train again or copy it anew") from None
+        raise InputError(f"{path} is not a readable safetensors file ({error}); {_ANEW}") from None
 
 
 def weights_hash(path: str | Path) -> str:
@@ -162,8 +198,13 @@ def weights_hash(path: str | Path) -> str:
 
 
 def _header(path: str | Path, file: Any) -> dict[str, Any]:
-    header: dict[str, Any] = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-    if header.get("format") != _FORMAT:
-        found = header.get("format", "no format note")
+    try:
+        header: dict[str, Any] = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is damaged: its header is no JSON ({error}); {_ANEW}") from None
+    found = header.get("format", "no format note") if isinstance(header, dict) else "no format note"
+    if found != _FORMAT:
         raise InputError(f"{path} is not a weights file of this version: {found}, expected {_FORMAT!r}")
+    if odd := [key for key in ("model", "domain", "provenance") if not isinstance(header.get(key), dict)]:
+        raise InputError(f"{path} is damaged: its header does not tell {', '.join(odd)}; {_ANEW}")
     return header

@@ -27,7 +27,17 @@ from weatherfm.data_pipeline.formats.units import conversion_to
 from weatherfm.errors import InputError
 from weatherfm.variables import VARIABLES
 
-_PROVENANCE = ("title", "institution", "source", "GRIB_centre", "Conventions", "Licence", "license", "references")
+_PROVENANCE = (
+    "title",
+    "institution",
+    "source",
+    "GRIB_centre",
+    "Conventions",
+    "Licence",
+    "license",
+    "references",
+    "simulated",
+)
 
 
 def index_dataset(

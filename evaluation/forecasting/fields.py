@@ -6,17 +6,19 @@ Legend: I initial time, M member, B = I x M sample, C channel, H lat, W lon.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weatherfm.data_pipeline.states import States
+from weatherfm.device import products_in
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.starts import require_inputs, required_input_times
+from weatherfm.evaluation.forecasting.state_checks import require_sound
 from weatherfm.evaluation.forecasting.steps import Steps
 from weatherfm.evaluation.forecasting.threads import read_ahead
 from weatherfm.model import WeatherViT
@@ -57,23 +59,22 @@ class Forecaster:
     def make(self, groups: Sequence[np.ndarray]) -> Generator[Made, None, None]:
         """Forecasts from each group of initial times at each lead time; the states of a group are in memory together.
 
-        To be closed: until then the model is in evaluation mode.
+        To be closed: until then the model is in evaluation mode, and products of the process in its precision.
 
         Args:
             groups: datetime64 [I] each.
 
         Raises:
-            InputError: a state that cannot be read, or holds a value that is not finite.
+            InputError: a state that cannot be read, or holds a value that is not finite or not possible on Earth.
         """
-        training = self.model.training
-        self.model.eval()
-        try:
-            with closing(read_ahead(self._read, groups)) as read:
-                for group, (times, fields) in enumerate(read):
-                    for lead, made in enumerate(self._group(groups[group], times, fields)):
-                        yield Made(group, lead, made)
-        finally:
-            self.model.train(training)
+        with (
+            evaluating(self.model),
+            products_in(self.config.precision),
+            closing(read_ahead(self._read, groups)) as read,
+        ):
+            for group, (times, fields) in enumerate(read):
+                for lead, made in enumerate(self._group(groups[group], times, fields)):
+                    yield Made(group, lead, made)
 
     def _group(self, inits: np.ndarray, times: np.ndarray, fields: Tensor) -> Iterator[Tensor]:
         """[I, M, C, H, W] in physical units at each lead time."""
@@ -87,7 +88,7 @@ class Forecaster:
         """(times [U], fields [U, M, C, H, W]) that forecasts from `inits` start from; in a thread of its own."""
         times = np.unique(np.concatenate([inits + np.timedelta64(hours, "h") for hours in self.required]))
         fields = self.states.read(times, self.model.domain.channels)
-        require_finite(fields, times, self.model.domain.channels, self.states)
+        require_sound(fields, times, self.model.domain.channels, self.states)
         tensor = torch.from_numpy(fields)
         return times, tensor.pin_memory() if self.steps.device.type == "cuda" else tensor
 
@@ -99,22 +100,16 @@ class Forecaster:
             return {hours: normal[torch.from_numpy(index)].flatten(0, 1) for hours, index in rows.items()}
 
 
-def require_finite(fields: np.ndarray, times: np.ndarray, channels: Sequence[str], states: States) -> None:
-    """Refuse states [U, M, C, H, W] with missing values: one of them would spread over the whole forecast.
-
-    Raises:
-        InputError: naming the first.
-    """
-    if np.isfinite(fields.sum(dtype=np.float64)):
-        return
-    finite = np.isfinite(fields).all((3, 4))
-    if not finite.all():
-        time, member, channel = np.argwhere(~finite)[0]
-        of = f", member {states.numbers[member]}" if states.numbers else ""
-        raise InputError(
-            f"{states.name} has missing values in {channels[channel]} at {times[time]}{of} ({(~finite).sum()} of "
-            f"{finite.size} fields); a forecast needs every point: fill them, or forecast from other times"
-        )
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Inside the block a model is in evaluation mode; after it, each part of it is as it was (some may be frozen)."""
+    were = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, training in were.items():
+            part.training = training
 
 
 def require_finite_forecast(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable
 from contextlib import closing
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -15,22 +16,30 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.states import States, as_states, require_fit
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecasting.arguments import init_text, lead_times_text, span_text
 from weatherfm.evaluation.forecasting.fields import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.places import open_place
+from weatherfm.evaluation.forecasting.record import origin_of, record_of
 from weatherfm.evaluation.forecasting.starts import choose_init_times
 from weatherfm.evaluation.forecasting.trained import warn_of_untrained
-from weatherfm.evaluation.forecasts.layout import levels_of, variable_attributes, variables_of
+from weatherfm.evaluation.forecasts.layout import MADE_BY, levels_of, variable_attributes, variables_of
 from weatherfm.model import WeatherViT
+
+_WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+"""How xarray stores times. By itself it counts from the first one: Zarr leaves out what is 0, as if it were missing."""
+
+Span: TypeAlias = str | timedelta | np.timedelta64
+"""As "24h"; of pandas, too."""
 
 
 def forecast(
     model: WeatherViT,
     states: Any,
-    lead_times: str | timedelta | np.timedelta64 | Sequence[str | timedelta | np.timedelta64] = "24h",
-    init: str | datetime | np.datetime64 | Sequence[Any] | None = None,
-    rollout: str | None = None,
+    lead_times: Span | Iterable[Span] = "24h",
+    init: str | datetime | np.datetime64 | Iterable[Any] | None = None,
+    rollout: Span | None = None,
     *,
-    init_every: str = "24h",
+    init_every: Span = "24h",
     batch_size: int = 16,
     precision: str = "auto",
 ) -> xr.Dataset:
@@ -43,7 +52,8 @@ def forecast(
             latitude may ascend, longitude may start at -180. Constant fields are in the model.
         lead_times: "24h", ["6h", "24h"], "24h..365d/24h", or time spans.
         init: initial times: "2018-10-01T06", "2018-10-01", days, times, a list of them, or "latest", which is the
-            default: the last time that has all the states the model wants to see. Nothing is asked after it.
+            default: the last time that has all the states the model wants to see. Nothing is asked after it. Times of
+            numpy, pandas and xarray (`states.time[-2:]`) are UTC, as are all; those with a time zone are converted.
         rollout: feed steps of this length back into the model instead of one step a lead time, as "6h".
         init_every: distance between initial times in days and periods.
         batch_size: samples, of initial times and members, that go through the model at once.
@@ -56,9 +66,14 @@ def forecast(
     Raises:
         InputError: states that do not fit the model or are missing, or arguments that mean nothing.
     """
-    given: dict[str, Any] = {"lead_times": _leads(lead_times), "init": _init(init), "init_every": init_every}
-    given |= {"batch_size": batch_size, "precision": precision}
-    given |= {"mode": "rollout", "rollout_step": rollout} if rollout else {}
+    if not hasattr(model, "domain"):
+        raise InputError(
+            f"the first argument is {model!r} ({type(model).__name__}), no model; give what "
+            "weatherfm.load('weights.safetensors') returns"
+        )
+    given: dict[str, Any] = {"lead_times": lead_times_text(lead_times), "init": init_text(init)}
+    given |= {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision}
+    given |= {} if rollout is None else {"mode": "rollout", "rollout_step": span_text(rollout)}
     config = parse_settings(ForecastConfig, given, "forecast")
     opened = open_place(states, model.domain.channels, model.provenance)
     source = as_states(opened)
@@ -69,10 +84,11 @@ def forecast(
     run.check_inputs(inits)
     together = max(1, config.batch_size // run.members)
     out = _Fields(model, source, inits, config)
+    record = record_of(model, source, config, origin_of(model), run.steps.dtype)
     with closing(run.make([inits[i : i + together] for i in range(0, len(inits), together)])) as stream:
         for made in stream:
             out.put(made.group * together, made.lead, made.fields)
-    return out.dataset()
+    return out.dataset(record)
 
 
 class _Fields:
@@ -101,8 +117,8 @@ class _Fields:
                 target = into if level is None else into[:, :, self.levels.index(level)]
                 target[...] = values[:, :, self.channels.index(channel)]
 
-    def dataset(self) -> xr.Dataset:
-        """All of it, with coordinates and CF attributes."""
+    def dataset(self, record: dict[str, Any]) -> xr.Dataset:
+        """All of it, with coordinates, CF attributes and the record of how it came about."""
         numbers = self.states.numbers
         member = ("number",) if numbers else ()
         variables = {}
@@ -113,9 +129,10 @@ class _Fields:
             variables[name] = (dims, values, variable_attributes(next(iter(channels.values()))))
         attributes = {
             "Conventions": "CF-1.11",
-            "source": f"weatherfm {__version__}",
+            "source": f"{MADE_BY} {__version__}",
             "channels": " ".join(self.channels),
             "simulated": "true" if self.states.simulated else "false",
+            "provenance": json.dumps(record, sort_keys=True),
         }
         return xr.Dataset(variables, self._coordinates(), attributes)
 
@@ -126,47 +143,14 @@ class _Fields:
         period = {"standard_name": "forecast_period", "long_name": "lead time"}
         pressure = {"standard_name": "air_pressure", "long_name": "pressure level", "units": "hPa", "positive": "down"}
         found: dict[str, Any] = {
-            "init_time": ("init_time", times, reference),
+            "init_time": ("init_time", times, reference, _WRITTEN),
             "lead_time": ("lead_time", leads, period),
             "latitude": ("latitude", self.grid.latitude, {"standard_name": "latitude", "units": "degrees_north"}),
             "longitude": ("longitude", self.grid.longitude, {"standard_name": "longitude", "units": "degrees_east"}),
-            "valid_time": (("init_time", "lead_time"), times[:, None] + leads, {"standard_name": "time"}),
+            "valid_time": (("init_time", "lead_time"), times[:, None] + leads, {"standard_name": "time"}, _WRITTEN),
         }
         if self.levels:
             found["level"] = ("level", self.levels, pressure)
         if self.states.numbers:
             found["number"] = ("number", list(self.states.numbers), {"standard_name": "realization"})
         return found
-
-
-def _leads(given: Any) -> list[Any]:
-    """Lead times as settings write them."""
-    items = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
-    return [_span(item) if isinstance(item, timedelta | np.timedelta64) else item for item in items]
-
-
-def _span(span: timedelta | np.timedelta64) -> str:
-    hours = np.timedelta64(span) / np.timedelta64(1, "h")
-    if hours != round(hours):
-        raise InputError(f"lead time {span} is no whole number of hours; choose whole hours")
-    return f"{round(hours)}h"
-
-
-def _init(given: Any) -> str:
-    """Initial times as settings write them."""
-    if given is None:
-        return "latest"
-    if isinstance(given, str):
-        return given
-    items = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
-    return ",".join(item if isinstance(item, str) else _time(item) for item in items)
-
-
-def _time(given: Any) -> str:
-    try:
-        time = np.datetime64(given).astype("datetime64[s]")
-    except ValueError:
-        raise InputError(f"initial time {given!r} is no time; write 2018-10-01T06, or give a datetime") from None
-    if time != time.astype("datetime64[h]"):
-        raise InputError(f"initial time {given} is no whole hour; choose whole hours")
-    return str(time.astype("datetime64[h]"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from glob import has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -15,8 +15,8 @@ from weatherfm.data_pipeline.states import States
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import InputError
 
-if TYPE_CHECKING:
-    pass
+_FILES = (".nc", ".nc4", ".netcdf", ".cdf", ".grib", ".grib1", ".grib2", ".grb", ".grb2", ".grib.gz", ".h5")
+"""Endings of what is meant to be a file, where nothing is there."""
 
 
 def open_place(place: Any, channels: Sequence[str], provenance: Mapping[str, Any]) -> Store | States:
@@ -36,6 +36,10 @@ def open_place(place: Any, channels: Sequence[str], provenance: Mapping[str, Any
     if isinstance(place, str | Path):
         path = Path(place).expanduser()
         text = str(place)
+        if not text.strip():
+            raise InputError("states are read from '', which is no path; name a store or files (--store)")
+        if text.lower().endswith(_FILES) and not (path.exists() or "://" in text or has_magic(text)):
+            raise InputError(f"no file {path} to read states from; name a store, or NetCDF, GRIB or Zarr files")
         if (path / NAME).is_file() or not (path.exists() or "://" in text or has_magic(text)) or _unfinished(path):
             return open_store(path)
         paths = [text]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from datetime import date
 
 import numpy as np
 
-from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.states import States, as_states, extent, held
@@ -132,12 +132,24 @@ def _times_of(text: str, states: States, every: int, required: Sequence[int], sp
             raise InputError(f"initial time {text!r} is no date; {_FORMS}") from None
         require_inputs(states, times, required)
         return times
-    days = f"{text}/{text}" if _DAY.fullmatch(text) else text
+    return _within(_period(text), states, every, required, speak)
+
+
+def _period(text: str) -> Period:
+    """The days that a text means."""
+    days = re.split(r"\s*/\s*", text)
+    if not (all(_DAY.fullmatch(day) for day in days) and len(days) <= 2):
+        try:
+            return Period.model_validate(text)
+        except ValueError:
+            raise InputError(f"initial times {text!r} are not understood; {_FORMS}") from None
     try:
-        period = parse_settings(Period, days, text)
-    except InputError as error:
-        raise InputError(f"initial times {text!r} are not understood ({error}); {_FORMS}") from None
-    return _within(period, states, every, required, speak)
+        first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
+    except ValueError:
+        raise InputError(f"initial times {text!r}: the calendar has no such day; {_FORMS}") from None
+    if last < first:
+        raise InputError(f"initial times {text!r} end before they start; swap the two days")
+    return Period(start=first, end=last)
 
 
 def _within(period: Period, states: States, every: int, required: Sequence[int], speak: bool) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from weatherfm.evaluation.forecasts.address import locate, name_of, open_forecas
 from weatherfm.evaluation.forecasts.ahead import ReadAhead
 from weatherfm.evaluation.forecasts.axes import axes_of
 from weatherfm.evaluation.forecasts.fields import ForecastFields
+from weatherfm.evaluation.forecasts.layout import MADE_BY
 from weatherfm.evaluation.forecasts.progress import FORMAT
 from weatherfm.grid import Grid
 from weatherfm.variables import parse_channel
@@ -44,13 +45,14 @@ class ForecastFile:
         dataset = open_forecast(self.path)
         attributes = dataset.attrs
         ours = str(attributes.get("format", "")).startswith(_OURS)
-        self.provenance: dict[str, Any] = json.loads(attributes.get("provenance", "{}")) if ours else {}
+        known = ours or str(attributes.get("source", "")).startswith(f"{MADE_BY} ")  # a Dataset, written by its user
+        self.provenance: dict[str, Any] = json.loads(attributes.get("provenance", "{}")) if known else {}
         """How it came about; empty for a file of others."""
         try:
             axes = axes_of(dataset)
         except InputError as error:
             raise InputError(f"{self.path} {error}") from error
-        sums = "" if ours else None if step_hours is None else f"_{step_hours}hr"
+        sums = "" if known else None if step_hours is None else f"_{step_hours}hr"
         self._fields = ForecastFields(str(self.path), dataset, axes, sums)
         self.init_times: np.ndarray = axes.init_times
         """[init] datetime64[s], ascending."""
@@ -59,8 +61,7 @@ class ForecastFile:
         self.members: int | None = axes.members
         """Of the ensemble; None for a deterministic forecast, also where there is one member."""
         self.grid: Grid = axes.orientation.grid
-        written = tuple(str(attributes.get("channels", "")).split()) if ours else ()
-        self.channels: tuple[str, ...] = written or self._fields.channels
+        self.channels: tuple[str, ...] = _channels(attributes, self._fields.channels, ours)
         """Short names."""
         if not self.channels:
             raise InputError(
@@ -148,6 +149,15 @@ class ForecastFile:
                 f"{self.path} has a value that is not finite: {channels[channel]} from "
                 f"{self.init_times[inits[init]]} at {lead}h{of}; the forecast is incomplete or damaged, make it again"
             )
+
+
+def _channels(attributes: Mapping[str, Any], found: tuple[str, ...], ours: bool) -> tuple[str, ...]:
+    """Short names as the file lists them: not every variable has to be there on every level.
+
+    Others may have changed what is in the file since the list was written: then what is not there is not asked for.
+    """
+    listed = tuple(str(attributes.get("channels", "")).split())
+    return listed if ours and listed else tuple(name for name in listed if name in found) or found
 
 
 def _list(values: Sequence[int] | np.ndarray, unit: str = "h") -> str:

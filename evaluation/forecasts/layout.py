@@ -10,6 +10,9 @@ import numpy as np
 from weatherfm.grid import Grid
 from weatherfm.variables import parse_channel
 
+MADE_BY = "weatherfm"
+"""How the attribute `source` of a Dataset by `weatherfm.forecast` begins; a version follows."""
+
 
 def variables_of(channels: Sequence[str]) -> dict[str, dict[int | None, str]]:
     """ERA5 long name -> level in hPa -> channel; the level is None for a variable without levels."""

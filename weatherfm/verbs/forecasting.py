@@ -25,16 +25,35 @@ class Asked:
     overrides: tuple[str, ...]
     store: str | None
     init: str | None
-    lead: list[str]
+    lead: list[str] | None
     rollout: str | None
-    output: Path | None
+    output: str | None
     devices: int | None
+
+    def named(self) -> dict[str, str | None]:
+        """Options that take one value."""
+        return {"--store": self.store, "--init": self.init, "--rollout": self.rollout, "--output": self.output}
+
+    def leads(self) -> list[str]:
+        """Lead times, those with commas taken apart."""
+        return [part.strip() for lead in self.lead or [] for part in lead.split(",")]
+
+    def require_values(self) -> None:
+        """Refuse options that are there and say nothing, as of an unset variable of a script.
+
+        Raises:
+            InputError: naming the option.
+        """
+        empty = [name for name, value in self.named().items() if value is not None and not value.strip()]
+        if self.lead is not None and not all([self.lead, *self.leads()]):
+            empty.append("--lead")
+        if empty:
+            raise InputError(f"{', '.join(empty)} has no value; give one, or leave the option out")
 
     def command(self) -> list[str]:
         """The same for one of several processes."""
-        named = {"--store": self.store, "--init": self.init, "--rollout": self.rollout, "--output": self.output}
-        options = [f"{name}={value}" for name, value in named.items() if value is not None]
-        options += [f"--lead={lead}" for lead in self.lead]
+        options = [f"{name}={value}" for name, value in self.named().items() if value is not None]
+        options += [f"--lead={lead}" for lead in self.leads()]
         debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
         program = [sys.executable, "-P", "-m", "weatherfm.cli", "forecast"]
         return [*program, str(self.source), *self.overrides, *options, *debug]
@@ -57,7 +76,9 @@ def run_forecast(asked: Asked) -> int:
     Raises:
         InputError: settings that are wrong or miss something.
     """
+    asked.require_values()
     order = _order(asked)
+    _require_processes(asked, order.parallel)
     if asked.devices is not None:
         from weatherfm.training.ranks.launch import launch, require_devices
 
@@ -89,11 +110,30 @@ def _order(asked: Asked) -> _Order:
         given, parallel = sections["forecast"], settings(ParallelConfig, sections["parallel"], "parallel")
     if place is None:
         raise InputError(f"{asked.source} holds weights, no data; say where initial states are with --store")
-    given |= {"lead_times": asked.lead} if asked.lead else {}
+    given |= {"lead_times": asked.leads()} if asked.lead else {}
     given |= {"mode": "rollout", "rollout_step": asked.rollout} if asked.rollout else {}
     given |= {"init": asked.init} if asked.init else {}
     wanted = settings(ForecastConfig, given, "forecast")
-    return _Order(weights, place, wanted, parallel, asked.output or weights.parent / "forecast.zarr")
+    output = Path(asked.output) if asked.output else weights.parent / "forecast.zarr"
+    return _Order(weights, place, wanted, parallel, output.expanduser())
+
+
+def _require_processes(asked: Asked, parallel: ParallelConfig) -> None:
+    """Refuse to split a model that one process holds, where the command line asks for it.
+
+    What a run's file says of its training is no such wish: any layout's weights forecast on one device.
+
+    Raises:
+        InputError: with the number of processes it takes.
+    """
+    processes = asked.devices if asked.devices is not None else int(os.environ.get("WORLD_SIZE", "1"))
+    wanted = parallel.tp * (parallel.dp_shard or 1) * parallel.dp_replicate
+    told = [override for override in asked.overrides if override.split("=")[0].split(".")[0].strip() == "parallel"]
+    if told and wanted > 1 and processes == 1:
+        raise InputError(
+            f"{', '.join(told)} splits the work over {wanted} processes, and there is one; add --devices {wanted}, or "
+            "start under torchrun"
+        )
 
 
 def _sections(asked: Asked) -> dict[str, dict[str, Any]]:
@@ -108,4 +148,7 @@ def _sections(asked: Asked) -> dict[str, dict[str, Any]]:
             f"{asked.source} holds weights: only forecast.* and parallel.* can be set with it, not "
             f"{', '.join(unknown)}; name a run's YAML file to change others"
         )
+    for name, value in data.items():
+        if not isinstance(value, dict):
+            raise InputError(f"{name}={value!r} is a section, not a setting; write {name}.KEY=VALUE")
     return {name: data.get(name, {}) for name in ("forecast", "parallel")}

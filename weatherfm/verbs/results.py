@@ -19,9 +19,9 @@ def forecast(
     *overrides: Overrides,
     store: str | None = None,
     init: str | None = None,
-    lead: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    lead: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     rollout: str | None = None,
-    output: Path | None = None,
+    output: str | None = None,
     devices: int | None = None,
 ) -> int:
     """Forecast from trained weights into Zarr, in WeatherBench2's layout. Also under torchrun.
@@ -40,7 +40,7 @@ def forecast(
         commas, or latest. Only the states they start from are needed. By default those of the store's test period that
         can be scored; latest for files.
     lead
-        Lead times, as `--lead 24h 72h`, or `--lead 24h..365d/24h`.
+        Lead times, as `--lead 24h 72h` or `--lead 24h,72h`, or ranges as `--lead 24h..365d/24h`.
     rollout
         Feed steps of this length back into the model instead of one step a lead time, as 24h.
     output
@@ -51,7 +51,7 @@ def forecast(
     """
     from weatherfm.verbs.forecasting import Asked, run_forecast
 
-    return run_forecast(Asked(source, overrides, store, init, lead or [], rollout, output, devices))
+    return run_forecast(Asked(source, overrides, store, init, lead, rollout, output, devices))
 
 
 def evaluate(

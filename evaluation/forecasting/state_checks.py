@@ -1,0 +1,67 @@
+"""States that a forecast may start from: every value is there, and possible on Earth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from weatherfm.data_pipeline.plausible import plausible_bounds, suspect_units
+from weatherfm.data_pipeline.states import States
+from weatherfm.errors import InputError
+from weatherfm.variables import parse_channel
+
+
+def require_sound(fields: np.ndarray, times: np.ndarray, channels: Sequence[str], states: States) -> None:
+    """Refuse states [U, M, C, H, W] that a forecast from them would be worth nothing.
+
+    One missing value would spread over the whole forecast; values in other units than their file says, swapped levels
+    and fill values give a forecast that looks like one. Lowest and highest value of each field tell all of it.
+
+    Raises:
+        InputError: naming the first by channel, time and member.
+    """
+    low, high = fields.min((3, 4)), fields.max((3, 4))  # [U, M, C]; NaN and infinity come through
+    finite = np.isfinite(low) & np.isfinite(high)
+    if not finite.all():
+        first = tuple(np.argwhere(~finite)[0])
+        what = "missing" if np.isnan(low[first]) else "infinite"
+        raise InputError(
+            f"{states.name} has {what} values in {_where(first, times, channels, states)} ({_count(~finite)}); a "
+            "forecast needs every point: fill them, or forecast from other times"
+        )
+    if states.simulated:
+        return  # a planet that is not the Earth
+    bounds = np.array([plausible_bounds(parse_channel(channel)) for channel in channels])  # [C, 2]
+    odd = (low < bounds[:, 0]) | (high > bounds[:, 1])
+    if odd.any():
+        first = tuple(np.argwhere(odd)[0])
+        raise InputError(
+            f"{states.name} has impossible values in {_where(first, times, channels, states)}: "
+            f"{_impossible(channels[first[2]], float(low[first]), float(high[first]))} ({_count(odd)})"
+        )
+
+
+def _impossible(name: str, low: float, high: float) -> str:
+    """What is wrong with values from `low` to `high`, and what to do."""
+    channel = parse_channel(name)
+    least, most = plausible_bounds(channel)
+    worst = low if low < least else high
+    units = "" if channel.units == "1" else f" {channel.units}"
+    text = f"{worst:g}{units} (they go from {low:g} to {high:g}; on Earth from {least:g} to {most:g}); "
+    if likely := suspect_units(channel, low, high):
+        return text + f"they look like {likely}: convert the values, or mend the units the states say they have"
+    return text + (
+        "look for fill values that are not marked as missing, swapped levels and other units; states of another "
+        "planet say so with a Dataset's attribute simulated='true'"
+    )
+
+
+def _where(index: Sequence[int], times: np.ndarray, channels: Sequence[str], states: States) -> str:
+    time, member, channel = index
+    of = f", member {states.numbers[member]}" if states.numbers else ""
+    return f"{channels[channel]} at {times[time]}{of}"
+
+
+def _count(bad: np.ndarray) -> str:
+    return f"{bad.sum()} of {bad.size} fields"
