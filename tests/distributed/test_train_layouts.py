@@ -38,6 +38,9 @@ class StopAfter:
     def __exit__(self, *error) -> None:
         return None
 
+    def heed(self) -> None:
+        """It comes in no moment before the first step."""
+
     @property
     def received(self) -> str | None:
         self.asked += 1  # once a step
