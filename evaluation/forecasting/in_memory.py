@@ -27,8 +27,6 @@ from weatherfm.model import WeatherViT
 
 _WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 """How xarray stores times. By itself it counts from the first one: Zarr leaves out what is 0, as if it were missing."""
-_WHOLE = {"write_empty_chunks": True}
-"""So that a dry day, all of its precipitation 0, is not missing from Zarr either."""
 
 Span: TypeAlias = str | timedelta | np.timedelta64
 """As "24h"; of pandas, too."""
@@ -128,7 +126,7 @@ class _Fields:
             level = () if None in channels else ("level",)
             dims = ("init_time", *member, "lead_time", *level, "latitude", "longitude")
             values = self.values[name] if numbers else self.values[name][:, 0]
-            variables[name] = (dims, values, variable_attributes(next(iter(channels.values()))), _WHOLE)
+            variables[name] = (dims, values, variable_attributes(next(iter(channels.values()))))
         attributes = {
             "Conventions": "CF-1.11",
             "source": f"{MADE_BY} {__version__}",
