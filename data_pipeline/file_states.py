@@ -7,13 +7,14 @@ there is refused here. An ensemble keeps its members.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.derived import resolve, with_inputs
 from weatherfm.data_pipeline.formats.datasets import index_in_memory
@@ -29,6 +30,7 @@ from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
 
+NO_RULES: Mapping[str, Any] = {}
 _SHOWN = 30
 _DATASET = "the Dataset"
 
@@ -69,19 +71,22 @@ class FileStates:
         return np.stack([fields.read(rows, index) for fields in self._fields], axis=1)
 
 
-def open_file_states(paths: Sequence[str], channels: Sequence[str], accumulation: int | None = None) -> FileStates:
+def open_file_states(
+    paths: Sequence[str], channels: Sequence[str], accumulation: int | None = None, rules: Mapping[str, Any] = NO_RULES
+) -> FileStates:
     """States of files.
 
     Args:
         paths: NetCDF, GRIB and Zarr files, patterns, and addresses of Zarr stores.
         channels: short names that are wanted.
         accumulation: hours over which accumulated channels are summed; without it, the files' own.
+        rules: how names, levels, units and steps are read (`FilesSource.reading_rules`).
 
     Raises:
         InputError: unreadable files, a channel they lack, units that differ or are not told, or a doubtful choice.
         OutsideError: the network failed.
     """
-    source = FilesSource(kind="files", paths=list(paths))
+    source = _source(list(paths), rules)
     data = _settings(source, channels, accumulation)
     found = find_files(source.paths, ())
     with _cure(f"states of {paths[0]}"):
@@ -91,14 +96,20 @@ def open_file_states(paths: Sequence[str], channels: Sequence[str], accumulation
     return _states(str(paths[0]) if len(paths) == 1 else f"{paths[0]}, ...", contents, data, source, record)
 
 
-def open_dataset_states(dataset: xr.Dataset, channels: Sequence[str], accumulation: int | None = None) -> FileStates:
+def open_dataset_states(
+    dataset: xr.Dataset, channels: Sequence[str], accumulation: int | None = None, rules: Mapping[str, Any] = NO_RULES
+) -> FileStates:
     """States of a Dataset in memory or lazily opened; arguments and errors as of `open_file_states`."""
-    source = FilesSource(kind="files", paths=[_DATASET])
+    source = _source([_DATASET], rules)
     data = _settings(source, channels, accumulation)
     dataset = _numbered(dataset)
     with _cure(_DATASET):
         contents = index_in_memory(dataset, _DATASET, NameRules(source), with_inputs(channels))
     return _states(_DATASET, [contents], data, source, {"kind": "xarray.Dataset"})
+
+
+def _source(paths: list[str], rules: Mapping[str, Any]) -> FilesSource:
+    return parse_settings(FilesSource, {"kind": "files", "paths": paths, **rules}, "rules to read states by")
 
 
 def _numbered(dataset: xr.Dataset) -> xr.Dataset:

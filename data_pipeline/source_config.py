@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,15 @@ class FilesSource(Config):
     """The ensemble member to read where files hold several."""
     lead_time: Hours | None = None
     """The forecast step to read where files hold several; the store's time is then the valid time."""
+
+    @property
+    def reading_rules(self) -> dict[str, Any]:
+        """What of this holds for other files of the same kind, as plain JSON: names, levels, units, forecast step.
+
+        Not which files, and which of their members: every member of an ensemble may be forecast from.
+        """
+        of_these_files = {"kind", "paths", "static_paths", "exclude", "number"}
+        return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 
 class PlanetSource(Config):

@@ -220,7 +220,7 @@ def test_dry_run_moves_nothing(folder, capsys):
         (["forecast", "nowhere.safetensors", "--store", "run/store.zarr"], "no weights file"),
         (["forecast", "run/weights.safetensors"], "say where initial states are with --store"),
         (["forecast", "run.yaml", "--lead", "6"], "with its unit"),
-        (["forecast", "run.yaml", "--init", "soon", "--output", "x.zarr"], "write a period as"),
+        (["forecast", "run.yaml", "--init", "soon", "--output", "x.zarr"], "write days .2018"),
         (["evaluate", "nowhere.zarr", "--store", "run/store.zarr"], "nowhere.zarr"),
         (["evaluate", "run/forecast.zarr"], "say where the truth is with --store"),
         (["evaluate", "run.yaml", "--region", "atlantis"], "atlantis"),

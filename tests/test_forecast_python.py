@@ -253,6 +253,16 @@ def test_a_forecast_tells_how_it_came_about(store, model, written):
     assert file.name == "model"
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_field_of_zeros_is_no_missing_field(store, model, tmp_path, version):
+    """Zarr leaves out chunks that hold nothing but its fill value; a file that lacks chunks is damaged."""
+    made = weatherfm.forecast(model, as_dataset(store))
+    made["2m_temperature"][:] = 0.0
+    made.to_zarr(tmp_path / "f.zarr", zarr_format=version)
+    made.to_netcdf(tmp_path / "f.nc")
+    assert (ForecastFile(tmp_path / "f.zarr").read([0], 24, ["t2m"]) == 0).all()
+
+
 def test_what_its_user_has_left_out_is_not_asked_for(store, model, tmp_path):
     made = weatherfm.forecast(model, as_dataset(store))
     made.drop_vars("temperature").to_zarr(tmp_path / "f.zarr", zarr_format=2)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from weatherfm import __version__
+from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store import Store
 from weatherfm.initial import row_names
 from weatherfm.model import WeatherViT
@@ -84,6 +85,8 @@ def weights_path(config: RunConfig) -> Path:
 def provenance(config: RunConfig, store: Store, state: TrainingState) -> dict[str, Any]:
     """How the weights came about: settings, data, step. JSON-able, no paths, no clock."""
     settings = config.model_dump(mode="json", include={"data", "model", "training"}, exclude=_LEFT_OUT)
+    if isinstance(config.data.source, FilesSource) and (rules := config.data.source.reading_rules):
+        settings["data"]["source"] = {"kind": "files", **rules}  # for files to forecast from
     return {
         "weatherfm": __version__,
         "settings": settings,

@@ -9,9 +9,9 @@ Legend: I initial time, M member, C channel, H lat, W lon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -39,7 +39,12 @@ T = TypeVar("T")
 
 
 def forecast_together(
-    weights: Path, place: str | Path, settings: ForecastConfig, parallel: ParallelConfig, output: Path
+    weights: Path,
+    place: str | Path,
+    settings: ForecastConfig,
+    parallel: ParallelConfig,
+    output: Path,
+    rules: Mapping[str, Any] | None = None,
 ) -> str:
     """Forecast with all ranks that were started together; returns where the forecast is. All must call it.
 
@@ -49,6 +54,7 @@ def forecast_together(
         settings: initial times, lead times, device and precision.
         parallel: how the model is split, if it is; the ranks' time-out.
         output: folder to write.
+        rules: how files are read; without it, as the weights tell.
 
     Raises:
         InputError: what cannot be, on one rank; `QuietExit` on the others.
@@ -58,7 +64,7 @@ def forecast_together(
     with join(device, parallel.timeout) as roster:
 
         def check() -> tuple[Task, Layout | None]:
-            task = open_task(weights, place, settings, speak=roster.first)
+            task = open_task(weights, place, settings, roster.first, rules)
             return task, find_layout(parallel, roster.world, task)
 
         task, layout = roster.first_checks(check)

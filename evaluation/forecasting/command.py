@@ -5,6 +5,7 @@ Needs torch, numpy, tensorstore and safetensors where states are in a store, as 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,13 @@ class Task:
         return {"weights_sha256": weights_hash(self.weights), "training": self.provenance}
 
 
-def open_task(weights: Path, place: str | Path, settings: ForecastConfig, speak: bool = True) -> Task:
+def open_task(
+    weights: Path,
+    place: str | Path,
+    settings: ForecastConfig,
+    speak: bool = True,
+    rules: Mapping[str, Any] | None = None,
+) -> Task:
     """Look at everything a forecast needs; reads headers alone.
 
     Args:
@@ -50,12 +57,13 @@ def open_task(weights: Path, place: str | Path, settings: ForecastConfig, speak:
         place: store or file with the states.
         settings: initial and lead times among them.
         speak: warn of what is forecast all the same.
+        rules: how files are read; without it, as the weights tell.
 
     Raises:
         InputError: what cannot be: no weights, states that do not fit them, or initial times without states.
     """
     model, domain, provenance = read_header(weights)
-    opened = open_place(place, domain.channels, provenance)
+    opened = open_place(place, domain.channels, provenance, rules)
     states = as_states(opened)
     require_fit(domain, states)
     init_times = choose_init_times(opened, settings, model.input_times, speak)
@@ -64,9 +72,15 @@ def open_task(weights: Path, place: str | Path, settings: ForecastConfig, speak:
     return Task(weights, states, settings, model, domain, provenance, init_times)
 
 
-def forecast(weights: Path, place: str | Path, settings: ForecastConfig, output: Path) -> str:
+def forecast(
+    weights: Path,
+    place: str | Path,
+    settings: ForecastConfig,
+    output: Path,
+    rules: Mapping[str, Any] | None = None,
+) -> str:
     """Forecast with trained weights; returns where the forecast is."""
     device = choose_device(settings.device, "forecast.device")
-    task = open_task(weights, place, settings)
+    task = open_task(weights, place, settings, rules=rules)
     model = load_weights(weights, device)
     return f"forecast  {make_forecast(model, task.states, task.init_times, settings, output, task.origin())}"

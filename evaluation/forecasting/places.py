@@ -19,13 +19,17 @@ _FILES = (".nc", ".nc4", ".netcdf", ".cdf", ".grib", ".grib1", ".grib2", ".grb",
 """Endings of what is meant to be a file, where nothing is there."""
 
 
-def open_place(place: Any, channels: Sequence[str], provenance: Mapping[str, Any]) -> Store | States:
+def open_place(
+    place: Any, channels: Sequence[str], provenance: Mapping[str, Any], rules: Mapping[str, Any] | None = None
+) -> Store | States:
     """Open what states are to be read from.
 
     Args:
         place: a store or its folder; NetCDF, GRIB or Zarr files, one or several; an xarray.Dataset; or states.
         channels: short names of the model's.
-        provenance: of the weights: it tells what accumulated channels are sums over.
+        provenance: of the weights: it tells what accumulated channels are sums over, and how its files were
+            read.
+        rules: how files are read, instead of what the weights tell (`FilesSource.reading_rules`).
 
     Raises:
         InputError: nothing there, or not readable as the states of these channels.
@@ -33,6 +37,7 @@ def open_place(place: Any, channels: Sequence[str], provenance: Mapping[str, Any
     """
     if isinstance(place, Store | States):
         return place
+    rules = _rules(provenance) if rules is None else rules
     if isinstance(place, str | Path):
         path = Path(place).expanduser()
         text = str(place)
@@ -46,13 +51,13 @@ def open_place(place: Any, channels: Sequence[str], provenance: Mapping[str, Any
     elif isinstance(place, list | tuple) and place and all(isinstance(path, str | Path) for path in place):
         paths = [str(path) for path in place]
     else:
-        return _of_dataset(place, channels, provenance)
+        return _of_dataset(place, channels, provenance, rules)
     from weatherfm.data_pipeline.file_states import open_file_states
 
-    return open_file_states(paths, channels, _accumulation(provenance))
+    return open_file_states(paths, channels, _accumulation(provenance), rules)
 
 
-def _of_dataset(place: Any, channels: Sequence[str], provenance: Mapping[str, Any]) -> States:
+def _of_dataset(place: Any, channels: Sequence[str], provenance: Mapping[str, Any], rules: Mapping[str, Any]) -> States:
     import xarray as xr
 
     from weatherfm.data_pipeline.file_states import open_dataset_states
@@ -64,13 +69,19 @@ def _of_dataset(place: Any, channels: Sequence[str], provenance: Mapping[str, An
             f"states cannot be read from {type(place).__name__}; give a store, a path, several paths, or an "
             "xarray.Dataset"
         )
-    return open_dataset_states(place, channels, _accumulation(provenance))
+    return open_dataset_states(place, channels, _accumulation(provenance), rules)
 
 
 def _unfinished(path: Path) -> bool:
     """A folder that is no file of any format: `open_store` says what a store would be."""
     names = (".zgroup", ".zmetadata", "zarr.json")
     return path.is_dir() and not any((path / name).exists() for name in names)
+
+
+def _rules(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How files were read that the weights come from; nothing where they come from elsewhere."""
+    source = provenance.get("settings", {}).get("data", {}).get("source") or {}
+    return {key: value for key, value in source.items() if key != "kind"} if source.get("kind") == "files" else {}
 
 
 def _accumulation(provenance: Mapping[str, Any]) -> int | None:

@@ -68,6 +68,8 @@ class _Order:
     forecast: ForecastConfig
     parallel: ParallelConfig
     output: Path
+    rules: dict[str, Any] | None = None
+    """How files are read, where a run's file tells; else the weights do."""
 
 
 def run_forecast(asked: Asked) -> int:
@@ -87,23 +89,26 @@ def run_forecast(asked: Asked) -> int:
     if "RANK" in os.environ:  # torchrun has started others beside this process
         from weatherfm.training.forecasting import forecast_together
 
-        say(forecast_together(order.weights, order.place, order.forecast, order.parallel, order.output))
+        say(forecast_together(order.weights, order.place, order.forecast, order.parallel, order.output, order.rules))
         return 0
     from weatherfm.evaluation.forecasting.command import forecast
 
-    say(forecast(order.weights, order.place, order.forecast, order.output))
+    say(forecast(order.weights, order.place, order.forecast, order.output, order.rules))
     return 0
 
 
 def _order(asked: Asked) -> _Order:
+    from weatherfm.data_pipeline.source_config import FilesSource
     from weatherfm.evaluation.config import ForecastConfig
     from weatherfm.training.layout import ParallelConfig
 
     place: str | None
+    rules = None
     if is_run(asked.source):
         run = load(asked.source, asked.overrides)
         weights, place = run.folder / "weights.safetensors", asked.store or run.data.store
         given, parallel = run.forecast.model_dump(mode="json"), run.parallel
+        rules = run.data.source.reading_rules if isinstance(run.data.source, FilesSource) else None
     else:
         sections = _sections(asked)
         weights, place = asked.source, asked.store
@@ -115,7 +120,7 @@ def _order(asked: Asked) -> _Order:
     given |= {"init": asked.init} if asked.init else {}
     wanted = settings(ForecastConfig, given, "forecast")
     output = Path(asked.output) if asked.output else weights.parent / "forecast.zarr"
-    return _Order(weights, place, wanted, parallel, output.expanduser())
+    return _Order(weights, place, wanted, parallel, output.expanduser(), rules)
 
 
 def _require_processes(asked: Asked, parallel: ParallelConfig) -> None:
