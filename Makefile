@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Files of tests run side by side in so many processes; `make test WORKERS=0` runs them one after the other.
+WORKERS ?= 2
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 export PYTHONUNBUFFERED = 1
 
 .PHONY: demo test test-fast lint format clean
@@ -10,11 +13,11 @@ demo: $(VENV)/.demo      ## the whole chain on a simulated planet, ends in runs/
 	$(BIN)/weatherfm demo
 
 test: $(VENV)/.dev       ## every test, fast ones first
-	$(BIN)/pytest -m "not slow"
-	$(BIN)/pytest -m slow
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m slow
 
 test-fast: $(VENV)/.dev  ## minutes shorter: leaves out the tests marked slow
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.dev       ## what pre-commit and CI run
 	PATH="$(abspath $(BIN)):$$PATH" .ci/lint

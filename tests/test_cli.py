@@ -256,7 +256,7 @@ def test_a_damaged_store_is_found(finished, capsys, tmp_path):
 def test_an_unexpected_fault_says_so_and_debug_shows_it(capsys, monkeypatch):
     from weatherfm.training import trainer
 
-    def broken(config):
+    def broken(config, stop=None):
         raise RuntimeError("a wheel came off")
 
     monkeypatch.setattr(trainer, "train", broken)

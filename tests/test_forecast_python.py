@@ -119,7 +119,6 @@ def test_a_dataset_made_by_hand(store, model):
         (lambda states: states.time[-2:], [4, 5]),
         (lambda states: states.time[-2:].values, [4, 5]),
     ],
-    ids=str,
 )
 def test_initial_times(store, model, init, days):
     states = as_dataset(store)
@@ -139,7 +138,6 @@ def test_initial_times(store, model, init, days):
         [pd.Timedelta("1D"), np.timedelta64(48, "h")],
         "24h..2d/24h",
     ],
-    ids=str,
 )
 def test_lead_times(store, model, lead_times):
     forecast = weatherfm.forecast(model, as_dataset(store), lead_times, rollout=timedelta(days=1))
@@ -377,7 +375,6 @@ def test_states_refused(store, model, change, words):
         ({"precision": "float8"}, "precision"),
         ({"batch_size": 0}, "batch_size"),
     ],
-    ids=str,
 )
 def test_arguments_refused(store, model, arguments, words):
     with pytest.raises(InputError, match=words):
