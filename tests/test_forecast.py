@@ -7,24 +7,19 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from small_forecasts import ROUNDING, settings, small_blocks, values
 from small_store import CHANNELS, EUROPE, SmallStore, TestModel, days, drift, identity
 
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import forecast_init_times, make_forecast, required_input_times
-from weatherfm.evaluation.forecasts import store as forecast_store
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.forcings import forcing_fields
 from weatherfm.model import ModelConfig, WeatherViT
 
 torch.set_num_threads(1)
 
-ROUNDING = 1e-5  # relative: normalising and back in single precision
 PROVENANCE = {"weights_sha256": "abc", "name": "tiny"}
-
-
-def settings(*lead_times: str, **others) -> ForecastConfig:
-    return ForecastConfig(lead_times=list(lead_times), **others)
 
 
 @pytest.fixture
@@ -37,17 +32,8 @@ def inits(store) -> np.ndarray:
     return store.times[2:12]
 
 
-def small_blocks(monkeypatch, store, count: int) -> None:
-    monkeypatch.setattr(forecast_store, "_BLOCK_BYTES", count * store.state[0].nbytes)
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def values(path: Path, lead_time: int) -> np.ndarray:
-    file = ForecastFile(path)
-    return file.read(np.arange(len(file.init_times)), lead_time, CHANNELS)
 
 
 @pytest.mark.parametrize("mode", ["direct", "rollout"])

@@ -6,29 +6,21 @@ import gc
 import json
 import shutil
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from small_forecasts import ROUNDING, settings, small_blocks, values
 from small_store import CHANNELS, SmallStore, TestModel, drift
 from toy_model import scramble
 
 from weatherfm.data_pipeline.states import StoreStates
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.evaluation.forecasts import store as forecast_store
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.forcings import forcing_fields
 from weatherfm.model import ModelConfig, WeatherViT
-
-ROUNDING = 1e-5  # relative: normalising and back in single precision
-
-
-def settings(*lead_times: str, **others) -> ForecastConfig:
-    return ForecastConfig(lead_times=list(lead_times), **others)
 
 
 @pytest.fixture
@@ -39,15 +31,6 @@ def store() -> SmallStore:
 @pytest.fixture
 def inits(store) -> np.ndarray:
     return store.times[2:12]
-
-
-def small_blocks(monkeypatch, store, count: int) -> None:
-    monkeypatch.setattr(forecast_store, "_BLOCK_BYTES", count * store.state[0].nbytes)
-
-
-def values(path: Path, lead_time: int) -> np.ndarray:
-    file = ForecastFile(path)
-    return file.read(np.arange(len(file.init_times)), lead_time, CHANNELS)
 
 
 def real_model(store, **more) -> WeatherViT:

@@ -95,3 +95,16 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return re.sub(r"^.*\)", "", state).split()[0] != "Z"
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return sorted(found)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import toy_run
-from jobs import start
+from jobs import children, start
 from spawn_ranks import spawn
 from toy_model import scramble
 
@@ -145,18 +145,6 @@ def test_killed_it_goes_on_with_another_number_of_processes(folder):
     status, lines = start([*CLI, *arguments[:-1], str(other), "--devices=2"]).end()
     assert status == 0, lines
     np.testing.assert_array_equal(values(other), values(path))
-
-
-def children(pid: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[1]) == pid:
-            found.append(int(stat.parent.name))
-    return sorted(found)
 
 
 @pytest.mark.parametrize(

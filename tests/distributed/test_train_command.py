@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import toy_run
 import yaml
-from jobs import Job, start
+from jobs import children, start
 
 from weatherfm.errors import STOPPED
 
@@ -39,19 +39,6 @@ def curve(run: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key not in TIMINGS} for line in lines]
 
 
-def ranks_of(job: Job) -> list[int]:
-    """The processes that a launcher has started."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[1]) == job.process.pid:
-            found.append(int(stat.parent.name))
-    return sorted(found)
-
-
 def under_way(run: Path) -> bool:
     """A checkpoint is there, and the end is far."""
     return any(not path.name.startswith(".") for path in (run / "checkpoints").glob("step-*"))
@@ -69,7 +56,7 @@ def undisturbed(folder) -> Path:
 def test_a_killed_rank_changes_nothing(folder, undisturbed):
     job = start([*COMMAND, config(folder, "killed"), "--devices", "2", "--restarts", "1"])
     job.wait_until(lambda: under_way(folder / "killed"))
-    os.kill(ranks_of(job)[1], signal.SIGKILL)
+    os.kill(children(job.process.pid)[1], signal.SIGKILL)
     status, lines = job.end()
     assert status == 0, lines
     assert any("was ended by SIGKILL; starting all again from the newest checkpoint (1 of 1)" in line for line in lines)
@@ -108,9 +95,12 @@ MOMENTS = {
         lambda job: listens(job.process.pid),
         "stopped by SIGTERM (before step 1|while starting); the same command goes on",
     ),
-    "ranks have just been started": (ranks_of, "stopped by SIGTERM while starting; the same command goes on"),
+    "ranks have just been started": (
+        lambda job: children(job.process.pid),
+        "stopped by SIGTERM while starting; the same command goes on",
+    ),
     "ranks import": (
-        lambda job: len(ranks := ranks_of(job)) == 2 and all(map(listens, ranks)),
+        lambda job: len(ranks := children(job.process.pid)) == 2 and all(map(listens, ranks)),
         r"stopped by SIGTERM before step 1; the same command goes on from there",
     ),
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only a GPU can show, in about eight minutes on one, as a table:
+# What only a GPU can show, as a table; no section is begun after eight minutes:
 #
 #     bash tests/gpu/run.sh            on this machine's first GPU
 #     bash tests/gpu/run.sh --dry      everything in it, small, on the CPU: a few minutes

@@ -26,6 +26,16 @@ def measured(settings: Settings, channels: int, tp: int, form: str, compile: boo
     return measure_rank(config, domain, Layout(1, 1, tp), settings.device, settings.size(5, 1), compile)
 
 
+def forms(settings: Settings, channels: int, tp: int) -> Iterator[tuple[str, str, Figures | None]]:
+    """(form, what the table calls it, figures) of every form; None where the device's memory is too small."""
+    for form in FORMS:
+        try:
+            found = measured(settings, channels, tp, form)
+        except torch.OutOfMemoryError:
+            found = None
+        yield form, f"{form}, C {channels}, tp {tp}", found
+
+
 def graphs(settings: Settings) -> Iterator[Row]:
     """Compiled graphs in every mode of checkpointing, and what compilation gives."""
     for mode in ("none", "block", "selective"):
@@ -42,16 +52,14 @@ def graphs(settings: Settings) -> Iterator[Row]:
 def memory(settings: Settings) -> Iterator[Row]:
     """Peak of one `tp` rank of the 1.7 B model of 1,024 channels, beside what the plan says."""
     channels, tp = settings.size(1024, 32), settings.size(8, 4)
-    for form in FORMS:
-        try:
-            found = measured(settings, channels, tp, form)
-        except torch.OutOfMemoryError:
-            yield Row(f"{form}, C {channels}, tp {tp}", "out of memory")
+    for _, what, found in forms(settings, channels, tp):
+        if found is None:
+            yield Row(what, "out of memory")
             continue
         ratio = found.allocated / found.simulated
         held = [found.allocated / GB, found.reserved / GB, found.simulated / GB]
         value = "{:.2f} GB live, {:.2f} reserved, {:.2f} planned".format(*held)
-        yield Row(f"{form}, C {channels}, tp {tp}", value, "live within 10 % of the plan", 0.9 < ratio < 1.1)
+        yield Row(what, value, "live within 10 % of the plan", 0.9 < ratio < 1.1)
 
 
 def speed(settings: Settings) -> Iterator[Row]:
@@ -59,11 +67,9 @@ def speed(settings: Settings) -> Iterator[Row]:
     tp = settings.size(8, 4)
     for channels in settings.size((128, 512, 1024), (8, 16, 32)):
         alone = None
-        for form in FORMS:
-            try:
-                found = measured(settings, channels, tp, form)
-            except torch.OutOfMemoryError:
-                yield Row(f"{form}, C {channels}", "out of memory")
+        for form, what, found in forms(settings, channels, tp):
+            if found is None:
+                yield Row(what, "out of memory")
                 continue
             rate = 2 / found.seconds
             alone = rate if form == "tp alone" else alone
@@ -72,7 +78,7 @@ def speed(settings: Settings) -> Iterator[Row]:
             times = "" if alone is None or form == "tp alone" else f"; {rate / alone:.2f} times tp alone"
             aimed = form == "flat folded" and channels >= 512 and alone is not None
             good = rate / alone >= 3 if aimed and alone else None
-            yield Row(f"{form}, C {channels}, tp {tp}", value + times, "3 times tp alone" if aimed else "", good)
+            yield Row(what, value + times, "3 times tp alone" if aimed else "", good)
 
 
 def utilisation(settings: Settings) -> Iterator[Row]:
