@@ -16,10 +16,10 @@ import torch
 import torch.distributed as dist
 import toy_run
 import yaml
-from jobs import alive, start
+from jobs import alive, children, start
 from safetensors.torch import load_file
 from spawn_ranks import spawn
-from test_train_command import COMMAND, ranks_of, under_way
+from test_train_command import COMMAND, under_way
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store import Store, open_store
@@ -308,7 +308,7 @@ def test_nothing_is_left_of_a_job_that_is_killed(folder, killed):
     before, run = sorted(os.listdir("/dev/shm")), f"killed-{killed.split()[0]}"
     job = start([*COMMAND, write_config(folder, run, steps=100_000), "--devices", "2"])
     job.wait_until(lambda: under_way(folder / run))
-    ranks = ranks_of(job)
+    ranks = children(job.process.pid)
     assert len(ranks) == 2
     assert blocks(ranks[0]) == blocks(ranks[1]) != set()
     (block,) = blocks(ranks[0])
