@@ -42,6 +42,11 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+def large_in_memory() -> set[str]:
+    """Names of shared memory that could hold the fields; other tests beside this one have theirs, all small."""
+    return {file.name for file in os.scandir("/dev/shm") if file.stat().st_size >= SIZE}
+
+
 def blocks(pid: int | str = "self") -> set[int]:
     """Inodes of the shared fields that a process has mapped."""
     try:
@@ -305,7 +310,7 @@ def test_training_is_the_same_bit_for_bit_with_and_without(folder, layout):
 
 @pytest.mark.parametrize("killed", ["one rank", "all"])
 def test_nothing_is_left_of_a_job_that_is_killed(folder, killed):
-    before, run = sorted(os.listdir("/dev/shm")), f"killed-{killed.split()[0]}"
+    before, run = large_in_memory(), f"killed-{killed.split()[0]}"
     job = start([*COMMAND, write_config(folder, run, steps=100_000), "--devices", "2"])
     job.wait_until(lambda: under_way(folder / run))
     ranks = children(job.process.pid)
@@ -319,11 +324,11 @@ def test_nothing_is_left_of_a_job_that_is_killed(folder, killed):
     while any(alive(pid) for pid in ranks):
         time.sleep(0.05)
     assert not any(block in blocks(process.name) for process in Path("/proc").glob("[0-9]*"))
-    assert sorted(os.listdir("/dev/shm")) == before
+    assert large_in_memory() <= before
 
 
 def test_a_job_that_ends_leaves_nothing(folder):
-    before = sorted(os.listdir("/dev/shm"))
+    before = large_in_memory()
     spawn(2, report, folder, [toy_run.CHANNELS])
-    assert sorted(os.listdir("/dev/shm")) == before
+    assert large_in_memory() <= before
     assert blocks() == set()
