@@ -66,10 +66,20 @@ class Area(Config):
             raise ValueError(f"south ({self.south:g}) is not below north ({self.north:g}); swap the two")
         if not 0 < self.east - self.west <= 360:
             raise ValueError(
-                f"east ({self.east:g}) is not up to 360 degrees east of west ({self.west:g}); for a box across "
-                "the prime meridian write west below zero, e.g. west: -20, east: 15"
+                f"east ({self.east:g}) is not up to 360 degrees east of west ({self.west:g}); {self._unwrapped()}"
             )
         return self
+
+    def _unwrapped(self) -> str:
+        """The same box with its edges counted eastward, as the user may have meant it."""
+        turns = -(-(self.west - self.east) // 360) or 1
+        if self.east < self.west and self.east + 360 <= 360:
+            crossed, edges = "the date line", f"east above 180: west: {self.west:g}, east: {self.east + 360:g}"
+        elif self.east < self.west and self.west - 360 >= -180:
+            crossed, edges = "the prime meridian", f"west below zero: west: {self.west - 360:g}, east: {self.east:g}"
+        else:
+            return f"swap the two, or leave area.west and area.east at 0 and 360 for the whole circle (now {turns} turns)"
+        return f"for a box across {crossed}, count eastward from west and write {edges}"
 
 
 class RegridConfig(Config):

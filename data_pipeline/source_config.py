@@ -30,6 +30,8 @@ class FilesSource(Config):
     """The ensemble member to read where files hold several."""
     lead_time: Hours | None = None
     """The forecast step to read where files hold several; the store's time is then the valid time."""
+    cache: str = "~/.cache/weatherfm/unpacked"
+    """Folder where ZIP archives among `paths` are unpacked; it may be deleted at any time."""
 
     @property
     def reading_rules(self) -> dict[str, Any]:
@@ -37,7 +39,7 @@ class FilesSource(Config):
 
         Not which files, and which of their members: every member of an ensemble may be forecast from.
         """
-        of_these_files = {"kind", "paths", "static_paths", "exclude", "number"}
+        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "cache"}
         return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 

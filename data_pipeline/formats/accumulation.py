@@ -189,9 +189,9 @@ def _wanted_hours(channel: str, data: DataConfig, own: float | None, path: str) 
 
 
 def _hours_in(name: str) -> float:
-    """Span that a name such as `total_precipitation_6hr` tells; NaN for others."""
-    told = re.search(r"_(\d+)h(r|rs|ours?)?$", name.lower())
-    return float(told[1]) if told else float("nan")
+    """Span that a name such as `total_precipitation_6hr` or earth2studio's `tp06` tells; NaN for others."""
+    told = re.search(r"_?(\d+)h(r|rs|ours?)?$|^[a-z]+(\d\d)$", name.lower())
+    return float(told[1] or told[3]) if told else float("nan")
 
 
 def _spacing(times: np.ndarray) -> float | None:

@@ -15,6 +15,8 @@ import xarray as xr
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dimensions import Dimension
 from weatherfm.data_pipeline.formats.folder_zarr import read_plain
+from weatherfm.data_pipeline.formats.hdf5 import check_hdf5_length
+from weatherfm.data_pipeline.formats.identity import Stamp, refuse_changed
 from weatherfm.data_pipeline.formats.netcdf3 import check_length
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, is_address, open_zarr
@@ -53,6 +55,8 @@ class DatasetReader:
     chunks: Chunking
     held: xr.Dataset | None = None
     """The Dataset itself where it is in memory and no file."""
+    stamp: Stamp | None = None
+    """Of the file when it was indexed; reading refuses another."""
 
     def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
         """[slot, level, file lat, file lon] in the file's units; ERA5T fills where ERA5 is missing.
@@ -84,7 +88,10 @@ class DatasetReader:
 
     @property
     def _dataset(self) -> xr.Dataset:
-        return open_dataset(self.path, self.format) if self.held is None else self.held
+        if self.held is not None:
+            return self.held
+        refuse_changed(self.path, self.stamp)
+        return open_dataset(self.path, self.format)
 
     def stored_bytes(self, keys: np.ndarray) -> int:
         """Of a Zarr array from the sizes of a few of the chunks, of other files their share of the file."""
@@ -147,6 +154,8 @@ def open_dataset(path: str, format: Format) -> xr.Dataset:
 def _open(path: str, format: Format, mtime: int, size: int) -> xr.Dataset:
     if format == "netcdf3":
         check_length(path)
+    if format == "hdf5":
+        check_hdf5_length(path)
     try:
         if format == "zarr":
             return open_zarr(path)

@@ -18,7 +18,8 @@ import numpy as np
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.codes import eccodes
 from weatherfm.data_pipeline.formats.grib_grid import orientation_of_message
-from weatherfm.data_pipeline.formats.names import NameRules, channel_name
+from weatherfm.data_pipeline.formats.identity import Stamp, refuse_changed, stamp_of
+from weatherfm.data_pipeline.formats.names import Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece, Slots, are_era5t
 from weatherfm.data_pipeline.formats.units import conversion_to
@@ -44,6 +45,8 @@ class GribReader:
     """[message] where it starts."""
     fields: list[int]
     """[message] which field of a multi-field message."""
+    stamp: Stamp | None = None
+    """Of the file when it was indexed; reading refuses another."""
 
     @property
     def chunks(self) -> Chunking:
@@ -56,6 +59,7 @@ class GribReader:
 
     def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
         """[slot, 1, file lat, file lon] float64 in the file's units; missing points are NaN."""
+        refuse_changed(self.path, self.stamp)
         order = np.argsort(slots)
         out: np.ndarray | None = None
         with _LOCK, open(self.path, "rb") as file, _multi_fields(any(self.fields)):
@@ -107,7 +111,7 @@ def index_grib(path: str, rules: NameRules, wanted: Collection[str]) -> Contents
         InputError: truncated, damaged, or a wanted field on an unsupported grid (without the file's name).
     """
     contents = Contents(path)
-    reader = GribReader(path, [], [])
+    reader = GribReader(path, [], [], stamp_of(path))
     series: dict[tuple[str, str, str], _Series] = {}
     others: set[str] = set()
     with _LOCK:
@@ -215,7 +219,7 @@ def _channel(path: str, message: int, rules: NameRules) -> tuple[Variable, str, 
     if name == "unknown":
         return f"unknown parameter {_text(message, 'paramId')} ({kind})"
     meaning = rules.meaning(name, {"GRIB_cfVarName": _text(message, "cfVarName")})
-    if meaning is None:
+    if not isinstance(meaning, Meaning):
         return described
     variable = meaning.variable
     if (step := _text(message, "stepType")) not in ("instant", "accum") or (

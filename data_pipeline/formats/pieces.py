@@ -90,6 +90,8 @@ class Contents:
     """Descriptions of all other fields, for messages."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """Provenance the file states about itself."""
+    doubts: dict[str, str] = field(default_factory=dict)
+    """Wanted channel -> why a field that may be it was not taken for it, and how to say that it is."""
 
 
 def best_names(pieces: Iterable[Piece]) -> list[Piece]:
