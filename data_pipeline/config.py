@@ -72,14 +72,13 @@ class Area(Config):
 
     def _unwrapped(self) -> str:
         """The same box with its edges counted eastward, as the user may have meant it."""
-        turns = -(-(self.west - self.east) // 360) or 1
         if self.east < self.west and self.east + 360 <= 360:
-            crossed, edges = "the date line", f"east above 180: west: {self.west:g}, east: {self.east + 360:g}"
+            crossed, edges = "the date line", f"west: {self.west:g}, east: {self.east + 360:g}"
         elif self.east < self.west and self.west - 360 >= -180:
-            crossed, edges = "the prime meridian", f"west below zero: west: {self.west - 360:g}, east: {self.east:g}"
+            crossed, edges = "the prime meridian", f"west: {self.west - 360:g}, east: {self.east:g}"
         else:
-            return f"swap the two, or leave area.west and area.east at 0 and 360 for the whole circle (now {turns} turns)"
-        return f"for a box across {crossed}, count eastward from west and write {edges}"
+            return "give two different edges, at most one turn apart"
+        return f"for a box across {crossed}, count degrees on eastward from west: {edges}"
 
 
 class RegridConfig(Config):

@@ -39,6 +39,16 @@ def is_zip(start: bytes) -> bool:
     return start[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
 
+def refuse_broken(path: str) -> None:
+    """Refuse a ZIP archive without its end, where the list of its members stands.
+
+    Raises:
+        InputError: truncated (without the file's name).
+    """
+    if not zipfile.is_zipfile(path):
+        raise InputError("it is a ZIP archive, truncated: the list of its members at the end is missing; fetch it again")
+
+
 def unpacked(path: str, cache: str, exclude: Sequence[str] = ()) -> list[str]:
     """Paths of the data files in a ZIP archive, unpacked into the folder `cache` unless they are there already.
 
@@ -60,7 +70,7 @@ def unpacked(path: str, cache: str, exclude: Sequence[str] = ()) -> list[str]:
             if not _is_whole(folder, members, os.path.basename(path)):
                 _unpack(archive, members, folder, os.path.basename(path), origin)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise InputError(f"it is a truncated or damaged ZIP archive ({error}); fetch it again") from error
+        raise InputError(f"it is a ZIP archive, truncated or damaged ({error}); fetch it again") from error
     names = [m.filename for m in members if not any(fnmatch(os.path.basename(m.filename), e) for e in exclude)]
     return [str(folder / os.path.basename(path) / name) for name in names]
 

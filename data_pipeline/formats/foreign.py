@@ -64,8 +64,6 @@ def foreign_folder(path: str) -> str:
         return "it is a single Zarr array; name the group it stands in, the folder above"
     if {"snapshots", "manifests"} <= set(names):
         return "it is an Icechunk repository, which is not read; write it as a Zarr group"
-    if not names:
-        return "it is an empty folder"
     return "it is a folder but no Zarr group; name the files inside it, e.g. FOLDER/*.nc"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from weatherfm.data_pipeline.formats.archive import is_zip
+from weatherfm.data_pipeline.formats.archive import is_zip, refuse_broken
 from weatherfm.data_pipeline.formats.foreign import foreign, foreign_folder, is_zarr_array, unknown
 from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.errors import InputError
@@ -93,6 +93,7 @@ def _format(start: bytes, path: str) -> Format:
     if any(start[at:].startswith(b"\x89HDF\r\n\x1a\n") for at in (0, 512, 1024, 2048)):  # behind a user block
         return "hdf5"
     if is_zip(start):
+        refuse_broken(path)
         return "zip"
     if (looks_like := foreign(start, os.path.basename(path))) is not None:
         raise InputError(looks_like)
