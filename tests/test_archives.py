@@ -33,7 +33,10 @@ def packed(path: Path, members: dict[str, bytes | Path], method=DEFLATED) -> Pat
 @pytest.fixture
 def two(tmp_path) -> dict[str, Path]:
     """A NetCDF file of t2m and one of d2m."""
-    names = {"data_stream-oper_stepType-instant.nc": field(), "data_stream-oper_stepType-accum.nc": field("d2m", base=270.0)}
+    names = {
+        "data_stream-oper_stepType-instant.nc": field(),
+        "data_stream-oper_stepType-accum.nc": field("d2m", base=270.0),
+    }
     return {name: write_netcdf(tmp_path / name, dataset) for name, dataset in names.items()}
 
 
@@ -211,13 +214,18 @@ def test_a_download_of_the_climate_data_store(real_data, tmp_path):
     cache = str(tmp_path / "cache")
     source = {"kind": "files", "paths": [str(path)], "cache": cache}
     store = prepare(DataConfig(store=str(tmp_path / "s"), source=source, channels=["t2m"], climatology_window=None))
-    with zipfile.ZipFile(path) as made, netCDF4.Dataset("x", memory=made.read("data_stream-oper_stepType-instant.nc")) as read:
+    with (
+        zipfile.ZipFile(path) as made,
+        netCDF4.Dataset("x", memory=made.read("data_stream-oper_stepType-instant.nc")) as read,
+    ):
         expected = read["t2m"][:]
     np.testing.assert_array_equal(store.read(range(124), ["t2m"])[:, 0], expected)
     row = list(store.grid.latitude).index(-6.5), list(store.grid.longitude).index(109.5)
     assert store.times[0] == np.datetime64("2026-01-01T00")
     assert store.read([0], ["t2m"])[0, 0][row] == pytest.approx(300.265, abs=5e-4)
-    assert store.manifest["source"]["attributes"]["first_file"] == "era5_jan_2026.nc/data_stream-oper_stepType-instant.nc"
+    assert (
+        store.manifest["source"]["attributes"]["first_file"] == "era5_jan_2026.nc/data_stream-oper_stepType-instant.nc"
+    )
     states = open_file_states([str(path)], ["t2m"], rules={"cache": cache})
     np.testing.assert_array_equal(states.read(states.times[:2], ["t2m"])[:, 0, 0], expected[:2])
     assert os.listdir(cache)

@@ -47,7 +47,9 @@ def test_a_reader_refuses_what_changed_since_it_was_indexed(tmp_path, make, noti
     assert np.isfinite(data.state.values).all()
     touch(path / noticed_in if noticed_in else path)
     for read in (lambda: data.state.values, lambda: states.read(states.times, ["t2m"])):
-        with pytest.raises(InputError, match=rf"{path} changed since its headers were read.*start the same command again"):
+        with pytest.raises(
+            InputError, match=rf"{path} changed since its headers were read.*start the same command again"
+        ):
             read()
     assert np.isfinite(open_files(path, ["t2m"]).state.values).all()
 
@@ -106,7 +108,9 @@ def consolidate(path, make) -> None:
 def test_names_are_as_short_as_tells_them_apart(tmp_path):
     for folder in ("2019/a", "2020/a", "2020/b"):
         (tmp_path / folder).mkdir(parents=True)
-    paths = [write_netcdf(tmp_path / name, field()) for name in ("2019/a/t.nc", "2020/a/t.nc", "2020/b/t.nc", "2020/b/q.nc")]
+    paths = [
+        write_netcdf(tmp_path / name, field()) for name in ("2019/a/t.nc", "2020/a/t.nc", "2020/b/t.nc", "2020/b/q.nc")
+    ]
     assert set(identities_of(map(str, paths))) == {"2019/a/t.nc", "2020/a/t.nc", "b/t.nc", "q.nc"}
 
 
@@ -127,6 +131,8 @@ def test_regridding_keeps_the_identity(tmp_path):
     from weatherfm.data_pipeline.sources import open_source
 
     path = write_netcdf(tmp_path / "t.nc", field(latitude=np.arange(80.0, -81, -10), longitude=np.arange(0, 360, 10.0)))
-    data = DataConfig(store="s", source={"kind": "files", "paths": [str(path)]}, channels=["t2m"], regrid={"resolution": 30.0})
+    data = DataConfig(
+        store="s", source={"kind": "files", "paths": [str(path)]}, channels=["t2m"], regrid={"resolution": 30.0}
+    )
     assert open_source(data).identity == {"t.nc": identity_of(str(path))}
     assert isinstance(open_source(data).state, xr.DataArray)

@@ -70,7 +70,9 @@ def test_doubted(tmp_path, levels, dim, attributes, says):
     levels = list(levels)
     path = write_netcdf(tmp_path / "x.nc", xr.merge([on(levels, dim, **attributes), field()]))
     for channel in ("t1", "t850"):
-        with pytest.raises(InputError, match=rf"no channel {channel}; .*t: its levels {dim} .*{says}.*source\.units: {{{dim}: hPa}}"):
+        with pytest.raises(
+            InputError, match=rf"no channel {channel}; .*t: its levels {dim} .*{says}.*source\.units: {{{dim}: hPa}}"
+        ):
             open_files(path, [channel])
     np.testing.assert_allclose(open_files(path, ["t2m"]).state[:, 0], wave(), rtol=3e-7)  # others are not harmed
 
@@ -84,12 +86,14 @@ def test_a_doubt_is_answered(tmp_path):
     wrong = write_netcdf(tmp_path / "z.nc", on([1000, 850, 500], "plev", units="Pa"))
     check(wrong, "t850", 1, units={"plev": "hPa"})
     scalar = write_netcdf(tmp_path / "s.nc", on([1], "lev").isel(lev=0))
-    with pytest.raises(InputError, match="t1; .*level not told"):
+    with pytest.raises(InputError, match=r"t1; .*level not told"):
         open_files(scalar, ["t1"])
     check(scalar, "t500", 0, levels={"t": 500})
 
 
-@pytest.mark.parametrize("attributes", [{"formula_terms": "a: a b: b ps: ps"}, {"long_name": "model level"}, {"units": "1"}])
+@pytest.mark.parametrize(
+    "attributes", [{"formula_terms": "a: a b: b ps: ps"}, {"long_name": "model level"}, {"units": "1"}]
+)
 def test_levels_of_a_model_are_none(tmp_path, attributes):
     path = write_netcdf(tmp_path / "x.nc", on([500, 850], "lev", **attributes))
     with pytest.raises(InputError, match=r"t \(over lev\)"):

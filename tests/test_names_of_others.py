@@ -100,7 +100,9 @@ def test_a_single_field(tmp_path, name, units, value, channel, expected):
     assert expected == pytest.approx(value * factor + offset)
 
 
-@pytest.mark.parametrize(("name", "units", "channel"), [("zg", "m", "z500"), ("hus", "1", "q500"), ("hur", "%", "r500")])
+@pytest.mark.parametrize(
+    ("name", "units", "channel"), [("zg", "m", "z500"), ("hus", "1", "q500"), ("hur", "%", "r500")]
+)
 def test_upper_air_of_cmip6_on_noisy_pascals(tmp_path, name, units, channel):
     path = write_netcdf(tmp_path / "x.nc", upper(name, units, 50.0, 50000.0000001, "Pa"))
     factor = G if name == "zg" else 1
@@ -122,7 +124,9 @@ def test_a_sum_whose_name_tells_its_hours(tmp_path, name, hours):
 @pytest.mark.parametrize("name", ["pr", "prate", "tprate", "mtpr", "avg_tprate", "mean_total_precipitation_rate"])
 def test_a_rate_is_no_sum(tmp_path, name):
     path = write_netcdf(tmp_path / "x.nc", field(name, "kg m-2 s-1", 1e-5))
-    with pytest.raises(InputError, match=rf"no channel tp; .*{name} is a rate, not the sum .*source\.rename: {{{name}: tp}}"):
+    with pytest.raises(
+        InputError, match=rf"no channel tp; .*{name} is a rate, not the sum .*source\.rename: {{{name}: tp}}"
+    ):
         open_files(path, ["tp"])
     with pytest.raises(InputError, match="those of a rate and do not convert to m"):
         open_files(path, ["tp"], rename={name: "tp"})
@@ -151,7 +155,9 @@ def test_heights_with_their_unit_make_the_bare_number_a_pressure(tmp_path):
 @pytest.mark.parametrize("others", [(), ("t2m",), ("u10",), ("u500", "u850")])
 def test_u100_alone_is_asked_about(tmp_path, others):
     path = write_netcdf(tmp_path / "x.nc", several(("u100", 30.0), *[(name, 1.0) for name in others]))
-    says = r"u100 may be u_component_of_wind at 100 hPa or 100m_u_component_of_wind.*rename: {u100: u100} or {u100: u100m}"
+    says = (
+        r"u100 may be u_component_of_wind at 100 hPa or 100m_u_component_of_wind.*rename: {u100: u100} or {u100: u100m}"
+    )
     for channel in ("u100", "u100m"):
         with pytest.raises(InputError, match=says):
             open_files(path, [channel])
@@ -205,7 +211,9 @@ def test_the_other_fields_of_the_file_decide(name, companions, expected):
 
 
 def test_wrf_and_era5_tell_by_their_long_names(tmp_path):
-    wrf = xr.merge([several(("T2", 280.0), units="K", description="TEMP at 2 M"), several(("U10", 5.0), description="U at 10 M")])
+    wrf = xr.merge(
+        [several(("T2", 280.0), units="K", description="TEMP at 2 M"), several(("U10", 5.0), description="U at 10 M")]
+    )
     path = write_netcdf(tmp_path / "x.nc", wrf)
     assert first(open_files(path, ["t2m", "u10"])) == [mean_of(280.0), mean_of(5.0)]
     high = write_netcdf(tmp_path / "y.nc", several(("u120", 9.0), long_name="wind at 120 m"))
@@ -217,8 +225,10 @@ def test_a_field_at_a_height_is_on_no_pressure_level(tmp_path):
     path = write_netcdf(tmp_path / "x.nc", several(("t", 280.0), units="K", GRIB_typeOfLevel="heightAboveGround"))
     with pytest.raises(InputError, match="holds no channel t850"):
         open_files(path, ["t850"], levels={"t": 850})
-    ground = write_netcdf(tmp_path / "z.nc", several(("z", 50.0), units="m2 s-2", GRIB_typeOfLevel="hybrid").isel(time=[0]))
-    with pytest.raises(InputError, match="static field orography; held are .*level not told"):
+    ground = write_netcdf(
+        tmp_path / "z.nc", several(("z", 50.0), units="m2 s-2", GRIB_typeOfLevel="hybrid").isel(time=[0])
+    )
+    with pytest.raises(InputError, match=r"static field orography; held are .*level not told"):
         open_files([ground, write_netcdf(tmp_path / "t.nc", field())], ["t2m"], ("orography",))
 
 
@@ -228,7 +238,7 @@ def test_a_field_at_a_height_is_on_no_pressure_level(tmp_path):
 def test_two_names_with_other_values_are_refused(tmp_path):
     both = xr.merge([upper("geopotential", "m2 s-2", 5e4, 500.0), field("z500", "m2 s-2", 6e4)])
     path = write_netcdf(tmp_path / "x.nc", both)
-    says = r"geopotential and z500 are both z500 and differ at 2020-01-01T00.* by up to 10000; .*{geopotential: z500} or {z500: z500}"
+    says = r"geopotential and z500 are both z500 and differ at 2020-01-01T00.* by up to 10000; .*{z500: z500}"
     with pytest.raises(InputError, match=says):
         open_files(path, ["z500"])
     assert first(open_files(path, ["z500"], rename={"z500": "z500"})) == [mean_of(6e4)]

@@ -66,9 +66,9 @@ class Grid:
             raise InputError(f"longitude covers the circle more than once: {around}; drop the repeat")
         if abs(gap - step) > 4 * _TOLERANCE and (gap < step or self.periodic):
             raise InputError(
-                f"longitude goes round the Earth in unequal steps: {around} are {step:g} degrees apart, but from the last "
-                f"to the first it is {gap:g}; cut the field to an area of fewer columns, or regrid it to a step that 360 "
-                "is a multiple of"
+                f"longitude goes round the Earth in unequal steps: {around} are {step:g} degrees apart, but from the "
+                f"last to the first it is {gap:g}; cut the field to an area of fewer columns, or regrid it to a step that "
+                "360 is a multiple of"
             )
 
     def __eq__(self, other: object) -> bool:

@@ -47,7 +47,7 @@ class Reading:
         answers = [] if target in VARIABLES else [f"{{{self.name}: {target}}}"]
         answers += [] if self.at_height is None else [f"{{{self.name}: {self.at_height.short}}}"]
         return (
-            f"{self.name} may be {self.on_level.era5} at {self.number} hPa or {height}: neither its units and long name "
+            f"{self.name} may be {self.on_level.era5} at {self.number} hPa or {height}: neither its attributes "
             f"nor the other fields of the file tell which; say it with source.rename: {' or '.join(answers)}"
         )
 

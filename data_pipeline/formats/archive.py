@@ -46,7 +46,9 @@ def refuse_broken(path: str) -> None:
         InputError: truncated (without the file's name).
     """
     if not zipfile.is_zipfile(path):
-        raise InputError("it is a ZIP archive, truncated: the list of its members at the end is missing; fetch it again")
+        raise InputError(
+            "it is a ZIP archive, truncated: the list of its members at the end is missing; fetch it again"
+        )
 
 
 def unpacked(path: str, cache: str, exclude: Sequence[str] = ()) -> list[str]:
@@ -104,7 +106,9 @@ def _checked(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
     """The members that are data, once nothing about any of them is dangerous."""
     infos = [info for info in archive.infolist() if not info.is_dir()]
     if len(infos) > _MOST_MEMBERS:
-        raise InputError(f"it is a ZIP archive of {len(infos)} members, and at most {_MOST_MEMBERS} are read; unpack it")
+        raise InputError(
+            f"it is a ZIP archive of {len(infos)} members, and at most {_MOST_MEMBERS} are read; unpack it"
+        )
     for info in infos:
         _refuse_dangerous(info)
     names = [info.filename for info in infos]
@@ -116,8 +120,8 @@ def _checked(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
     total = sum(info.file_size for info in infos)
     if total > max(_SMALL, _MOST_RATIO * size):
         raise InputError(
-            f"it is a ZIP archive of {size} bytes that says it unpacks to {total}: more than {_MOST_RATIO} times as many "
-            "is no weather; if it is, unpack it yourself"
+            f"it is a ZIP archive of {size} bytes that says it unpacks to {total}: more than {_MOST_RATIO} times as "
+            "many is no weather; if it is, unpack it yourself"
         )
     data = [info for info in infos if not _is_document(info.filename)]
     if left_out := [info.filename for info in infos if _is_document(info.filename)]:
@@ -157,8 +161,8 @@ def _unpack(
         needed, free = sum(info.file_size for info in members), shutil.disk_usage(folder.parent).free
         if needed + _LEFT_FREE > free:
             raise InputError(
-                f"it is a ZIP archive that unpacks to {needed} bytes, and {folder.parent} has {free} free; make room, or "
-                "name another folder with source.cache"
+                f"it is a ZIP archive that unpacks to {needed} bytes, and {folder.parent} has {free} free; make room, "
+                "or name another folder with source.cache"
             )
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpacking-", ignore_cleanup_errors=True) as place:
             for info in members:
@@ -167,8 +171,8 @@ def _unpack(
             _move(Path(place), folder, members, name)
     except OSError as error:
         raise InputError(
-            f"it is a ZIP archive and cannot be unpacked into {folder.parent} ({error.strerror or error}); name another "
-            "folder with source.cache, or unpack it yourself"
+            f"it is a ZIP archive and cannot be unpacked into {folder.parent} ({error.strerror or error}); name "
+            "another folder with source.cache, or unpack it yourself"
         ) from error
 
 

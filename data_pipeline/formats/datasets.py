@@ -151,7 +151,9 @@ def _add(
         try:
             conversion = conversion_to(target, units)
         except InputError as error:
-            cure = "set the attribute units" if file.in_memory else f"mend the file or set source.units: {{{name}: ...}}"
+            cure = (
+                "set the attribute units" if file.in_memory else f"mend the file or set source.units: {{{name}: ...}}"
+            )
             raise InputError(f"its variable {name} {error}; {cure}") from None
         contents.pieces.append(
             Piece(contents.path, name, channel, reader, i, orientation, units, conversion, rank, slots)
@@ -173,7 +175,11 @@ def _meaning(contents: Contents, file: _File, name: str) -> Meaning | None:
 def _doubt_level(contents: Contents, file: _File, name: str, meaning: Meaning) -> None:
     """Keep the doubt about the levels of a field with the channels that it may hold."""
     variable = file.dataset.variables[name]
-    own = [text for coordinate, text in file.doubts.items() if {*file.dataset.variables[coordinate].dims} <= {*variable.dims}]
+    own = [
+        text
+        for coordinate, text in file.doubts.items()
+        if {*file.dataset.variables[coordinate].dims} <= {*variable.dims}
+    ]
     for channel in file.wanted if own else ():
         if parse_channel(channel).variable is meaning.variable:
             contents.doubts.setdefault(channel, f"{name}: {own[0]}")

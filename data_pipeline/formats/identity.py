@@ -47,10 +47,16 @@ def refuse_changed(path: str, stamp: Stamp | None) -> None:
     """
     if stamp is None or (now := stamp_of(path)) == stamp:
         return
-    how = "is gone" if now == (0, 0) else f"has {now[0]} bytes, where {stamp[0]} were read" if now and now[0] != stamp[0] else ""
+    how = (
+        "is gone"
+        if now == (0, 0)
+        else f"has {now[0]} bytes, where {stamp[0]} were read"
+        if now and now[0] != stamp[0]
+        else ""
+    )
     raise InputError(
-        f"{path} changed since its headers were read{f' (it {how})' if how else ''}; what stands where in it is no longer "
-        "known: start the same command again when nothing writes to it"
+        f"{path} changed since its headers were read{f' (it {how})' if how else ''}; what stands where "
+        "in it is no longer known: start the same command again when nothing writes to it"
     )
 
 
@@ -74,7 +80,7 @@ def identity_of(path: str) -> str:
 
 
 def identities_of(paths: Iterable[str]) -> dict[str, str]:
-    """Name -> `identity_of` of each source; a name is as short as tells it from the others, so that folders may move."""
+    """Name -> `identity_of` of each source; a name is short, but tells it from the others: folders may move."""
     sources = sorted({origin_of(path) for path in paths})
     return dict(zip(_short_names(sources), map(identity_of, sources), strict=True))
 
@@ -88,7 +94,9 @@ def _short_names(paths: Sequence[str]) -> list[str]:
         seen: dict[str, int] = {}
         for name in names:
             seen[name] = seen.get(name, 0) + 1
-        longer = [n + 1 if seen[name] > 1 and n < len(own) else n for name, own, n in zip(names, parts, length, strict=True)]
+        longer = [
+            n + 1 if seen[name] > 1 and n < len(own) else n for name, own, n in zip(names, parts, length, strict=True)
+        ]
         if longer == length:
             return names
         length = longer

@@ -28,7 +28,7 @@ def levels_in_hpa(coordinate: xr.Variable, name: str) -> np.ndarray:
 
 
 def doubt_of_levels(coordinate: xr.Variable, name: str) -> str | None:
-    """Why the values of a coordinate cannot be believed to be pressures, and how to say what they are; None if they can.
+    """Why the values of a coordinate cannot be believed to be pressures, and how to say what they are, or None.
 
     Believed are values with units of pressure that are possible, and without units those that are mostly the levels of
     archives in hPa or Pa.

@@ -47,7 +47,9 @@ class NearMiss:
 
 
 _BY_NAME = {name: NearMiss(short, _RATE) for short, names in _RATES.items() for name in names} | {
-    name: NearMiss(short, _PART.replace("{part}", part)) for short, parts in _PARTS.items() for name, part in parts.items()
+    name: NearMiss(short, _PART.replace("{part}", part))
+    for short, parts in _PARTS.items()
+    for name, part in parts.items()
 }
 
 

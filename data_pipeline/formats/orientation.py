@@ -61,8 +61,8 @@ def _cached_orientation(latitude_bytes: bytes, longitude_bytes: bytes) -> Orient
     rows = np.argsort(-latitude, kind="stable")
     if (twice := np.flatnonzero(np.diff(latitude[rows]) == 0)).size:
         raise InputError(
-            f"its latitude repeats {latitude[rows][twice[0]]:g} ({len(latitude)} rows, {len(twice)} of them again); which "
-            "row is meant is not known: drop one, e.g. where tiles were joined"
+            f"its latitude repeats {latitude[rows][twice[0]]:g} ({len(latitude)} rows, {len(twice)} of them again); "
+            "which row is meant is not known: drop one, e.g. where tiles were joined"
         )
     columns, normal = _order_longitude(longitude)
     return Orientation(Grid(latitude[rows], normal), rows, columns)

@@ -18,6 +18,7 @@ from weatherfm.errors import InputError
 Format = Literal["netcdf3", "hdf5", "grib", "zarr", "zip"]
 _LOOKED_AT = 4096  # bytes at the start of a file
 
+
 def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
     """Files and Zarr folders that any pattern means, sorted, each once; `**` looks into folders.
 
@@ -87,7 +88,7 @@ def recognise(path: str) -> Format:
 
 
 def _format(start: bytes, path: str) -> Format:
-    """By the bytes a file starts with: only what stands at the very start, or behind a header of a known kind, counts."""
+    """By the bytes at the very start of a file, or behind a header of a known kind."""
     if start[:3] == b"CDF" and len(start) > 3 and start[3] in (1, 2, 5):
         return "netcdf3"
     if any(start[at:].startswith(b"\x89HDF\r\n\x1a\n") for at in (0, 512, 1024, 2048)):  # behind a user block

@@ -33,7 +33,10 @@ _SYMBOLS: dict[str, tuple[float, _Dimensions]] = {
     **dict.fromkeys(("g", "gram", "grams", "gm"), (1e-3, _MASS)),
     "mg": (1e-6, _MASS),
     **dict.fromkeys(("Pa", "pa", "pascal", "Pascal", "pascals", "Pascals"), (1.0, _PRESSURE)),
-    **dict.fromkeys(("hPa", "hpa", "HPa", "hectopascal", "hectopascals", "mb", "mbar", "millibar", "millibars", "mbars"), (1e2, _PRESSURE)),
+    **dict.fromkeys(
+        ("hPa", "hpa", "HPa", "hectopascal", "hectopascals", "mb", "mbar", "millibar", "millibars", "mbars"),
+        (1e2, _PRESSURE),
+    ),
     "kPa": (1e3, _PRESSURE),
     **dict.fromkeys(("K", "k", "kelvin", "Kelvin", "kelvins", "degK", "deg_K", "degrees_K"), (1.0, _TEMPERATURE)),
     **dict.fromkeys(("J", "joule", "joules", "Joules"), (1.0, (2, -2, 1, 0))),
@@ -135,8 +138,8 @@ def _why_not(variable: Variable, dimensions: _Dimensions, target: _Dimensions) -
     per_second = length, time + 1, mass, kelvin
     if variable.accumulated and (per_second == target or _bridge(variable, per_second) is not None):
         return (
-            f"are those of a rate and do not convert to {variable.units}, the sum over a span: multiply it by the seconds "
-            "that each value stands for"
+            f"are those of a rate and do not convert to {variable.units}, the sum over a span: multiply it by the "
+            "seconds that each value stands for"
         )
     return f"do not convert to {variable.units}"
 

@@ -153,7 +153,10 @@ def _index_file(path: str, rules: NameRules, wanted: Collection[str], span: Span
         return [index_grib(path, rules, wanted)]
     if format != "zip":
         return [index_dataset(path, format, rules, wanted, span)]
-    return [_index_member(member, rules, wanted, span) for member in unpacked(path, rules.source.cache, rules.source.exclude)]
+    return [
+        _index_member(member, rules, wanted, span)
+        for member in unpacked(path, rules.source.cache, rules.source.exclude)
+    ]
 
 
 def _index_member(member: str, rules: NameRules, wanted: Collection[str], span: Span) -> Contents:
