@@ -67,7 +67,7 @@ class Grid:
         if abs(gap - step) > 4 * _TOLERANCE and (gap < step or self.periodic):
             raise InputError(
                 f"longitude goes round the Earth in unequal steps: {around} are {step:g} degrees apart, but from the "
-                f"last to the first it is {gap:g}; cut the field to an area of fewer columns, or regrid it to a step that "
+                f"last to the first it is {gap:g}; cut the field to fewer columns, or regrid it to a step that "
                 "360 is a multiple of"
             )
 

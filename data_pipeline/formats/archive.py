@@ -179,14 +179,7 @@ def _unpack(
 def _unpack_one(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(info) as source, target.open("wb") as out:
-        left = info.file_size
-        while block := source.read(_BLOCK):
-            left -= len(block)
-            if left < 0:
-                raise zipfile.BadZipFile(f"{info.filename} is longer than the archive says")
-            out.write(block)
-    if left:
-        raise zipfile.BadZipFile(f"{info.filename} is shorter than the archive says")
+        shutil.copyfileobj(source, out, _BLOCK)  # never more than the archive declares; its checksum tells what is less
 
 
 def _move(place: Path, folder: Path, members: Sequence[zipfile.ZipInfo], name: str) -> None:

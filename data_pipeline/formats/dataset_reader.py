@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,10 +15,10 @@ from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dimensions import Dimension
 from weatherfm.data_pipeline.formats.folder_zarr import read_plain
 from weatherfm.data_pipeline.formats.hdf5 import check_hdf5_length
-from weatherfm.data_pipeline.formats.identity import Stamp, refuse_changed
+from weatherfm.data_pipeline.formats.identity import Stamp, refuse_changed, stamp_of
 from weatherfm.data_pipeline.formats.netcdf3 import check_length
 from weatherfm.data_pipeline.formats.paths import Format
-from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, is_address, open_zarr
+from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, open_zarr
 from weatherfm.data_pipeline.formats.stored_size import mean_chunk_bytes, share_of_file
 from weatherfm.errors import InputError, OutsideError
 
@@ -144,14 +143,11 @@ def open_dataset(path: str, format: Format) -> xr.Dataset:
         InputError: the library cannot open it (without the file's name).
         OutsideError: the network failed.
     """
-    if is_address(path):
-        return _open(path, format, 0, 0)
-    stat = os.stat(path)
-    return _open(path, format, stat.st_mtime_ns, stat.st_size)
+    return _open(path, format, stamp_of(path))
 
 
 @lru_cache(maxsize=64)
-def _open(path: str, format: Format, mtime: int, size: int) -> xr.Dataset:
+def _open(path: str, format: Format, stamp: Stamp | None) -> xr.Dataset:
     if format == "netcdf3":
         check_length(path)
     if format == "hdf5":

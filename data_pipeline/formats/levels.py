@@ -49,10 +49,8 @@ def doubt_of_levels(coordinate: xr.Variable, name: str) -> str | None:
 
 def _odd_numbers(levels: np.ndarray) -> str | None:
     """Why numbers without units are no hPa, or None."""
-    ascending = np.sort(levels)
-    counted = len(levels) > 1 and bool((np.diff(ascending) == 1).all())
-    known = np.mean([level in STANDARD for level in levels.tolist()]) if len(levels) else 1.0
-    if counted or ascending[-1] < 10 or ascending[0] < 0 or known < 0.5:
+    known = [level in STANDARD for level in levels.tolist()]
+    if levels.max(initial=0) < 10 or 2 * sum(known) <= len(known):
         return "have no units and may be numbers of levels, or sigma, and no pressures"
     return None
 
