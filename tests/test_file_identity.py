@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from cloud_stores import serving
 from synthetic_files import field, grib_message, open_files, write_netcdf
 
 from weatherfm.data_pipeline.file_states import open_file_states
@@ -33,6 +34,11 @@ def zarr_v2(path):
 
 def zarr_v3(path):
     field().to_zarr(path, zarr_format=3, consolidated=False)
+    return path
+
+
+def zarr_v3_consolidated(path):
+    field().to_zarr(path, zarr_format=3, consolidated=True)
     return path
 
 
@@ -103,6 +109,15 @@ def test_the_identity_of_a_store_is_its_metadata(tmp_path, make):
 def consolidate(path, make) -> None:
     if make is zarr_v2:
         zarr.consolidate_metadata(path, zarr_format=2)
+
+
+@pytest.mark.parametrize("make", [zarr_v2, zarr_v3_consolidated])
+def test_the_identity_of_a_store_at_an_address_is_that_of_its_folder(tmp_path, make):
+    make(tmp_path / "x.zarr")
+    with serving(tmp_path) as server:
+        assert identity_of(f"{server.address}/x.zarr") == identity_of(str(tmp_path / "x.zarr"))
+        with pytest.raises(InputError, match=r"its metadata cannot be read.*correct the address"):
+            identity_of(f"{server.address}/none.zarr")
 
 
 def test_names_are_as_short_as_tells_them_apart(tmp_path):

@@ -91,6 +91,18 @@ def test_a_doubt_is_answered(tmp_path):
     check(scalar, "t500", 0, levels={"t": 500})
 
 
+def test_a_name_and_a_scalar_that_contradict_each_other(tmp_path):
+    dataset = xr.merge([field("t850", "K"), field("z500", "m2 s-2", 5e4)]).assign_coords(level=500.0)
+    dataset["level"].attrs["units"] = "hPa"
+    path = write_netcdf(tmp_path / "x.nc", dataset)
+    for channel in ("t500", "t850"):
+        with pytest.raises(InputError, match=r"t850: its name says 850 hPa, and the one level .*rename: {t850: t850}"):
+            open_files(path, [channel])
+    np.testing.assert_allclose(open_files(path, ["z500"]).state[:, 0], wave(base=5e4), rtol=3e-7)
+    told = open_files(path, ["t850"], rename={"t850": "t850"})
+    np.testing.assert_allclose(told.state[:, 0], wave(), rtol=3e-7)
+
+
 @pytest.mark.parametrize(
     "attributes", [{"formula_terms": "a: a b: b ps: ps"}, {"long_name": "model level"}, {"units": "1"}]
 )

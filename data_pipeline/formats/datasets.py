@@ -174,15 +174,17 @@ def _meaning(contents: Contents, file: _File, name: str) -> Meaning | None:
 
 def _doubt_level(contents: Contents, file: _File, name: str, meaning: Meaning) -> None:
     """Keep the doubt about the levels of a field with the channels that it may hold."""
-    variable = file.dataset.variables[name]
-    own = [
-        text
-        for coordinate, text in file.doubts.items()
-        if {*file.dataset.variables[coordinate].dims} <= {*variable.dims}
-    ]
-    for channel in file.wanted if own else ():
+    dims = {*file.dataset.variables[name].dims}
+    doubts = [text for levels, text in file.doubts.items() if {*file.dataset.variables[levels].dims} <= dims]
+    if meaning.level is not None:
+        named = f"{meaning.variable.short}{meaning.level}"
+        doubts.append(
+            f"its name says {meaning.level} hPa, and the one level of the file says another; if the name is right, "
+            f"source.rename: {{{name}: {named}}}"
+        )
+    for channel in file.wanted if doubts else ():
         if parse_channel(channel).variable is meaning.variable:
-            contents.doubts.setdefault(channel, f"{name}: {own[0]}")
+            contents.doubts.setdefault(channel, f"{name}: {doubts[0]}")
 
 
 def _channels(
@@ -196,6 +198,11 @@ def _channels(
     if kind not in ("surface", "unknown") and not kind.startswith("isobaric"):
         return []  # a height above ground, a layer of soil or of the model
     at_surface = kind == "surface"
+    if shape.levels and shape.level is None and meaning.level is not None and not at_surface:
+        if meaning.rank >= 0 and shape.levels != (meaning.level,):
+            return []  # its name and the one level of the file contradict each other
+        channel = channel_name(variable, meaning.level)
+        return [] if channel is None else [(0, channel)]
     if shape.levels and not at_surface:
         named = [(i, channel_name(variable, level)) for i, level in enumerate(shape.levels)]
         return [(i, channel) for i, channel in named if channel is not None]
