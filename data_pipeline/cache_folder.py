@@ -8,7 +8,7 @@ from pathlib import Path
 
 from weatherfm.errors import InputError
 
-_GIB = 2**30
+_MIB = 2**20
 
 
 def check_writable(folder: Path, what: str) -> None:
@@ -42,14 +42,19 @@ def check_room(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(_existing(folder)).free
     if needed > free:
         raise InputError(
-            f"{what} take about {needed / _GIB:,.1f} GiB, and {free / _GIB:,.1f} GiB are free in {folder}; free some "
-            "space, choose another source.cache, or ask for less"
+            f"{what} take about {_size(needed)}, and {_size(free)} are free in {folder}; free some space, choose "
+            "another source.cache, or ask for less"
         )
 
 
 def unwritable(folder: Path, what: str, error: OSError) -> InputError:
     """The refusal of a folder that let nobody write."""
     return InputError(f"{what} cannot be kept in {folder} ({error.strerror or error}); choose source.cache")
+
+
+def _size(count: int) -> str:
+    mebibytes = count / _MIB
+    return f"{mebibytes / 1024:,.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
 
 
 def _existing(folder: Path) -> Path:

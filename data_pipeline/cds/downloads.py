@@ -117,8 +117,8 @@ class Downloads:
             lock.take()
         except LockHeld as other:
             raise InputError(
-                f"another process is downloading into {self.folder} ({other}); wait for it (what it brings is not asked "
-                "again) or choose another source.cache"
+                f"another process is downloading into {self.folder} ({other}); wait for it, what it brings is not "
+                "asked again, or choose another source.cache"
             ) from None
         except NoLocks as error:  # some network file systems have none
             _log.warning("cannot lock %s (%s): do not start a second download into it", self.folder, error)

@@ -30,11 +30,12 @@ def requests_for(wanted: Wanted, box: Box) -> list[Request]:
     levels are shared, a request would bring much that nobody wants: then one goes out for each set of levels.
     """
     groups: dict[tuple[str, str, bytes], list[Channel]] = {}
+    months = {id(hours): _by_month(hours) for hours in wanted.values()}  # most channels share theirs
     for name, hours in wanted.items():
-        channel, months = parse_channel(name), hours.astype("datetime64[M]")
+        channel = parse_channel(name)
         dataset = PRESSURE_LEVELS if channel.variable.on_levels else SINGLE_LEVELS
-        for month in np.unique(months):
-            groups.setdefault((str(month), dataset, hours[months == month].tobytes()), []).append(channel)
+        for month, packed in months[id(hours)]:
+            groups.setdefault((month, dataset, packed), []).append(channel)
     most = min(MOST_FIELDS, MOST_BYTES // field_bytes(box))
     found = []
     for (month, dataset, packed), channels in groups.items():
@@ -43,6 +44,12 @@ def requests_for(wanted: Wanted, box: Box) -> list[Request]:
                 whole = Request(dataset, variables, levels, month, days, hours_of_day, box)
                 found += whole.cut(most)
     return sorted(found, key=lambda one: (one.month, one.dataset, one.variables, one.levels, one.days, one.hours))
+
+
+def _by_month(hours: np.ndarray) -> list[tuple[str, bytes]]:
+    """(month, its part of ascending `hours`)."""
+    months, first = np.unique(hours.astype("datetime64[M]"), return_index=True)
+    return [(str(month), part.tobytes()) for month, part in zip(months, np.split(hours, first[1:]), strict=True)]
 
 
 def _blocks(channels: Sequence[Channel]) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:

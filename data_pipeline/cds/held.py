@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from weatherfm.data_pipeline.cds.box import NATIVE_STEP, Box
-from weatherfm.data_pipeline.cds.requests import PRESSURE_LEVELS, store_name
+from weatherfm.data_pipeline.cds.requests import PRESSURE_LEVELS, channels_of, store_name
 from weatherfm.data_pipeline.cds.wanted import Wanted
 from weatherfm.variables import VARIABLES
 
@@ -87,8 +87,7 @@ def _channels(dataset: str, body: dict[str, Any]) -> frozenset[str]:
     on_levels = dataset == PRESSURE_LEVELS
     shorts = {store_name(v.short): v.short for v in VARIABLES.values() if v.on_levels == on_levels}
     known = [shorts[name] for name in body["variable"] if name in shorts]
-    levels = body["pressure_level"] if on_levels else [""]
-    return frozenset(f"{short}{level}" for short, level in product(known, levels))
+    return frozenset(channels_of(known, [int(level) for level in body["pressure_level"]] if on_levels else ()))
 
 
 def _place(body: dict[str, Any]) -> tuple[float, ...]:

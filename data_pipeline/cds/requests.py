@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from weatherfm.data_pipeline.cds.box import NATIVE_STEP, Box
-from weatherfm.variables import VARIABLES
+from weatherfm.variables import VARIABLES, parse_channel
 
 SINGLE_LEVELS = "reanalysis-era5-single-levels"
 PRESSURE_LEVELS = "reanalysis-era5-pressure-levels"
@@ -51,9 +51,7 @@ class Request:
     @cached_property
     def channels(self) -> tuple[str, ...]:
         """Ours, that the answer holds."""
-        if not self.levels:
-            return self.variables
-        return tuple(f"{short}{level}" for short in self.variables for level in self.levels)
+        return channels_of(self.variables, self.levels)
 
     @cached_property
     def times(self) -> np.ndarray:
@@ -63,7 +61,7 @@ class Request:
     @property
     def fields(self) -> int:
         """Horizontal fields in the answer, which is what the store counts."""
-        return len(self.times) * len(self.channels)
+        return len(self.times) * len(self.variables) * max(1, len(self.levels))
 
     @property
     def bytes(self) -> int:
@@ -133,6 +131,17 @@ def product_of(month: str, days: Sequence[int], hours: Sequence[int]) -> np.ndar
     first = np.datetime64(month, "D") + np.array(days) - 1
     found: np.ndarray = (first.astype("datetime64[s]")[:, None] + np.array(hours) * _HOUR).ravel()
     return found
+
+
+def channels_of(variables: Sequence[str], levels: Sequence[int]) -> tuple[str, ...]:
+    """Ours, of variables by their short names at these levels in hPa, or at single levels where there are none.
+
+    The wind at 10 hPa has no name: u10 is the one at 10 m.
+    """
+    if not levels:
+        return tuple(variables)
+    names = [f"{short}{level}" for short in variables for level in levels]
+    return tuple(name for name in names if parse_channel(name).variable.on_levels)
 
 
 def store_name(short: str) -> str:
