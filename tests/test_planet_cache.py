@@ -82,9 +82,7 @@ def test_a_full_disk_is_told_before_the_simulation(tmp_path, monkeypatch):
     assert asked == [5 * 120 * 33 * 32 * 64 * 4]
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(cache_folder.shutil, "disk_usage", lambda path: usage(10**12, 10**12, 10**8))
-    with pytest.raises(
-        InputError, match=r"simulated months take about 155 MiB, and 95 MiB are free in .*source\.cache"
-    ):
+    with pytest.raises(InputError, match=r"simulated months take about 155 MiB, and 95 MiB are free .*source\.cache"):
         open_source(settings(tmp_path / "cache", "2001-04-20/2001-05-10"))
 
 

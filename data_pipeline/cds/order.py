@@ -132,8 +132,15 @@ class Order:
 
 def _common(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> Wanted:
     """What both want."""
-    both = {name: np.intersect1d(first[name], second[name]) for name in first.keys() & second.keys()}
-    return {name: hours for name, hours in both.items() if len(hours)}
+    known: dict[tuple[int, int], np.ndarray] = {}
+    found = {}
+    for name in first.keys() & second.keys():
+        key = id(first[name]), id(second[name])  # most channels share both
+        if key not in known:
+            known[key] = np.intersect1d(first[name], second[name], assume_unique=True)
+        if len(known[key]):
+            found[name] = known[key]
+    return found
 
 
 def _advice(requests: int) -> tuple[str, ...]:

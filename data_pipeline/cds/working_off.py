@@ -44,6 +44,7 @@ class WorkingOff:
         self._over = threading.Event()
         """Set when nobody waits for more: nothing new is sent then."""
         self._bar: Any = None
+        self._come = self._total = 0  # a bar that is not shown does not count
 
     def run(self, requests: Sequence[Request], concurrent: int) -> None:
         """Fetch all, `concurrent` at a time.
@@ -55,6 +56,7 @@ class WorkingOff:
             OutsideError: it did not help.
         """
         self._pending.extend(requests)
+        self._total = len(requests)
         bar = tqdm(total=len(requests), desc="requests", unit="request", disable=None)
         with bar, ThreadPool(concurrent) as pool:
             self._bar = bar
@@ -75,8 +77,10 @@ class WorkingOff:
             finally:
                 self._done(request)
             if came:
-                self._bar.update()
-                _log.info("%s has come (%d of %d)", request.label, self._bar.n, self._bar.total)
+                with self._changed:
+                    self._come += 1
+                    self._bar.update()
+                    _log.info("%s has come (%d of %d)", request.label, self._come, self._total)
 
     def _next(self) -> Request | None:
         with self._changed:
@@ -106,7 +110,8 @@ class WorkingOff:
     def _replace(self, parts: Sequence[Request]) -> None:
         """Put the parts of a request in its place."""
         self._pending.extendleft(reversed(parts))
-        self._bar.total += len(parts) - 1
+        self._total += len(parts) - 1
+        self._bar.total = self._total
         self._bar.refresh()
 
     def _insist(self, request: Request) -> bool:
