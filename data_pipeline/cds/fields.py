@@ -77,7 +77,7 @@ class OrderedFields(Readable):
         """(channels of a variable, which message of which file stands for each at the times of a month)."""
         order = self._order
         channels = sorted(name for name in order.derivation.stored if parse_channel(name).variable.short == variable)
-        if (key := (variable, month, id(order.files))) not in self._selections:
+        if (key := (variable, month, order.latest)) not in self._selections:
             if len(self._selections) >= _KEPT:
                 self._selections.pop(next(iter(self._selections)))
             self._selections[key] = _select(order, channels, month)
