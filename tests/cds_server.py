@@ -74,6 +74,8 @@ class CdsServer(ThreadingHTTPServer):
         self.answer = answer
         self.faults: deque[str] = deque()
         self.sent: list[dict] = []
+        self.moments: list[float] = []
+        """Seconds at which they were sent."""
         self.jobs: dict[str, dict] = {}
         self.calls = 0
         self.under_way, self.most_under_way = 0, 0
@@ -133,6 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
         inputs, server = json.loads(body)["inputs"], self.server
         with server.lock:
             server.sent.append({"dataset": dataset, **inputs})
+            server.moments.append(time.monotonic())
             fault = server.faults.popleft() if server.faults else ""
             if server.most_cost is not None and cost_of(inputs) > server.most_cost:
                 fault = "cost"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -246,8 +247,9 @@ def test_an_engine_that_is_not_installed(tmp_path, monkeypatch, engine, package)
         pass
 
 
-def test_an_interruption_waits_for_nobody_and_keeps_what_came(tmp_path, server):
-    """Ctrl-C while a request waits: the process ends at once, the next one sends what is missing."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_an_interruption_waits_for_nobody_and_keeps_what_came(tmp_path, server, number):
+    """Ctrl-C or a kill while a request waits: the process ends at once, the next one sends what is missing."""
     script = tmp_path / "run.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -260,14 +262,15 @@ def test_an_interruption_waits_for_nobody_and_keeps_what_came(tmp_path, server):
     def once(inputs: dict) -> bytes:
         if inputs["month"] == ["02"]:
             server.seconds = 60.0
-            process.send_signal(2)
+            process.send_signal(number)
         return slow(inputs)
 
     server.answer = once
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
     _, errors = process.communicate(timeout=30)  # far less than the minute that the request takes
-    assert "KeyboardInterrupt" in errors
+    assert ("KeyboardInterrupt" in errors) is (number == signal.SIGINT)
     server.answer, server.seconds = slow, 0.0
     data = config(tmp_path)
     bring(data)
     assert len(held(tmp_path)) == 2
+    assert not list((tmp_path / "cache").glob("arriving-*"))
