@@ -178,13 +178,13 @@ def test_a_bomb(tmp_path, monkeypatch):
 
 def test_no_room(tmp_path, two, monkeypatch):
     monkeypatch.setattr(archive, "_LEFT_FREE", 2**60)
-    with pytest.raises(InputError, match=r"a\.zip: .*make room, or name another folder with source\.cache"):
+    with pytest.raises(InputError, match=r"a\.zip: .*the members .* are free in .*choose another source\.cache"):
         opened(packed(tmp_path / "a.zip", two), ["t2m"], tmp_path)
 
 
 def test_a_cache_that_cannot_be_written(tmp_path, two):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(InputError, match=r"cannot be unpacked into .*source\.cache"):
+    with pytest.raises(InputError, match=r"the members .* cannot be kept in .*choose source\.cache"):
         opened(packed(tmp_path / "a.zip", two), ["t2m"], tmp_path)
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from weatherfm.data_pipeline.cache_folder import check_room, unwritable
 from weatherfm.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -156,24 +157,17 @@ def _unpack(
     archive: zipfile.ZipFile, members: Sequence[zipfile.ZipInfo], folder: Path, name: str, origin: dict[str, object]
 ) -> None:
     """Put the members into `folder` so that it is there whole or not at all; two processes may do it at once."""
+    what = "the members of this ZIP archive"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        needed, free = sum(info.file_size for info in members), shutil.disk_usage(folder.parent).free
-        if needed + _LEFT_FREE > free:
-            raise InputError(
-                f"it is a ZIP archive that unpacks to {needed} bytes, and {folder.parent} has {free} free; make room, "
-                "or name another folder with source.cache"
-            )
+        check_room(folder.parent, sum(info.file_size for info in members) + _LEFT_FREE, what)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpacking-", ignore_cleanup_errors=True) as place:
             for info in members:
                 _unpack_one(archive, info, Path(place) / name / info.filename)
             (Path(place) / _ORIGIN).write_text(json.dumps(origin))
             _move(Path(place), folder, members, name)
     except OSError as error:
-        raise InputError(
-            f"it is a ZIP archive and cannot be unpacked into {folder.parent} ({error.strerror or error}); name "
-            "another folder with source.cache, or unpack it yourself"
-        ) from error
+        raise unwritable(folder.parent, what, error) from error
 
 
 def _unpack_one(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
