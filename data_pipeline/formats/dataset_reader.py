@@ -82,6 +82,10 @@ class DatasetReader:
             return block.reshape(len(slots), *block.shape[len(along) :])  # in the order asked for already: no copy
         return block[tuple(inverse for _, inverse in chosen)]
 
+    def value_step(self, slot: int) -> float:
+        """CF's `scale_factor`; 0 for values that are not packed."""
+        return abs(float(self._dataset.variables[self.name].encoding.get("scale_factor", 0.0)))
+
     @property
     def _dataset(self) -> xr.Dataset:
         return open_dataset(self.path, self.format) if self.held is None else self.held
