@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from weatherfm.data_pipeline.formats.netcdf3 import check_length
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, is_address, open_zarr
 from weatherfm.data_pipeline.formats.stored_size import mean_chunk_bytes, share_of_file
+from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.errors import InputError, OutsideError
 
 _SAMPLES = 3
@@ -154,7 +155,7 @@ def _open(path: str, format: Format, mtime: int, size: int) -> xr.Dataset:
     try:
         if format == "zarr":
             return open_zarr(path)
-        return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=True)
+        return decoded(partial(xr.open_dataset, path, engine="netcdf4", cache=False))
     except (InputError, OutsideError):
         raise
     except (OSError, ValueError, KeyError, IndexError, RuntimeError, OverflowError, TypeError) as error:

@@ -121,7 +121,9 @@ class Fields(Readable):
         for total, time, piece, slot, sign in zip(sums, times, pieces, slots, signs[times], strict=True):
             if (sign < 0).any():
                 used = sign != 0
-                zero_noise(total, self._selection.times[time], [self._selection.pieces[i] for i in piece[used]], slot[used])
+                zero_noise(
+                    total, self._selection.times[time], [self._selection.pieces[i] for i in piece[used]], slot[used]
+                )
 
     def _requests(self, times: np.ndarray, channels: np.ndarray) -> list[_Request]:
         """What each reader has to deliver, so that one read serves all levels and times of a block."""

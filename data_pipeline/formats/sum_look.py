@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 Manner = Literal["each", "growing", "unknown"]
-"""`each`: a sum of its own at every time. `growing`: sums since a start. `unknown`: the fields looked at do not tell."""
+"""`each`: a sum of its own at every time. `growing`: sums since a start. `unknown`: the values do not tell."""
 
 _DAYS = 6
 """Groups of fields (days, or runs of a forecast) that are looked at, spread over the record."""
@@ -22,7 +23,7 @@ _POINTS = 20_000
 _NOISE = 2.0**-13
 """Of the largest value: changes below it may come from packing into 16 bits."""
 _FALLS_OF_SUMS, _FALLS_OF_GROWTH = 0.1, 0.001
-"""Shares of the values above zero that fall to the next time, from which on (up to which) fields are one or the other."""
+"""Share of the values above zero that fall to the next time: from the first on `each`, up to the second `growing`."""
 _FEW_TIMES, _FEW_VALUES = 6, 20
 
 
@@ -46,7 +47,7 @@ class _Seen:
         """`fields` [time, point] of a group, and the field after them."""
         limit = max(_NOISE * float(np.nanmax(np.abs(fields), initial=0.0)), noise)
         grew = 0
-        for now, after in zip(fields[:-1], fields[1:], strict=True):
+        for now, after in pairwise(fields):
             above = np.abs(now) > limit
             falls = int((np.abs(after)[above] < np.abs(now)[above] - limit).sum())
             self.values, self.falls = self.values + int(above.sum()), self.falls + falls

@@ -97,8 +97,10 @@ def _told_by_values(rows: SumRows, unsaid: np.ndarray, pieces: Sequence[Piece]) 
         return None, 1.0
     if seen == "each" and apart is not None and apart <= 1:
         return None, apart
-    raise InputError(f"{subject} {_doubt(apart, seen, never_fell)}; say it with source.sums: {{{first.name}: 1h}}, or "
-                     "since_midnight (sums since 00 UTC, as ERA5-Land), or since_start (since the start of a forecast)")  # fmt: skip
+    raise InputError(
+        f"{subject} {_doubt(apart, seen, never_fell)}; say it with source.sums: {{{first.name}: 1h}}, or "
+        "since_midnight (sums since 00 UTC, as ERA5-Land), or since_start (since the start of a forecast)"
+    )
 
 
 def _doubt(apart: float | None, seen: str, never_fell: bool) -> str:
