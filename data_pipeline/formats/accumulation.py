@@ -53,7 +53,9 @@ class Window:
     def to_dict(self) -> dict[str, float | str | None]:
         """Provenance; whole hours as integers."""
         spans = {"window_hours": self.hours, "source_hours": self.source_hours}
-        told = {name: int(span) if span is not None and span == int(span) else span for name, span in spans.items()}
+        told: dict[str, float | str | None] = {
+            name: int(span) if span is not None and span == int(span) else span for name, span in spans.items()
+        }
         return told if self.manner is None else {**told, "source_sums": self.manner}
 
     def terms(self, table: Table, ends: np.ndarray) -> Terms:
@@ -142,7 +144,7 @@ def _none_complete(channel: str, window: Window, asked: str) -> str:
 def _wanted_hours(table: Table, data: DataConfig, own: float | None, path: str) -> float:
     window, setting = (data.accumulation, "data.accumulation") if data.accumulation else (data.step, "data.step")
     if own is None:
-        return float(window) if data.accumulation else _wanted_of_several(table, data, path)
+        return _wanted_of_several(table, data, path) if data.accumulation is None else float(data.accumulation)
     if window is None or (setting == "data.step" and window <= own):
         return own
     if window < own:

@@ -151,25 +151,6 @@ def _sum(tables: Sequence[Table], windows: dict[str, Window], ends: dict[str, np
     """Make each row of an accumulated channel the sum over its window; a time with an incomplete one is missing."""
     early = np.zeros(0, "datetime64[s]")
     for table in tables:
-        window = windows.get(table.channel)
-        if window is None or window.terms == 1:
-            continue
-        wanted = ends[table.channel]
-        rows, complete = window.rows(table.times, wanted)
-        check_sums(table.channel, window, wanted, complete, data)
-        if data.period is None:
-            early = np.union1d(early, wanted[window.begins_early(wanted)])
-        table.sum_rows(rows[complete])
-    if len(early):
-        _log.warning("%d times left out: the sums at %s begin before the files do", len(early), name_times(early))
-        for table in tables:
-            table.keep(~np.isin(table.times, early))
-
-
-def _sum(tables: Sequence[Table], windows: dict[str, Window], ends: dict[str, np.ndarray], data: DataConfig) -> None:
-    """Make each row of an accumulated channel the sum over its window; a time with an incomplete one is missing."""
-    early = np.zeros(0, "datetime64[s]")
-    for table in tables:
         if (window := windows.get(table.channel)) is None:
             continue
         wanted = ends[table.channel]

@@ -156,4 +156,4 @@ def _days(variable: xr.Variable, name: str, match: re.Match[str]) -> xr.Variable
     dates = (start + months.astype("timedelta64[M]")).astype("datetime64[D]") + np.timedelta64(day - 1, "D")
     since = np.datetime64(f"{year:04d}-{month:02d}-{day:02d}", "D")
     attributes = {**variable.attrs, "units": f"days since {year:04d}-{month:02d}-{day:02d}{match[5]}"}
-    return xr.Variable(variable.dims, (dates - since).astype(np.int64), attributes)
+    return xr.Variable(variable.dims, dates.astype(np.int64) - since.astype(np.int64), attributes)
