@@ -13,7 +13,9 @@ from synthetic_files import field, open_files, write_netcdf
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.formats.sum_spans import hours_in
 from weatherfm.data_pipeline.plausible import plausible_bounds
+from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
@@ -210,6 +212,21 @@ def test_settings_survive_their_own_record():
 
 
 # --- plausible sums ---
+
+
+def test_sums_above_the_solar_constant_are_found(tmp_path):
+    """Sums since 00 UTC taken for hourly ones, by a wrong setting."""
+    dataset = rain(1, "tisr")
+    dataset["tisr"].values[:] = 1e6 * (1 + np.arange(48) % 6)[:, None, None]
+    dataset["tisr"].attrs["units"] = "J m-2"
+    source = {"kind": "files", "paths": [str(write_netcdf(tmp_path / "x.nc", dataset))], "sums": "1h"}
+    settings = {"store": str(tmp_path / "s.zarr"), "source": source, "channels": ["tisr"], "climatology_window": None}
+    prepare(DataConfig.model_validate(settings))
+    report = verify(tmp_path / "s.zarr")
+    found = [problem.message for problem in report.problems if problem.kind == "range"]
+    assert len(found) == 1
+    assert "tisr reaches from 6e+06 to 6e+06 J m-2" in found[0]
+    assert "no sums over 1h" in found[0]
 
 
 def test_more_than_the_sun_gives_is_not_plausible():

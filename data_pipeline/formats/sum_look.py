@@ -45,7 +45,7 @@ class _Seen:
 
     def add(self, fields: np.ndarray, first_of_next: np.ndarray | None, noise: float) -> None:
         """`fields` [time, point] of a group, and the field after them."""
-        limit = max(_NOISE * float(np.nanmax(np.abs(fields), initial=0.0)), noise)
+        limit = max(_NOISE * float(np.nan_to_num(np.abs(fields)).max(initial=0.0)), noise)
         grew = 0
         for now, after in pairwise(fields):
             above = np.abs(now) > limit
@@ -59,14 +59,19 @@ class _Seen:
             self.starts += 1
             self.drops += float((np.abs(first_of_next)[above] < np.abs(fields[-1])[above] - limit).mean()) > 0.5
 
+    @property
+    def grew(self) -> bool:
+        """Values never fell, in enough of them to be sure."""
+        enough = self.times >= _FEW_TIMES and self.values >= _FEW_VALUES
+        return enough and self.falls <= _FALLS_OF_GROWTH * self.values
+
     def verdict(self, restarts: bool, groups: int, may_fall: bool) -> Manner:
         """What the counts say; `groups` there are at all, `may_fall` tells of variables of both signs."""
         share = self.falls / max(1, self.values)
         if share >= _FALLS_OF_SUMS and self.falling_times >= 2 and not may_fall:
             return "each"
-        grown = share <= _FALLS_OF_GROWTH and self.times >= _FEW_TIMES and self.values >= _FEW_VALUES
         began_anew = not restarts or (self.starts >= 1 and self.drops == self.starts)
-        return "growing" if grown and began_anew and self.groups >= min(2, groups) else "unknown"
+        return "growing" if self.grew and began_anew and self.groups >= min(2, groups) else "unknown"
 
 
 def look(
@@ -87,7 +92,7 @@ def look(
         noise: what packing may change a value by.
 
     Returns:
-        (manner, whether values never fell, though that was not enough to settle it).
+        (manner, whether values never fell, though nothing says from which start they grow).
     """
     numbers, first, counts = np.unique(groups, return_index=True, return_counts=True)
     several = np.flatnonzero(counts >= 2)
@@ -102,8 +107,7 @@ def look(
         seen.add(fields[: len(rows)], fields[-1] if len(wanted) > len(rows) else None, noise)
         if (manner := seen.verdict(restarts, len(several), may_fall)) != "unknown":
             return manner, False
-    never_fell = seen.times >= 2 and seen.falls <= _FALLS_OF_GROWTH * seen.values
-    return "unknown", never_fell
+    return "unknown", seen.grew
 
 
 def _spread(count: int) -> list[int]:
