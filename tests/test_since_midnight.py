@@ -252,6 +252,15 @@ def test_a_forecast_without_a_word_on_its_sums(tmp_path, caplog):
     np.testing.assert_allclose(open_files(path, ["tp"], sums="3h").state.values[:, 0], rain[0], rtol=1e-6)
 
 
+def test_states_of_a_file_that_does_not_say_its_sums(tmp_path):
+    times, rain = hourly()
+    path = write_netcdf(tmp_path / "x.nc", land(times[5:6], rain[5:6]))
+    with pytest.raises(InputError, match=r"single time .*a name such as total_precipitation_6hr tells the span"):
+        open_file_states([str(path)], ["tp"], accumulation=6)
+    states = open_file_states([str(path)], ["tp"], accumulation=6, rules={"sums": "6h"})
+    np.testing.assert_allclose(states.read(states.times, ["tp"])[0, 0, 0], rain[5], rtol=1e-6)
+
+
 def test_growth_without_a_start_is_asked_about(tmp_path):
     """A forecast whose file keeps valid times only."""
     times, rain = hourly()

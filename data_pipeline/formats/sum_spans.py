@@ -54,7 +54,8 @@ def hours_in(name: str) -> float:
     """Span that a name such as `total_precipitation_6hr`, `tp06` or `tp_1h` tells; NaN for others."""
     low = name.lower()
     told = re.search(r"_(\d+)h(r|rs|ours?)?$", low) or re.search(r"_(\d+)_hours?_accumulation$", low)
-    told = told or re.fullmatch(r"[a-z]+?_?(?:acc(?:um)?_?)?(\d{1,2})h(?:r|rs)?", low) or re.fullmatch(r"tp(\d\d)", low)
+    told = told or re.fullmatch(r"[a-z]+?_?(?:acc(?:um)?_?)?(\d{1,2})h(?:r|rs)?", low)
+    told = told or re.fullmatch(r"[a-z]+(\d\d)", low)  # earth2studio
     return float(told[1]) if told and float(told[1]) > 0 else float("nan")
 
 
