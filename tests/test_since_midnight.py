@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import netCDF4
@@ -16,6 +17,7 @@ from weatherfm.data_pipeline.formats.sum_look import look
 from weatherfm.data_pipeline.formats.sum_terms import HeldSums
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
+from weatherfm.data_pipeline.time_axis import select_times
 from weatherfm.errors import InputError
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases" / "made"
@@ -86,6 +88,35 @@ def test_the_case_of_gfs():
             np.testing.assert_allclose(data.state.values, metres, rtol=1e-3)
     with pytest.raises(InputError, match=r"different spans \(0-12h, 6-12h\) at a single time.*data\.accumulation=6h"):
         open_files(path, ["tp"])
+
+
+def test_a_period_needs_the_hours_before_it(tmp_path):
+    times, rain = hourly()
+    path = write_netcdf(tmp_path / "land.nc", land(times, grown(times, rain)))
+    says = r"the 6h sums of tp at 2020-03-01T.* begin before the files do|steps of 6h are missing"
+    with pytest.raises(InputError, match=says):
+        select_times(
+            open_files(path, ["tp"], step="6h", period="2020-03-01/2020-03-02").state["time"].values,
+            DataConfig(store="x", source={"kind": "files", "paths": ["x"]}, channels=["tp"], step="6h",
+                       period="2020-03-01/2020-03-02"),
+        )  # fmt: skip
+    data = open_files(path, ["tp"], step="6h", period="2020-03-02/2020-03-03")
+    first = np.datetime64("2020-03-02T00", "h")
+    assert data.state["time"].values[0] == first
+    np.testing.assert_allclose(data.state.values[0, 0], window(times, rain, first, 6), atol=3e-8)
+
+
+def test_fields_in_another_process_and_out_of_order(tmp_path):
+    """What a task carries holds the signs; a Zarr store in chunks of some hours gives what the file gives."""
+    times, rain = hourly()
+    dataset = land(times, grown(times, rain))
+    data = open_files(write_netcdf(tmp_path / "land.nc", dataset), ["tp"], step="6h")
+    chosen = data.state.isel(time=[5, 2])
+    there = pickle.loads(pickle.dumps(chosen.data))
+    np.testing.assert_array_equal(there.compute(scheduler="synchronous"), data.state.values[[5, 2]])
+    dataset.chunk(valid_time=5).to_zarr(tmp_path / "land.zarr")
+    again = open_files(tmp_path / "land.zarr", ["tp"], step="6h")
+    np.testing.assert_array_equal(again.state.values, data.state.values)
 
 
 def test_a_dry_spell_and_a_dry_day_do_not_mislead(tmp_path):
