@@ -132,6 +132,8 @@ def _cure(name: str) -> Iterator[None]:
             if told
             else ""
         )
+        if "source.sums" in str(error):
+            here += "; a name such as total_precipitation_6hr tells the span of a sum"
         raise InputError(f"{name} cannot be used: {error}{here}") from None
 
 

@@ -220,7 +220,7 @@ def test_missing_channel_names_what_there_is(tmp_path):
 def test_units_are_converted(tmp_path, name, units, base, channel, expected):
     path = write_netcdf(tmp_path / "x.nc", field(name, units, base))
     levels = {"hgt": 500} if name == "hgt" else {}
-    data = open_files(path, [channel], levels=levels)
+    data = open_files(path, [channel], levels=levels, sums="12h")
     check(data, expected(wave(base=base)))
     assert data.attributes["channels"][channel]["units"] == units
     assert data.attributes["accumulated"] == (["tp"] if name == "tp" else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from weatherfm.data_pipeline.formats.netcdf3 import check_length
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, open_zarr
 from weatherfm.data_pipeline.formats.stored_size import mean_chunk_bytes, share_of_file
+from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.errors import InputError, OutsideError
 
 _SAMPLES = 3
@@ -84,6 +85,10 @@ class DatasetReader:
         if len(slots) == math.prod(len(index) for index, _ in chosen) and (np.diff(slots) > 0).all():
             return block.reshape(len(slots), *block.shape[len(along) :])  # in the order asked for already: no copy
         return block[tuple(inverse for _, inverse in chosen)]
+
+    def value_step(self, slot: int) -> float:
+        """CF's `scale_factor`; 0 for values that are not packed."""
+        return abs(float(self._dataset.variables[self.name].encoding.get("scale_factor", 0.0)))
 
     @property
     def _dataset(self) -> xr.Dataset:
@@ -155,7 +160,7 @@ def _open(path: str, format: Format, stamp: Stamp | None) -> xr.Dataset:
     try:
         if format == "zarr":
             return open_zarr(path)
-        return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=True)
+        return decoded(partial(xr.open_dataset, path, engine="netcdf4", cache=False))
     except (InputError, OutsideError):
         raise
     except (OSError, ValueError, KeyError, IndexError, RuntimeError, OverflowError, TypeError) as error:

@@ -27,6 +27,7 @@ from weatherfm.data_pipeline.formats.names import Doubt, Meaning, NameRules, cha
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.span import Span
+from weatherfm.data_pipeline.formats.sum_spans import archive_of, said_hours, with_bounds
 from weatherfm.data_pipeline.formats.units import conversion_to
 from weatherfm.errors import InputError
 from weatherfm.variables import VARIABLES, parse_channel
@@ -103,7 +104,8 @@ def _index(file: _File, limits: Span) -> Contents:
 
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
-        return limits.limit(slots_of(dataset, dims), accumulated)
+        found = slots_of(dataset, dims)
+        return limits.limit(with_bounds(found, dataset, dims) if accumulated else found, accumulated)
 
     gridded = 0
     for name in map(str, dataset.variables):
@@ -145,7 +147,10 @@ def _add(
     reader = DatasetReader(contents.path, file.format, name, shape, chunks, held, file.stamp)
     orientation = orientation_of_dims(file.dataset, shape.latitude, shape.longitude)
     slots = slots_in(shape.slots, meaning.variable.accumulated)
-    rank = rank_of_sum(name, meaning.rank, slots) if meaning.variable.accumulated else meaning.rank
+    rank, archive = meaning.rank, ""
+    if meaning.variable.accumulated:
+        slots = replace(slots, accumulated=said_hours(name, variable, slots))
+        rank, archive = rank_of_sum(rank, slots), archive_of(file.dataset, name)
     for i, channel in present:
         target = VARIABLES.get(channel, meaning.variable)  # a single-level z is orography
         try:
@@ -156,7 +161,7 @@ def _add(
             )
             raise InputError(f"its variable {name} {error}; {cure}") from None
         contents.pieces.append(
-            Piece(contents.path, name, channel, reader, i, orientation, units, conversion, rank, slots)
+            Piece(contents.path, name, channel, reader, i, orientation, units, conversion, rank, slots, archive)
         )
 
 

@@ -70,7 +70,18 @@ class GribReader:
         assert out is not None
         return out
 
-    def _decode(self, file: BinaryIO, slot: int) -> np.ndarray:
+    def value_step(self, slot: int) -> float:
+        """2^E / 10^D of simple and CCSDS packing; 0 for others."""
+        with _LOCK, open(self.path, "rb") as file, _multi_fields(any(self.fields)):
+            message = self._message(file, slot)
+            try:
+                keys = [int(_text(message, key) or 0) for key in ("binaryScaleFactor", "decimalScaleFactor")]
+            finally:
+                eccodes.codes_release(message)
+        return float(2.0 ** keys[0] / 10.0 ** keys[1])
+
+    def _message(self, file: BinaryIO, slot: int) -> int:
+        """Handle of the message of a slot."""
         file.seek(self.offsets[slot])
         eccodes.codes_grib_multi_support_reset_file(file)  # else the rest of an earlier message comes first
         for _ in range(self.fields[slot]):
@@ -78,6 +89,10 @@ class GribReader:
         message = eccodes.codes_grib_new_from_file(file)
         if message is None:
             raise InputError(f"{self.path}: message {slot + 1} is gone; the file changed while it was read")
+        return int(message)
+
+    def _decode(self, file: BinaryIO, slot: int) -> np.ndarray:
+        message = self._message(file, slot)
         try:
             eccodes.codes_set(message, "missingValue", _MISSING)
             values = eccodes.codes_get_values(message)
@@ -147,7 +162,7 @@ def _piece(path: str, reader: GribReader, channel: str, series: _Series, rules: 
         raise InputError(f"its field {series.name} {error}; set source.units: {{{series.name}: ...}}") from None
     rows: dict[tuple[Any, ...], tuple[np.datetime64, float, int, str, int, float]] = {}
     for row in sorted(series.rows, key=lambda row: (row[3], row[4])):  # ERA5 (0001) before ERA5T (0005)
-        rival = rows.setdefault(row[:3], row)
+        rival = rows.setdefault((*row[:3], None if np.isnan(row[5]) else row[5]), row)  # GFS: 6-12 h and 0-12 h
         if rival[3] == row[3] and rival is not row:
             raise InputError(
                 f"it holds {channel} at {row[0]} twice (messages {rival[4] + 1} and {row[4] + 1}); remove one"
