@@ -18,6 +18,7 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.derived import resolve, with_inputs
 from weatherfm.data_pipeline.formats.datasets import index_in_memory
+from weatherfm.data_pipeline.formats.experiments import of_one_experiment
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece, best_names
@@ -146,6 +147,7 @@ def _states(name: str, contents: Sequence[Contents], data: DataConfig, source: F
     derivation = resolve(data, {piece.channel for piece in pieces})
     _require(derivation.stored, pieces, contents, name)
     pieces = [piece for piece in pieces if piece.channel in derivation.stored]
+    pieces = of_one_experiment(pieces, source.experiment)
     channels, grid = tuple(data.channels), common_grid(pieces)
     simulated = any(one.attributes.get("simulated", "").lower() == "true" for one in contents)
     if min(len(piece.slots.times) for piece in pieces) == 0:
@@ -166,8 +168,10 @@ def _require(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[C
     if missing := [channel for channel in names if channel not in found]:
         others = sorted({text for one in contents for text in one.others})
         listed = ", ".join([*sorted(found), *others][:_SHOWN])
+        told = [one.refused[channel] for channel in missing for one in contents if channel in one.refused]
+        why = f": {'; '.join(dict.fromkeys(told))}" if told else ""
         raise InputError(
-            f"the model needs {', '.join(missing)}, which {name} lacks (it has {listed or 'no known fields'}); "
+            f"the model needs {', '.join(missing)}, which {name} lacks (it has {listed or 'no known fields'}){why}; "
             "forecast from states that have all of the model's channels"
         )
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from weatherfm.config import Config, Hours
+
+
+def _parse_experiment(value: Any) -> Any:
+    """YAML reads 0001 as a number."""
+    text = f"{value}" if isinstance(value, int) and not isinstance(value, bool) else value
+    return text.zfill(4) if isinstance(text, str) and text.isdigit() else text
 
 
 class FilesSource(Config):
@@ -25,7 +31,14 @@ class FilesSource(Config):
     units: dict[str, str] = {}
     """Units of a variable whose file does not say them or says them wrongly, by the file's name for it."""
     rename: dict[str, str] = {}
-    """The file's name -> our short name, for names the channel table does not know."""
+    """The file's name -> our short name, for names the channel table does not know; of GRIB also the name at one layer,
+    as `{"t:surface:0": skt}` (shortName:typeOfLevel:level; the level may be left out)."""
+    kinds: list[str] = []
+    """What fields are taken: none named, the state of the atmosphere; else fields that are all of these kinds, such as
+    `[monthly_mean]` or `[ensemble_mean]` (the list is in `formats/kind.py`; refusals name the kind of what they refuse).
+    """
+    experiment: Annotated[str | None, BeforeValidator(_parse_experiment)] = None
+    """The experiment (expver) to read where files hold several, e.g. `"0001"`."""
     number: int | None = None
     """The ensemble member to read where files hold several."""
     lead_time: Hours | None = None

@@ -11,6 +11,7 @@ import xarray as xr
 from weatherfm.data_pipeline.formats.accumulation import rank_of_sum
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.clock import slots_of
+from weatherfm.data_pipeline.formats.dataset_kind import by_experiment, clues_of_variable, layer_of, sums_of_means
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape, open_dataset
 from weatherfm.data_pipeline.formats.dimensions import (
     Dimension,
@@ -19,6 +20,8 @@ from weatherfm.data_pipeline.formats.dimensions import (
     orientation_of_dims,
     scalars_of,
 )
+from weatherfm.data_pipeline.formats.kind import describe, taken
+from weatherfm.data_pipeline.formats.layers import belongs, renamed
 from weatherfm.data_pipeline.formats.names import Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
@@ -105,7 +108,13 @@ def _add(
 ) -> None:
     """Put one variable's channels into `contents`."""
     variable = dataset.variables[name]
-    meaning = rules.meaning(name, variable.attrs)
+    layer, level = layer_of(dataset, variable)
+    meaning = renamed(rules, str(variable.attrs.get("GRIB_shortName", name)), layer, level)
+    if meaning is None:
+        meaning = rules.meaning(name, variable.attrs)
+        if meaning is not None and not (meaning.variable.on_levels or belongs(meaning.variable, layer, level)):
+            contents.others.append(f"{name} ({layer} {level})")
+            return
     if meaning is None or shape.unknown:
         contents.others.append(name + (f" (over {', '.join(shape.unknown)})" if shape.unknown else ""))
         return
@@ -123,7 +132,16 @@ def _add(
     reader = DatasetReader(contents.path, format, name, shape, chunks, held)
     orientation = orientation_of_dims(dataset, shape.latitude, shape.longitude)
     slots = slots_in(shape.slots, meaning.variable.accumulated)
+    clues = clues_of_variable(dataset, name, slots, meaning.variable)
+    if not taken(clues, rules.source.kinds, meaning.variable.constant):
+        contents.others.append(f"{name} ({', '.join(clue.kind for clue in clues)})")
+        for _, channel in present:
+            contents.refused.setdefault(channel, f"{channel} {describe(clues, rules.source.kinds)}")
+        return
+    mean = next((clue.said for clue in clues if clue.kind == "daily_mean"), "")
+    slots = sums_of_means(slots, clues, variable.attrs, meaning.variable)
     rank = rank_of_sum(name, meaning.rank, slots) if meaning.variable.accumulated else meaning.rank
+    alternatives = list(by_experiment(dataset, reader, slots))
     for i, channel in present:
         target = VARIABLES.get(channel, meaning.variable)  # a single-level z is orography
         try:
@@ -131,9 +149,10 @@ def _add(
         except InputError as error:
             cure = f"mend the file or set source.units: {{{name}: ...}}" if held is None else "set the attribute units"
             raise InputError(f"its variable {name} {error}; {cure}") from None
-        contents.pieces.append(
-            Piece(contents.path, name, channel, reader, i, orientation, units, conversion, rank, slots)
-        )
+        contents.pieces += [
+            Piece(contents.path, name, channel, own, i, orientation, units, conversion, rank, held_slots, mean)
+            for own, held_slots in alternatives
+        ]
 
 
 def _channels(

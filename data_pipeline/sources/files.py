@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,10 @@ from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inpu
 from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.cost import read_cost
 from weatherfm.data_pipeline.formats.datasets import index_dataset
+from weatherfm.data_pipeline.formats.experiments import of_one_experiment
 from weatherfm.data_pipeline.formats.grib import index_grib
+from weatherfm.data_pipeline.formats.kept_index import KeptIndex
+from weatherfm.data_pipeline.formats.kind import warn_of_means
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files, identity, recognise
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
@@ -33,6 +38,8 @@ from weatherfm.variables import parse_channel
 _log = logging.getLogger(__name__)
 _SHOWN = 10
 """Files or names that a message lists before it only counts."""
+_THREADS = 8
+"""That read headers of GRIB files: they wait for disks, mostly."""
 
 
 def open_source(data: DataConfig) -> SourceData:
@@ -58,11 +65,14 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
     rules = NameRules(source)
     rules.check()
     wanted = {*with_inputs(data.channels), *data.static}
-    contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered))
+    store = Path(data.store).expanduser() if data.store else None
+    contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered), store)
     pieces = [piece for one in contents for piece in best_names(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
     _check_present(derivation.stored, pieces, contents, "channel")
     _check_present(data.static, pieces, contents, "static field")
+    needed = {*derivation.stored, *data.static}
+    pieces = of_one_experiment([piece for piece in pieces if piece.channel in needed], source.experiment)
     selection = select(pieces, data.model_copy(update={"channels": list(derivation.stored)}), source)
     _log.info("%d of %d files hold the channels asked for", len({p.path for p in selection.pieces}), len(contents))
     blocks = blocks_of(selection, derivation, len(data.channels))
@@ -106,19 +116,33 @@ def _all_paths(source: FilesSource) -> list[str]:
     return sorted([*paths, *(path for path in static if identity(path) not in known)])
 
 
-def index_files(paths: Sequence[str], rules: NameRules, wanted: Collection[str], span: Span) -> list[Contents]:
+def index_files(
+    paths: Sequence[str], rules: NameRules, wanted: Collection[str], span: Span, store: Path | None = None
+) -> list[Contents]:
     """What each file holds of the channels `wanted`, at times inside `span`; reads headers only.
+
+    GRIB files are read by threads, and their headers are kept beside `store`; NetCDF's library is not for threads.
 
     Raises:
         InputError: files that cannot be read, all of them in one message.
         OutsideError: the network failed.
     """
+    kept = KeptIndex(store)
     contents, bad = [], []
-    for path in tqdm(paths, desc="reading headers", unit="file", disable=None, leave=False):
+    with (
+        tqdm(total=len(paths), desc="reading headers", unit="file", disable=None, leave=False) as progress,
+        ThreadPoolExecutor(_THREADS) as threads,
+    ):
         try:
-            contents.append(_index_file(path, rules, wanted, span))
-        except InputError as error:
-            bad.append(f"{path}: {error}")
+            for path, read in [(path, _begin(path, rules, wanted, span, kept, threads)) for path in paths]:
+                try:
+                    contents.append(read())
+                except InputError as error:
+                    bad.append(f"{path}: {error}")
+                progress.update()
+        finally:
+            threads.shutdown(cancel_futures=True)
+            kept.save()
     if bad:
         more = f"\n  ... and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         raise InputError(
@@ -126,14 +150,28 @@ def index_files(paths: Sequence[str], rules: NameRules, wanted: Collection[str],
             + "\n  ".join(bad[:_SHOWN])
             + f"{more}\nmend or remove them, or leave them out with source.exclude"
         )
+    warn_of_means(contents)
     return contents
 
 
-def _index_file(path: str, rules: NameRules, wanted: Collection[str], span: Span) -> Contents:
-    if not is_address(path) and not os.access(path, os.R_OK):
-        raise InputError("it may not be read (permission denied)")
-    format = recognise(path)
-    return index_grib(path, rules, wanted) if format == "grib" else index_dataset(path, format, rules, wanted, span)
+def _begin(
+    path: str, rules: NameRules, wanted: Collection[str], span: Span, kept: KeptIndex, threads: ThreadPoolExecutor
+) -> Callable[[], Contents]:
+    """A function that gives what a file holds; of a GRIB file, a thread has been set to it."""
+
+    def refuse(error: InputError) -> Contents:
+        raise error
+
+    try:
+        if not is_address(path) and not os.access(path, os.R_OK):
+            raise InputError("it may not be read (permission denied)")
+        format = recognise(path)
+    except InputError as error:
+        return partial(refuse, error)
+    if format == "grib":
+        future: Future[Contents] = threads.submit(index_grib, path, rules, wanted, kept)
+        return future.result
+    return partial(index_dataset, path, format, rules, wanted, span)
 
 
 def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents], kind: str) -> None:
@@ -147,6 +185,11 @@ def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequ
     if any("level not told" in text for text in others) or "orography" in held or _has_surface_z(others):
         remedy += "; where a file does not tell its level, give it: source.levels: {z: 500}"
     remedy += cure(missing, held)
+    if told := [one.refused[name] for name in missing for one in contents if name in one.refused]:
+        raise InputError(
+            f"no {kind} {', '.join(missing)}: {'; '.join(list(dict.fromkeys(told))[:_SHOWN])}; held are "
+            f"{listed or 'no known fields'}; {remedy}"
+        )
     subject = "the file holds no" if len(contents) == 1 else f"none of the {len(contents)} files holds"
     raise InputError(f"{subject} {kind} {', '.join(missing)}; held are {listed or 'no known fields'}; {remedy}")
 
@@ -212,6 +255,9 @@ def _provenance(
         "accumulation": {name: window.to_dict() for name, window in selection.windows.items()}
         | derivation.windows(selection.times),
         "derived": derivation.provenance(),
+        "kinds": list(source.kinds),
+        "means": {piece.channel: piece.mean for piece in selection.pieces if piece.mean},
+        "experiment": source.experiment,
         "number": source.number,
         "lead_time_hours": source.lead_time,
         "attributes": dict(sorted(said.items())),
