@@ -147,7 +147,8 @@ def _states(name: str, contents: Sequence[Contents], data: DataConfig, source: F
     derivation = resolve(data, {piece.channel for piece in pieces})
     _require(derivation.stored, pieces, contents, name)
     pieces = [piece for piece in pieces if piece.channel in derivation.stored]
-    pieces = of_one_experiment(pieces, source.experiment)
+    with _cure(f"states of {name}"):
+        pieces = of_one_experiment(pieces, source.experiment)
     channels, grid = tuple(data.channels), common_grid(pieces)
     simulated = any(one.attributes.get("simulated", "").lower() == "true" for one in contents)
     if min(len(piece.slots.times) for piece in pieces) == 0:

@@ -35,8 +35,7 @@ class FilesSource(Config):
     as `{"t:surface:0": skt}` (shortName:typeOfLevel:level; the level may be left out)."""
     kinds: list[str] = []
     """What fields are taken: none named, the state of the atmosphere; else fields that are all of these kinds, such as
-    `[monthly_mean]` or `[ensemble_mean]` (the list is in `formats/kind.py`; refusals name the kind of what they refuse).
-    """
+    `[monthly_mean]` or `[ensemble_mean]` (listed in `formats/kind.py`; a refusal names the kind of what it refuses)."""
     experiment: Annotated[str | None, BeforeValidator(_parse_experiment)] = None
     """The experiment (expver) to read where files hold several, e.g. `"0001"`."""
     number: int | None = None
@@ -48,9 +47,9 @@ class FilesSource(Config):
     def reading_rules(self) -> dict[str, Any]:
         """What of this holds for other files of the same kind, as plain JSON: names, levels, units, forecast step.
 
-        Not which files, and which of their members: every member of an ensemble may be forecast from.
+        Not which files, and which of their members or experiments: from any of them may be forecast.
         """
-        of_these_files = {"kind", "paths", "static_paths", "exclude", "number"}
+        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "experiment"}
         return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 

@@ -26,5 +26,5 @@ GUARD = _guard()
 """To be held while ecCodes works: a lock only where ecCodes was built without threads, as the wheels are not.
 
 Built with threads, each handle stands for itself, and what handles share ecCodes locks itself. Only its unpacking of
-several fields in one message is kept in one place for the whole process: it is never switched on here (`grib_messages`).
+several fields in one message has one state for the whole process: it is never switched on here (`grib_messages`).
 """

@@ -141,6 +141,10 @@ def index_grib(path: str, rules: NameRules, wanted: Collection[str], kept: KeptI
         if found.channel not in wanted:
             others.add(f"{found.name} as {found.channel}")
             continue
+        if found.elsewhere:
+            others.add(f"{found.name} ({header.layer} {header.level})")
+            contents.refused.setdefault(found.channel, f"{found.channel} {found.elsewhere}")
+            continue
         clues = clues_of_header(header, found.variable.accumulated)
         if not taken(clues, rules.source.kinds, found.variable.constant):
             others.add(f"{found.name} ({', '.join(clue.kind for clue in clues)})")

@@ -21,6 +21,8 @@ class Found:
     rank: int
     units: str
     """The file's."""
+    elsewhere: str = ""
+    """Why it is not the channel after all: it lies on another layer."""
 
 
 def channel_of(path: str, header: Header, rules: NameRules) -> Found | str:
@@ -36,6 +38,12 @@ def channel_of(path: str, header: Header, rules: NameRules) -> Found | str:
     meaning = rules.meaning(name, {"GRIB_cfVarName": header.cf_name})
     if not isinstance(meaning, Meaning):
         return described
+    if not meaning.variable.on_levels and not belongs(meaning.variable, layer, header.level):
+        why = (
+            f"lies on the layer {layer} {header.level} (GRIB typeOfLevel), where it is another field (if it is not: "
+            f"source.rename: {{'{name}:{layer}:{header.level}': {meaning.variable.short}}})"
+        )
+        return Found(meaning.variable, meaning.variable.short, name, meaning.rank, header.units, why)
     channel = _channel(path, header, meaning, rules)
     return described if channel is None else Found(meaning.variable, channel, name, meaning.rank, header.units)
 
@@ -43,7 +51,7 @@ def channel_of(path: str, header: Header, rules: NameRules) -> Found | str:
 def _channel(path: str, header: Header, meaning: Meaning, rules: NameRules) -> str | None:
     variable, layer = meaning.variable, header.layer
     if not variable.on_levels:
-        return variable.short if belongs(variable, layer, header.level) else None
+        return variable.short
     if layer == "surface" and variable.short == "z":
         return "orography"
     level: float | None = None

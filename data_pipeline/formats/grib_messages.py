@@ -1,7 +1,7 @@
 """Where the fields of a GRIB file are, told by the lengths that its sections state: no field is decoded.
 
 Section layouts: WMO Manual on Codes (WMO-No. 306), FM 92 GRIB editions 1 and 2. NCEP packs u and v into one message of
-edition 2; `field_alone` makes a message of each, because ecCodes unpacks such messages by a switch of the whole process.
+edition 2; `field_alone` makes a message of each: ecCodes would unpack such messages by a switch of the whole process.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class _Message:
 
     def cut_short(self, why: str) -> InputError:
         return InputError(
-            f"it is truncated or damaged after {self.sound} bytes (message at byte {self.offset}: {why}); fetch it again"
+            f"it is truncated or damaged after {self.sound} bytes (message at byte {self.offset}: {why}); "
+            "fetch it again"
         )
 
     def read(self, start: int, length: int) -> bytes:
@@ -124,7 +125,7 @@ class _Message:
 
 
 def field_alone(message: bytes, number: int) -> bytes:
-    """The message of edition 2 that holds nothing but field `number` of `message`; others are given back as they are."""
+    """A message of edition 2 with nothing but field `number` of `message`; other messages are given back as they are."""
     if message[7] != 2:
         return message
 

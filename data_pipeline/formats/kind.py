@@ -1,8 +1,8 @@
 """What a field is: the state of the atmosphere, or something made of many states (a spread, a mean, an extreme, ...).
 
-Everything that files say about it stands in the tables of this module: GRIB's keys, the attributes GRIB_* that cfgrib and
-the Climate Data Store write into NetCDF, CF's cell_methods, and `statistic` of NOAA's PSL. A field is the state where
-nothing says otherwise. What no table knows goes by the file's own word for it, and is not the state either.
+Everything that files say about it stands in the tables of this module: GRIB's keys, the attributes GRIB_* that cfgrib
+and the Climate Data Store write into NetCDF, CF's cell_methods, and `statistic` of NOAA's PSL. A field is the state
+where nothing says otherwise. What no table knows goes by the file's own word for it, and is not the state either.
 
 Sources: MARS type and stream tables (codes.ecmwf.int/grib), WMO code tables 4.0, 4.7 and 4.10, NCEP office note 388
 (edition 1), CF conventions, appendix E.
@@ -66,7 +66,8 @@ _STEPS = {  # type of statistical processing, as ecCodes calls it
     "avg": "mean", "avgd": "mean",
     **dict.fromkeys(("avgua", "avgad", "avgid", "avgas", "avgia", "avgfc", "avgu", "avgi"), "monthly_mean"),
     **dict.fromkeys(("accum", "accad", "accas", "accfc", "accia", "accua", "sum"), "sum"),
-    **dict.fromkeys(("sd", "stdas", "stdfc", "std", "var", "varfc", "varas", "varia", "cov", "rms"), "standard_deviation"),
+    **dict.fromkeys(("sd", "std", "stdas", "stdfc", "var", "varfc", "varas", "varia"), "standard_deviation"),
+    **dict.fromkeys(("cov", "rms"), "standard_deviation"),
     "max": "maximum", "min": "minimum", "diff": "difference", "ratio": "difference", "severity": "index",
     "mode": "quantile",
 }  # fmt: skip
@@ -84,6 +85,10 @@ _METHODS = {  # CF cell_methods along time or along the members
     "median": "quantile", "mode": "quantile", "root_mean_square": "standard_deviation",
 }  # fmt: skip
 _OVER_MEMBERS = {"mean": "ensemble_mean", "standard_deviation": "spread", "variance": "spread"}
+_INTERVALS = {  # `Grib_Statistical_Interval_Type` of netCDF-Java (THREDDS)
+    "average": "mean", "accumulation": "accum", "maximum": "maximum", "minimum": "minimum", "difference": "difference",
+    **dict.fromkeys(("rootmeansquare", "standarddeviation", "covariance"), "standard_deviation"),
+}  # fmt: skip
 _TIME = "time|valid_time|date|t|step|forecast_period|leadtime|lead_time"
 _MEMBERS = "realization|number|member|members|ensemble|ensemble_member|ens"
 _STATISTICS = (  # NOAA PSL's attribute `statistic`, in the order in which its words are looked for
@@ -145,6 +150,8 @@ def clues_of_attributes(
         *_of_step(said("GRIB_stepType"), accumulated, "GRIB_stepType"),
         *_of_methods(str(attributes.get("cell_methods", "")), hours, accumulated),
     ]
+    interval = said("Grib_Statistical_Interval_Type")
+    found += _of_step(_INTERVALS.get(interval.lower(), interval), accumulated, "Grib_Statistical_Interval_Type")
     statistic = str(attributes.get("statistic", "")).lower()
     if "individual" not in statistic and (kind := next((k for word, k in _STATISTICS if word in statistic), None)):
         found.append(
@@ -166,7 +173,7 @@ def describe(clues: Sequence[Clue], kinds: Collection[str]) -> str:
     asked = " and ".join(KINDS.get(kind, kind) for kind in sorted(kinds)) or "the field"
     if not clues:
         return f"is the field itself, not {asked}"
-    told = " and ".join(f"{KINDS.get(clue.kind, f'of an unknown kind')} ({clue.said})" for clue in clues)
+    told = " and ".join(f"{KINDS.get(clue.kind, 'of an unknown kind')} ({clue.said})" for clue in clues)
     cure = f"[{', '.join(clue.kind for clue in clues)}]"
     return f"is {told}, not {asked} (to take it all the same: source.kinds: {cure})"
 

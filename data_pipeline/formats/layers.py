@@ -25,7 +25,7 @@ _LAYERS: dict[str, tuple[str, ...]] = {  # beside `surface`, which ECMWF gives t
 
 
 def belongs(variable: Variable, layer: str, level: str) -> bool:
-    """Whether a field of a single-level variable may lie on this layer (typeOfLevel and level of GRIB, empty: not told)."""
+    """Whether a single-level variable may lie on a layer (typeOfLevel and level of GRIB; empty where not told)."""
     allowed = ("", "surface", *_LAYERS.get(variable.short, ()))
     return (
         layer in allowed

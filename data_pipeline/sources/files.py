@@ -139,6 +139,8 @@ def index_files(
                     contents.append(read())
                 except InputError as error:
                     bad.append(f"{path}: {error}")
+                except OSError as error:
+                    bad.append(f"{path}: it cannot be read ({error})")
                 progress.update()
         finally:
             threads.shutdown(cancel_futures=True)
@@ -159,14 +161,14 @@ def _begin(
 ) -> Callable[[], Contents]:
     """A function that gives what a file holds; of a GRIB file, a thread has been set to it."""
 
-    def refuse(error: InputError) -> Contents:
+    def refuse(error: Exception) -> Contents:
         raise error
 
     try:
         if not is_address(path) and not os.access(path, os.R_OK):
             raise InputError("it may not be read (permission denied)")
         format = recognise(path)
-    except InputError as error:
+    except (InputError, OSError) as error:
         return partial(refuse, error)
     if format == "grib":
         future: Future[Contents] = threads.submit(index_grib, path, rules, wanted, kept)
