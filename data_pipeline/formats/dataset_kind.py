@@ -48,7 +48,7 @@ def sums_of_means(slots: Slots, clues: tuple[Clue, ...], attributes: dict[Any, A
 
 
 def by_experiment(dataset: xr.Dataset, reader: DatasetReader, slots: Slots) -> Iterator[tuple[DatasetReader, Slots]]:
-    """A variable's reader and slots, once for each experiment along its dimension that may not be merged with others."""
+    """A variable's reader and slots, once for each experiment along its dimension that is not merged with others."""
     dim = reader.shape.expver
     if dim is None or dim not in dataset.variables:
         yield reader, _with_attribute(dataset, reader.name, slots)

@@ -112,7 +112,7 @@ def _add(
     meaning = renamed(rules, str(variable.attrs.get("GRIB_shortName", name)), layer, level)
     if meaning is None:
         meaning = rules.meaning(name, variable.attrs)
-        if meaning is not None and not (meaning.variable.on_levels or belongs(meaning.variable, layer, level)):
+        if meaning is not None and not (meaning.variable.on_levels or belongs(meaning, layer, level)):
             contents.others.append(f"{name} ({layer} {level})")
             return
     if meaning is None or shape.unknown:

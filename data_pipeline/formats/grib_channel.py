@@ -38,7 +38,7 @@ def channel_of(path: str, header: Header, rules: NameRules) -> Found | str:
     meaning = rules.meaning(name, {"GRIB_cfVarName": header.cf_name})
     if not isinstance(meaning, Meaning):
         return described
-    if not meaning.variable.on_levels and not belongs(meaning.variable, layer, header.level):
+    if not meaning.variable.on_levels and not belongs(meaning, layer, header.level):
         why = (
             f"lies on the layer {layer} {header.level} (GRIB typeOfLevel), where it is another field (if it is not: "
             f"source.rename: {{'{name}:{layer}:{header.level}': {meaning.variable.short}}})"

@@ -125,7 +125,7 @@ class _Message:
 
 
 def field_alone(message: bytes, number: int) -> bytes:
-    """A message of edition 2 with nothing but field `number` of `message`; other messages are given back as they are."""
+    """A message of edition 2 with nothing but field `number` of `message`; others are given back as they are."""
     if message[7] != 2:
         return message
 

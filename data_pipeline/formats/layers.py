@@ -6,7 +6,6 @@ NCEP's files call the cover of convective, low, middle and high clouds `tcc` as 
 from __future__ import annotations
 
 from weatherfm.data_pipeline.formats.names import Meaning, NameRules
-from weatherfm.variables import Variable
 
 _COLUMN = ("entireAtmosphere", "atmosphere", "atmosphereSingleLayer")
 _SOIL = ("depthBelowLandLayer", "depthBelowLand", "soilLayer")
@@ -24,14 +23,16 @@ _LAYERS: dict[str, tuple[str, ...]] = {  # beside `surface`, which ECMWF gives t
 }
 
 
-def belongs(variable: Variable, layer: str, level: str) -> bool:
-    """Whether a single-level variable may lie on a layer (typeOfLevel and level of GRIB; empty where not told)."""
-    allowed = ("", "surface", *_LAYERS.get(variable.short, ()))
-    return (
-        layer in allowed
-        or f"{layer}:{level}" in allowed
-        or (not level and any(a.startswith(f"{layer}:") for a in allowed))
-    )
+def belongs(meaning: Meaning, layer: str, level: str) -> bool:
+    """Whether a field of a single-level variable may lie on a layer (typeOfLevel and level of GRIB; empty: not told).
+
+    A name that was renamed may stand for many layers: of `t`, the one at the surface is not that at 2 m.
+    """
+    own = _LAYERS.get(meaning.variable.short, ())
+    anywhere = not (meaning.rank < 0 and any(one.startswith("heightAboveGround") for one in own))
+    allowed = (*own, "", *(["surface"] if anywhere else []))
+    named = layer in allowed or f"{layer}:{level}" in allowed
+    return named or (not level and any(one.startswith(f"{layer}:") for one in allowed))
 
 
 def renamed(rules: NameRules, name: str, layer: str, level: str) -> Meaning | None:
