@@ -72,9 +72,10 @@ def header_of(field: Field) -> tuple[Header, np.datetime64]:
         return _read(1, b"", _put(one, {12: _first_day_1(), 24: bytes([21])}), two), _date(date)
     one, two, three, four = field.sections
     date = int.from_bytes(one[12:14], "big"), *one[14:19]
-    one, four = _put(one, {12: _first_day_2()}), _without_end(four)
-    key = one if four is not None else field.sections[0]
-    return _read(2, field.indicator, key, two, three, field.sections[3] if four is None else four), _date(date)
+    dateless = _without_end(four)
+    if dateless is not None:
+        one, four = _put(one, {12: _first_day_2()}), dateless
+    return _read(2, field.indicator, one, two, three, four), _date(date)
 
 
 def _date(parts: tuple[int, ...]) -> np.datetime64:

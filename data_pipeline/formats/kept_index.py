@@ -141,4 +141,5 @@ def _plain(axes: Axes) -> dict[str, Any]:
 
 
 def _axes(record: dict[str, Any]) -> Axes:
-    return Axes(*(np.array(record[key], float).tobytes() for key in ("latitude", "longitude")), record["refusal"])
+    latitude, longitude = (np.array(record[key], float).tobytes() for key in ("latitude", "longitude"))
+    return Axes(latitude, longitude, str(record["refusal"]))
