@@ -46,9 +46,11 @@ def fields_of(path: str) -> Iterator[Field]:
         while (offset := _next_message(descriptor, end, size)) < size:
             start = os.pread(descriptor, 16, offset)
             edition = start[7] if len(start) > 7 else 0
+            message = _Message(descriptor, offset, edition, end)
+            if len(start) < 16:
+                raise message.cut_short("it ends early")
             if edition not in (1, 2):
                 raise InputError(f"the message at byte {offset} says GRIB edition {edition}; only 1 and 2 are read")
-            message = _Message(descriptor, offset, edition, end)
             length = message.length_of(start)
             if offset + length > size:
                 raise message.cut_short(f"it states {length} bytes, {size - offset} are there")
@@ -82,8 +84,6 @@ class _Message:
 
     def length_of(self, start: bytes) -> int:
         """Bytes of the whole message; above 8 MiB, edition 1 counts in units of 120 (as ECMWF writes it)."""
-        if len(start) < 16:
-            raise self.cut_short("it ends early")
         if self.edition == 2:
             return int.from_bytes(start[8:16], "big")
         length = int.from_bytes(start[4:7], "big")
