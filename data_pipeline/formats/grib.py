@@ -15,18 +15,13 @@ import numpy as np
 
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.codes import GUARD, eccodes
-from weatherfm.data_pipeline.formats.grib_channel import Found, channel_of
-from weatherfm.data_pipeline.formats.grib_index import read_grib_index
+from weatherfm.data_pipeline.formats.grib_channel import Left, Meanings, Taken
+from weatherfm.data_pipeline.formats.grib_index import GribIndex, read_grib_index
 from weatherfm.data_pipeline.formats.grib_messages import field_alone
 from weatherfm.data_pipeline.formats.grib_rows import Rows
-from weatherfm.data_pipeline.formats.kept_index import KeptIndex
-from weatherfm.data_pipeline.formats.kind import clues_of_header, describe, taken
 from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece
-from weatherfm.data_pipeline.formats.units import conversion_to
 from weatherfm.errors import InputError
-from weatherfm.variables import VARIABLES
 
 _MISSING = 1e34
 
@@ -66,6 +61,8 @@ class GribReader:
         with open(self.path, "rb") as file:
             for i in order:
                 values = self._decode(self._message(file.fileno(), int(slots[i])), int(slots[i]))
+                if len(slots) == 1:
+                    return values[None, None]
                 out = np.empty((len(slots), 1, *values.shape)) if out is None else out
                 if out.shape[2:] != values.shape:
                     raise self._damaged(int(slots[i]), "", f"is on another grid: {values.shape}, not {out.shape[2:]}")
@@ -104,7 +101,9 @@ class GribReader:
                 raise self._damaged(slot, "", f"is damaged ({error})") from error
             try:
                 name = eccodes.codes_get_string(message, "shortName")
-                eccodes.codes_set(message, "missingValue", _MISSING)
+                holes = eccodes.codes_get(message, "bitmapPresent")
+                if holes:
+                    eccodes.codes_set(message, "missingValue", _MISSING)
                 values = eccodes.codes_get_values(message)
                 columns_first = eccodes.codes_get(message, "jPointsAreConsecutive")
                 shape = eccodes.codes_get(message, "Nj"), eccodes.codes_get(message, "Ni")
@@ -114,7 +113,8 @@ class GribReader:
                 eccodes.codes_release(message)
         if values.size != shape[0] * shape[1]:
             raise self._damaged(slot, name, f"holds {values.size} values for {shape[0]} x {shape[1]} points")
-        values[values == _MISSING] = np.nan
+        if holes:
+            values[values == _MISSING] = np.nan
         return values.reshape(shape[::-1]).T if columns_first else values.reshape(shape)
 
     def _damaged(self, slot: int, name: str, what: str) -> InputError:
@@ -122,51 +122,42 @@ class GribReader:
         return InputError(f"{self.path}: message {slot + 1}{of} {what}; fetch the file again")
 
 
-def index_grib(path: str, rules: NameRules, wanted: Collection[str], kept: KeptIndex | None = None) -> Contents:
-    """What a GRIB file holds of the wanted channels; its headers are read, or taken from `kept`.
+def index_grib(path: str, rules: NameRules, wanted: Collection[str]) -> Contents:
+    """What a GRIB file holds of the wanted channels; reads its headers.
 
     Raises:
         InputError: truncated, damaged, or a wanted field on an unsupported grid (without the file's name).
     """
-    index = read_grib_index(path) if kept is None else kept.grib(path)
-    contents = Contents(path)
-    reader = GribReader(path, index.offsets, index.lengths, index.numbers)
-    series: dict[tuple[Any, ...], tuple[Found, Rows]] = {}
-    others: set[str] = set()
+    return contents_of_grib(path, read_grib_index(path), Meanings(rules, wanted))
+
+
+def contents_of_grib(path: str, index: GribIndex, meanings: Meanings) -> Contents:
+    """What a GRIB file with these headers holds.
+
+    Raises:
+        InputError: a wanted field on an unsupported grid, in units that do not fit, or there twice (without the file's
+            name).
+    """
+    contents, others = Contents(path), set()
+    series: dict[tuple[Any, ...], tuple[Taken, Rows]] = {}
     for number, header in enumerate(index.headers):
-        found = channel_of(path, header, rules)
-        if isinstance(found, str):
-            others.add(found)
+        known = meanings.of(path, header)
+        if isinstance(known, Left):
+            others.add(known.description)
+            if known.why:
+                contents.refused.setdefault(known.channel, f"{known.channel} {known.why}")
             continue
-        if found.channel not in wanted:
-            others.add(f"{found.name} as {found.channel}")
-            continue
-        if found.elsewhere:
-            others.add(f"{found.name} ({header.layer} {header.level})")
-            contents.refused.setdefault(found.channel, f"{found.channel} {found.elsewhere}")
-            continue
-        clues = clues_of_header(header, found.variable.accumulated)
-        if not taken(clues, rules.source.kinds, found.variable.constant):
-            others.add(f"{found.name} ({', '.join(clue.kind for clue in clues)})")
-            contents.refused.setdefault(found.channel, f"{found.channel} {describe(clues, rules.source.kinds)}")
-            continue
-        key = found.channel, found.name, header.axes, found.units
-        _, rows = series.setdefault(key, (found, Rows()))
-        rows.add(index, number, found.variable, monthly=any(clue.kind == "monthly_mean" for clue in clues))
+        key = known.found.channel, known.found.name, known.orientation, known.found.units
+        series.setdefault(key, (known, Rows()))[1].add(index, number, known.found.variable, known.monthly)
         contents.attributes.setdefault("GRIB_centre", header.centre)
     contents.others = sorted(others)
-    contents.pieces = [_piece(path, reader, found, axes.orientation(name), rows, rules)
-                       for (_, name, axes, _), (found, rows) in series.items()]  # fmt: skip
+    reader = GribReader(path, index.offsets, index.lengths, index.numbers)
+    for known, rows in series.values():
+        found, slots = known.found, rows.slots(known.found.channel)
+        contents.pieces.append(
+            Piece(
+                path, found.name, found.channel, reader, 0, known.orientation, known.units, known.conversion,
+                found.rank, slots,
+            )
+        )  # fmt: skip
     return contents
-
-
-def _piece(
-    path: str, reader: GribReader, found: Found, orientation: Orientation, rows: Rows, rules: NameRules
-) -> Piece:
-    units = rules.units(found.name, found.variable, found.units)
-    try:
-        conversion = conversion_to(VARIABLES.get(found.channel, found.variable), units)
-    except InputError as error:
-        raise InputError(f"its field {found.name} {error}; set source.units: {{{found.name}: ...}}") from None
-    slots = rows.slots(found.channel)
-    return Piece(path, found.name, found.channel, reader, 0, orientation, units, conversion, found.rank, slots)

@@ -35,7 +35,7 @@ class Axes:
         if self.refusal:
             raise InputError(f"its field {name} {self.refusal}")
         try:
-            return orientation_of(np.frombuffer(self.latitude), np.frombuffer(self.longitude))
+            return orientation_of(np.frombuffer(self.latitude), np.frombuffer(self.longitude))  # one object a grid
         except InputError as error:
             raise InputError(f"its field {name}: {error}") from None
 

@@ -26,9 +26,9 @@ _A_DAY = (2000, 1, 1, 0, 0, 0)
 _GRIDS: dict[bytes, Axes] = {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Header:
-    """All that a message says about its field but the date."""
+    """All that a message says about its field but the date; one object stands for all messages of the same bytes."""
 
     name: str
     """ecCodes' shortName; `unknown` where its tables have none."""

@@ -47,9 +47,12 @@ class Rows:
         Raises:
             InputError: a field that stands there twice (without the file's name).
         """
-        times, leads, members, index, names, spans = (
-            np.concatenate(column) for column in zip(*self.parts, strict=True)
-        )
+        columns = [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*self.parts, strict=True)]
+        times, leads, members, index, names, spans = columns
+        preliminary = are_era5t(names.tolist())
+        slots = Slots(times.astype("datetime64[s]"), leads, members, index, preliminary, spans, names)
+        if len(self.parts) == 1 and (times[1:] > times[:-1]).all():  # nothing can stand there twice
+            return slots
         records = np.array([record_of(name) for name in names.tolist()], names.dtype)
         keys = times, leads, members, records, np.nan_to_num(spans, nan=-1.0)
         order = np.lexsort((index, names, *reversed(keys)))
@@ -64,12 +67,7 @@ class Rows:
                 f"it holds {channel} at {times[first]} twice (messages {index[first] + 1} and {index[second] + 1}); "
                 "remove one"
             )
-        kept = order[np.concatenate([[True], ~same])]
-        versions = names[kept]
-        return Slots(
-            times[kept].astype("datetime64[s]"), leads[kept].astype(float), members[kept], index[kept],
-            are_era5t(versions), spans[kept], versions,
-        )  # fmt: skip
+        return slots.keep(order[np.concatenate([[True], ~same])])
 
 
 def _month(header: Header, dates: np.ndarray) -> np.ndarray:

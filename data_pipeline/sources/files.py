@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.cost import read_cost
 from weatherfm.data_pipeline.formats.datasets import index_dataset
 from weatherfm.data_pipeline.formats.experiments import of_one_experiment
-from weatherfm.data_pipeline.formats.grib import index_grib
+from weatherfm.data_pipeline.formats.grib import contents_of_grib
+from weatherfm.data_pipeline.formats.grib_channel import Meanings
 from weatherfm.data_pipeline.formats.kept_index import KeptIndex
 from weatherfm.data_pipeline.formats.kind import warn_of_means
 from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.paths import find_files, identity, recognise
+from weatherfm.data_pipeline.formats.paths import Format, find_files, identity, recognise
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
 from weatherfm.data_pipeline.formats.reading import lazy_state
 from weatherfm.data_pipeline.formats.remote import is_address
@@ -127,14 +128,28 @@ def index_files(
         InputError: files that cannot be read, all of them in one message.
         OutsideError: the network failed.
     """
-    kept = KeptIndex(store)
+    kept, meanings = KeptIndex(store), Meanings(rules, wanted)
+
+    def read_grib(path: str) -> Contents:
+        return contents_of_grib(path, kept.grib(path), meanings)
+
+    def begin(path: str, threads: ThreadPoolExecutor) -> Callable[[], Contents]:
+        """A function that gives what a file holds; of a GRIB file, a thread has been set to it."""
+        try:
+            format = _format_of(path)
+        except (InputError, OSError) as error:
+            return partial(_refuse, error)
+        if format == "grib":
+            return threads.submit(read_grib, path).result
+        return partial(index_dataset, path, format, rules, wanted, span)
+
     contents, bad = [], []
     with (
         tqdm(total=len(paths), desc="reading headers", unit="file", disable=None, leave=False) as progress,
         ThreadPoolExecutor(_THREADS) as threads,
     ):
         try:
-            for path, read in [(path, _begin(path, rules, wanted, span, kept, threads)) for path in paths]:
+            for path, read in [(path, begin(path, threads)) for path in paths]:
                 try:
                     contents.append(read())
                 except InputError as error:
@@ -156,24 +171,14 @@ def index_files(
     return contents
 
 
-def _begin(
-    path: str, rules: NameRules, wanted: Collection[str], span: Span, kept: KeptIndex, threads: ThreadPoolExecutor
-) -> Callable[[], Contents]:
-    """A function that gives what a file holds; of a GRIB file, a thread has been set to it."""
+def _format_of(path: str) -> Format:
+    if not is_address(path) and not os.access(path, os.R_OK):
+        raise InputError("it may not be read (permission denied)")
+    return recognise(path)
 
-    def refuse(error: Exception) -> Contents:
-        raise error
 
-    try:
-        if not is_address(path) and not os.access(path, os.R_OK):
-            raise InputError("it may not be read (permission denied)")
-        format = recognise(path)
-    except (InputError, OSError) as error:
-        return partial(refuse, error)
-    if format == "grib":
-        future: Future[Contents] = threads.submit(index_grib, path, rules, wanted, kept)
-        return future.result
-    return partial(index_dataset, path, format, rules, wanted, span)
+def _refuse(error: Exception) -> Contents:
+    raise error
 
 
 def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents], kind: str) -> None:
