@@ -27,19 +27,13 @@ class Rows:
         """All fields of an index under one of its headers; an accumulation counts at its end, a month at its start."""
         header = index.headers[number]
         where = np.flatnonzero(index.kind == number)
-        lead = np.timedelta64(round(header.lead * 3600), "s")
-        times, hours = index.dates[where] + lead, header.lead
+        times, hours = index.dates[where] + np.timedelta64(round(header.lead * 3600), "s"), header.lead
         if monthly:
             times, hours = _month(header, index.dates[where]), 0.0
-        columns = (
-            times,
-            hours,
-            header.member,
-            where,
-            experiment_name(header.experiment),
-            _span(header, variable, monthly),
-        )
-        self.parts.append(tuple(np.broadcast_to(np.asarray(column), len(where)) for column in columns))
+        experiment, span = experiment_name(header.experiment), _span(header, variable, monthly)
+        same = ((hours, "f8"), (header.member, "i8"), (experiment, "U16"), (span, "f8"))
+        leads, members, names, spans = (np.full(len(where), value, kind) for value, kind in same)
+        self.parts.append((times, leads, members, where, names, spans))
 
     def slots(self, channel: str) -> Slots:
         """Each time, lead time, member and span once: of ERA5 the final field before the preliminary one.

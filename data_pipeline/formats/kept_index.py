@@ -72,7 +72,7 @@ class KeptIndex:
             record = {"headers": names, "columns": [column.tolist() for column in columns]}
             lines.append(_line({"file": path, "stamp": stamp, "index": record}))
         try:
-            self._file.parent.mkdir(exist_ok=True)
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab") as file:
                 file.write(b"\n" + b"".join(lines))  # after what a kill may have cut short
         except OSError as error:

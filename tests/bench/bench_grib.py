@@ -117,7 +117,8 @@ def indexing(folder: Path, edition: int, files: int, messages: int) -> None:
     print(
         f"GRIB{edition}, {files} files of {len(names)} fields: {by_hand / count * 1e6:.0f} us of processor a field "
         f"asked of ecCodes one by one; indexed cold {cold[1] / count * 1e6:.0f} us ({by_hand / cold[1]:.1f} x "
-        f"as fast), kept {kept[1] / count * 1e6:.0f} us ({by_hand / kept[1]:.1f} x); wall {cold[0]:.2f} and {kept[0]:.2f} s; "
+        f"as fast), kept {kept[1] / count * 1e6:.0f} us ({by_hand / kept[1]:.1f} x); "
+        f"wall {cold[0]:.2f} and {kept[0]:.2f} s; "
         f"{size / count:.0f} bytes a field are kept"
     )
 
