@@ -45,6 +45,8 @@ class SourceData:
     fetch: Callable[[], None] | None = None
     """Brings what reading needs to this machine (downloads), going on where it was interrupted; after it the source is
     opened anew. None where nothing needs to be brought."""
+    download_bytes: int = 0
+    """About what `fetch` will keep on this machine's disk; 0 where nothing is missing."""
 
     def __post_init__(self) -> None:
         if self.state.dims != STATE_DIMS or self.state.dtype != np.float32:
