@@ -44,6 +44,12 @@ Lead = Annotated[
 """Hours, or `shortest`."""
 
 
+def _parse_experiment(value: Any) -> Any:
+    """YAML reads 0001 as a number."""
+    text = f"{value}" if isinstance(value, int) and not isinstance(value, bool) else value
+    return text.zfill(4) if isinstance(text, str) and text.isdigit() else text
+
+
 class FilesSource(Config):
     """NetCDF, GRIB and Zarr files on disk, and Zarr stores by address (gs://, s3://, https://)."""
 
@@ -60,7 +66,13 @@ class FilesSource(Config):
     units: dict[str, str] = {}
     """Units of a variable whose file does not say them or says them wrongly, by the file's name for it."""
     rename: dict[str, str] = {}
-    """The file's name -> our short name, for names the channel table does not know."""
+    """The file's name -> our short name, for names the channel table does not know; of GRIB also the name at one layer,
+    as `{"t:surface:0": skt}` (shortName:typeOfLevel:level; the level may be left out)."""
+    kinds: list[str] = []
+    """What fields are taken: none named, the state of the atmosphere; else fields that are all of these kinds, such as
+    `[monthly_mean]` or `[ensemble_mean]` (listed in `formats/kind.py`; a refusal names the kind of what it refuses)."""
+    experiment: Annotated[str | None, BeforeValidator(_parse_experiment)] = None
+    """The experiment (expver) to read where files hold several, e.g. `"0001"`."""
     number: int | None = None
     """The ensemble member to read where files hold several."""
     lead_time: Lead | None = None
@@ -85,9 +97,9 @@ class FilesSource(Config):
     def reading_rules(self) -> dict[str, Any]:
         """What of this holds for other files of the same kind, as plain JSON: names, levels, units, forecast step.
 
-        Not which files, and which of their members: every member of an ensemble may be forecast from.
+        Not which files, and which of their members or experiments: from any of them may be forecast.
         """
-        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "cache"}
+        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "experiment", "cache"}
         return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 

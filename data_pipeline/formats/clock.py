@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.dimensions import role_of
+from weatherfm.data_pipeline.formats.experiments import experiment_names
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Slots, are_era5t
 from weatherfm.data_pipeline.formats.time_values import seconds
 from weatherfm.errors import InputError
@@ -30,8 +31,9 @@ def slots_of(dataset: xr.Dataset, dims: Sequence[str]) -> Slots:
     number = next((values for _, values in found["number"]), None)
     members = np.full(count, NO_MEMBER) if number is None else _spread(number, dims, shape, _integers)
     version = next((values for _, values in found["expver"]), None)
-    preliminary = np.zeros(count, bool) if version is None else _spread(version, dims, shape, _versions)
-    return Slots(times, leads, members, np.arange(count), preliminary)
+    names = None if version is None else _spread(version, dims, shape, _versions)
+    preliminary = np.zeros(count, bool) if names is None else are_era5t(names)
+    return Slots(times, leads, members, np.arange(count), preliminary, experiments=names)
 
 
 def _coordinates(dataset: xr.Dataset, dims: Sequence[str]) -> dict[str, list[tuple[str, xr.Variable]]]:
@@ -131,5 +133,4 @@ def _integers(values: xr.Variable) -> np.ndarray:
 
 def _versions(values: xr.Variable) -> np.ndarray:
     raw = np.asarray(values.values)
-    texts = [text.decode() if isinstance(text, bytes) else text for text in raw.ravel().tolist()]
-    return are_era5t(texts).reshape(raw.shape)
+    return experiment_names(raw.ravel().tolist()).reshape(raw.shape)

@@ -42,6 +42,8 @@ class FieldShape:
     expver: str | None
     unknown: tuple[str, ...]
     """Longer than one and of unknown meaning: the variable cannot be read."""
+    versions: tuple[int, ...] = ()
+    """Positions along `expver` that are merged, the first before the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +121,9 @@ class DatasetReader:
     def _merge_expver(self, variable: xr.Variable, pick: dict[str, Any]) -> np.ndarray:
         if self.shape.expver is None:
             return self._load(variable, pick)
-        merged = self._load(variable, {**pick, self.shape.expver: 0})
-        for i in range(1, variable.sizes[self.shape.expver]):
+        first, *others = self.shape.versions or range(variable.sizes[self.shape.expver])
+        merged = self._load(variable, {**pick, self.shape.expver: first})
+        for i in others:
             later = self._load(variable, {**pick, self.shape.expver: i})
             merged = np.where(np.isnan(merged), later, merged)
         return merged

@@ -12,6 +12,7 @@ import xarray as xr
 from weatherfm.data_pipeline.formats.accumulation import rank_of_sum
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.clock import slots_of
+from weatherfm.data_pipeline.formats.dataset_kind import by_experiment, clues_of_variable, layer_of, sums_of_means
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape, open_dataset
 from weatherfm.data_pipeline.formats.dimensions import (
     Dimension,
@@ -22,6 +23,8 @@ from weatherfm.data_pipeline.formats.dimensions import (
     with_units,
 )
 from weatherfm.data_pipeline.formats.identity import Stamp, stamp_of
+from weatherfm.data_pipeline.formats.kind import describe, taken
+from weatherfm.data_pipeline.formats.layers import belongs, renamed
 from weatherfm.data_pipeline.formats.levels import doubt_of_levels, levels_in_hpa
 from weatherfm.data_pipeline.formats.names import Doubt, Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.paths import Format
@@ -125,7 +128,13 @@ def _add(
 ) -> None:
     """Put one variable's channels into `contents`."""
     variable, rules, wanted = file.dataset.variables[name], file.rules, file.wanted
-    meaning = _meaning(contents, file, name)
+    layer, level = layer_of(file.dataset, variable)
+    meaning = renamed(rules, str(variable.attrs.get("GRIB_shortName", name)), layer, level)
+    if meaning is None:
+        meaning = _meaning(contents, file, name)
+        if meaning is not None and not (meaning.variable.on_levels or belongs(meaning, layer, level)):
+            contents.others.append(f"{name} ({layer} {level})")
+            return
     if meaning is None or shape.unknown:
         contents.others.append(name + (f" (over {', '.join(shape.unknown)})" if shape.unknown else ""))
         if meaning is not None:
@@ -147,10 +156,18 @@ def _add(
     reader = DatasetReader(contents.path, file.format, name, shape, chunks, held, file.stamp)
     orientation = orientation_of_dims(file.dataset, shape.latitude, shape.longitude)
     slots = slots_in(shape.slots, meaning.variable.accumulated)
-    rank, archive = meaning.rank, ""
+    clues = clues_of_variable(file.dataset, name, slots, meaning.variable)
+    if not taken(clues, rules.source.kinds, meaning.variable.constant):
+        contents.others.append(f"{name} ({', '.join(clue.kind for clue in clues)})")
+        for _, channel in present:
+            contents.refused.setdefault(channel, f"{channel} {describe(clues, rules.source.kinds)}")
+        return
+    mean = next((clue.said for clue in clues if clue.kind == "daily_mean"), "")
+    slots, rank, archive = sums_of_means(slots, clues, variable.attrs, meaning.variable), meaning.rank, ""
     if meaning.variable.accumulated:
         slots = replace(slots, accumulated=said_hours(name, variable, slots))
         rank, archive = rank_of_sum(rank, slots), archive_of(file.dataset, name)
+    alternatives = list(by_experiment(file.dataset, reader, slots))
     for i, channel in present:
         target = VARIABLES.get(channel, meaning.variable)  # a single-level z is orography
         try:
@@ -160,9 +177,10 @@ def _add(
                 "set the attribute units" if file.in_memory else f"mend the file or set source.units: {{{name}: ...}}"
             )
             raise InputError(f"its variable {name} {error}; {cure}") from None
-        contents.pieces.append(
-            Piece(contents.path, name, channel, reader, i, orientation, units, conversion, rank, slots, archive)
-        )
+        contents.pieces += [
+            Piece(contents.path, name, channel, own, i, orientation, units, conversion, rank, held_slots, archive, mean)
+            for own, held_slots in alternatives
+        ]
 
 
 def _meaning(contents: Contents, file: _File, name: str) -> Meaning | None:

@@ -72,9 +72,8 @@ class NameRules:
             attributes: of the field.
             companions: names of all fields of its file, lower case: how they are spelt may settle a name.
         """
-        if name in self._renamed:
-            channel = self._renamed[name]
-            return Meaning(channel.variable, channel.level, rank=-1)
+        if renamed := self.renamed(name):
+            return renamed
         if reading := reading_of(name):
             return _meaning_at(reading, attributes, companions)
         if variable := find_variable(name) or _sum_over_hours(name):
@@ -85,6 +84,11 @@ class NameRules:
             if variable := find_variable(str(attributes.get(key, ""))):
                 return Meaning(variable, None, _UNRANKED)
         return None
+
+    def renamed(self, name: str) -> Meaning | None:
+        """What `source.rename` makes of a name; None where it does not speak of it."""
+        channel = self._renamed.get(name)
+        return None if channel is None else Meaning(channel.variable, channel.level, rank=-1)
 
     def level(self, path: str, name: str, variable: Variable) -> int | None:
         """Level in hPa that the config gives to a field whose file does not tell it."""

@@ -59,6 +59,8 @@ class Slots:
     """[slot] bool: ERA5T, which its centre will replace by final ERA5."""
     accumulated: np.ndarray | None = None
     """[slot] hours that a field is summed over, NaN where it is not; None where the file never says."""
+    experiments: np.ndarray | None = None
+    """[slot] name of the experiment, empty where none is told; None where the file never says."""
 
     def keep(self, rows: np.ndarray) -> Slots:
         """Only some of them."""
@@ -86,6 +88,8 @@ class Piece:
     slots: Slots
     archive: str = ""
     """Of a sum whose span the file does not tell: where it comes from (`sum_spans.Archive`)."""
+    mean: str = ""
+    """Of a mean over a day or less: what its file says."""
 
 
 @dataclass
@@ -97,6 +101,8 @@ class Contents:
     """Of the channels that are wanted."""
     others: list[str] = field(default_factory=list)
     """Descriptions of all other fields, for messages."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Channel -> why a field of that name is not taken: it is no state, but a spread, a monthly mean, ..."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """Provenance the file states about itself."""
     doubts: dict[str, str] = field(default_factory=dict)

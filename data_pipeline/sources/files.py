@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inputs
-from weatherfm.data_pipeline.formats.archive import name_of, unpacked
+from weatherfm.data_pipeline.formats.archive import name_of
 from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.cost import read_cost
-from weatherfm.data_pipeline.formats.datasets import index_dataset
-from weatherfm.data_pipeline.formats.grib import index_grib
+from weatherfm.data_pipeline.formats.experiments import of_one_experiment
+from weatherfm.data_pipeline.formats.file_index import index_files
 from weatherfm.data_pipeline.formats.identity import identities_of
 from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.paths import find_files, identity, recognise
+from weatherfm.data_pipeline.formats.paths import find_files, identity
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece
 from weatherfm.data_pipeline.formats.reading import lazy_state
-from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.data_pipeline.formats.rivals import one_name_each
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Range, Span
@@ -61,11 +60,14 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
     rules = NameRules(source)
     rules.check()
     wanted = {*with_inputs(data.channels), *data.static}
-    contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered))
+    store = Path(data.store).expanduser() if data.store else None
+    contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered), store)
     pieces = [piece for one in contents for piece in one_name_each(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
     _check_present(derivation.stored, pieces, contents, "channel")
     _check_present(data.static, pieces, contents, "static field")
+    needed = {*derivation.stored, *data.static}
+    pieces = of_one_experiment([piece for piece in pieces if piece.channel in needed], source.experiment)
     selection = select(pieces, data.model_copy(update={"channels": list(derivation.stored)}), source)
     _log.info("%d of %d files hold the channels asked for", len({p.path for p in selection.pieces}), len(contents))
     blocks = blocks_of(selection, derivation, len(data.channels))
@@ -112,60 +114,12 @@ def _all_paths(source: FilesSource) -> list[str]:
     return sorted([*paths, *(path for path in static if identity(path) not in known)])
 
 
-def index_files(paths: Sequence[str], rules: NameRules, wanted: Collection[str], span: Span) -> list[Contents]:
-    """What each file holds of the channels `wanted`, at times inside `span`; reads headers only.
-
-    Raises:
-        InputError: files that cannot be read, all of them in one message.
-        OutsideError: the network failed.
-    """
-    contents: list[Contents] = []
-    bad: list[str] = []
-    for path in tqdm(paths, desc="reading headers", unit="file", disable=None, leave=False):
-        try:
-            contents += _index_file(path, rules, wanted, span)
-        except InputError as error:
-            bad.append(f"{path}: {error}")
-    if bad:
-        more = f"\n  ... and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-        raise InputError(
-            f"{len(bad)} of {len(paths)} files cannot be used:\n  "
-            + "\n  ".join(bad[:_SHOWN])
-            + f"{more}\nmend or remove them, or leave them out with source.exclude"
-        )
-    return contents
-
-
 def are_simulated(contents: Sequence[Contents]) -> bool:
     """True when any of these files says that no observation stands behind its numbers; the log says so, too."""
     said = [one.path for one in contents if str(one.attributes.get("simulated", "")).lower() in ("true", "yes", "1")]
     if said:
         _log.warning("%s%s: marked as simulated, not observed", said[0], " and others" if len(said) > 1 else "")
     return bool(said)
-
-
-def _index_file(path: str, rules: NameRules, wanted: Collection[str], span: Span) -> list[Contents]:
-    """What a file holds, or each member of a ZIP archive."""
-    if not is_address(path) and not os.access(path, os.R_OK):
-        raise InputError("it may not be read (permission denied)")
-    format = recognise(path)
-    if format == "grib":
-        return [index_grib(path, rules, wanted)]
-    if format != "zip":
-        return [index_dataset(path, format, rules, wanted, span)]
-    return [
-        _index_member(member, rules, wanted, span)
-        for member in unpacked(path, rules.source.cache, rules.source.exclude)
-    ]
-
-
-def _index_member(member: str, rules: NameRules, wanted: Collection[str], span: Span) -> Contents:
-    try:
-        if recognise(member) == "zip":
-            raise InputError("it is a ZIP archive in a ZIP archive; unpack the outer one")
-        return _index_file(member, rules, wanted, span)[0]
-    except InputError as error:
-        raise InputError(f"it is a ZIP archive whose member {os.path.basename(member)} is no use: {error}") from None
 
 
 def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents], kind: str) -> None:
@@ -180,6 +134,11 @@ def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequ
         remedy += "; where a file does not tell its level, give it: source.levels: {z: 500}"
     remedy += cure(missing, held)
     remedy += "".join(f"; {text}" for text in doubts_about(missing, contents))
+    if told := [one.refused[name] for name in missing for one in contents if name in one.refused]:
+        raise InputError(
+            f"no {kind} {', '.join(missing)}: {'; '.join(list(dict.fromkeys(told))[:_SHOWN])}; held are "
+            f"{listed or 'no known fields'}; {remedy}"
+        )
     subject = "the file holds no" if len(contents) == 1 else f"none of the {len(contents)} files holds"
     raise InputError(f"{subject} {kind} {', '.join(missing)}; held are {listed or 'no known fields'}; {remedy}")
 
@@ -253,6 +212,9 @@ def _provenance(
         "accumulation": {name: window.to_dict() for name, window in selection.windows.items()}
         | derivation.windows(selection.times),
         "derived": derivation.provenance(),
+        "kinds": list(source.kinds),
+        "means": {piece.channel: piece.mean for piece in selection.pieces if piece.mean},
+        "experiment": source.experiment,
         "number": source.number,
         "lead_time_hours": source.lead_time,
         "attributes": dict(sorted(said.items())),
