@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,9 @@ class SourceData:
     fetch: Callable[[], None] | None = None
     """Brings what reading needs to this machine (downloads), going on where it was interrupted; after it the source is
     opened anew. None where nothing needs to be brought."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Name of each file -> text of its size and time of change, or the checksum of a Zarr store's metadata: equal while
+    the file is the same."""
 
     def __post_init__(self) -> None:
         if self.state.dims != STATE_DIMS or self.state.dtype != np.float32:
