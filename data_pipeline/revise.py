@@ -177,8 +177,8 @@ def _config_of(store: Store) -> DataConfig:
         return DataConfig.model_validate({**store.manifest["request"], "store": str(store.path)})
     except ValidationError as error:
         raise InputError(
-            f"the request in the manifest of {store.path} is none of this version ({error.errors()[0]['msg']}); give the "
-            "run's YAML file"
+            f"the request in the manifest of {store.path} is none of this version ({error.errors()[0]['msg']}); give "
+            "the run's YAML file"
         ) from None
 
 

@@ -96,6 +96,6 @@ def _take(lock: FileLock, root: Path) -> None:
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise InputError(
-            f"the folder {root.parent} cannot be written ({reason}), but the store {root.name} needs a lock and room for "
-            "its successor there; mend that or choose another store"
+            f"the folder {root.parent} cannot be written ({reason}), but the store {root.name} needs a lock and room "
+            "for its successor there; mend that or choose another store"
         ) from error
