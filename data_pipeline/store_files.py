@@ -41,19 +41,21 @@ def fault_of(file: Path, expected: Mapping[str, Any]) -> str | None:
         return "is missing"
 
 
-def require_small_files(path: Path, manifest: Mapping[str, Any], spare: frozenset[str] = frozenset()) -> None:
-    """Nothing, when metadata, coordinates, statistics and static fields are as written; shards are not looked at.
+def require_small_files(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Nothing, when metadata, coordinates, statistics and static fields are as written, and no file is a link.
+
+    Shards are not read.
 
     Args:
         path: of the store.
         manifest: its.
-        spare: keys not to look at.
 
     Raises:
         InputError: names the files that are not.
     """
-    small = {key: entry for key, entry in read_files(path, manifest).items() if not key.startswith(_BIG)}
-    faults = {key: fault_of(path_inside(path, key), entry) for key, entry in small.items() if key not in spare}
+    plain: set[str] = set()
+    files = {key: (path_inside(path, key, plain), entry) for key, entry in read_files(path, manifest).items()}
+    faults = {key: fault_of(*file) for key, file in files.items() if not key.startswith(_BIG)}
     if bad := [f"{key} {fault}" for key, fault in faults.items() if fault]:
         raise InputError(f"the store {path} is damaged: {'; '.join(bad[:5])}; `weatherfm verify {path} --repair` first")
 

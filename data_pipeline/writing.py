@@ -26,6 +26,7 @@ from weatherfm.data_pipeline.shards import ClimatologyTask, Done, StateTask, Ten
 from weatherfm.data_pipeline.skeleton import array_metadata, skeleton_files, statistics_files
 from weatherfm.data_pipeline.statistics import ChannelStatistics, join_channels, total
 from weatherfm.data_pipeline.time_axis import hour_of_day
+from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.sources import SourceData
@@ -134,7 +135,12 @@ class Writing:
         self._write_climatology(records, sums)
         names = {task.name for task in self.tasks.all()}
         records = {name: record for name, record in self.journal.records().items() if name in names}
-        state, tendency = self._statistics(records)
+        try:
+            state, tendency = self._statistics(records)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the records of {self.root} hold statistics that are none ({error!r}); prepare the store anew"
+            ) from error
         warn(state, tendency)
         for key, content in statistics_files(state, tendency).items():
             files[key] = write_file(self.root, key, content)
