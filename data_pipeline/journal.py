@@ -102,7 +102,8 @@ class Journal:
             raise InputError(f"{root} is a file; choose another store or remove it")
         if not self.folder.exists() and root.exists() and any(root.iterdir()):
             raise InputError(f"{root} holds something else than a store; choose another folder or empty it")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(self.folder, 0):
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._check_sources(sources)
         self._check_identity(json.loads(canonical_json(identity)))
         shutil.rmtree(path_inside(root, f"{PROGRESS}/temporary"), ignore_errors=True)
