@@ -202,7 +202,9 @@ def _look(work, store: Path, before: dict[str, bytes], whole: Path) -> None:
     try:
         found = open_store(store)
     except InputError as error:
-        unfinished = "not finished" in str(error) or "no store at" in str(error) or "not a weatherfm store" in str(error)
+        unfinished = (
+            "not finished" in str(error) or "no store at" in str(error) or "not a weatherfm store" in str(error)
+        )
         assert unfinished if work is _prepare else "interrupted at its last step" in str(error)
         return
     now = {key: content for key, content in tree(store).items() if not key.startswith(".progress")}

@@ -82,7 +82,9 @@ def test_keys_that_are(key):
     assert check_key(key) == key
 
 
-@pytest.mark.parametrize("key", ["../victim.txt", "/etc/hosts", "a/../../victim.txt", ".progress/request", "..\\v", "a\0"])
+@pytest.mark.parametrize(
+    "key", ["../victim.txt", "/etc/hosts", "a/../../victim.txt", ".progress/request", "..\\v", "a\0"]
+)
 def test_lists_that_leave_the_store(store, key):
     """A key of shards.json made `append` delete ../victim.txt."""
     for name in ("shards.json", "files.json"):
@@ -190,7 +192,9 @@ def test_manifests_that_say_what_none_can(store, old, new):
         assert len(str(told.value)) < 1000
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff\xfe{}", b"[" * 1_000_000, b'"text"', b"null", b"17", b"{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 100, b"\xff\xfe{}", b"[" * 1_000_000, b'"text"', b"null", b"17", b"{}"]
+)
 def test_files_that_are_no_manifest(store, content):
     (store / "manifest.json").write_bytes(content)
     with pytest.raises(InputError, match=r"manifest\.json (is damaged|does not describe)"):

@@ -110,7 +110,9 @@ def test_append_reads_no_changed_small_file(store, key):
     assert verify(store).ok
 
 
-@pytest.mark.parametrize("work", [append, lambda config, given: repair(Path(config.store), {"zarr.json"}, config, given)])
+@pytest.mark.parametrize(
+    "work", [append, lambda config, given: repair(Path(config.store), {"zarr.json"}, config, given)]
+)
 def test_nothing_is_built_on_a_changed_manifest(store, work):
     _edit(store / "manifest.json", lambda m: m["times"].__setitem__("step_hours", 12))
     with pytest.raises(InputError, match=r"manifest\.json itself was changed since prepare wrote it"):
