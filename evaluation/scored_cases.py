@@ -79,7 +79,7 @@ def months_of(times: np.ndarray) -> np.ndarray:
 
 
 def save_part(path: Path, part: dict[str, ScoredCases], seal: bytes = b"") -> None:
-    """Write a finished part, whole or not at all, with a checksum of `seal`, which says what it is of, and of itself."""
+    """Write a finished part, whole or not at all, with a checksum over `seal`, which says what it is of, and itself."""
     arrays: dict[str, np.ndarray] = {}
     for i, (name, scored) in enumerate(part.items()):
         arrays |= {f"{i}/name": np.array(name), f"{i}/cases": scored.state.cases, f"{i}/times": scored.init_times}

@@ -149,12 +149,9 @@ def measure(folder: Path, n_times: int) -> None:
             prepare(config(short), source(SHORT))
             n_files = fabricate(long, short, n_times, finished=True)
             fabricate(half, short, n_times, finished=False)
-        print(
-            f"{n_times} times: {n_files} files of fields, manifest {(long / 'manifest.json').stat().st_size / 1e3:.0f} kB, "
-            f"files.json {(long / 'files.json').stat().st_size / 1e6:.1f} MB, shards.json "
-            f"{(long / 'shards.json').stat().st_size / 1e6:.1f} MB",
-            flush=True,
-        )
+        sizes = {name: (long / f"{name}.json").stat().st_size / 1e3 for name in ("manifest", "files", "shards")}
+        told = ", ".join(f"{name}.json {size:,.0f} kB" for name, size in sizes.items())
+        print(f"{n_times} times: {n_files} files of fields, {told}", flush=True)
 
     child = os.fork()
     if not child:
@@ -173,7 +170,8 @@ def measure(folder: Path, n_times: int) -> None:
 
 def _open(path: Path) -> None:
     store = open_store(path)
-    assert len(store.times) and store.mean.shape == (len(CHANNELS),)
+    assert len(store.times)
+    assert store.mean.shape == (len(CHANNELS),)
 
 
 if __name__ == "__main__":
