@@ -23,16 +23,23 @@ def shards_to_read(tasks: Tasks, records: Mapping[str, Record], collects: bool) 
     """
     if collects:
         return {task.name for task in tasks.state() if task.name in records}
-    return {name for name in _read_by_others(tasks, records) if name in records}
+    blocks: dict[int, list[tuple[slice, str]]] = {}
+    for block in tasks.plan.layout.blocks():
+        blocks.setdefault(block.row, []).append((block.channels, f"state-{block.label}"))
+    return {
+        name
+        for positions, channels in _read(tasks, records)
+        for row in np.unique(positions // tasks.plan.layout.shard_times).tolist()
+        for held, name in blocks[row]
+        if name in records and held.start < channels.stop and channels.start < held.stop
+    }
 
 
-def _read_by_others(tasks: Tasks, records: Mapping[str, Record]) -> Iterator[str]:
-    length = tasks.plan.layout.shard_times
+def _read(tasks: Tasks, records: Mapping[str, Record]) -> Iterator[tuple[np.ndarray, slice]]:
+    """(store positions, channels) that each unfinished task reads."""
     for change in tasks.tendency():
         if change.name not in records:
-            for row in np.unique(np.concatenate([change.earlier, change.later]) // length):
-                yield f"state-{row:05d}-{change.block.column:03d}"
+            yield np.concatenate([change.earlier, change.later]), change.block.channels
     for mean in tasks.climatology():
         if mean.name not in records:
-            for row in np.unique(mean.indices // length):
-                yield f"state-{row:05d}-{mean.column:03d}"
+            yield mean.indices, mean.channels
