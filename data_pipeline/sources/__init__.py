@@ -46,8 +46,9 @@ class SourceData:
     """Brings what reading needs to this machine (downloads), going on where it was interrupted; after it the source is
     opened anew. None where nothing needs to be brought."""
     identity: dict[str, str] = field(default_factory=dict)
-    """Name of each file -> text of its size and time of change, or the checksum of a Zarr store's metadata: equal while
-    the file is the same."""
+    """Name of each file or store that is read -> what tells it from another of that name; the same in any folder."""
+    download_bytes: int = 0
+    """About what `fetch` will keep on this machine's disk; 0 where nothing is missing."""
 
     def __post_init__(self) -> None:
         if self.state.dims != STATE_DIMS or self.state.dtype != np.float32:
