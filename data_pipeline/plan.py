@@ -55,7 +55,7 @@ class StorePlan:
     most_workers: int
     """Writers at a time, where memory allows."""
 
-    @property
+    @cached_property
     def training(self) -> np.ndarray:
         """[time] bool: the days that may be learned from."""
         period = self.periods["train"]
@@ -141,7 +141,7 @@ class StorePlan:
         """All files, metadata and coordinates included."""
         statistics, coordinates = 5, 9  # one data and one metadata file each
         static = 6 if self.config.static else 0
-        return self.shards + 2 * (statistics + coordinates) + static + 5
+        return self.shards + 2 * (statistics + coordinates) + static + 7
 
     @property
     def peak_memory(self) -> int:

@@ -15,7 +15,7 @@ from weatherfm.data_pipeline.journal import Journal, refuse_other_request, remov
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.data_pipeline.swap import settle
+from weatherfm.data_pipeline.swap import hold, place_of, place_of_last
 from weatherfm.data_pipeline.writing import Writing
 from weatherfm.errors import InputError
 
@@ -48,21 +48,32 @@ def prepare(
         InputError: the source or the config cannot work, a value is not finite, the store holds something else
             or is of other settings, or the disk is full.
     """
-    root = Path(config.store).expanduser()
-    settle(root)
-    if (root / manifests.NAME).is_file():
-        store = open_store(root)
-        held = with_defaults(store.manifest["request"])
-        refuse_other_request(root, held, request_of(config), "was prepared", "`weatherfm append` makes it longer")
-        remove_journal(root)
-        _log.info("the store %s is finished; nothing to do", root)
-        return store
-    source = source or open_config(config)
-    plan = plan_store(config, source, workers, memory)
-    static = static_fields(config, source)
-    with Journal(root, identity_of(plan, source)) as journal:
+    root = place_of(config.store)
+    if _is_finished(root) and not (root / manifests.PROGRESS).exists() and not place_of_last(root).exists():
+        return _finished(root, config)  # without a lock: many processes may ask at once, and it may be read-only
+    with hold(root):
+        if _is_finished(root):  # by another process, while this one waited
+            store = _finished(root, config)
+            remove_journal(root)
+            return store
+        source = source or open_config(config)
+        plan = plan_store(config, source, workers, memory)
+        static = static_fields(config, source)
+        journal = Journal(root, identity_of(plan, source), source.identity)
         Writing(root, plan, source, static, journal, scheduler).run(warner(plan))
-    return open_store(root)
+        return open_store(root)
+
+
+def _is_finished(root: Path) -> bool:
+    return (root / manifests.NAME).is_file()
+
+
+def _finished(root: Path, config: DataConfig) -> Store:
+    store = open_store(root)
+    held = with_defaults(store.manifest["request"])
+    refuse_other_request(root, held, request_of(config), "was prepared", "`weatherfm append` makes it longer")
+    _log.info("the store %s is finished; nothing to do", root)
+    return store
 
 
 def open_config(config: DataConfig) -> SourceData:

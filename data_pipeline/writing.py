@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -15,17 +15,18 @@ import numpy as np
 from dask.delayed import Delayed
 from tqdm import tqdm
 
-from weatherfm.data_pipeline import manifest as manifests
 from weatherfm.data_pipeline.climatology import day_index
 from weatherfm.data_pipeline.climatology_sums import ClimatologySums
-from weatherfm.data_pipeline.describe import build_manifest
+from weatherfm.data_pipeline.finishing import Original, finish
 from weatherfm.data_pipeline.journal import Journal, Record, write_file
 from weatherfm.data_pipeline.parallel import run_tasks
 from weatherfm.data_pipeline.plan import StorePlan
+from weatherfm.data_pipeline.reading_back import shards_to_read
 from weatherfm.data_pipeline.shards import ClimatologyTask, Done, StateTask, TendencyTask, fingerprint
 from weatherfm.data_pipeline.skeleton import array_metadata, skeleton_files, statistics_files
 from weatherfm.data_pipeline.statistics import ChannelStatistics, join_channels, total
 from weatherfm.data_pipeline.time_axis import hour_of_day
+from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.sources import SourceData
@@ -101,6 +102,7 @@ class Writing:
         static: [static, lat, lon] constant fields, if any.
         journal: entered, of the same folder.
         scheduler: address of a dask.distributed scheduler; without it, threads of this process write.
+        original: a store that this one must equal byte by byte.
     """
 
     def __init__(
@@ -111,7 +113,9 @@ class Writing:
         static: np.ndarray | None,
         journal: Journal,
         scheduler: str | None,
+        original: Original | None = None,
     ) -> None:
+        self.original = original
         self.root, self.plan, self.source, self.journal, self.scheduler = root, plan, source, journal, scheduler
         self.skeleton = skeleton_files(plan, static)
         self.tasks = Tasks(root, plan, self.skeleton)
@@ -123,26 +127,36 @@ class Writing:
             warn: told the statistics of state and tendency before they are written.
         """
         files = {key: write_file(self.root, key, content) for key, content in self.skeleton.items()}
-        records = self.journal.sound_records()
+        records = self.journal.sound_records(
+            lambda records: shards_to_read(self.tasks, records, self._collects(records))
+        )
         sums = self._write_state(records)
         self._measure_changes(records)
         self._write_climatology(records, sums)
-        records = self.journal.records()
-        state, tendency = self._statistics(records)
+        names = {task.name for task in self.tasks.all()}
+        records = {name: record for name, record in self.journal.records().items() if name in names}
+        try:
+            state, tendency = self._statistics(records)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the records of {self.root} hold statistics that are none ({error!r}); prepare the store anew"
+            ) from error
         warn(state, tendency)
         for key, content in statistics_files(state, tendency).items():
             files[key] = write_file(self.root, key, content)
-        shards = manifests.canonical_json(dict(sorted(records.items()))).encode()
-        files[manifests.SHARDS] = write_file(self.root, manifests.SHARDS, shards)
-        for record in records.values():
-            files |= record["files"]
-        self.journal.finish(manifests.to_bytes(build_manifest(self.plan, self.source, files)))
+        finish(self.root, self.plan, self.source, files, records, self.original)
+
+    def _collects(self, records: Mapping[str, Record]) -> bool:
+        """True when the climatology's sums are gathered while shards are written, those done before read again."""
+        if self.scheduler is not None or not self.plan.sums_beside_writing:
+            return False
+        n_done = sum(task.name in records for task in self.tasks.state())
+        n_undone = sum(1 for _ in self.plan.layout.blocks()) - n_done
+        return n_undone > n_done and any(task.name not in records for task in self.tasks.climatology())
 
     def _write_state(self, records: dict[str, Record]) -> ClimatologySums | None:
         tasks = list(self.tasks.state())
-        undone = [task for task in tasks if task.name not in records]
-        collect = self.plan.sums_beside_writing and self.scheduler is None and 2 * len(undone) > len(tasks)
-        sums = self._empty_sums() if collect else None
+        sums = self._empty_sums() if self._collects(records) else None
 
         def jobs() -> Iterator[Delayed]:
             for _, row in groupby(tasks, key=lambda task: task.block.row):

@@ -20,6 +20,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import cds, open_source
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.time_ranges import from_ranges
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 
@@ -90,7 +91,8 @@ def test_from_the_queue_to_a_verified_store(tmp_path, server, engine):
 
 
 def preliminary(data: DataConfig) -> list[str]:
-    return open_store(data.store).manifest["times"]["preliminary"]
+    stated = open_store(data.store).manifest["times"]
+    return from_ranges(stated["preliminary"], stated).astype(str).tolist()
 
 
 def test_append_replaces_era5t_once_it_is_final(tmp_path, server):
