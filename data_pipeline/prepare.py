@@ -11,6 +11,7 @@ import numpy as np
 from weatherfm.data_pipeline import manifest as manifests
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.describe import request_of, with_defaults
+from weatherfm.data_pipeline.disk import check_download
 from weatherfm.data_pipeline.journal import Journal, refuse_other_request, remove_journal
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
 from weatherfm.data_pipeline.statistics import ChannelStatistics
@@ -48,7 +49,7 @@ def prepare(
         InputError: the source or the config cannot work, a value is not finite, the store holds something else
             or is of other settings, or the disk is full.
     """
-    root = Path(config.store).expanduser()
+    root = Path(config.located().store)
     settle(root)
     if (root / manifests.NAME).is_file():
         store = open_store(root)
@@ -58,7 +59,7 @@ def prepare(
         _log.info("the store %s is finished; nothing to do", root)
         return store
     source = source or open_config(config)
-    plan = plan_store(config, source, workers, memory)
+    plan = plan_store(config, source, workers, memory, scheduler)
     static = static_fields(config, source)
     with Journal(root, identity_of(plan, source)) as journal:
         Writing(root, plan, source, static, journal, scheduler).run(warner(plan))
@@ -72,7 +73,10 @@ def open_config(config: DataConfig) -> SourceData:
     source = open_source(config)
     if source.fetch is None:
         return source
-    plan_store(config, source)  # refuses what cannot work before anything is moved
+    plan = plan_store(config, source)  # refuses what cannot work before anything is moved
+    if source.download_folder is not None:
+        root = Path(config.located().store)
+        check_download(Path(source.download_folder), source.download_bytes, root, plan.bytes_before_compression)
     source.fetch()
     return open_source(config)  # it can tell more now, as which fields are preliminary
 

@@ -68,12 +68,12 @@ def append(
     Raises:
         InputError: no finished store, other settings, or times that the store has and the source or the config lacks.
     """
-    root = Path(config.store).expanduser()
+    root = Path(config.located().store)
     settle(root)
     store = open_store(root)
     _refuse_other_settings(store, config)
     source = source or open_config(config)
-    plan = plan_store(config, source, workers, memory)
+    plan = plan_store(config, source, workers, memory, scheduler)
     _refuse_loss(store, plan)
     remove_journal(root)
     if _is_up_to_date(store, plan):
@@ -106,7 +106,7 @@ def repair(
         InputError: the manifest is damaged, the source is not to be reached, or it gives other values than the store
             was made from (then the store is left as it is).
     """
-    root = path.expanduser()
+    root = path.expanduser().absolute()
     settle(root)
     store = open_store(root)
     if not manifests.is_sealed(store.manifest):
@@ -117,7 +117,7 @@ def repair(
     if not bad_files:
         return store
     source = source or open_config(config)
-    plan = plan_store(config, source)
+    plan = plan_store(config, source, scheduler=scheduler)
     records = {} if manifests.SHARDS in bad_files else _shard_records(store)
     sound = {name: record for name, record in records.items() if not bad_files & record["files"].keys()}
     _write_successor(store, plan, source, sound, scheduler)

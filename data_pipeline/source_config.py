@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import os
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from weatherfm.config import Config, Hours
 
 
-class FilesSource(Config):
+ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")
+"""Start of gs://, s3://, https:// and the like, which are no paths of this machine."""
+
+
+def absolute(path: str) -> str:
+    """A path that means the same in every folder; an address is one already."""
+    return path if ADDRESS.match(path) else os.path.abspath(os.path.expanduser(path))
+
+
+class SourceConfig(Config):
+    """Base of the settings of all sources."""
+
+    _places: ClassVar[tuple[str, ...]] = ()
+    """Settings that hold a path, or a list of paths."""
+
+    def located(self) -> Self:
+        """The same with absolute paths."""
+        found = {name: getattr(self, name) for name in self._places}
+        return self.model_copy(
+            update={
+                name: [absolute(one) for one in value] if isinstance(value, list) else value and absolute(value)
+                for name, value in found.items()
+            }
+        )
+
+
+class FilesSource(SourceConfig):
     """NetCDF, GRIB and Zarr files on disk, and Zarr stores by address (gs://, s3://, https://)."""
 
+    _places: ClassVar = ("paths", "static_paths")
     kind: Literal["files"]
     paths: list[str] = Field(min_length=1)
     """Files or patterns (`era5/*.nc`); formats may be mixed, and one variable may stand in many files."""
@@ -31,6 +60,11 @@ class FilesSource(Config):
     lead_time: Hours | None = None
     """The forecast step to read where files hold several; the store's time is then the valid time."""
 
+    def located(self) -> Self:
+        """The same with absolute paths; a pattern of `exclude` that is a name stays one."""
+        places = [absolute(pattern) for pattern in self.exclude if "/" in pattern]
+        return super().located().model_copy(update={"exclude": list(dict.fromkeys([*self.exclude, *places]))})
+
     @property
     def reading_rules(self) -> dict[str, Any]:
         """What of this holds for other files of the same kind, as plain JSON: names, levels, units, forecast step.
@@ -41,9 +75,10 @@ class FilesSource(Config):
         return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 
-class PlanetSource(Config):
+class PlanetSource(SourceConfig):
     """A simulated dry atmosphere (Held-Suarez), 6-hourly from 2001-01-01 on; never mistake it for observations."""
 
+    _places: ClassVar = ("cache",)
     kind: Literal["planet"]
     seed: int = Field(0, ge=0)
     """Another seed is another weather history of the same planet."""
@@ -51,9 +86,10 @@ class PlanetSource(Config):
     """Folder where finished months of simulation are kept (33 MB each); it may be deleted at any time."""
 
 
-class WeatherBench2Source(Config):
+class WeatherBench2Source(SourceConfig):
     """ERA5 as WeatherBench2 keeps it on Google Cloud: public, no key; 6-hourly, several resolutions."""
 
+    _places: ClassVar = ("address",)
     kind: Literal["weatherbench2"]
     resolution: Literal["64x32", "240x121", "512x256", "1440x721"] = "64x32"
     """Longitudes x latitudes of the copy to read, as WeatherBench2 writes it."""
@@ -61,9 +97,10 @@ class WeatherBench2Source(Config):
     """Another place of such a copy, instead of `resolution`: a folder, or a gs://, s3:// or https:// address."""
 
 
-class ArcoSource(Config):
+class ArcoSource(SourceConfig):
     """ARCO-ERA5 on Google Cloud: public, no key; hourly from 1940 on, 0.25 degrees, 37 levels in one chunk."""
 
+    _places: ClassVar = ("address",)
     kind: Literal["arco"]
     address: str = "gs://gcp-public-data-arco-era5/ar/full_37-1h-0p25deg-chunk-1.zarr-v3"
     """A folder, or a gs://, s3:// or https:// address of a store laid out like it."""
@@ -71,9 +108,10 @@ class ArcoSource(Config):
     """Also take the last months, which are ERA5T: `weatherfm append` replaces them once they are final."""
 
 
-class CdsSource(Config):
+class CdsSource(SourceConfig):
     """ERA5 from the Copernicus Climate Data Store, which needs a (free) key; downloads are kept as they come."""
 
+    _places: ClassVar = ("cache",)
     kind: Literal["cds"]
     cache: str = "~/.cache/weatherfm/cds"
     """Folder of what was downloaded; a request that is there is not sent again."""

@@ -15,8 +15,9 @@ from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.formats.grib import index_grib
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.pieces import best_names
-from weatherfm.data_pipeline.formats.reading import Fields, Readable
+from weatherfm.data_pipeline.formats.reading import Fields
 from weatherfm.data_pipeline.formats.selection import Selection, select
+from weatherfm.data_pipeline.positions import Readable
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError

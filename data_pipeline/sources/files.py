@@ -21,12 +21,13 @@ from weatherfm.data_pipeline.formats.grib import index_grib
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files, identity, recognise
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
-from weatherfm.data_pipeline.formats.reading import lazy_state
+from weatherfm.data_pipeline.formats.reading import Fields
 from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Range, Span
+from weatherfm.data_pipeline.positions import view
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
+from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
@@ -66,17 +67,8 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
     selection = select(pieces, data.model_copy(update={"channels": list(derivation.stored)}), source)
     _log.info("%d of %d files hold the channels asked for", len({p.path for p in selection.pieces}), len(contents))
     blocks = blocks_of(selection, derivation, len(data.channels))
-    state = xr.DataArray(
-        lazy_state(selection, derivation, blocks),
-        dims=STATE_DIMS,
-        coords={
-            "time": selection.times.astype("datetime64[ns]"),
-            "channel": list(data.channels),
-            "latitude": selection.grid.latitude,
-            "longitude": selection.grid.longitude,
-        },
-        name="state",
-    )
+    fields = Fields(selection, derivation)
+    state = view(fields, selection.times, data.channels, selection.grid, (blocks.times, blocks.channels))
     attributes = _provenance(data, source, contents, selection, derivation)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
@@ -90,6 +82,7 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
         cost=partial(read_cost, selection),
         block_bytes=block_bytes(selection, blocks),
         together=blocks.together,
+        read_from=fields,
     )
 
 
