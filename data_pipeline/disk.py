@@ -12,8 +12,8 @@ from weatherfm.errors import InputError
 _log = logging.getLogger(__name__)
 
 USUAL_SHARE = 0.7
-"""Of a store's bytes that are left on disk: measured between 0.58 and 0.93 on global ERA5 and IFS fields of geopotential,
-temperature, wind and humidity."""
+"""Of a store's bytes that are left on disk: measured between 0.58 and 0.93 on global ERA5 and IFS fields of
+geopotential, temperature, wind and humidity."""
 LEAST_SHARE = 0.3
 """Below what such channels compress to; precipitation alone comes near it (0.35 to 0.58)."""
 
@@ -33,7 +33,8 @@ def check_space(place: Path, n_bytes: int) -> None:
     if LEAST_SHARE * n_bytes > free:
         raise InputError(
             f"{place} needs {_size(n_bytes)} before compression, about {_size(USUAL_SHARE * n_bytes)} on disk, and "
-            f"{_size(free)} are free there; free some, put data.store on another disk, or ask for fewer days or channels"
+            f"{_size(free)} are free there; free some, put data.store on another disk, or ask for fewer days or "
+            "channels"
         )
     if n_bytes > free:
         _log.warning(

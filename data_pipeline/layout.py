@@ -138,6 +138,11 @@ class Layout:
         """Days of the climatology in one shard, which has one channel block and one hour."""
         return max(1, min(days, min(self.shard_mib, _CLIMATOLOGY_MIB) * MIB // self.chunk_bytes))
 
+    @property
+    def batch_times(self) -> int:
+        """Times of one channel block that are read at once where there are many to go through."""
+        return max(1, min(self.shard_mib, _SHARD_MIB) * MIB // self.chunk_bytes)
+
     def _blocks(self, times: int) -> Iterator[Block]:
         for row, part in enumerate(_ranges(self.n_times, times)):
             for column, channels in enumerate(self.columns()):

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import dask
-from dask.system import CPU_COUNT
 
-from weatherfm.data_pipeline.cluster import capacity_of, run_on_cluster
-from weatherfm.data_pipeline.host_memory import available_memory
+from weatherfm.data_pipeline.cluster import run_on_cluster
 
 
 @dataclass(frozen=True)
@@ -23,30 +21,6 @@ class Call:
     function: Callable[..., Any]
     """Called with what all tasks share, then the arguments. It may be called again when a worker died in it."""
     arguments: tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What tasks may take together."""
-
-    workers: int
-    """Tasks at a time, where memory allows."""
-    memory: int
-    """Bytes."""
-    on_cluster: bool
-
-
-def find_limits(workers: int | None, memory: int | None, scheduler: str | None) -> Limits:
-    """What was asked for; else all cores and half of the memory, of this machine or of the cluster's workers together.
-
-    Raises:
-        InputError: no scheduler answers at that address.
-        OutsideError: it has no workers.
-    """
-    if scheduler is not None:
-        threads, held = capacity_of(scheduler)
-        return Limits(workers or threads, memory or held // 2, True)
-    return Limits(workers or CPU_COUNT, memory or available_memory() // 2, False)
 
 
 def run_tasks(tasks: Iterable[Call], workers: int, shared: Any = None, scheduler: str | None = None) -> Iterator[Any]:
@@ -64,7 +38,9 @@ def run_tasks(tasks: Iterable[Call], workers: int, shared: Any = None, scheduler
         InputError: no scheduler answers at that address.
         OutsideError: the workers of the cluster are gone, or die again and again in the same task.
     """
-    return _on_threads(tasks, workers, shared) if scheduler is None else run_on_cluster(tasks, workers, shared, scheduler)
+    return (
+        _on_threads(tasks, workers, shared) if scheduler is None else run_on_cluster(tasks, workers, shared, scheduler)
+    )
 
 
 def _on_threads(tasks: Iterable[Call], workers: int, shared: Any) -> Iterator[Any]:

@@ -8,11 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from dask.system import CPU_COUNT
 
 from weatherfm.data_pipeline.climatology import check_coverage, day_coordinate
+from weatherfm.data_pipeline.cluster import capacity_of
 from weatherfm.data_pipeline.config import DataConfig, Period
-from weatherfm.data_pipeline.layout import MIB, Layout, choose_layout
-from weatherfm.data_pipeline.parallel import Limits, find_limits
+from weatherfm.data_pipeline.host_memory import available_memory
+from weatherfm.data_pipeline.layout import Layout, choose_layout
 from weatherfm.data_pipeline.positions import STATE_DIMS, BlockEnds
 from weatherfm.data_pipeline.read_cost import ReadCost
 from weatherfm.data_pipeline.statistics import pairs
@@ -31,6 +33,17 @@ _NUMBER_BYTES = 40
 """Of one number of a record in memory."""
 _NUMBERS = 10
 """Of a record for each channel: five of the fields, five of their changes."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What tasks may take together."""
+
+    workers: int
+    """Tasks at a time, where memory allows."""
+    memory: int
+    """Bytes."""
+    on_cluster: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,13 +113,8 @@ class StorePlan:
     @property
     def climatology_task_bytes(self) -> int:
         """Held by one climatology task that reads the store: sums in float64, some shards, and fields read for them."""
-        shard = self.climatology_rows * self.layout.chunk_bytes
-        return 2 * len(self.days) * self.layout.chunk_bytes + 5 * shard + self.climatology_batch * self.layout.chunk_bytes
-
-    @property
-    def climatology_batch(self) -> int:
-        """Times that a climatology task reads at once."""
-        return max(1, self.layout.shard_mib * MIB // self.layout.chunk_bytes)
+        held = 2 * len(self.days) + 5 * self.climatology_rows + self.layout.batch_times
+        return held * self.layout.chunk_bytes
 
     @property
     def climatology_workers(self) -> int:
@@ -250,6 +258,19 @@ def plan_store(
         download_folder=source.download_folder,
         limits=find_limits(workers, memory, scheduler),
     )
+
+
+def find_limits(workers: int | None, memory: int | None, scheduler: str | None) -> Limits:
+    """What was asked for; else all cores and half of the memory, of this machine or of the cluster's workers together.
+
+    Raises:
+        InputError: no scheduler answers at that address.
+        OutsideError: it has no workers.
+    """
+    if scheduler is not None:
+        threads, held = capacity_of(scheduler)
+        return Limits(workers or threads, memory or held // 2, True)
+    return Limits(workers or CPU_COUNT, memory or available_memory() // 2, False)
 
 
 def _tendency_lead(config: DataConfig, axis: TimeAxis, training_times: np.ndarray) -> int:

@@ -59,7 +59,9 @@ def to_text(plan: StorePlan, bandwidths: Sequence[float] = DEFAULT_BANDWIDTHS) -
         bandwidths: MB/s, for which to say how long reading takes.
     """
     times, layout = plan.axis.times, plan.layout
-    block = f"chunk 1 time x {layout.channel_block} channels, shard {layout.shard_times} times x {layout.shard_channels}"
+    block = (
+        f"chunk 1 time x {layout.channel_block} channels, shard {layout.shard_times} times x {layout.shard_channels}"
+    )
     lines = {
         "store": f"{plan.config.store}{' (simulated data)' if plan.simulated else ''}",
         "times": f"{len(times)} every {plan.axis.step_hours}h, {name_times(times[:1])} to {name_times(times[-1:])}",

@@ -1,4 +1,4 @@
-"""Bring fields to another grid: conservative, bilinear or nearest, without ESMF, as they are read, on one core a block."""
+"""Bring fields to another grid: conservative, bilinear or nearest, without ESMF, on reading, on one core a block."""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ from pydantic import Field
 
 from weatherfm.config import Config, Hours
 
-
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")
 """Start of gs://, s3://, https:// and the like, which are no paths of this machine."""
 

@@ -77,7 +77,7 @@ class Tasks:
             for column, channels in enumerate(layout.channel_blocks()):
                 yield ClimatologyTask(
                     self.root, metadata, channels, column, hour, indices, days, len(plan.days), window,
-                    plan.climatology_batch, plan.climatology_rows,
+                    layout.batch_times, plan.climatology_rows,
                     self._fingerprint(indices, indices[:0], channels),
                 )  # fmt: skip
 
