@@ -50,8 +50,10 @@ def run_on_cluster(tasks: Iterable[Call], workers: int, shared: Any, scheduler: 
     with _connected(scheduler) as client:
         held = client.submit(cloudpickle.loads, cloudpickle.dumps(shared), pure=False)
         flow: dict[Future, Call] = {}
+        threads = sum(worker["nthreads"] for worker in _workers(client).values())
+        most = 2 * workers if workers >= threads else workers  # one waits for each thread: none is ever idle
         for task in tasks:
-            while len(flow) >= workers:
+            while len(flow) >= most:
                 yield from _finished(client, flow, scheduler)
             flow[client.submit(task.function, held, *task.arguments, pure=False)] = task
         while flow:

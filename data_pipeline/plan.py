@@ -193,11 +193,16 @@ class StorePlan:
 
     @property
     def peak_memory(self) -> int:
-        """Bytes that the data may take, beside the program itself; only the records grow with their length."""
+        """Bytes that the data may take, beside the program itself; it does not grow with the length of the record."""
         writing = self.workers * (self.writer_bytes + self.readers * self.reader_bytes)
         if self.sums_beside_writing:
-            return writing + self.climatology_sums_bytes + self.records_bytes
-        return max(writing, self.climatology_workers * self.climatology_task_bytes) + self.records_bytes
+            return writing + self.climatology_sums_bytes
+        return max(writing, self.climatology_workers * self.climatology_task_bytes)
+
+    @property
+    def stated_memory(self) -> int:
+        """Bytes to tell people: data, and what is known of every shard."""
+        return self.peak_memory + self.records_bytes
 
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:

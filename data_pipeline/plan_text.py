@@ -44,7 +44,7 @@ def to_dict(plan: StorePlan) -> dict[str, Any]:
         "bytes_to_download": plan.download_bytes,
         "shards": plan.shards,
         "files": plan.files,
-        "peak_memory": plan.peak_memory,
+        "peak_memory": plan.stated_memory,
         "records_memory": plan.records_bytes,
         "workers": plan.workers,
         "readers": plan.readers,
@@ -72,7 +72,7 @@ def to_text(plan: StorePlan, bandwidths: Sequence[float] = DEFAULT_BANDWIDTHS) -
         "layout": f"{block} channels ({layout.shard_bytes / MIB:.1f} MiB)",
         **_reading(plan, bandwidths),
         "disk": _disk(plan),
-        "memory": f"at most {plan.peak_memory / MIB:,.0f} MiB for data with {plan.workers} x {plan.readers} threads, "
+        "memory": f"at most {plan.stated_memory / MIB:,.0f} MiB with {plan.workers} x {plan.readers} threads, "
         f"{plan.records_bytes / MIB:,.0f} MiB of them for the records of shards",
     }
     if plan.download_folder is not None:

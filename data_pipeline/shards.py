@@ -97,10 +97,10 @@ class StateTask:
         training = np.flatnonzero(self.training)
         statistics = _each(values, lambda one: ChannelStatistics.of(one[training]))
         earlier, later = pairs(self.times, self.training, self.tendency_lead)
-        changes = _each(values, lambda one: ChannelStatistics.of(one[later] - one[earlier]))
+        changes = _each(values, lambda one: ChannelStatistics.of(one[later] - one[earlier])) if len(later) else None
         shard = encode_shard(values, self.metadata, (self.block.times.start, self.block.channels.start, 0, 0))
         files = {key: write_file(self.root, key, content) for key, content in _within("state", shard)}
-        payload = {"state": statistics.to_dict(), "tendency": changes.to_dict()}
+        payload = {"state": statistics.to_dict(), "tendency": changes and changes.to_dict()}
         write_record(self.root, self.name, files, payload, self.inputs)
         return Done(values.nbytes, f"{' '.join(self.channels[:3])} {self.times[0].astype('datetime64[M]')}")
 

@@ -217,11 +217,13 @@ class Writing:
         for block in layout.blocks():
             payload = records[f"state-{block.label}"]["payload"]
             state[block.column].append(ChannelStatistics.from_dict(payload["state"]))
-            tendency[block.column].append(ChannelStatistics.from_dict(payload["tendency"]))
+            if payload["tendency"] is not None:
+                tendency[block.column].append(ChannelStatistics.from_dict(payload["tendency"]))
             label = across.get((block.times.stop, block.column))
             if (record := records.get(f"tendency-{label}")) is not None:
                 tendency[block.column].append(ChannelStatistics.from_dict(record["payload"]))
-        return _joined(state), _joined(tendency)
+        widths = [channels.stop - channels.start for channels in layout.columns()]
+        return _joined(state, widths), _joined(tendency, widths)
 
 
 def _write(
@@ -260,5 +262,5 @@ def _alone(_: Any, work: Callable[[], Done]) -> Done:
     return work()
 
 
-def _joined(columns: list[list[ChannelStatistics]]) -> ChannelStatistics:
-    return join_channels([total(column, len(column[0].count)) for column in columns])
+def _joined(columns: list[list[ChannelStatistics]], widths: list[int]) -> ChannelStatistics:
+    return join_channels([total(column, width) for column, width in zip(columns, widths, strict=True)])

@@ -1,4 +1,4 @@
-"""Tasks on a dask.distributed cluster: they hold the limits, are told once what they share, and survive their workers."""
+"""Tasks on a dask.distributed cluster: they hold limits, are told once what they share, and survive workers."""
 
 from __future__ import annotations
 
