@@ -48,9 +48,9 @@ class SourceData:
     """Brings what reading needs to this machine (downloads), going on where it was interrupted; after it the source is
     opened anew. None where nothing needs to be brought."""
     download_bytes: int = 0
-    """What `fetch` has yet to bring, about."""
+    """About what `fetch` will keep on this machine's disk; 0 where nothing is missing."""
     download_folder: str | None = None
-    """Where it puts that."""
+    """Where that goes."""
     read_from: Readable | None = None
     """The fields of `state` by position; without it, `state` itself is read, at the cost of its graph."""
 

@@ -46,14 +46,17 @@ def open_source(data: DataConfig) -> SourceData:
     """The planet's weather over `data.period`, 6-hourly; nothing is simulated before it is read.
 
     Raises:
-        InputError: no period or one before `EPOCH`, a channel or step the planet does not have, no dynamical core.
+        InputError: no period or one before `EPOCH`, a channel or step the planet does not have, no dynamical core, or
+            no place in `source.cache` for what is still to be simulated.
     """
     if not isinstance(data.source, PlanetSource):
         raise TypeError(f"the planet cannot open a source of kind {data.source.kind!r}")
     period = _checked_period(data.period)
     _check_step(data.step)
     _check_channels(data.channels)
-    fields = PlanetFields(open_history(data.source), period, data.channels)
+    history = open_history(data.source)
+    history.check_place(_segments(history, period))
+    fields = PlanetFields(history, period, data.channels)
     return SourceData(
         state=view(fields, fields.times, data.channels, planet_grid(), (fields.segments, (len(data.channels),))),
         static=_static(data.static) if data.static else None,
@@ -106,9 +109,8 @@ class PlanetFields(Readable):
 
     def __init__(self, history: History, period: Period, channels: Sequence[str]) -> None:
         self._history, self._channels = history, tuple(CHANNELS.index(name) for name in channels)
-        self._start = (period.start - EPOCH).days * STEPS_PER_DAY
-        n_times = ((period.end - EPOCH).days + 1) * STEPS_PER_DAY - self._start
-        self.shape = (n_times, len(channels), *planet_grid().shape)
+        self._start, stop = _steps(period)
+        self.shape = (stop - self._start, len(channels), *planet_grid().shape)
 
     @property
     def times(self) -> np.ndarray:
@@ -132,6 +134,17 @@ class PlanetFields(Readable):
             first, last = int(own.min()), int(own.max()) + 1
             out[segments == segment] = self._history.read(int(segment), first, last, columns)[own - first]
         return out
+
+
+def _steps(period: Period) -> tuple[int, int]:
+    """First step of a period, and the one after its last, counted from `EPOCH`."""
+    return (period.start - EPOCH).days * STEPS_PER_DAY, ((period.end - EPOCH).days + 1) * STEPS_PER_DAY
+
+
+def _segments(history: History, period: Period) -> range:
+    """Those that hold a period."""
+    start, stop = _steps(period)
+    return range(start // history.segment_steps, -(-stop // history.segment_steps))
 
 
 def _static(names: Sequence[str]) -> xr.DataArray:
