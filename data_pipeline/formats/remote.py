@@ -7,6 +7,7 @@ import errno
 import re
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import xarray as xr
@@ -15,6 +16,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
+from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.data_pipeline.source_config import ADDRESS
 from weatherfm.errors import InputError, OutsideError
 
@@ -143,7 +145,7 @@ def open_zarr(path: str) -> xr.Dataset:
     try:
         group = zarr.open_group(store, mode="r")
         consolidated = group.metadata.consolidated_metadata is not None
-        dataset = xr.open_zarr(store, chunks=None, consolidated=consolidated, decode_timedelta=True)
+        dataset = decoded(partial(xr.open_zarr, store, chunks=None, consolidated=consolidated))
     except ChunkError as error:
         raise InputError(f"its part {error.key} {error.reason}; {_cure(path)}") from error
     except FileNotFoundError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class SourceData:
     fetch: Callable[[], None] | None = None
     """Brings what reading needs to this machine (downloads), going on where it was interrupted; after it the source is
     opened anew. None where nothing needs to be brought."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Name of each file or store that is read -> what tells it from another of that name; the same in any folder."""
     download_bytes: int = 0
     """About what `fetch` will keep on this machine's disk; 0 where nothing is missing."""
     download_folder: str | None = None

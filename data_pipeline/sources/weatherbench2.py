@@ -47,7 +47,8 @@ def store_at(address: str) -> FilesSource:
         OutsideError: the network failed.
     """
     path = find_files([address], ())[0]
-    return FilesSource(kind="files", paths=[path], units=_units_left_out(attributes_of(path)[1]))
+    units = _units_left_out(attributes_of(path)[1])
+    return FilesSource(kind="files", paths=[path], units=units, sums="1h")  # ERA5's; other spans stand in names
 
 
 def attributes_of(address: str) -> tuple[dict[str, Any], dict[str, Any]]:
