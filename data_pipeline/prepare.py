@@ -11,6 +11,7 @@ import numpy as np
 from weatherfm.data_pipeline import manifest as manifests
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.describe import request_of, with_defaults
+from weatherfm.data_pipeline.disk import check_download
 from weatherfm.data_pipeline.journal import Journal, refuse_other_request, remove_journal
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
 from weatherfm.data_pipeline.statistics import ChannelStatistics
@@ -57,7 +58,7 @@ def prepare(
             remove_journal(root)
             return store
         source = source or open_config(config)
-        plan = plan_store(config, source, workers, memory)
+        plan = plan_store(config, source, workers, memory, scheduler)
         static = static_fields(config, source)
         journal = Journal(root, identity_of(plan, source), source.identity)
         Writing(root, plan, source, static, journal, scheduler).run(warner(plan))
@@ -83,7 +84,10 @@ def open_config(config: DataConfig) -> SourceData:
     source = open_source(config)
     if source.fetch is None:
         return source
-    plan_store(config, source)  # refuses what cannot work before anything is moved
+    plan = plan_store(config, source)  # refuses what cannot work before anything is moved
+    if source.download_folder is not None:
+        root = Path(config.located().store)
+        check_download(Path(source.download_folder), source.download_bytes, root, plan.bytes_before_compression)
     source.fetch()
     return open_source(config)  # it can tell more now, as which fields are preliminary
 

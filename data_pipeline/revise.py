@@ -75,7 +75,7 @@ def append(
         require_small_files(root, store.manifest)
         _refuse_other_settings(store, config)
         source = source or open_config(config)
-        plan = plan_store(config, source, workers, memory)
+        plan = plan_store(config, source, workers, memory, scheduler)
         _refuse_loss(store, plan)
         remove_journal(root)
         _tell_source_changes(store, source)
@@ -117,7 +117,7 @@ def repair(
         if not bad_files:
             return store
         source = source or open_config(config)
-        plan = plan_store(config, source)
+        plan = plan_store(config, source, scheduler=scheduler)
         _tell_source_changes(store, source)
         files = None if manifests.FILES in bad_files else read_files(root, store.manifest)
         records = {} if manifests.SHARDS in bad_files else read_shards(root, store.manifest)

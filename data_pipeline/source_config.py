@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from weatherfm.config import Config, Hours
+
+ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")
+"""Start of gs://, s3://, https:// and the like, which are no paths of this machine."""
 
 _ALL = "*"
 
@@ -50,9 +54,32 @@ def _parse_experiment(value: Any) -> Any:
     return text.zfill(4) if isinstance(text, str) and text.isdigit() else text
 
 
-class FilesSource(Config):
+def absolute(path: str) -> str:
+    """A path that means the same in every folder; an address is one already."""
+    return path if ADDRESS.match(path) else os.path.abspath(os.path.expanduser(path))
+
+
+class SourceConfig(Config):
+    """Base of the settings of all sources."""
+
+    _places: ClassVar[tuple[str, ...]] = ()
+    """Settings that hold a path, or a list of paths."""
+
+    def located(self) -> Self:
+        """The same with absolute paths."""
+        found = {name: getattr(self, name) for name in self._places}
+        return self.model_copy(
+            update={
+                name: [absolute(one) for one in value] if isinstance(value, list) else value and absolute(value)
+                for name, value in found.items()
+            }
+        )
+
+
+class FilesSource(SourceConfig):
     """NetCDF, GRIB and Zarr files on disk, and Zarr stores by address (gs://, s3://, https://)."""
 
+    _places: ClassVar = ("paths", "static_paths")
     kind: Literal["files"]
     paths: list[str] = Field(min_length=1)
     """Files or patterns (`era5/*.nc`); formats may be mixed, and one variable may stand in many files."""
@@ -93,6 +120,11 @@ class FilesSource(Config):
         """`sums` speaks of this very variable, not of all."""
         return name in self.sums or channel in self.sums
 
+    def located(self) -> Self:
+        """The same with absolute paths; a pattern of `exclude` that is a name stays one."""
+        places = [absolute(pattern) for pattern in self.exclude if "/" in pattern]
+        return super().located().model_copy(update={"exclude": list(dict.fromkeys([*self.exclude, *places]))})
+
     @property
     def reading_rules(self) -> dict[str, Any]:
         """What of this holds for other files of the same kind, as plain JSON: names, levels, units, forecast step.
@@ -103,9 +135,10 @@ class FilesSource(Config):
         return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 
-class PlanetSource(Config):
+class PlanetSource(SourceConfig):
     """A simulated dry atmosphere (Held-Suarez), 6-hourly from 2001-01-01 on; never mistake it for observations."""
 
+    _places: ClassVar = ("cache",)
     kind: Literal["planet"]
     seed: int = Field(0, ge=0)
     """Another seed is another weather history of the same planet."""
@@ -113,9 +146,10 @@ class PlanetSource(Config):
     """Folder where finished months of simulation are kept (33 MB each); it may be deleted at any time."""
 
 
-class WeatherBench2Source(Config):
+class WeatherBench2Source(SourceConfig):
     """ERA5 as WeatherBench2 keeps it on Google Cloud: public, no key; 6-hourly, several resolutions."""
 
+    _places: ClassVar = ("address",)
     kind: Literal["weatherbench2"]
     resolution: Literal["64x32", "240x121", "512x256", "1440x721"] = "64x32"
     """Longitudes x latitudes of the copy to read, as WeatherBench2 writes it."""
@@ -123,9 +157,10 @@ class WeatherBench2Source(Config):
     """Another place of such a copy, instead of `resolution`: a folder, or a gs://, s3:// or https:// address."""
 
 
-class ArcoSource(Config):
+class ArcoSource(SourceConfig):
     """ARCO-ERA5 on Google Cloud: public, no key; hourly from 1940 on, 0.25 degrees, 37 levels in one chunk."""
 
+    _places: ClassVar = ("address",)
     kind: Literal["arco"]
     address: str = "gs://gcp-public-data-arco-era5/ar/full_37-1h-0p25deg-chunk-1.zarr-v3"
     """A folder, or a gs://, s3:// or https:// address of a store laid out like it."""
@@ -133,9 +168,10 @@ class ArcoSource(Config):
     """Also take the last months, which are ERA5T: `weatherfm append` replaces them once they are final."""
 
 
-class CdsSource(Config):
+class CdsSource(SourceConfig):
     """ERA5 from the Copernicus Climate Data Store, which needs a (free) key; downloads are kept as they come."""
 
+    _places: ClassVar = ("cache",)
     kind: Literal["cds"]
     cache: str = "~/.cache/weatherfm/cds"
     """Folder of what was downloaded; a request that is there is not sent again."""

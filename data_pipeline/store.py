@@ -157,6 +157,12 @@ class Store:
         shape: Any = self._state.chunk_layout.write_chunk.shape  # the stub allows for arrays without chunks
         return int(shape[0]), int(shape[1])
 
+    @property
+    def chunk_channels(self) -> int:
+        """Channels in one chunk of `state`: what reading one of them costs."""
+        shape: Any = self._state.chunk_layout.read_chunk.shape
+        return int(shape[1])
+
     def read(
         self,
         time_indices: Sequence[int] | np.ndarray,

@@ -1,4 +1,4 @@
-"""The selected fields as one lazy array: a block is read when asked for, each stored field of it once."""
+"""The selected fields by position: a block is read when asked for, each stored field of it once."""
 
 from __future__ import annotations
 
@@ -6,26 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-import dask.array as da
 import numpy as np
 
 from weatherfm.data_pipeline.derived import Derivation
-from weatherfm.data_pipeline.formats.blocks import Blocks, batches
+from weatherfm.data_pipeline.formats.blocks import batches
 from weatherfm.data_pipeline.formats.differences import zero_noise
 from weatherfm.data_pipeline.formats.packing import pack, unpack
 from weatherfm.data_pipeline.formats.pieces import Piece, Reader
 from weatherfm.data_pipeline.formats.selection import Selection
+from weatherfm.data_pipeline.positions import Readable
 from weatherfm.errors import InputError, OutsideError
-
-
-def lazy_state(selection: Selection, derivation: Derivation | None, blocks: Blocks) -> da.Array:
-    """[time, channel, lat, lon] float32, canonical units; one task a block, whatever the number of files.
-
-    With a `derivation`, whose `stored` are the channels of the selection, the channels are its `channels`.
-    """
-    fields, shape = Fields(selection, derivation), selection.grid.shape
-    meta = np.empty((0,) * 4, np.float32)
-    return da.from_array(fields, chunks=(blocks.times, blocks.channels, *shape), name=False, asarray=False, meta=meta)
 
 
 @dataclass
@@ -37,29 +27,6 @@ class _Request:
     """(channel position, time positions, piece, slots, signs in a sum) in the block that is being filled."""
     first: tuple[int, int]
     """(time position, term of its sum) of the first field wanted."""
-
-
-class Readable:
-    """Array-like [time, channel, lat, lon] float32 that is read on indexing, by the `read` of its kind."""
-
-    ndim = 4
-    dtype = np.dtype(np.float32)
-    shape: tuple[int, ...]
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        """Indexing of each axis by itself, as dask does it."""
-        key = key if isinstance(key, tuple) else (key,)
-        key = (*key, *[slice(None)] * (4 - len(key)))
-        times, channels = (np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape[:2], key[:2], strict=True))
-        part = self.read(times, channels)
-        taken = [0 if isinstance(k, int | np.integer) else slice(None) for k in key[:2]]
-        for axis, index in reversed(list(enumerate([*taken, *key[2:]]))):
-            part = part[(slice(None),) * axis + (index,)]
-        return part
-
-    def read(self, times: np.ndarray, channels: np.ndarray) -> np.ndarray:
-        """[len(times), len(channels), lat, lon] for positions on the two axes."""
-        raise NotImplementedError
 
 
 class Fields(Readable):

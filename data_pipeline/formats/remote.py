@@ -17,6 +17,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import FsspecStore, LocalStore, WrapperStore
 
 from weatherfm.data_pipeline.formats.time_values import decoded
+from weatherfm.data_pipeline.source_config import ADDRESS
 from weatherfm.errors import InputError, OutsideError
 
 WAITS: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
@@ -112,7 +113,7 @@ class TrustedStore(WrapperStore[Store]):
 
 def is_address(path: str) -> bool:
     """True for gs://, s3://, https:// and the like, which are no paths of this machine."""
-    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)", path) is not None
+    return ADDRESS.match(path) is not None
 
 
 def chunk_place(key: str) -> tuple[int, ...]:

@@ -17,7 +17,8 @@ from weatherfm.data_pipeline.cds.fields import OrderedFields, read_static
 from weatherfm.data_pipeline.cds.order import Order
 from weatherfm.data_pipeline.cds.wanted import window_hours
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
+from weatherfm.data_pipeline.positions import view
+from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.variables import parse_channel
 
 _BLOCK_BYTES = 32 * 2**20
@@ -31,14 +32,8 @@ def open_source(data: DataConfig) -> SourceData:
         InputError: no period, or a channel, step, grid or area that ERA5 does not have.
     """
     order = Order.of(data)
-    grid = order.box.grid
-    coordinates = {
-        "time": order.times.astype("datetime64[ns]"),
-        "channel": list(data.channels),
-        "latitude": grid.latitude,
-        "longitude": grid.longitude,
-    }
-    state = xr.DataArray(_lazy_state(order), coordinates, STATE_DIMS, name="state")
+    fields = OrderedFields(order)
+    state = view(fields, order.times, data.channels, order.box.grid, _blocks(order))
     attributes = _provenance(order)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
@@ -51,20 +46,20 @@ def open_source(data: DataConfig) -> SourceData:
         cost=order.cost,
         fetch=order.fetch,
         download_bytes=order.download_bytes,
+        download_folder=order.source.cache,
+        read_from=fields,
     )
 
 
-def _lazy_state(order: Order) -> da.Array:
-    """[time, channel, lat, lon] float32; each block lies in one month."""
+def _blocks(order: Order) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Lengths along time and channel of what is read at once; each block lies in one month."""
     n_channels, shape = len(order.data.channels), order.box.grid.shape
     field = 4 * int(np.prod(shape))
     channels = 1 if field >= _FINE else min(n_channels, max(1, _BLOCK_BYTES // field))
     times = max(1, _BLOCK_BYTES // (field * channels))
     _, lengths = np.unique(order.times.astype("datetime64[M]"), return_counts=True)
     parts = tuple(part for length in lengths for part in _cut(int(length), times))
-    meta = np.empty((0,) * 4, np.float32)
-    chunks = (parts, _cut(n_channels, channels), *shape)
-    return da.from_array(OrderedFields(order), chunks=chunks, name=False, asarray=False, meta=meta)
+    return parts, _cut(n_channels, channels)
 
 
 def _cut(length: int, most: int) -> tuple[int, ...]:

@@ -23,12 +23,13 @@ from weatherfm.data_pipeline.formats.identity import identities_of
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files, identity
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece
-from weatherfm.data_pipeline.formats.reading import lazy_state
+from weatherfm.data_pipeline.formats.reading import Fields
 from weatherfm.data_pipeline.formats.rivals import one_name_each
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Range, Span
+from weatherfm.data_pipeline.positions import view
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
+from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
@@ -71,17 +72,8 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
     selection = select(pieces, data.model_copy(update={"channels": list(derivation.stored)}), source)
     _log.info("%d of %d files hold the channels asked for", len({p.path for p in selection.pieces}), len(contents))
     blocks = blocks_of(selection, derivation, len(data.channels))
-    state = xr.DataArray(
-        lazy_state(selection, derivation, blocks),
-        dims=STATE_DIMS,
-        coords={
-            "time": selection.times.astype("datetime64[ns]"),
-            "channel": list(data.channels),
-            "latitude": selection.grid.latitude,
-            "longitude": selection.grid.longitude,
-        },
-        name="state",
-    )
+    fields = Fields(selection, derivation)
+    state = view(fields, selection.times, data.channels, selection.grid, (blocks.times, blocks.channels))
     static, static_paths = _static(data, source, pieces, selection)
     used = {piece.path for piece in selection.pieces} | static_paths
     attributes = _provenance(data, source, contents, selection, derivation)
@@ -97,6 +89,7 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
         cost=partial(read_cost, selection),
         block_bytes=block_bytes(selection, blocks),
         together=blocks.together,
+        read_from=fields,
         identity=identities_of(used),
     )
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import dask
 from tqdm import tqdm
 
+from weatherfm.data_pipeline.cluster import capacity_of
 from weatherfm.data_pipeline.manifest import FILES, NAME, PROGRESS, RECORDS, SOURCES, file_checksum, is_sealed
-from weatherfm.data_pipeline.parallel import run_tasks
+from weatherfm.data_pipeline.parallel import Call, run_tasks
 from weatherfm.data_pipeline.records import Damaged, path_inside
 from weatherfm.data_pipeline.source_files import read_sources
 from weatherfm.data_pipeline.store import Store
@@ -32,7 +32,7 @@ def check_files(store: Store, report: VerifyReport, workers: int | None = None, 
     Args:
         store: to look at.
         report: told what is found.
-        workers: threads; without it, one a CPU core.
+        workers: files looked at at a time; without it, one a CPU core, or a thread of the cluster.
         scheduler: address of a dask.distributed scheduler, whose workers must see the same files.
 
     Raises:
@@ -48,9 +48,11 @@ def check_files(store: Store, report: VerifyReport, workers: int | None = None, 
         return
     n_bytes = sum(entry["bytes"] for entry in files.values())
     found: dict[str, tuple[str, str]] = {}
-    jobs = (dask.delayed(_faults, pure=False, traverse=False)(str(store.path.absolute()), part) for part in _cut(files))
+    root, calls = str(store.path.absolute()), (Call(next(iter(part)), _faults, (part,)) for part in _cut(files))
+    if workers is None:
+        workers = (os.cpu_count() or 1) if scheduler is None else capacity_of(scheduler)[0]
     with tqdm(total=n_bytes, desc="checksums", unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar:
-        for dealt, faults in run_tasks(jobs, workers or os.cpu_count() or 1, scheduler):
+        for dealt, faults in run_tasks(calls, workers, root, scheduler):
             bar.update(dealt)
             found |= faults
     for key, (kind, message) in sorted(found.items()):

@@ -30,7 +30,7 @@ class Frame:
     shard_times: int
     """Times in one shard."""
     shard_channels: int
-    """Channels in one shard, and in one chunk."""
+    """Channels in one shard."""
     weights: np.ndarray
     """[H * W] float64 cell areas, sum 1."""
     contrast: np.ndarray

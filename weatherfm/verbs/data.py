@@ -60,7 +60,7 @@ def prepare(
     from weatherfm.data_pipeline.plan_text import DEFAULT_BANDWIDTHS, to_dict, to_text
     from weatherfm.data_pipeline.sources import open_source
 
-    plan = plan_store(run.data, open_source(run.data), workers, _bytes(memory))
+    plan = plan_store(run.data, open_source(run.data), workers, _bytes(memory), scheduler)
     rates = DEFAULT_BANDWIDTHS if bandwidth is None else (_positive("bandwidth", bandwidth),)
     say(as_json(to_dict(plan)) if json else to_text(plan, rates))
 
