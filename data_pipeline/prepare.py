@@ -13,6 +13,7 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.describe import request_of, with_defaults
 from weatherfm.data_pipeline.journal import Journal, refuse_other_request, remove_journal
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
+from weatherfm.data_pipeline.probe import probe
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.data_pipeline.swap import settle
@@ -60,6 +61,7 @@ def prepare(
     source = source or open_config(config)
     plan = plan_store(config, source, workers, memory)
     static = static_fields(config, source)
+    probe(plan, source)
     with Journal(root, identity_of(plan, source)) as journal:
         Writing(root, plan, source, static, journal, scheduler).run(warner(plan))
     return open_store(root)

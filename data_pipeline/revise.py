@@ -30,6 +30,7 @@ from weatherfm.data_pipeline.journal import (
 )
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
 from weatherfm.data_pipeline.prepare import identity_of, open_config, static_fields, warner
+from weatherfm.data_pipeline.probe import probe
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.data_pipeline.swap import place_of_next, settle, swap
 from weatherfm.data_pipeline.time_axis import name_times
@@ -81,6 +82,7 @@ def append(
         return store
     added = int((~np.isin(plan.axis.times, store.times)).sum())
     _log.info("%d times to add to %d", added, len(store.times))
+    probe(plan, source)
     _write_successor(store, plan, source, _shard_records(store), scheduler)
     swap(root)
     return open_store(root)

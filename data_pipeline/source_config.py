@@ -7,9 +7,27 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from weatherfm.config import Config, Hours
+from weatherfm.data_pipeline.formats.access import Access
 
 
-class FilesSource(Config):
+class _Stores(Config):
+    """What sources of Zarr stores have in common."""
+
+    storage_options: dict[str, Any] = Field({}, exclude=True, repr=False)
+    """What opens private stores, by the names that fsspec's packages have for it: `{token: ...}`, `{key: ..., secret:
+    ...}`, `{requester_pays: PROJECT}`, `{endpoint_url: ...}`, `{sas_token: ...}`, `{headers: {...}}`. Never written into
+    manifests, logs or messages."""
+    missing_chunks: Literal["refuse", "fill"] = "refuse"
+    """A chunk that is not there: an error, or (`fill`) the array's fill value, for stores whose writers leave out chunks
+    of nothing else, such as precipitation on dry days."""
+
+    @property
+    def access(self) -> Access:
+        """How the stores are opened."""
+        return Access.of(self.storage_options, self.missing_chunks)
+
+
+class FilesSource(_Stores):
     """NetCDF, GRIB and Zarr files on disk, and Zarr stores by address (gs://, s3://, https://)."""
 
     kind: Literal["files"]
@@ -51,7 +69,7 @@ class PlanetSource(Config):
     """Folder where finished months of simulation are kept (33 MB each); it may be deleted at any time."""
 
 
-class WeatherBench2Source(Config):
+class WeatherBench2Source(_Stores):
     """ERA5 as WeatherBench2 keeps it on Google Cloud: public, no key; 6-hourly, several resolutions."""
 
     kind: Literal["weatherbench2"]
@@ -61,7 +79,7 @@ class WeatherBench2Source(Config):
     """Another place of such a copy, instead of `resolution`: a folder, or a gs://, s3:// or https:// address."""
 
 
-class ArcoSource(Config):
+class ArcoSource(_Stores):
     """ARCO-ERA5 on Google Cloud: public, no key; hourly from 1940 on, 0.25 degrees, 37 levels in one chunk."""
 
     kind: Literal["arco"]

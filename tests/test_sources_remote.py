@@ -13,9 +13,10 @@ import pytest
 from cloud_stores import ARCO_GRID, WB2_GRID, serving, values, write_arco, write_weatherbench2
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.formats import remote
+from weatherfm.data_pipeline.formats import filesystems, retries
 from weatherfm.data_pipeline.formats.paths import find_files, recognise
-from weatherfm.data_pipeline.formats.remote import chunk_place, is_address, is_passing
+from weatherfm.data_pipeline.formats.remote import chunk_place, is_address
+from weatherfm.data_pipeline.formats.retries import is_passing
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import SourceData, open_source
 from weatherfm.data_pipeline.verify import verify
@@ -27,7 +28,7 @@ ARCO = "full_37-1h-0p25deg-chunk-1.zarr-v3"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(remote, "WAITS", (0.01, 0.02))
+    monkeypatch.setattr(retries, "WAITS", (0.01, 0.02))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_google_addresses(folder, tmp_path, monkeypatch):
         (tmp_path / bucket).mkdir(parents=True)
         (tmp_path / bucket / name).symlink_to(folder / name)
     with serving(tmp_path) as server:
-        monkeypatch.setattr(remote, "GOOGLE", server.address)
+        monkeypatch.setattr(filesystems, "GOOGLE", server.address)
         for kind in ("weatherbench2", "arco"):
             data = open_source(
                 DataConfig(store="unused", source={"kind": kind}, channels=["t2m"], period="2020-01-02/2020-01-03")
@@ -124,7 +125,7 @@ def test_a_failure_while_opening_is_waited_out(server):
 
 
 def test_silence_is_a_failure(server, monkeypatch):
-    monkeypatch.setattr(remote, "SILENCE", 0.1)
+    monkeypatch.setattr(filesystems, "SILENCE", 0.1)
     data = opened("weatherbench2", f"{server.address}/{NAME}", ["t2m"])
     server.faults = {"2m_temperature/1.0.0": ["slow"]}
     data.state.values  # noqa: B018
@@ -214,7 +215,7 @@ def test_clouds_that_refuse_what_is_not_there(server):
 
 
 def test_an_unknown_kind_of_address():
-    with pytest.raises(InputError, match=r"such an address is not understood .*write gs://, s3:// or https://"):
+    with pytest.raises(InputError, match=r"such an address is not understood .*write gs://, s3://, az:// or https://"):
         opened("files", "gopher://host/x.zarr")
 
 

@@ -48,7 +48,7 @@ def index_dataset(
     Raises:
         InputError: no readable field on a latitude-longitude grid (without the file's name).
     """
-    return _index(open_dataset(path, format), path, format, rules, wanted, span or Span(), None)
+    return _index(open_dataset(path, format, rules.source.access), path, format, rules, wanted, span or Span(), None)
 
 
 def index_in_memory(dataset: xr.Dataset, name: str, rules: NameRules, wanted: Collection[str]) -> Contents:
@@ -120,7 +120,7 @@ def _add(
         return
     units = rules.units(name, meaning.variable, variable.attrs.get("units"))
     chunks = Chunking.of(variable, shape.slots, None if shape.level is None else shape.level.name)
-    reader = DatasetReader(contents.path, format, name, shape, chunks, held)
+    reader = DatasetReader(contents.path, format, name, shape, chunks, held, rules.source.access)
     orientation = orientation_of_dims(dataset, shape.latitude, shape.longitude)
     slots = slots_in(shape.slots, meaning.variable.accumulated)
     rank = rank_of_sum(name, meaning.rank, slots) if meaning.variable.accumulated else meaning.rank

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from weatherfm.data_pipeline.formats.access import refuse_secret_address
 from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.errors import InputError
 
@@ -38,6 +39,7 @@ def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
     found: dict[str, str] = {}  # by what the path really is
     for pattern in map(local_path, patterns):
         if is_address(pattern):
+            refuse_secret_address(pattern)
             found.setdefault(pattern, pattern)
             continue
         matches = _expand(os.path.expanduser(pattern))

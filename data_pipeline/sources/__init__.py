@@ -45,6 +45,9 @@ class SourceData:
     fetch: Callable[[], None] | None = None
     """Brings what reading needs to this machine (downloads), going on where it was interrupted; after it the source is
     opened anew. None where nothing needs to be brought."""
+    place: Callable[[int, int], str] | None = None
+    """(channel position, position on the time axis) -> file and name of the field there, for messages; None where a
+    source has no files."""
 
     def __post_init__(self) -> None:
         if self.state.dims != STATE_DIMS or self.state.dtype != np.float32:

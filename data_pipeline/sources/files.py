@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files, identity, recognise
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
 from weatherfm.data_pipeline.formats.reading import lazy_state
+from weatherfm.data_pipeline.formats.whereabouts import place_of
 from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Range, Span
@@ -31,6 +32,7 @@ from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
+NOTHING: Mapping[str, str] = {}
 _SHOWN = 10
 """Files or names that a message lists before it only counts."""
 
@@ -46,21 +48,27 @@ def open_source(data: DataConfig) -> SourceData:
     return open_files(data, data.source)
 
 
-def open_files(data: DataConfig, source: FilesSource, offered: Range | None = None) -> SourceData:
+def open_files(
+    data: DataConfig, source: FilesSource, offered: Range | None = None, never: Mapping[str, str] = NOTHING
+) -> SourceData:
     """As `open_source`, for other sources whose data are files: `source` says which, in place of `data.source`.
 
     Args:
         data: what to read.
         source: where, and help in reading names and units.
         offered: first and last time that hold data, where the files list more.
+        never: variables (short names) that are not read even where the files hold them -> why.
     """
     _refuse_constant_channels(data)
     rules = NameRules(source)
     rules.check()
-    wanted = {*with_inputs(data.channels), *data.static}
+    wanted = {name for name in with_inputs(data.channels) if parse_channel(name).variable.short not in never}
+    wanted |= set(data.static)
     contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered))
     pieces = [piece for one in contents for piece in best_names(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
+    for short, reason in never.items():
+        _log.info("%s is not taken from the source: it %s; computed from others where it is asked for", short, reason)
     _check_present(derivation.stored, pieces, contents, "channel")
     _check_present(data.static, pieces, contents, "static field")
     selection = select(pieces, data.model_copy(update={"channels": list(derivation.stored)}), source)
@@ -77,7 +85,7 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
         },
         name="state",
     )
-    attributes = _provenance(data, source, contents, selection, derivation)
+    attributes = _provenance(data, source, contents, selection, derivation, never)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
     preliminary = selection.preliminary if selection.preliminary.any() else None
@@ -90,6 +98,7 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
         cost=partial(read_cost, selection),
         block_bytes=block_bytes(selection, blocks),
         together=blocks.together,
+        place=partial(place_of, selection, derivation),
     )
 
 
@@ -191,6 +200,7 @@ def _provenance(
     contents: Sequence[Contents],
     selection: Selection,
     derivation: Derivation,
+    never: Mapping[str, str],
 ) -> dict[str, Any]:
     """What the manifest tells of the files; the same for the same files in any folder."""
     used = sorted({piece.path for piece in selection.pieces})
@@ -212,6 +222,8 @@ def _provenance(
         "accumulation": {name: window.to_dict() for name, window in selection.windows.items()}
         | derivation.windows(selection.times),
         "derived": derivation.provenance(),
+        **({"not_taken": dict(never)} if never else {}),
+        **({"missing_chunks": "fill"} if source.missing_chunks == "fill" else {}),
         "number": source.number,
         "lead_time_hours": source.lead_time,
         "attributes": dict(sorted(said.items())),
