@@ -48,7 +48,8 @@ SUNSHINE = 1415.0
 """W m-2: a little more than the solar constant (1,361) at the Earth's least distance from the sun (0.983)."""
 DRIEST_GLOBE = 2.0
 """% of relative humidity that is exceeded somewhere on the globe at any time."""
-_HUMIDITY = ("r", "r2m")
+HUMIDITY = ("r", "r2m")
+"""Variables that some keep in %, others as a fraction."""
 
 MAY_BE_UNIFORM = ("tp", "tisr", "siconc", "sst", "clwc", "ciwc", "tcc", "swvl1", "o3")
 """Variables whose field can be the same everywhere, as precipitation on a dry day or sunshine at night."""
@@ -112,17 +113,17 @@ def bounds_of_sums(channel: Channel, hours: float | None) -> float | None:
     return SUNSHINE * 3600 * hours
 
 
-def is_fraction(channel: Channel, field: np.ndarray, grid: Grid) -> bool:
-    """True of relative humidity [lat, lon] in "%" that can only be a fraction of one.
+def is_fraction(channel: Channel, highest: float, grid: Grid) -> bool:
+    """True of relative humidity, in "%" by name, whose highest value shows that it is a fraction of one.
 
     Somewhere on a globe air is always near saturation: from 50 hPa down, a field that stays below 2 % is none.
     """
-    if channel.variable.short not in _HUMIDITY or (channel.level or 1000) < 50 or not _is_global(grid):
+    if channel.variable.short not in HUMIDITY or (channel.level or 1000) < 50 or not is_global(grid):
         return False
-    return bool(field.max() < DRIEST_GLOBE)
+    return highest < DRIEST_GLOBE
 
 
-def _is_global(grid: Grid) -> bool:
+def is_global(grid: Grid) -> bool:
     """True where the grid leaves out no more than a cap about each pole."""
     step = 360 / grid.shape[1]
     around = bool(np.allclose(np.diff(grid.longitude), step, atol=0.01 * step))

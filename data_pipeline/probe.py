@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
+from weatherfm.data_pipeline.manifest import PROGRESS
 from weatherfm.data_pipeline.plausible import (
     MAY_BE_UNIFORM,
     bounds_of_sums,
@@ -28,11 +31,17 @@ _SHOWN = 8
 """Faults that a message names before it only counts."""
 
 
-def probe(plan: StorePlan, source: SourceData) -> None:
+def probe(plan: StorePlan, source: SourceData, root: Path, new: np.ndarray | None = None) -> None:
     """Read one time of each channel and refuse what cannot be the field it is called.
 
     Channels that the source keeps in the same chunks are read at once, so that each chunk is read once: of a store
-    across a network it moves one chunk a variable. The time is that in the middle of those wanted.
+    across a network it moves one chunk a variable. It is the first time that is wanted and new.
+
+    Args:
+        plan: of the store.
+        source: of its fields.
+        root: folder to be written; where an interrupted run has begun there, it had this look already.
+        new: [time] bool: of the plan's times, which are not in the store yet; without it, all.
 
     Raises:
         InputError: fields without any value, with missing values, the same everywhere though weather never is, relative
@@ -40,23 +49,11 @@ def probe(plan: StorePlan, source: SourceData) -> None:
             another world, only a warning): channel, file, time and what to do.
         OutsideError: the network failed.
     """
-    position = int(plan.axis.indices[len(plan.axis.indices) // 2])
-    time = np.datetime_as_string(plan.axis.times[len(plan.axis.times) // 2], "m")
-    grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
-    lengths, start = source.state.chunks[1] if source.state.chunks else (len(plan.config.channels),), 0
-    faults, doubts = [], []
-    with tqdm(total=len(plan.config.channels), desc=f"a look at {time}", unit="channel", disable=None, leave=False) as bar:
-        for length in lengths:
-            block = source.state[position, start : start + length]
-            for channel, field in enumerate(np.asarray(block.data.compute(scheduler="synchronous")), start):
-                name = plan.config.channels[channel]
-                hours = source.attributes.get("accumulation", {}).get(name, {}).get("window_hours")
-                fault, certain = fault_of(parse_channel(name), field, grid, hours)
-                if fault:
-                    text = f"{name} {fault}, at {time}{_place(source, channel, position)}"
-                    (faults if certain and not _may_be(source, fault) else doubts).append(text)
-            start += length
-            bar.update(length)
+    if (root / PROGRESS).exists():
+        return
+    first = 0 if new is None else int(np.argmax(new))
+    position, time = int(plan.axis.indices[first]), np.datetime_as_string(plan.axis.times[first], "m")
+    faults, doubts = _look(plan, source, position, time)
     for text in doubts:
         _log.warning("%s; look at the source", text)
     if faults:
@@ -69,8 +66,44 @@ def probe(plan: StorePlan, source: SourceData) -> None:
         )
 
 
-def fault_of(channel: Channel, field: np.ndarray, grid: Grid, hours: float | None = None) -> tuple[str, bool]:
-    """(what is wrong with a field in words, empty where nothing is; True where it is certain).
+def _look(plan: StorePlan, source: SourceData, position: int, time: str) -> tuple[list[str], list[str]]:
+    """(faults, doubts) of all channels at one time."""
+    grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
+    names = plan.config.channels
+    lengths, start = source.state.chunks[1] if source.state.chunks else (len(names),), 0
+    faults: list[str] = []
+    doubts: list[str] = []
+    with tqdm(total=len(names), desc=f"a look at {time}", unit="channel", disable=None, leave=False) as bar:
+        for length in lengths:
+            block = source.state[position, start : start + length].compute(scheduler="synchronous").values
+            for channel, field in enumerate(block, start):
+                hours = source.attributes.get("accumulation", {}).get(names[channel], {}).get("window_hours")
+                fault = fault_of(parse_channel(names[channel]), field, grid, hours)
+                if fault is None:
+                    continue
+                file = "" if source.place is None else f" ({source.place(channel, position)})"
+                elsewhere = source.simulated and not fault.missing
+                told = doubts if elsewhere or not fault.certain else faults
+                told.append(f"{names[channel]} {fault.text}, at {time}{file}")
+            start += length
+            bar.update(length)
+    return faults, doubts
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a field."""
+
+    text: str
+    """In words, after the channel's name."""
+    certain: bool = True
+    """False where a field can be so, if seldom."""
+    missing: bool = False
+    """True where values are missing: of another planet, all others may be as they are."""
+
+
+def fault_of(channel: Channel, field: np.ndarray, grid: Grid, hours: float | None = None) -> Fault | None:
+    """What is wrong with a field; None where nothing is.
 
     Args:
         channel: what it is called.
@@ -79,50 +112,37 @@ def fault_of(channel: Channel, field: np.ndarray, grid: Grid, hours: float | Non
         hours: that it is summed over, where it is a sum and that is known.
     """
     finite = np.isfinite(field)
-    if not finite.any():
-        return "has no value at all (every one is missing)", True
     if not finite.all():
-        missing = int(field.size - finite.sum())
-        return (
-            f"has values that are not finite (NaN or infinite): {missing} of {field.size}; a channel needs a value at "
-            "every point and time"
-        ), True
+        return Fault(_missing(field.size, int(finite.sum())), missing=True)
     low, high = float(field.min()), float(field.max())
-    if is_fraction(channel, field, grid):
-        return (
+    if is_fraction(channel, high, grid):
+        return Fault(
             f"is at most {high:.3g} {channel.units} all over the globe: it is a fraction of one; say so with "
             f"source.units: {{{channel.variable.short}: '1'}}, or have it computed from temperature and humidity"
-        ), True
+        )
     if (text := _out_of_bounds(channel, low, high, hours)) is not None:
-        return text, True
+        return Fault(text)
     if low == high and field.size > 1 and channel.variable.short not in MAY_BE_UNIFORM:
-        return f"is the same everywhere ({low:.6g} {channel.units})", low == 0
-    return "", False
-
-
-def _out_of_bounds(channel: Channel, low: float, high: float, hours: float | None) -> str | None:
-    bounds = plausible_bounds(channel)
-    if low < bounds[0] or high > bounds[1]:
-        units = suspect_units(channel, low, high)
-        guess = f"it looks like {units}" if units else "wrong units, another field, or damaged"
-        return (
-            f"reaches from {low:.6g} to {high:.6g} {channel.units}, possible on Earth is {bounds[0]:g} to {bounds[1]:g}: "
-            f"{guess}"
-        )
-    most = bounds_of_sums(channel, hours)
-    if most is not None and max(abs(low), abs(high)) > most:
-        return (
-            f"reaches from {low:.6g} to {high:.6g} {channel.units} as a sum over {hours:g}h: more than the sun gives "
-            f"({most:.3g}); it is a sum over a longer span"
-        )
+        return Fault(f"is the same everywhere ({low:.6g} {channel.units})", certain=low == 0)
     return None
 
 
-def _may_be(source: SourceData, fault: str) -> bool:
-    """True of a planet that is not the Earth, whose values may be others; they must be there all the same."""
-    return source.simulated and "finite" not in fault and "missing" not in fault
+def _missing(size: int, there: int) -> str:
+    if not there:
+        return "has no value at all: every one is missing (NaN)"
+    return (
+        f"has values that are not finite (NaN or infinite): {size - there} of {size}; a channel needs a value at every "
+        "point and time"
+    )
 
 
-def _place(source: SourceData, channel: int, position: int) -> str:
-    where: Any = source.place
-    return "" if where is None else f" ({where(channel, position)})"
+def _out_of_bounds(channel: Channel, low: float, high: float, hours: float | None) -> str | None:
+    bounds, reaches = plausible_bounds(channel), f"reaches from {low:.6g} to {high:.6g} {channel.units}"
+    if low < bounds[0] or high > bounds[1]:
+        units = suspect_units(channel, low, high)
+        guess = f"it looks like {units}" if units else "wrong units, another field, or damaged"
+        return f"{reaches}, possible on Earth is {bounds[0]:g} to {bounds[1]:g}: {guess}"
+    most = bounds_of_sums(channel, hours)
+    if most is not None and max(abs(low), abs(high)) > most:
+        return f"{reaches} as a sum over {hours:g}h, more than the sun gives ({most:.3g}): it is one over a longer span"
+    return None

@@ -82,7 +82,7 @@ def append(
         return store
     added = int((~np.isin(plan.axis.times, store.times)).sum())
     _log.info("%d times to add to %d", added, len(store.times))
-    probe(plan, source)
+    probe(plan, source, place_of_next(root), ~np.isin(plan.axis.times, store.times))
     _write_successor(store, plan, source, _shard_records(store), scheduler)
     swap(root)
     return open_store(root)

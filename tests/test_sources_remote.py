@@ -290,7 +290,11 @@ def test_prepare_reads_each_chunk_once(server, tmp_path):
     config = settings(f"{server.address}/{NAME}", tmp_path / "s.zarr")
     prepare(config, workers=2)
     fields = [path for path in server.chunks() if "surface" not in path]
-    assert len(fields) == len(set(fields)) == 4 * 3  # z, t and t2m in four chunks along time
+    assert len(set(fields)) == 4 * 3  # z, t and t2m in four chunks along time
+    looked_at = [path for path in set(fields) if fields.count(path) == 2]  # once before, by the probe
+    assert len(looked_at) == 3
+    assert all(path.endswith(("/0.0.0", "/0.0.0.0")) for path in looked_at)
+    assert len(fields) == 4 * 3 + 3
 
 
 def test_prepare_survives_the_death_of_the_server(folder, tmp_path):
