@@ -14,12 +14,12 @@ class _Stores(Config):
     """What sources of Zarr stores have in common."""
 
     storage_options: dict[str, Any] = Field({}, exclude=True, repr=False)
-    """What opens private stores, by the names that fsspec's packages have for it: `{token: ...}`, `{key: ..., secret:
-    ...}`, `{requester_pays: PROJECT}`, `{endpoint_url: ...}`, `{sas_token: ...}`, `{headers: {...}}`. Never written into
-    manifests, logs or messages."""
+    """What opens private stores, by the names that fsspec's packages have for it: `{token: ...}`,
+    `{key: ..., secret: ...}`, `{requester_pays: PROJECT}`, `{endpoint_url: ...}`, `{sas_token: ...}`,
+    `{headers: {...}}`. Never written into manifests, logs or messages."""
     missing_chunks: Literal["refuse", "fill"] = "refuse"
-    """A chunk that is not there: an error, or (`fill`) the array's fill value, for stores whose writers leave out chunks
-    of nothing else, such as precipitation on dry days."""
+    """A chunk that is not there: an error, or (`fill`) the array's fill value, for stores whose writers leave out
+    chunks of nothing else, such as precipitation on dry days."""
 
     @property
     def access(self) -> Access:

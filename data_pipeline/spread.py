@@ -10,8 +10,8 @@ from weatherfm.data_pipeline.plausible import plausible_bounds
 from weatherfm.variables import parse_channel
 
 PACKING = 2.0**-16
-"""Of the largest value: the step of 16-bit packing, and more than a hundred times that of float32. The spread of weather
-is a hundredth of its values or more, and a thousandth of its changes."""
+"""Of the largest value: the step of 16-bit packing, and more than a hundred times that of float32. The spread of
+weather is a hundredth of its values, that of its changes a thousandth or more."""
 NOTHING = 1e-8
 """Of the width of what is possible on Earth: a spread about zero that is rounding too."""
 
@@ -43,14 +43,14 @@ def doubts_about_spread(
             found.append(f"{name} does not vary over the training days: no model can train on it; leave it out")
         elif spread <= noise:
             found.append(
-                f"{name} varies by {spread:.3g} {channel.units} about values up to {largest:.3g}, no more than packing or "
-                "rounding make of a field that does not vary: leave it out, or see whether the source holds it"
+                f"{name} varies by {spread:.3g} {channel.units} about values up to {largest:.3g}, no more than packing "
+                "or rounding make of a field that does not vary: leave it out, or see whether the source holds it"
             )
         elif change <= noise:  # NaN compares as false
             how = "not at all" if change == 0 else f"by {change:.3g}, no more than rounding makes,"
             found.append(
-                f"{name} varies (std {spread:.3g} {channel.units}), but {how} over the tendency lead of {tendency_lead}h, "
-                "as a field that repeats itself does: set data.tendency_lead to another span, e.g. "
+                f"{name} varies (std {spread:.3g} {channel.units}), but {how} over the tendency lead of "
+                f"{tendency_lead}h, as a field that repeats itself does: set data.tendency_lead to another span, e.g. "
                 f"{max(1, tendency_lead // 4)}h, or leave it out"
             )
     return found

@@ -40,9 +40,11 @@ def check_training(config: RunConfig, store: Store) -> None:
 def warn_of_spread(config: RunConfig, store: Store) -> None:
     """Warn of channels of a run that hardly vary, or hardly change; once, not on every rank."""
     index = [store.channels.index(name) for name in config.data.channels]
-    columns = (store.std, store.tendency_std, store.minimum, store.maximum)
-    lead = int(store.manifest["tendency"]["lead_hours"])
-    for text in doubts_about_spread(config.data.channels, *(column[index] for column in columns), lead):
+    texts = doubts_about_spread(
+        config.data.channels, store.std[index], store.tendency_std[index], store.minimum[index], store.maximum[index],
+        store.manifest["tendency"]["lead_hours"],
+    )  # fmt: skip
+    for text in texts:
         _log.warning("%s", text)
 
 

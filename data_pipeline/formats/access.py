@@ -61,8 +61,8 @@ def refuse_secret_address(address: str) -> None:
     if query or user:
         shown = PUBLIC.masked(address) if user is None else address.replace(user[1], "***").partition("?")[0]
         raise InputError(
-            f"the address {shown} carries a {'password' if user else 'query'}, and addresses are written into manifests "
-            "and messages: give it as source.storage_options, e.g. {sas_token: ...} or {headers: {Authorization: ...}}"
+            f"the address {shown} carries a {'password' if user else 'query'}, and addresses go into manifests and "
+            "messages: give it as source.storage_options, e.g. {sas_token: ...} or {headers: {Authorization: ...}}"
         )
 
 

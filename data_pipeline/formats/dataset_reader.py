@@ -26,8 +26,9 @@ from weatherfm.errors import InputError, OutsideError
 _SAMPLES = 3
 """Chunks of a Zarr array that are looked at to tell how well it compresses."""
 _CURE = (
-    "nothing is filled in for it: fetch the store again (or write it with write_empty_chunks=True, if the chunk was left "
-    "out for being empty; or, if you know that it was, set source.missing_chunks: fill), or choose other days or channels"
+    "nothing is filled in for it: fetch the store again (or write it with write_empty_chunks=True, if the chunk was "
+    "left out for being empty; if you know that it was, source.missing_chunks: fill reads it as the fill value), or "
+    "choose other days or channels"
 )
 _FILL = 9e36  # unwritten parts of a NetCDF float hold 9.97e36
 
@@ -128,7 +129,8 @@ class DatasetReader:
         from_disk = self.held is None and self.format == "zarr"
         plain = read_plain(self.path, self.name, variable, {**rest, **pick}) if from_disk else None
         if from_disk and plain is None:
-            picks = [{**rest, **pick}.get(dim, slice(None)) for dim in variable.dims]
+            chosen: dict[Any, Any] = {**rest, **pick}
+            picks = [chosen.get(dim, slice(None)) for dim in variable.dims]
             check_shards(self.path, self.name, picks, self.access)
         # transposing the lazy variable instead would read it point by point
         values = np.transpose(part.values if plain is None else plain, [part.dims.index(dim) for dim in order])

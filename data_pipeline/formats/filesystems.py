@@ -70,7 +70,7 @@ def _open_web(address: str, options: dict[str, Any]) -> FsspecStore:
     client |= {"headers": headers} if headers else {}
     query = str(options.get("sas_token", "")).lstrip("?")
 
-    class Signed(HTTPFileSystem):  # type: ignore[misc]
+    class Signed(HTTPFileSystem):
         """Every request carries the query that a shared access signature is."""
 
         cachable = False

@@ -153,7 +153,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
-        behind = (one.__cause__, one.__context__, getattr(one, "os_error", None), getattr(one, "certificate_error", None))
+        behind = (
+            one.__cause__,
+            one.__context__,
+            getattr(one, "os_error", None),
+            getattr(one, "certificate_error", None),
+        )
         waiting += [other for other in behind if isinstance(other, BaseException)]
 
 
@@ -172,8 +177,8 @@ def _header(error: BaseException, name: str) -> str | None:
 def _no_trust(address: str, fault: ssl.SSLError) -> str:
     return (
         f"network: the secure connection to {address} fails ({describe(fault)}), and would again: correct the address "
-        "(https:// or http://) or this machine's clock; for a server with a certificate of one's own set SSL_CERT_FILE, "
-        "or source.storage_options for its kind of store"
+        "(https:// or http://) or this machine's clock; for a server with its own certificate set SSL_CERT_FILE, or "
+        "source.storage_options for its kind of store"
     )
 
 

@@ -47,7 +47,9 @@ def check_shards(path: str, name: str, picks: Sequence[Any], access: Access) -> 
     store = open_store(path, access)
     for shard, inside in _touched(picks, array.shape, array.chunks, array.shards or array.chunks):
         key = f"{name}/{array.metadata.encode_chunk_key(shard)}"
-        present = _present(path, access, key, _shape_of_index(array, codecs, key), _layout(codecs[0]), _changed(path, key))
+        present = _present(
+            path, access, key, _shape_of_index(array, codecs, key), _layout(codecs[0]), _changed(path, key)
+        )
         absent = ~present[np.ix_(*inside)]
         if not absent.any():
             continue

@@ -22,10 +22,10 @@ from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files, identity, recognise
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
 from weatherfm.data_pipeline.formats.reading import lazy_state
-from weatherfm.data_pipeline.formats.whereabouts import place_of
 from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Range, Span
+from weatherfm.data_pipeline.formats.whereabouts import place_of
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
 from weatherfm.errors import InputError

@@ -61,7 +61,7 @@ WHO_HAS: dict[str, str] = {
 """ERA5's long name -> where to get it; `*` for those without a word of their own."""
 
 NEVER_TAKEN: dict[str, str] = {"relative_humidity": _FRACTION}
-"""Long names that are not read from any of WeatherBench2's copies -> why; computed from others where that is possible."""
+"""Long names that are not read from any of WeatherBench2's copies -> why; computed from others where possible."""
 
 
 def refuse_empty(channels: Sequence[str], copy: str, address: str) -> None:

@@ -2,8 +2,8 @@
 
 Names as in its data guide (weatherbench2.readthedocs.io/en/latest/data-guide.html). The stores are Zarr v2 with ERA5's
 long names on (time, level, latitude, longitude), or longitude before latitude; latitude ascends in the coarse ones.
-Relative humidity, which they derived themselves and keep as a fraction of one, is computed from temperature and specific
-humidity instead; what a copy is known not to hold is refused (`known_empty`).
+Relative humidity, which they derived themselves and keep as a fraction of one, is computed from temperature and
+specific humidity instead; what a copy is known not to hold is refused (`known_empty`).
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ def store_at(address: str, source: WeatherBench2Source | ArcoSource) -> FilesSou
     )  # fmt: skip
 
 
-def attributes_of(
-    address: str, source: WeatherBench2Source | ArcoSource
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def attributes_of(address: str, source: WeatherBench2Source | ArcoSource) -> tuple[dict[str, Any], dict[str, Any]]:
     """(attributes of the Zarr store at `address`, units of each of its variables or None)."""
     path = find_files([address], ())[0]
     try:

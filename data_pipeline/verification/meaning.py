@@ -1,4 +1,4 @@
-"""Are values possible for what the channel is called, where its bounds alone do not tell: fractions, and longer sums?"""
+"""Are values those of the channel, where bounds alone do not tell: fractions, and sums over longer spans?"""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def _check_humidity(store: Store, report: VerifyReport, channel: Channel, scan: 
         return
     found, most = stretches(store.times[wrong], store.step_hours), float(scan.high[wrong].max())
     message = (
-        f"{channel.name} is at most {most:.3g} {channel.units} everywhere: it is a fraction of one, a hundred times too "
-        f"small; at {name_stretches(found)}"
+        f"{channel.name} is at most {most:.3g} {channel.units} everywhere: a fraction of one, 100 times too small; "
+        f"at {name_stretches(found)}"
     )
     report.error("range", message, kind="units", remedy="source", channel=channel.name, times=found, value=most)
 
@@ -50,7 +50,7 @@ def _check_sums(
         return
     found, far = stretches(store.times[wrong], store.step_hours), float(largest[wrong].max())
     message = (
-        f"{channel.name} reaches {far:.4g} {channel.units} as a sum over {hours:g}h, {far / 3600 / hours:.5g} W m-2, more "
-        f"than the sun gives: it is a sum over a longer span; at {name_stretches(found)}"
+        f"{channel.name} reaches {far:.4g} {channel.units} as a sum over {hours:g}h, {far / 3600 / hours:.5g} W m-2, "
+        f"more than the sun gives: it is a sum over a longer span; at {name_stretches(found)}"
     )
     report.error("range", message, kind="sum", remedy="source", channel=channel.name, times=found, value=far)
