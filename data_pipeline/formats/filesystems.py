@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from zarr.storage import FsspecStore
@@ -70,14 +71,25 @@ def _open_web(address: str, options: dict[str, Any]) -> FsspecStore:
     client |= {"headers": headers} if headers else {}
     query = str(options.get("sas_token", "")).lstrip("?")
 
-    class Signed(HTTPFileSystem):
-        """Every request carries the query that a shared access signature is."""
+    filesystem = (
+        _signed_kind()(query=query, asynchronous=True, encoded=True, client_kwargs=client)
+        if query
+        else HTTPFileSystem(asynchronous=True, client_kwargs=client)
+    )
+    return FsspecStore(filesystem, read_only=True, path=address)
 
-        cachable = False
+
+@cache
+def _signed_kind() -> type[Any]:
+    """A web file system whose every request carries the query that a shared access signature is."""
+    from fsspec.implementations.http import HTTPFileSystem
+
+    class Signed(HTTPFileSystem):
+        def __init__(self, query: str, **options: Any) -> None:
+            super().__init__(**options)
+            self._query = query
 
         def encode_url(self, url: str) -> Any:
-            return super().encode_url(f"{url}?{query}" if query else url)
+            return super().encode_url(f"{url}?{self._query}")
 
-    kind = Signed if query else HTTPFileSystem
-    filesystem = kind(asynchronous=True, encoded=bool(query), client_kwargs=client)
-    return FsspecStore(filesystem, read_only=True, path=address)
+    return Signed

@@ -133,10 +133,10 @@ def open_zarr(path: str, access: Access = PUBLIC) -> xr.Dataset:
     try:
         group = zarr.open_group(store, mode="r")
         consolidated = group.metadata.consolidated_metadata is not None
-        raw = xr.open_zarr(
-            store, chunks=None, consolidated=consolidated, decode_cf=False, use_zarr_fill_value_as_mask=False
-        )
-        dataset = xr.decode_cf(_with_missing_values(raw, group), decode_timedelta=True)
+        raw = xr.open_zarr(store, chunks=None, consolidated=consolidated, decode_cf=False)
+        if group.metadata.zarr_format == 2:
+            _keep_zeros(raw)
+        dataset = xr.decode_cf(raw, decode_timedelta=True)
     except ChunkError as error:
         raise InputError(f"its part {error.key} {error.reason}; {error.cure or _cure(path)}") from error
     except FileNotFoundError as error:
@@ -150,20 +150,17 @@ def open_zarr(path: str, access: Access = PUBLIC) -> xr.Dataset:
     return dataset
 
 
-def _with_missing_values(dataset: xr.Dataset, group: zarr.Group) -> xr.Dataset:
-    """Zarr version 2 has one word for the value of unwritten chunks and the one that means: missing.
+def _keep_zeros(dataset: xr.Dataset) -> None:
+    """Take 0 for a value again in a dataset of Zarr version 2, before it is decoded.
 
-    It is both, as xarray writes it, save for 0 of values that are not packed: that is zarr's own default, where 0 K is
-    nowhere but 0 m s-1 and 0 m of rain are weather.
+    That version has one word for the value of unwritten chunks and the one that means: missing. It is both, as xarray
+    writes it, save for 0 of values that are not packed: that is zarr's own default, and 0 m s-1 and 0 m of rain are
+    weather.
     """
-    if group.metadata.zarr_format != 2:
-        return dataset
-    for name, variable in dataset.variables.items():
-        fill = getattr(group.get(str(name)), "fill_value", None)
+    for variable in dataset.variables.values():
         packed = {"scale_factor", "add_offset"} & variable.attrs.keys()
-        if fill is not None and (packed or fill != 0):
-            variable.attrs.setdefault("_FillValue", fill)
-    return dataset
+        if not packed and variable.dtype.kind in "iuf" and variable.attrs.get("_FillValue") == 0:
+            del variable.attrs["_FillValue"]
 
 
 def open_store(path: str, access: Access = PUBLIC) -> TrustedStore:
