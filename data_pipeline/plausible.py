@@ -127,4 +127,4 @@ def is_global(grid: Grid) -> bool:
     """True where the grid leaves out no more than a cap about each pole."""
     step = 360 / grid.shape[1]
     around = bool(np.allclose(np.diff(grid.longitude), step, atol=0.01 * step))
-    return around and float(np.ptp(grid.latitude)) > 150
+    return around and float(np.ptp(grid.latitude) - np.diff(grid.latitude).min()) > 165

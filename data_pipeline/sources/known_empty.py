@@ -48,7 +48,7 @@ EMPTY: dict[str, dict[str, str]] = {
     "1959-2022-6h-128x64_equiangular_conservative.zarr": _NO_SST,
     "1959-2022-1h-240x121_equiangular_with_poles_conservative.zarr": _NO_SST,
     "1959-2022-1h-360x181_equiangular_with_poles_conservative.zarr": _NO_SST,
-    "1959-2022-6h-64x33.zarr": {"*": "like all variables of this copy " + _EVERYWHERE_NAN},
+    "1959-2022-6h-64x33.zarr": {"*": "is NaN everywhere, as all of this copy is"},
 }
 """A resolution of the shipped settings, or the name of another WeatherBench2 copy -> ERA5's long name -> what is wrong;
 `*` stands for every variable."""

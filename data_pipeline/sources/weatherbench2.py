@@ -41,7 +41,7 @@ def open_source(data: DataConfig) -> SourceData:
     """
     source = data.source
     assert isinstance(source, WeatherBench2Source)
-    address = source.address or f"{FOLDER}/{COPIES[source.resolution]}"
+    address = (source.address or f"{FOLDER}/{COPIES[source.resolution]}").rstrip("/")
     refuse_empty([*data.channels, *data.static], copy_at(address), address)
     return open_files(data, store_at(address, source), never=never_taken(data.channels))
 
