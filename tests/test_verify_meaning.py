@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from unittest.mock import patch
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -99,3 +100,24 @@ def test_a_field_without_any_value(tmp_path):
     (problem,) = found(path, "nan")
     assert "t500 has 72 values that are not finite" in problem.message
     assert "1 fields have no value at all" in problem.message
+
+
+SST = Path(__file__).parents[2] / "shared/data/cases/cds-sst/data_stream-oper_stepType-instant.nc"
+
+
+def test_a_record_without_one_whole_field(tmp_path):
+    """Sea surface temperature with land in it, as no store should hold it: told, and no crash."""
+    if not SST.exists():
+        pytest.skip(f"{SST} is not here")
+    config = data_config(tmp_path / "s.zarr", source={"kind": "files", "paths": [str(SST)]}, channels=["sst"])
+    with patch("weatherfm.data_pipeline.prepare.probe"), patch("weatherfm.data_pipeline.shards.check_finite"):
+        prepare(config)
+    report = verify(tmp_path / "s.zarr")
+    (problem,) = report.problems
+    assert problem.message.startswith("sst has 37988 values that are not finite (66.67%)")
+    with netCDF4.Dataset(SST) as raw:
+        values = raw["sst"][:].filled(np.nan)
+    assert np.isnan(values).sum() == 37988
+    assert report.channels[0]["maximum"] == pytest.approx(np.nanmax(values))
+    json.dumps(report.to_dict(), allow_nan=False)
+    assert "DAMAGED" in report.to_text()

@@ -48,6 +48,8 @@ class SourceData:
     place: Callable[[int, int], str] | None = None
     """(channel position, position on the time axis) -> file and name of the field there, for messages; None where a
     source has no files."""
+    download_bytes: int = 0
+    """About what `fetch` will keep on this machine's disk; 0 where nothing is missing."""
 
     def __post_init__(self) -> None:
         if self.state.dims != STATE_DIMS or self.state.dtype != np.float32:

@@ -1,7 +1,7 @@
 """Source `cds`: ERA5 from the Copernicus Climate Data Store, by requests that wait in a queue.
 
 Times and grid follow from the settings, so opening needs neither key nor internet. `fetch` downloads what is missing,
-one GRIB file a month and variable; fields are then read from these files like from any others.
+one GRIB file a month and data set where that fits; fields are then read from these files like from any others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import xarray as xr
 
 from weatherfm.data_pipeline.cds.fields import OrderedFields, read_static
 from weatherfm.data_pipeline.cds.order import Order
-from weatherfm.data_pipeline.cds.requests import window_hours
+from weatherfm.data_pipeline.cds.wanted import window_hours
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
 from weatherfm.variables import parse_channel
@@ -50,6 +50,7 @@ def open_source(data: DataConfig) -> SourceData:
         preliminary=order.preliminary(),
         cost=order.cost,
         fetch=order.fetch,
+        download_bytes=order.download_bytes,
     )
 
 
@@ -76,8 +77,7 @@ def _lazy_static(order: Order) -> xr.DataArray:
     names, grid = order.data.static, order.box.grid
     read = dask.delayed(read_static, pure=True)
     fields = [
-        da.from_delayed(read(order, i), grid.shape, np.float32, meta=np.empty((0, 0), np.float32))
-        for i in range(len(names))
+        da.from_delayed(read(order, name), grid.shape, np.float32, meta=np.empty((0, 0), np.float32)) for name in names
     ]
     coordinates = {"static": list(names), "latitude": grid.latitude, "longitude": grid.longitude}
     return xr.DataArray(da.stack(fields), coordinates, tuple(coordinates), name="static")
@@ -85,15 +85,15 @@ def _lazy_static(order: Order) -> xr.DataArray:
 
 def _provenance(order: Order) -> dict[str, Any]:
     """What the manifest tells; the same whether files are here or not, whichever engine brought them."""
-    asked = {request.name: request for request in (*order.requests, *order.static)}
+    asked = order.requests
     return {
         "title": "ERA5 hourly data from 1940 to present",
         "source": "Copernicus Climate Change Service (C3S) Climate Data Store; contains modified Copernicus Climate "
         "Change Service information, and neither the European Commission nor ECMWF is responsible for any use of it",
-        "datasets": sorted({request.dataset for request in asked.values()}),
+        "datasets": sorted({request.dataset for request in asked}),
         "requests": len(asked),
-        "first_request": min(asked),
-        "last_request": max(asked),
+        "first_request": asked[0].name,
+        "last_request": asked[-1].name,
         "accumulated": [name for name in order.data.channels if parse_channel(name).variable.accumulated],
         "accumulation": {
             name: {"window_hours": window_hours(name, order.data), "source_hours": 1}

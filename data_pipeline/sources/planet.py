@@ -47,15 +47,18 @@ def open_source(data: DataConfig) -> SourceData:
     """The planet's weather over `data.period`, 6-hourly; nothing is simulated before it is read.
 
     Raises:
-        InputError: no period or one before `EPOCH`, a channel or step the planet does not have, no dynamical core.
+        InputError: no period or one before `EPOCH`, a channel or step the planet does not have, no dynamical core, or
+            no place in `source.cache` for what is still to be simulated.
     """
     if not isinstance(data.source, PlanetSource):
         raise TypeError(f"the planet cannot open a source of kind {data.source.kind!r}")
     period = _checked_period(data.period)
     _check_step(data.step)
     _check_channels(data.channels)
+    history = open_history(data.source)
+    history.check_place(_segments(history, period))
     return SourceData(
-        state=_lazy_state(open_history(data.source), period, data.channels),
+        state=_lazy_state(history, period, data.channels),
         static=_static(data.static) if data.static else None,
         attributes=_provenance(data.source.seed),
         simulated=True,
@@ -102,12 +105,11 @@ def _check_channels(channels: Sequence[str]) -> None:
 
 def _lazy_state(history: History, period: Period, channels: Sequence[str]) -> xr.DataArray:
     """[time, channel, latitude, longitude], one dask chunk a segment of the history."""
-    start = (period.start - EPOCH).days * STEPS_PER_DAY
-    stop = ((period.end - EPOCH).days + 1) * STEPS_PER_DAY
+    start, stop = _steps(period)
     grid, positions = planet_grid(), tuple(CHANNELS.index(name) for name in channels)
     read = dask.delayed(_read_segment, pure=True)
     chunks, length = [], history.segment_steps
-    for index in range(start // length, -(-stop // length)):
+    for index in _segments(history, period):
         first, last = max(start - index * length, 0), min(stop - index * length, length)
         shape = (last - first, len(channels), *grid.shape)
         chunks.append(da.from_delayed(read(history, index, first, last, positions), shape, np.float32))
@@ -119,6 +121,17 @@ def _lazy_state(history: History, period: Period, channels: Sequence[str]) -> xr
         "longitude": grid.longitude,
     }
     return xr.DataArray(da.concatenate(chunks), coordinates, tuple(coordinates), name="state")
+
+
+def _steps(period: Period) -> tuple[int, int]:
+    """First step of a period, and the one after its last, counted from `EPOCH`."""
+    return (period.start - EPOCH).days * STEPS_PER_DAY, ((period.end - EPOCH).days + 1) * STEPS_PER_DAY
+
+
+def _segments(history: History, period: Period) -> range:
+    """Those that hold a period."""
+    start, stop = _steps(period)
+    return range(start // history.segment_steps, -(-stop // history.segment_steps))
 
 
 def _read_segment(history: History, index: int, first: int, last: int, channels: tuple[int, ...]) -> np.ndarray:
