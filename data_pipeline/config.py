@@ -66,10 +66,19 @@ class Area(Config):
             raise ValueError(f"south ({self.south:g}) is not below north ({self.north:g}); swap the two")
         if not 0 < self.east - self.west <= 360:
             raise ValueError(
-                f"east ({self.east:g}) is not up to 360 degrees east of west ({self.west:g}); for a box across "
-                "the prime meridian write west below zero, e.g. west: -20, east: 15"
+                f"east ({self.east:g}) is not up to 360 degrees east of west ({self.west:g}); {self._unwrapped()}"
             )
         return self
+
+    def _unwrapped(self) -> str:
+        """The same box with its edges counted eastward, as the user may have meant it."""
+        if self.east < self.west and self.east + 360 <= 360:
+            crossed, edges = "the date line", f"west: {self.west:g}, east: {self.east + 360:g}"
+        elif self.east < self.west and self.west - 360 >= -180:
+            crossed, edges = "the prime meridian", f"west: {self.west - 360:g}, east: {self.east:g}"
+        else:
+            return "give two different edges, at most one turn apart"
+        return f"for a box across {crossed}, count degrees on eastward from west: {edges}"
 
 
 class RegridConfig(Config):

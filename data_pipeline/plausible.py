@@ -78,9 +78,16 @@ _OTHER_UNITS: dict[str, tuple[OtherUnits, ...]] = {
 }
 
 
-def plausible_bounds(channel: Channel) -> tuple[float, float]:
-    """Lowest and highest value, canonical units, that a channel can have on Earth."""
+_SUN = 1361 * 1.035
+"""W m-2 of sunshine above the atmosphere in early January, when the Earth is nearest to the sun: the solar constant
+(Kopp and Lean 2011) and 3.5 %."""
+
+
+def plausible_bounds(channel: Channel, hours: float | None = None) -> tuple[float, float]:
+    """Lowest and highest value, canonical units, that a channel can have on Earth; of sums, over `hours`."""
     low, high = channel.variable.bounds
+    if hours is not None and channel.variable.accumulated and channel.units == "J m-2":
+        high = min(high, _SUN * 3600 * hours)
     if channel.level is None or channel.variable.short not in _BY_LEVEL:
         return low, high
     at, known = np.log(channel.level), np.log(_LEVELS)

@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.formats.access import Access
+
+_ALL = "*"
+
+
+def _parse_lead(value: Any) -> Any:
+    if value == "shortest":
+        return value
+    try:
+        return TypeAdapter(Hours).validate_python(value)
+    except ValidationError:
+        raise ValueError("write a whole time span with its unit, such as 6h, or shortest") from None
+
+
+def _parse_sums(value: Any) -> Any:
+    spans = value if isinstance(value, dict) else {_ALL: value}
+    for name, said in spans.items():
+        hours = re.fullmatch(r"(\d+)([hd])", str(said).replace(" ", ""))
+        if said not in ("since_midnight", "since_start") and not (hours and int(hours[1])):
+            raise ValueError(
+                f"write what sums span as 1h (or 6h, 1d), since_midnight or since_start, got {said!r} for {name}"
+            )
+    return {str(name): _in_hours(str(said).replace(" ", "")) for name, said in spans.items()}
+
+
+def _in_hours(said: str) -> str:
+    return f"{24 * int(said[:-1])}h" if re.fullmatch(r"\d+d", said) else said
+
+
+Lead = Annotated[
+    int | str,
+    BeforeValidator(_parse_lead),
+    PlainSerializer(lambda lead: lead if isinstance(lead, str) else f"{lead}h", when_used="json"),
+]
+"""Hours, or `shortest`."""
 
 
 class _Stores(Config):
@@ -46,8 +81,23 @@ class FilesSource(_Stores):
     """The file's name -> our short name, for names the channel table does not know."""
     number: int | None = None
     """The ensemble member to read where files hold several."""
-    lead_time: Hours | None = None
-    """The forecast step to read where files hold several; the store's time is then the valid time."""
+    lead_time: Lead | None = None
+    """The forecast step to read where files hold several; the store's time is then the valid time. `shortest`: of
+    forecasts that overlap, the latest for each time."""
+    sums: Annotated[dict[str, str], BeforeValidator(_parse_sums)] = {}
+    """What fields of an accumulated variable are sums over, where its file does not say: `1h`, `since_midnight` (from
+    00 UTC, as ERA5-Land) or `since_start` (of the forecast); one value for all, or by the file's name for a variable
+    (`{tp: 1h}`), which goes before what the file says."""
+    cache: str = "~/.cache/weatherfm/unpacked"
+    """Folder where ZIP archives among `paths` are unpacked; it may be deleted at any time."""
+
+    def sums_of(self, name: str, channel: str) -> str | None:
+        """What `sums` says of the file's variable `name`, which holds `channel`."""
+        return self.sums.get(name, self.sums.get(channel, self.sums.get(_ALL)))
+
+    def names_sum(self, name: str, channel: str) -> bool:
+        """`sums` speaks of this very variable, not of all."""
+        return name in self.sums or channel in self.sums
 
     @property
     def reading_rules(self) -> dict[str, Any]:
@@ -55,7 +105,7 @@ class FilesSource(_Stores):
 
         Not which files, and which of their members: every member of an ensemble may be forecast from.
         """
-        of_these_files = {"kind", "paths", "static_paths", "exclude", "number"}
+        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "cache"}
         return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 

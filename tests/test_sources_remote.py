@@ -303,7 +303,7 @@ def test_prepare_survives_the_death_of_the_server(folder, tmp_path):
     with serving(tmp_path) as server:
         address = f"{server.address}/{path.name}"
         prepare(settings(address, tmp_path / "quiet.zarr"), workers=1)
-        server.down_after = len(server.asked) + 30
+        server.down_after = len(server.asked) + 50
         with pytest.raises(OutsideError, match=r"network: .* start the same command again"):
             prepare(settings(address, tmp_path / "cut.zarr"), workers=1)
         written = contents(tmp_path / "cut.zarr")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,14 @@ from weatherfm.data_pipeline.formats.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dimensions import Dimension
 from weatherfm.data_pipeline.formats.folder_zarr import read_plain
+from weatherfm.data_pipeline.formats.hdf5 import check_hdf5_length
+from weatherfm.data_pipeline.formats.identity import Stamp, refuse_changed, stamp_of
 from weatherfm.data_pipeline.formats.netcdf3 import check_length
 from weatherfm.data_pipeline.formats.paths import Format
-from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, is_address, open_zarr
+from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, open_zarr
 from weatherfm.data_pipeline.formats.shard_index import check_shards
 from weatherfm.data_pipeline.formats.stored_size import mean_chunk_bytes, share_of_file
+from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.errors import InputError, OutsideError
 
 _SAMPLES = 3
@@ -60,6 +62,8 @@ class DatasetReader:
     chunks: Chunking
     held: xr.Dataset | None = None
     """The Dataset itself where it is in memory and no file."""
+    stamp: Stamp | None = None
+    """Of the file when it was indexed; reading refuses another."""
     access: Access = PUBLIC
 
     def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
@@ -89,9 +93,16 @@ class DatasetReader:
             return block.reshape(len(slots), *block.shape[len(along) :])  # in the order asked for already: no copy
         return block[tuple(inverse for _, inverse in chosen)]
 
+    def value_step(self, slot: int) -> float:
+        """CF's `scale_factor`; 0 for values that are not packed."""
+        return abs(float(self._dataset.variables[self.name].encoding.get("scale_factor", 0.0)))
+
     @property
     def _dataset(self) -> xr.Dataset:
-        return open_dataset(self.path, self.format, self.access) if self.held is None else self.held
+        if self.held is not None:
+            return self.held
+        refuse_changed(self.path, self.stamp)
+        return open_dataset(self.path, self.format, self.access)
 
     def stored_bytes(self, keys: np.ndarray) -> int:
         """Of a Zarr array from the sizes of a few of the chunks, of other files their share of the file."""
@@ -148,20 +159,19 @@ def open_dataset(path: str, format: Format, access: Access = PUBLIC) -> xr.Datas
         InputError: the library cannot open it (without the file's name).
         OutsideError: the network failed.
     """
-    if is_address(path):
-        return _open(path, format, 0, 0, access)
-    stat = os.stat(path)
-    return _open(path, format, stat.st_mtime_ns, stat.st_size, access)
+    return _open(path, format, stamp_of(path), access)
 
 
 @lru_cache(maxsize=64)
-def _open(path: str, format: Format, mtime: int, size: int, access: Access) -> xr.Dataset:
+def _open(path: str, format: Format, stamp: Stamp | None, access: Access) -> xr.Dataset:
     if format == "netcdf3":
         check_length(path)
+    if format == "hdf5":
+        check_hdf5_length(path)
     try:
         if format == "zarr":
             return open_zarr(path, access)
-        return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=True)
+        return decoded(partial(xr.open_dataset, path, engine="netcdf4", cache=False))
     except (InputError, OutsideError):
         raise
     except (OSError, ValueError, KeyError, IndexError, RuntimeError, OverflowError, TypeError) as error:

@@ -18,7 +18,8 @@ import numpy as np
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.codes import eccodes
 from weatherfm.data_pipeline.formats.grib_grid import orientation_of_message
-from weatherfm.data_pipeline.formats.names import NameRules, channel_name
+from weatherfm.data_pipeline.formats.identity import Stamp, refuse_changed, stamp_of
+from weatherfm.data_pipeline.formats.names import Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece, Slots, are_era5t
 from weatherfm.data_pipeline.formats.units import conversion_to
@@ -44,6 +45,8 @@ class GribReader:
     """[message] where it starts."""
     fields: list[int]
     """[message] which field of a multi-field message."""
+    stamp: Stamp | None = None
+    """Of the file when it was indexed; reading refuses another."""
 
     @property
     def chunks(self) -> Chunking:
@@ -56,6 +59,7 @@ class GribReader:
 
     def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
         """[slot, 1, file lat, file lon] float64 in the file's units; missing points are NaN."""
+        refuse_changed(self.path, self.stamp)
         order = np.argsort(slots)
         out: np.ndarray | None = None
         with _LOCK, open(self.path, "rb") as file, _multi_fields(any(self.fields)):
@@ -66,7 +70,18 @@ class GribReader:
         assert out is not None
         return out
 
-    def _decode(self, file: BinaryIO, slot: int) -> np.ndarray:
+    def value_step(self, slot: int) -> float:
+        """2^E / 10^D of simple and CCSDS packing; 0 for others."""
+        with _LOCK, open(self.path, "rb") as file, _multi_fields(any(self.fields)):
+            message = self._message(file, slot)
+            try:
+                keys = [int(_text(message, key) or 0) for key in ("binaryScaleFactor", "decimalScaleFactor")]
+            finally:
+                eccodes.codes_release(message)
+        return float(2.0 ** keys[0] / 10.0 ** keys[1])
+
+    def _message(self, file: BinaryIO, slot: int) -> int:
+        """Handle of the message of a slot."""
         file.seek(self.offsets[slot])
         eccodes.codes_grib_multi_support_reset_file(file)  # else the rest of an earlier message comes first
         for _ in range(self.fields[slot]):
@@ -74,6 +89,10 @@ class GribReader:
         message = eccodes.codes_grib_new_from_file(file)
         if message is None:
             raise InputError(f"{self.path}: message {slot + 1} is gone; the file changed while it was read")
+        return int(message)
+
+    def _decode(self, file: BinaryIO, slot: int) -> np.ndarray:
+        message = self._message(file, slot)
         try:
             eccodes.codes_set(message, "missingValue", _MISSING)
             values = eccodes.codes_get_values(message)
@@ -107,7 +126,7 @@ def index_grib(path: str, rules: NameRules, wanted: Collection[str]) -> Contents
         InputError: truncated, damaged, or a wanted field on an unsupported grid (without the file's name).
     """
     contents = Contents(path)
-    reader = GribReader(path, [], [])
+    reader = GribReader(path, [], [], stamp_of(path))
     series: dict[tuple[str, str, str], _Series] = {}
     others: set[str] = set()
     with _LOCK:
@@ -143,7 +162,7 @@ def _piece(path: str, reader: GribReader, channel: str, series: _Series, rules: 
         raise InputError(f"its field {series.name} {error}; set source.units: {{{series.name}: ...}}") from None
     rows: dict[tuple[Any, ...], tuple[np.datetime64, float, int, str, int, float]] = {}
     for row in sorted(series.rows, key=lambda row: (row[3], row[4])):  # ERA5 (0001) before ERA5T (0005)
-        rival = rows.setdefault(row[:3], row)
+        rival = rows.setdefault((*row[:3], None if np.isnan(row[5]) else row[5]), row)  # GFS: 6-12 h and 0-12 h
         if rival[3] == row[3] and rival is not row:
             raise InputError(
                 f"it holds {channel} at {row[0]} twice (messages {rival[4] + 1} and {row[4] + 1}); remove one"
@@ -215,7 +234,7 @@ def _channel(path: str, message: int, rules: NameRules) -> tuple[Variable, str, 
     if name == "unknown":
         return f"unknown parameter {_text(message, 'paramId')} ({kind})"
     meaning = rules.meaning(name, {"GRIB_cfVarName": _text(message, "cfVarName")})
-    if meaning is None:
+    if not isinstance(meaning, Meaning):
         return described
     variable = meaning.variable
     if (step := _text(message, "stepType")) not in ("instant", "accum") or (

@@ -35,6 +35,13 @@ class Reader(Protocol):
         """[slot, level, file lat, file lon] in the file's units and order; missing values are NaN."""
         ...
 
+    def value_step(self, slot: int) -> float:
+        """Distance of neighbouring values that a field can hold, in the file's units: the step of its packing.
+
+        Zero where it is not packed, or packed in another way.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Slots:
@@ -77,6 +84,8 @@ class Piece:
     conversion: Conversion
     rank: int
     slots: Slots
+    archive: str = ""
+    """Of a sum whose span the file does not tell: where it comes from (`sum_spans.Archive`)."""
 
 
 @dataclass
@@ -90,6 +99,8 @@ class Contents:
     """Descriptions of all other fields, for messages."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """Provenance the file states about itself."""
+    doubts: dict[str, str] = field(default_factory=dict)
+    """Wanted channel -> why a field that may be it was not taken for it, and how to say that it is."""
 
 
 def best_names(pieces: Iterable[Piece]) -> list[Piece]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.derived import Derivation
 from weatherfm.data_pipeline.formats.blocks import Blocks, batches
+from weatherfm.data_pipeline.formats.differences import zero_noise
 from weatherfm.data_pipeline.formats.packing import pack, unpack
 from weatherfm.data_pipeline.formats.pieces import Piece, Reader
 from weatherfm.data_pipeline.formats.selection import Selection
@@ -32,8 +33,8 @@ class _Request:
     """Fields wanted from one reader."""
 
     reader: Reader
-    rows: list[tuple[int, np.ndarray, Piece, np.ndarray]]
-    """(channel position, time positions, piece, slots) in the block that is being filled."""
+    rows: list[tuple[int, np.ndarray, Piece, np.ndarray, np.ndarray]]
+    """(channel position, time positions, piece, slots, signs in a sum) in the block that is being filled."""
     first: tuple[int, int]
     """(time position, term of its sum) of the first field wanted."""
 
@@ -108,23 +109,44 @@ class Fields(Readable):
                     f"{time.astype('datetime64[m]')} on); fetch it again"
                 ) from error
         for i, total in sums.items():
+            self._settle(total, times, int(channels[i]))
             out[:, i] = total
         return out
+
+    def _settle(self, sums: np.ndarray, times: np.ndarray, channel: int) -> None:
+        """Mend or refuse what differences of fields left below zero in `sums` [time, lat, lon]."""
+        if (signs := self._selection.signs.get(channel)) is None:
+            return
+        pieces, slots = self._selection.terms_of(channel, times)
+        for total, time, piece, slot, sign in zip(sums, times, pieces, slots, signs[times], strict=True):
+            if (sign < 0).any():
+                used = sign != 0
+                zero_noise(
+                    total, self._selection.times[time], [self._selection.pieces[i] for i in piece[used]], slot[used]
+                )
 
     def _requests(self, times: np.ndarray, channels: np.ndarray) -> list[_Request]:
         """What each reader has to deliver, so that one read serves all levels and times of a block."""
         found: dict[int, _Request] = {}
         for i, channel in enumerate(channels):
             pieces, slots = self._selection.terms_of(int(channel), times)
+            signs = self._signs(int(channel), times, pieces.shape)
             for number in np.unique(pieces):
                 piece = self._selection.pieces[number]
-                where, term = np.nonzero(pieces == number)
+                where, term = np.nonzero((pieces == number) & (signs != 0))
+                if not len(where):
+                    continue
                 first = int(where[0]), int(term[0])
                 request = found.setdefault(id(piece.reader), _Request(piece.reader, [], first))
                 request.first = min(request.first, first)
-                request.rows.append((i, where, piece, slots[where, term]))
+                request.rows.append((i, where, piece, slots[where, term], signs[where, term]))
         # each file is opened once; sums go forward in time where files do
         return sorted(found.values(), key=lambda request: (request.first, request.rows[0][2].path))
+
+    def _signs(self, channel: int, times: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """[time, term] 1 where a field is added, -1 where it is taken off, 0 where it is not needed."""
+        signs = self._selection.signs.get(channel)
+        return np.ones(shape, np.int8) if signs is None else signs[times]
 
     def _whole(self, request: _Request, shape: tuple[int, ...]) -> np.ndarray | None:
         """What one read gives, where that is the block already, without a copy. Else None, and nothing is read."""
@@ -146,13 +168,14 @@ class Fields(Readable):
         field_bytes = 4 * int(np.prod(self.shape[2:]))
         for slots in batches(wanted, levels, request.reader, field_bytes):
             values = request.reader.read(slots, levels)  # [slot, level, file lat, file lon]
-            for channel, where, piece, own in request.rows:
+            for channel, where, piece, own, signs in request.rows:
                 here = np.isin(own, slots)
                 level = values[:, levels.index(piece.level)]
-                for position, slot in zip(where[here], np.searchsorted(slots, own[here]), strict=True):
+                at = np.searchsorted(slots, own[here])
+                for position, slot, sign in zip(where[here], at, signs[here], strict=True):
                     field = piece.orientation.arrange(level[slot])
                     if channel in sums:
-                        sums[channel][position] += piece.conversion.exactly(field)
+                        sums[channel][position] += sign * piece.conversion.exactly(field)
                     else:
                         out[position, channel] = piece.conversion.apply(field)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import xarray as xr
@@ -16,6 +17,7 @@ from zarr.storage import LocalStore, WrapperStore
 from weatherfm.data_pipeline.formats.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.filesystems import open_address
 from weatherfm.data_pipeline.formats.retries import describe, insist, is_denied
+from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.errors import InputError, OutsideError
 
 _log = logging.getLogger(__name__)
@@ -136,7 +138,7 @@ def open_zarr(path: str, access: Access = PUBLIC) -> xr.Dataset:
         raw = xr.open_zarr(store, chunks=None, consolidated=consolidated, decode_cf=False)
         if group.metadata.zarr_format == 2:
             _keep_zeros(raw)
-        dataset = xr.decode_cf(raw, decode_timedelta=True)
+        dataset = decoded(partial(xr.decode_cf, raw))
     except ChunkError as error:
         raise InputError(f"its part {error.key} {error.reason}; {error.cure or _cure(path)}") from error
     except FileNotFoundError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class SourceData:
     place: Callable[[int, int], str] | None = None
     """(channel position, position on the time axis) -> file and name of the field there, for messages; None where a
     source has no files."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Name of each file or store that is read -> what tells it from another of that name; the same in any folder."""
     download_bytes: int = 0
     """About what `fetch` will keep on this machine's disk; 0 where nothing is missing."""
 

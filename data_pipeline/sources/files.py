@@ -14,15 +14,18 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inputs
+from weatherfm.data_pipeline.formats.archive import name_of, unpacked
 from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.cost import read_cost
 from weatherfm.data_pipeline.formats.datasets import index_dataset
 from weatherfm.data_pipeline.formats.grib import index_grib
+from weatherfm.data_pipeline.formats.identity import identities_of
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files, identity, recognise
-from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
+from weatherfm.data_pipeline.formats.pieces import Contents, Piece
 from weatherfm.data_pipeline.formats.reading import lazy_state
 from weatherfm.data_pipeline.formats.remote import is_address
+from weatherfm.data_pipeline.formats.rivals import one_name_each
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Range, Span
 from weatherfm.data_pipeline.formats.whereabouts import place_of
@@ -65,7 +68,7 @@ def open_files(
     wanted = {name for name in with_inputs(data.channels) if parse_channel(name).variable.short not in never}
     wanted |= set(data.static)
     contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered))
-    pieces = [piece for one in contents for piece in best_names(one.pieces)]
+    pieces = [piece for one in contents for piece in one_name_each(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
     for short, reason in never.items():
         _log.info("%s is not taken from the source: it %s; computed from others where it is asked for", short, reason)
@@ -85,20 +88,23 @@ def open_files(
         },
         name="state",
     )
+    static, static_paths = _static(data, source, pieces, selection)
+    used = {piece.path for piece in selection.pieces} | static_paths
     attributes = _provenance(data, source, contents, selection, derivation, never)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
     preliminary = selection.preliminary if selection.preliminary.any() else None
     return SourceData(
         state,
-        _static(data, source, pieces, selection),
+        static,
         attributes,
-        simulated=False,
+        simulated=are_simulated([one for one in contents if one.path in used]),
         preliminary=preliminary,
         cost=partial(read_cost, selection),
         block_bytes=block_bytes(selection, blocks),
         together=blocks.together,
         place=partial(place_of, selection, derivation),
+        identity=identities_of(used, source.access),
     )
 
 
@@ -122,10 +128,11 @@ def index_files(paths: Sequence[str], rules: NameRules, wanted: Collection[str],
         InputError: files that cannot be read, all of them in one message.
         OutsideError: the network failed.
     """
-    contents, bad = [], []
+    contents: list[Contents] = []
+    bad: list[str] = []
     for path in tqdm(paths, desc="reading headers", unit="file", disable=None, leave=False):
         try:
-            contents.append(_index_file(path, rules, wanted, span))
+            contents += _index_file(path, rules, wanted, span)
         except InputError as error:
             bad.append(f"{path}: {error}")
     if bad:
@@ -138,11 +145,36 @@ def index_files(paths: Sequence[str], rules: NameRules, wanted: Collection[str],
     return contents
 
 
-def _index_file(path: str, rules: NameRules, wanted: Collection[str], span: Span) -> Contents:
+def are_simulated(contents: Sequence[Contents]) -> bool:
+    """True when any of these files says that no observation stands behind its numbers; the log says so, too."""
+    said = [one.path for one in contents if str(one.attributes.get("simulated", "")).lower() in ("true", "yes", "1")]
+    if said:
+        _log.warning("%s%s: marked as simulated, not observed", said[0], " and others" if len(said) > 1 else "")
+    return bool(said)
+
+
+def _index_file(path: str, rules: NameRules, wanted: Collection[str], span: Span) -> list[Contents]:
+    """What a file holds, or each member of a ZIP archive."""
     if not is_address(path) and not os.access(path, os.R_OK):
         raise InputError("it may not be read (permission denied)")
     format = recognise(path)
-    return index_grib(path, rules, wanted) if format == "grib" else index_dataset(path, format, rules, wanted, span)
+    if format == "grib":
+        return [index_grib(path, rules, wanted)]
+    if format != "zip":
+        return [index_dataset(path, format, rules, wanted, span)]
+    return [
+        _index_member(member, rules, wanted, span)
+        for member in unpacked(path, rules.source.cache, rules.source.exclude)
+    ]
+
+
+def _index_member(member: str, rules: NameRules, wanted: Collection[str], span: Span) -> Contents:
+    try:
+        if recognise(member) == "zip":
+            raise InputError("it is a ZIP archive in a ZIP archive; unpack the outer one")
+        return _index_file(member, rules, wanted, span)[0]
+    except InputError as error:
+        raise InputError(f"it is a ZIP archive whose member {os.path.basename(member)} is no use: {error}") from None
 
 
 def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents], kind: str) -> None:
@@ -156,8 +188,14 @@ def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequ
     if any("level not told" in text for text in others) or "orography" in held or _has_surface_z(others):
         remedy += "; where a file does not tell its level, give it: source.levels: {z: 500}"
     remedy += cure(missing, held)
+    remedy += "".join(f"; {text}" for text in doubts_about(missing, contents))
     subject = "the file holds no" if len(contents) == 1 else f"none of the {len(contents)} files holds"
     raise InputError(f"{subject} {kind} {', '.join(missing)}; held are {listed or 'no known fields'}; {remedy}")
+
+
+def doubts_about(missing: Sequence[str], contents: Sequence[Contents]) -> list[str]:
+    """Why fields that may be the missing channels were not taken for them, each reason once."""
+    return list(dict.fromkeys(one.doubts[name] for name in missing for one in contents if name in one.doubts))
 
 
 def _has_surface_z(others: Sequence[str]) -> bool:
@@ -166,18 +204,21 @@ def _has_surface_z(others: Sequence[str]) -> bool:
 
 def _static(
     data: DataConfig, source: FilesSource, pieces: Sequence[Piece], selection: Selection
-) -> xr.DataArray | None:
+) -> tuple[xr.DataArray | None, set[str]]:
+    """([static, lat, lon] or None, the files they are from)."""
     if not data.static:
-        return None
+        return None, set()
     preferred = set(find_files(source.static_paths, ())) if source.static_paths else set()
-    fields = []
+    fields, paths = [], set()
     for name in data.static:
         candidates = [piece for piece in pieces if piece.channel == name]
         piece = min(candidates, key=lambda piece: (piece.path not in preferred, piece.path))
         common_grid([selection.pieces[0], piece])
         fields.append(_constant_field(piece))
+        paths.add(piece.path)
     coords = {"static": list(data.static), "latitude": selection.grid.latitude, "longitude": selection.grid.longitude}
-    return xr.DataArray(np.stack(fields), dims=("static", "latitude", "longitude"), coords=coords, name="static")
+    stacked = xr.DataArray(np.stack(fields), dims=("static", "latitude", "longitude"), coords=coords, name="static")
+    return stacked, paths
 
 
 def _constant_field(piece: Piece) -> np.ndarray:
@@ -214,8 +255,8 @@ def _provenance(
         names.setdefault(piece.channel, {**told, "factor": piece.conversion.factor, "offset": piece.conversion.offset})
     return {
         "files": len(used),
-        "first_file": os.path.basename(used[0]),
-        "last_file": os.path.basename(used[-1]),
+        "first_file": name_of(used[0]),
+        "last_file": name_of(used[-1]),
         "bytes": sum(os.path.getsize(path) for path in used if os.path.isfile(path)),
         "channels": {name: names[name] for name in derivation.stored},
         "accumulated": [name for name in data.channels if parse_channel(name).variable.accumulated],

@@ -62,8 +62,8 @@ def store_at(address: str, source: WeatherBench2Source | ArcoSource) -> FilesSou
     path = find_files([address], ())[0]
     units = _units_left_out(attributes_of(path, source)[1])
     return FilesSource(
-        kind="files", paths=[path], units=units, storage_options=source.storage_options,
-        missing_chunks=source.missing_chunks,
+        kind="files", paths=[path], units=units, sums="1h",  # ERA5's; other spans stand in names
+        storage_options=source.storage_options, missing_chunks=source.missing_chunks,
     )  # fmt: skip
 
 

@@ -81,14 +81,16 @@ def _check_finite(store: Store, report: VerifyReport, channel: int, scan: Channe
 
 def _check_range(store: Store, report: VerifyReport, channel: int, scan: ChannelScan) -> None:
     parsed = parse_channel(store.channels[channel])
-    low, high = plausible_bounds(parsed)
+    hours = store.manifest["channels"][channel].get("accumulation_hours")
+    low, high = plausible_bounds(parsed, hours)
     wrong = (scan.low < low) | (scan.high > high)  # [time]; NaN compares as false
     if not wrong.any():
         return
     least, most = float(scan.low[wrong].min()), float(scan.high[wrong].max())
     found = stretches(store.times[wrong], store.step_hours)
     units = suspect_units(parsed, least, most)
-    guess = f"looks like {units}" if units else "wrong units or damaged"
+    other = "wrong units or damaged" if hours is None else f"wrong units, damaged, or no sums over {hours:g}h"
+    guess = f"looks like {units}" if units else other
     message = (
         f"{parsed.name} reaches from {least:.6g} to {most:.6g} {parsed.units}, possible on Earth is {low:g} to "
         f"{high:g}: {guess}; at {name_stretches(found)}"
