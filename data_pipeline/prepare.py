@@ -14,6 +14,8 @@ from weatherfm.data_pipeline.describe import request_of, with_defaults
 from weatherfm.data_pipeline.disk import check_download
 from weatherfm.data_pipeline.journal import Journal, refuse_other_request, remove_journal
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
+from weatherfm.data_pipeline.probe import probe
+from weatherfm.data_pipeline.spread import doubts_about_spread
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.data_pipeline.swap import hold, place_of, place_of_last
@@ -60,6 +62,7 @@ def prepare(
         source = source or open_config(config)
         plan = plan_store(config, source, workers, memory, scheduler)
         static = static_fields(config, source)
+        probe(plan, source, root)
         journal = Journal(root, identity_of(plan, source), source.identity)
         Writing(root, plan, source, static, journal, scheduler).run(warner(plan))
         return open_store(root)
@@ -127,9 +130,11 @@ def warner(plan: StorePlan) -> Any:
     """A function of the statistics of state and tendency that warns of channels no model can train on."""
 
     def warn(state: ChannelStatistics, tendency: ChannelStatistics) -> None:
-        still = [name for name, std in zip(plan.config.channels, state.std, strict=True) if not std > 0]
-        if still:
-            _log.warning("%s do not vary over the training days: no model can train on them", ", ".join(still))
+        texts = doubts_about_spread(
+            plan.config.channels, state.std, tendency.std, state.minimum, state.maximum, plan.tendency_lead
+        )
+        for text in texts:
+            _log.warning("%s", text)
         if not tendency.count.any():
             _log.warning(
                 "no two training times are %dh apart: tendency_std is NaN, and no model can train on this store",

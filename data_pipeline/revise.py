@@ -25,6 +25,7 @@ from weatherfm.data_pipeline.journal import Journal, Record, is_begun_for, remov
 from weatherfm.data_pipeline.links import Links
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
 from weatherfm.data_pipeline.prepare import identity_of, open_config, static_fields, warner
+from weatherfm.data_pipeline.probe import probe
 from weatherfm.data_pipeline.records import Damaged, differences_between
 from weatherfm.data_pipeline.source_files import changes_between, read_sources
 from weatherfm.data_pipeline.store import Store, open_store
@@ -83,6 +84,7 @@ def append(
             _log.info("the store %s has everything already; nothing to do", root)
             return store
         _tell_work(store, plan)
+        probe(plan, source, place_of_next(root), ~np.isin(plan.axis.times, store.times))
         _write_successor(store, plan, source, read_shards(root, store.manifest), scheduler)
         swap(root)
         return open_store(root)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from weatherfm.config import Config, Hours
+from weatherfm.data_pipeline.formats.access import Access
 
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")
 """Start of gs://, s3://, https:// and the like, which are no paths of this machine."""
@@ -76,7 +77,24 @@ class SourceConfig(Config):
         )
 
 
-class FilesSource(SourceConfig):
+class _Stores(SourceConfig):
+    """What sources of Zarr stores have in common."""
+
+    storage_options: dict[str, Any] = Field({}, exclude=True, repr=False)
+    """What opens private stores, by the names that fsspec's packages have for it: `{token: ...}`,
+    `{key: ..., secret: ...}`, `{requester_pays: PROJECT}`, `{endpoint_url: ...}`, `{sas_token: ...}`,
+    `{headers: {...}}`. Never written into manifests, logs or messages."""
+    missing_chunks: Literal["refuse", "fill"] = "refuse"
+    """A chunk that is not there: an error, or (`fill`) the array's fill value, for stores whose writers leave out
+    chunks of nothing else, such as precipitation on dry days."""
+
+    @property
+    def access(self) -> Access:
+        """How the stores are opened."""
+        return Access.of(self.storage_options, self.missing_chunks)
+
+
+class FilesSource(_Stores):
     """NetCDF, GRIB and Zarr files on disk, and Zarr stores by address (gs://, s3://, https://)."""
 
     _places: ClassVar = ("paths", "static_paths")
@@ -146,7 +164,7 @@ class PlanetSource(SourceConfig):
     """Folder where finished months of simulation are kept (33 MB each); it may be deleted at any time."""
 
 
-class WeatherBench2Source(SourceConfig):
+class WeatherBench2Source(_Stores):
     """ERA5 as WeatherBench2 keeps it on Google Cloud: public, no key; 6-hourly, several resolutions."""
 
     _places: ClassVar = ("address",)
@@ -157,7 +175,7 @@ class WeatherBench2Source(SourceConfig):
     """Another place of such a copy, instead of `resolution`: a folder, or a gs://, s3:// or https:// address."""
 
 
-class ArcoSource(SourceConfig):
+class ArcoSource(_Stores):
     """ARCO-ERA5 on Google Cloud: public, no key; hourly from 1940 on, 0.25 degrees, 37 levels in one chunk."""
 
     _places: ClassVar = ("address",)

@@ -57,7 +57,7 @@ def index_dataset(
         InputError: no readable field on a latitude-longitude grid (without the file's name).
     """
     stamp = stamp_of(path)  # before it is opened: a change between the two is noticed
-    file = _File(open_dataset(path, format), path, format, rules, wanted, stamp)
+    file = _File(open_dataset(path, format, rules.source.access), path, format, rules, wanted, stamp)
     return _index(file, span or Span())
 
 
@@ -153,7 +153,8 @@ def _add(
     units = rules.units(name, meaning.variable, variable.attrs.get("units"))
     chunks = Chunking.of(variable, shape.slots, None if shape.level is None else shape.level.name)
     held = file.dataset if file.in_memory else None
-    reader = DatasetReader(contents.path, file.format, name, shape, chunks, held, file.stamp)
+    access = file.rules.source.access
+    reader = DatasetReader(contents.path, file.format, name, shape, chunks, held, file.stamp, access)
     orientation = orientation_of_dims(file.dataset, shape.latitude, shape.longitude)
     slots = slots_in(shape.slots, meaning.variable.accumulated)
     clues = clues_of_variable(file.dataset, name, slots, meaning.variable)

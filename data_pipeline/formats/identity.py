@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import zarr
 
+from weatherfm.data_pipeline.formats.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.archive import origin_of
 from weatherfm.data_pipeline.formats.remote import ChunkError, is_address, open_store
 from weatherfm.errors import InputError
@@ -60,7 +61,7 @@ def refuse_changed(path: str, stamp: Stamp | None) -> None:
     )
 
 
-def identity_of(path: str) -> str:
+def identity_of(path: str, access: Access = PUBLIC) -> str:
     """What tells a source from another of the same name, as a short text.
 
     Of a file, its size and time of change; of a member of a ZIP, those of the ZIP. Of a Zarr store, the checksum of its
@@ -72,17 +73,17 @@ def identity_of(path: str) -> str:
     """
     path = origin_of(path)
     if is_address(path) or os.path.isdir(path):
-        return f"metadata {_checksum_of_metadata(path)}"
+        return f"metadata {_checksum_of_metadata(path, access)}"
     stamp = stamp_of(path)
     if stamp == (0, 0) or stamp is None:
         raise InputError(f"{path} is gone; put it back, or leave it out of source.paths")
     return f"{stamp[0]} bytes, changed {stamp[1]}"
 
 
-def identities_of(paths: Iterable[str]) -> dict[str, str]:
+def identities_of(paths: Iterable[str], access: Access = PUBLIC) -> dict[str, str]:
     """Name -> `identity_of` of each source; a name is short, but tells it from the others: folders may move."""
     sources = sorted({origin_of(path) for path in paths})
-    return dict(zip(_short_names(sources), map(identity_of, sources), strict=True))
+    return dict(zip(_short_names(sources), (identity_of(path, access) for path in sources), strict=True))
 
 
 def _short_names(paths: Sequence[str]) -> list[str]:
@@ -102,9 +103,9 @@ def _short_names(paths: Sequence[str]) -> list[str]:
         length = longer
 
 
-def _checksum_of_metadata(path: str) -> str:
+def _checksum_of_metadata(path: str, access: Access) -> str:
     try:
-        group = zarr.open_group(open_store(path), mode="r")
+        group = zarr.open_group(open_store(path, access), mode="r")
         attributes = {key: value for key, value in dict(group.attrs).items() if key not in _MOVING}
         arrays = {name: array.metadata.to_dict() for name, array in sorted(group.arrays())}
     except (ChunkError, FileNotFoundError) as error:

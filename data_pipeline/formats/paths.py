@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from weatherfm.data_pipeline.formats.access import refuse_secret_address
 from weatherfm.data_pipeline.formats.archive import is_zip, refuse_broken
 from weatherfm.data_pipeline.formats.foreign import foreign, foreign_folder, is_zarr_array, unknown
 from weatherfm.data_pipeline.formats.remote import is_address
@@ -30,6 +31,7 @@ def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
     found: dict[str, str] = {}  # by what the path really is
     for pattern in map(local_path, patterns):
         if is_address(pattern):
+            refuse_secret_address(pattern)
             found.setdefault(pattern, pattern)
             continue
         matches = _expand(os.path.expanduser(pattern))

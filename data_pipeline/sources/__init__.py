@@ -47,6 +47,9 @@ class SourceData:
     fetch: Callable[[], None] | None = None
     """Brings what reading needs to this machine (downloads), going on where it was interrupted; after it the source is
     opened anew. None where nothing needs to be brought."""
+    place: Callable[[int, int], str] | None = None
+    """(channel position, position on the time axis) -> file and name of the field there, for messages; None where a
+    source has no files."""
     identity: dict[str, str] = field(default_factory=dict)
     """Name of each file or store that is read -> what tells it from another of that name; the same in any folder."""
     download_bytes: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from weatherfm.data_pipeline.formats.reading import Fields
 from weatherfm.data_pipeline.formats.rivals import one_name_each
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Range, Span
+from weatherfm.data_pipeline.formats.whereabouts import place_of
 from weatherfm.data_pipeline.positions import view
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources import SourceData
@@ -34,6 +35,7 @@ from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
+NOTHING: Mapping[str, str] = {}
 _SHOWN = 10
 """Files or names that a message lists before it only counts."""
 
@@ -49,22 +51,28 @@ def open_source(data: DataConfig) -> SourceData:
     return open_files(data, data.source)
 
 
-def open_files(data: DataConfig, source: FilesSource, offered: Range | None = None) -> SourceData:
+def open_files(
+    data: DataConfig, source: FilesSource, offered: Range | None = None, never: Mapping[str, str] = NOTHING
+) -> SourceData:
     """As `open_source`, for other sources whose data are files: `source` says which, in place of `data.source`.
 
     Args:
         data: what to read.
         source: where, and help in reading names and units.
         offered: first and last time that hold data, where the files list more.
+        never: variables (short names) that are not read even where the files hold them -> why.
     """
     _refuse_constant_channels(data)
     rules = NameRules(source)
     rules.check()
-    wanted = {*with_inputs(data.channels), *data.static}
+    wanted = {name for name in with_inputs(data.channels) if parse_channel(name).variable.short not in never}
+    wanted |= set(data.static)
     store = Path(data.store).expanduser() if data.store else None
     contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered), store)
     pieces = [piece for one in contents for piece in one_name_each(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
+    for short, reason in never.items():
+        _log.info("%s is not taken from the source: it %s; computed from others where it is asked for", short, reason)
     _check_present(derivation.stored, pieces, contents, "channel")
     _check_present(data.static, pieces, contents, "static field")
     needed = {*derivation.stored, *data.static}
@@ -76,7 +84,7 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
     state = view(fields, selection.times, data.channels, selection.grid, (blocks.times, blocks.channels))
     static, static_paths = _static(data, source, pieces, selection)
     used = {piece.path for piece in selection.pieces} | static_paths
-    attributes = _provenance(data, source, contents, selection, derivation)
+    attributes = _provenance(data, source, contents, selection, derivation, never)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
     preliminary = selection.preliminary if selection.preliminary.any() else None
@@ -90,7 +98,8 @@ def open_files(data: DataConfig, source: FilesSource, offered: Range | None = No
         block_bytes=block_bytes(selection, blocks),
         together=blocks.together,
         read_from=fields,
-        identity=identities_of(used),
+        place=partial(place_of, selection, derivation),
+        identity=identities_of(used, source.access),
     )
 
 
@@ -184,6 +193,7 @@ def _provenance(
     contents: Sequence[Contents],
     selection: Selection,
     derivation: Derivation,
+    never: Mapping[str, str],
 ) -> dict[str, Any]:
     """What the manifest tells of the files; the same for the same files in any folder."""
     used = sorted({piece.path for piece in selection.pieces})
@@ -208,6 +218,8 @@ def _provenance(
         "kinds": list(source.kinds),
         "means": {piece.channel: piece.mean for piece in selection.pieces if piece.mean},
         "experiment": source.experiment,
+        **({"not_taken": dict(never)} if never else {}),
+        **({"missing_chunks": "fill"} if source.missing_chunks == "fill" else {}),
         "number": source.number,
         "lead_time_hours": source.lead_time,
         "attributes": dict(sorted(said.items())),

@@ -10,6 +10,7 @@ from weatherfm.data_pipeline.plausible import MAY_BE_UNIFORM, plausible_bounds, 
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.changes import check_changes
 from weatherfm.data_pipeline.verification.known_climatology import compare_climatology
+from weatherfm.data_pipeline.verification.meaning import check_meaning
 from weatherfm.data_pipeline.verification.moments import (
     compare_extremes,
     compare_shards,
@@ -39,6 +40,7 @@ def check_values(store: Store, report: VerifyReport, sample: int | None) -> None
         _check_finite(store, report, channel, scan)
         _check_range(store, report, channel, scan)
         _check_uniform(store, report, channel, scan)
+        check_meaning(store, report, channel, scan)
         check_season(store, report, channel, scan)
         row = _summary(store, channel, scan)
         if not whole:
@@ -71,7 +73,9 @@ def _check_finite(store: Store, report: VerifyReport, channel: int, scan: Channe
     rows = store.grid.latitude[scan.bad_rows]
     where = f"at {rows[0]:g} N" if len(rows) == 1 else f"from {rows[-1]:g} to {rows[0]:g} N"
     found = stretches(when, store.step_hours)
-    message = f"{name} has {count} values that are not finite ({share:.2%}), {where}, at {name_stretches(found)}"
+    empty = int((scan.n_bad == np.prod(scan.shape)).sum())
+    whole = f"; {empty} fields have no value at all" if empty else ""
+    message = f"{name} has {count} values that are not finite ({share:.2%}), {where}, at {name_stretches(found)}{whole}"
     report.error("values", message, kind="nan", remedy="source", channel=name, times=found, value=float(share))
 
 
