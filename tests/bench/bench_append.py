@@ -58,9 +58,7 @@ def source(n_times: int, fail: bool = False) -> SourceData:
     blocks = ((1,) * n_times, (4, *(len(LEVELS),) * 5))
     state = view(fields, times, CHANNELS, Grid(LATITUDE, LONGITUDE), blocks)
     files = {f"era5_{i:05d}.nc": "1234567890 bytes, changed 1700000000000000000" for i in range(n_times)}
-    return SourceData(
-        state, None, {"made": "for a benchmark"}, simulated=True, identity=files, read_from=fields
-    )
+    return SourceData(state, None, {"made": "for a benchmark"}, simulated=True, identity=files, read_from=fields)
 
 
 def config(store: Path) -> DataConfig:
