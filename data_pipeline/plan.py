@@ -29,8 +29,8 @@ _ENCODED = 2
 """Copies of a shard that encoding takes at most: its chunks, and these as one file."""
 _RECORD_BYTES = 600
 """Of a shard's record in memory, beside its numbers."""
-_NUMBER_BYTES = 40
-"""Of one number of a record in memory."""
+_NUMBER_BYTES = 25
+"""Of one number of a record in memory: 11 as text, and what reading and writing all records hold beside that."""
 _NUMBERS = 10
 """Of a record for each channel: five of the fields, five of their changes."""
 
