@@ -16,7 +16,7 @@ NAMES = {"z": "z", "t": "t", "u": "u", "v": "v"}
 
 @pytest.fixture
 def files(tmp_path, monkeypatch) -> dict[str, Path]:
-    """One file a parameter; headers are kept at once, and every process has the number 1, as the first of a container."""
+    """One file a parameter; headers are kept at once, and every process has number 1, as the first of a container."""
     monkeypatch.setattr(kept_index, "_WORTH", 1)
     monkeypatch.setattr(kept_index.os, "getpid", lambda: 1)
     made = {name: tmp_path / f"{name}.grib" for name in NAMES}
