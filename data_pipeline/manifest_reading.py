@@ -78,6 +78,7 @@ class _Manifest(_Part):
     climatology: _Climatology
     tendency: _Tendency
     records: dict[str, dict[str, Any]]
+    small: dict[str, dict[str, Any]]
     checksum: str
 
 
@@ -156,6 +157,7 @@ def _check_content(manifest: dict[str, Any]) -> None:
         raise Damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     if sorted(check_files(found.records)) != sorted(RECORDS):
         raise Damaged(f"records: they must be {' and '.join(RECORDS)}")
+    check_files(found.small)
     times = found.times
     try:
         start, end = datetime.fromisoformat(times.start), datetime.fromisoformat(times.end)

@@ -143,7 +143,7 @@ def _write_successor(
 ) -> None:
     """A finished store beside `store`; goes on with one that was interrupted."""
     successor, identity = place_of_next(store.path), identity_of(plan, source)
-    if _is_whole(successor, plan, original):
+    if _is_whole(successor, plan, source, original):
         remove_journal(successor)
         return  # killed just before it took its place
     if successor.exists() and not is_begun_for(successor, identity, source.identity):
@@ -163,14 +163,16 @@ def _write_successor(
     writing.run(warner(plan))
 
 
-def _is_whole(successor: Path, plan: StorePlan, original: Original | None) -> bool:
-    """True when the successor is finished and the one that is wanted."""
+def _is_whole(successor: Path, plan: StorePlan, source: SourceData, original: Original | None) -> bool:
+    """True when the successor is finished and sound, the one that is wanted, and of the files as they are."""
     if not (successor / manifests.NAME).is_file():
         return False
     try:
         store = open_store(successor)
-        return _is_up_to_date(store, plan) and (original is None or original.manifest == store.manifest)
-    except InputError:  # one that cannot be read is made anew
+        require_small_files(successor, store.manifest)
+        same = original is None or original.manifest == store.manifest
+        return same and _is_up_to_date(store, plan) and read_sources(successor, store.manifest) == source.identity
+    except (InputError, Damaged):  # one that cannot be read is made anew
         return False
 
 

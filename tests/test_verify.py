@@ -61,6 +61,8 @@ def _accept_files(store: Path) -> None:
     def change(manifest):
         for name in manifest["records"]:
             manifest["records"][name] = entry_of((store / name).read_bytes())
+        for key in manifest["small"]:
+            manifest["small"][key] = entry_of((store / key).read_bytes())
 
     _rewrite(store, change)
 
