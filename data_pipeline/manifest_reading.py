@@ -135,7 +135,10 @@ def _is_there(path: Path) -> bool:
 def _parse(file: Path) -> Any:
     if (size := file.stat().st_size) > _MOST_BYTES:
         raise Damaged(f"it has {size} bytes, no manifest has more than {_MOST_BYTES}")
-    return parse_json(file.read_bytes(), strict_numbers=True)
+    try:
+        return parse_json(file.read_bytes(), strict_numbers=True)
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); mend that, as by its permissions") from error
 
 
 def _check_kind(path: Path, manifest: Any) -> None:

@@ -30,7 +30,7 @@ from weatherfm.data_pipeline.records import Damaged, differences_between
 from weatherfm.data_pipeline.source_files import changes_between, read_sources
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.data_pipeline.store_files import read_files, read_shards, require_small_files
-from weatherfm.data_pipeline.swap import hold, place_of, place_of_next, swap
+from weatherfm.data_pipeline.swap import hold, place_of, place_of_next, refuse_fixed, swap
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.data_pipeline.time_ranges import from_ranges, to_ranges
 from weatherfm.data_pipeline.writing import Writing
@@ -73,6 +73,7 @@ def append(
     root = place_of(config.store)
     with hold(root):
         store = open_store(root)
+        refuse_fixed(root)
         require_small_files(root, store.manifest)
         _refuse_other_settings(store, config)
         source = source or open_config(config)
@@ -118,6 +119,7 @@ def repair(
             raise InputError(f"the store {root} was made with another {differences[0][0]}; give its own configuration")
         if not bad_files:
             return store
+        refuse_fixed(root)
         source = source or open_config(config)
         plan = plan_store(config, source, scheduler=scheduler)
         _tell_source_changes(store, source)

@@ -43,8 +43,10 @@ def fault_of(file: Path, expected: Mapping[str, Any]) -> str | None:
         if file.stat().st_size != expected["bytes"]:
             return f"has {file.stat().st_size} bytes instead of {expected['bytes']}"
         return None if entry_of(file.read_bytes()) == expected else "has a wrong checksum"
-    except OSError:
+    except FileNotFoundError:
         return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def require_small_files(path: Path, manifest: Mapping[str, Any]) -> None:
