@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Files of tests run side by side in so many processes; `make test WORKERS=0` runs them one after the other.
+# Files of tests run side by side in so many processes, the longest first (tests/conftest.py); `make test WORKERS=0` runs
+# them one after the other.
 WORKERS ?= 2
-PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PYTHONUNBUFFERED = 1
 
 .PHONY: demo test test-fast lint format clean
@@ -12,9 +13,8 @@ export PYTHONUNBUFFERED = 1
 demo: $(VENV)/.demo      ## the whole chain on a simulated planet, ends in runs/demo/report.html
 	$(BIN)/weatherfm demo
 
-test: $(VENV)/.dev       ## every test, fast ones first
-	$(PYTEST) -m "not slow"
-	$(PYTEST) -m slow
+test: $(VENV)/.dev       ## every test
+	$(PYTEST)
 
 test-fast: $(VENV)/.dev  ## minutes shorter: leaves out the tests marked slow
 	$(PYTEST) -m "not slow"
