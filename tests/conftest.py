@@ -11,6 +11,7 @@ import pytest
 import weatherfm.data_pipeline.formats.codes  # noqa: F401 - before any test imports ecCodes by itself
 
 os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # others are processes that import PyTorch, in every rank
 gc.disable()  # until all is imported: of the million objects that come by it none is garbage
 
 LONG = (
@@ -39,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """From here on only what tests make is looked through for garbage: a sixth of the time of what is Python's own."""
+    """From here on only what tests make is looked through for garbage."""
     gc.freeze()
     gc.enable()
 

@@ -244,7 +244,7 @@ def test_stopped_is_not_done(folder, number):
         assert process.poll() is None
         time.sleep(0.02)
     process.send_signal(number)
-    assert process.wait(30) == STOPPED == 75
+    assert process.wait(240) == STOPPED == 75
     assert newest(run / "checkpoints").step > 0
 
 
@@ -307,7 +307,7 @@ TOKENS = {"evaluate": "tokens", "block_mib": 4}
 
 
 @pytest.mark.parametrize(
-    ("training", "aggregation", "rounding"), [(KEEPING | WATCHING, {}, 0.0), ({}, TOKENS, 1e-3)], ids=["how", "tokens"]
+    ("training", "aggregation", "rounding"), [(KEEPING | WATCHING, {}, 0.0), ({}, TOKENS, 3e-5)], ids=["how", "tokens"]
 )
 def test_settings_that_decide_nothing_may_change(folder, alone, monkeypatch, training, aggregation, rounding):
     """On the way as well: the weights are those of the run that was left alone."""

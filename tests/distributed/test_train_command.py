@@ -51,9 +51,10 @@ def under_way(run: Path) -> bool:
 @pytest.fixture(scope="module")
 def undisturbed(folder) -> Path:
     status, lines = start([*COMMAND, config(folder, "undisturbed"), "--devices", "2"]).end()
-    assert status == 0
-    assert lines[-1] == f"weights   {folder / 'undisturbed' / 'weights.safetensors'}"
-    assert sum(f"step {STEPS} of {STEPS}" in line for line in lines) == 1  # one rank speaks
+    assert status == 0, lines
+    # not the last line: PyTorch may warn on stderr of connections that others have closed before, as all end
+    assert lines.count(f"weights   {folder / 'undisturbed' / 'weights.safetensors'}") == 1, lines
+    assert sum(f"step {STEPS} of {STEPS}" in line for line in lines) == 1, lines  # one rank speaks
     return folder / "undisturbed"
 
 
