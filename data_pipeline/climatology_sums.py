@@ -11,29 +11,30 @@ from weatherfm.data_pipeline.layout import Block
 
 
 class ClimatologySums:
-    """Sums by day of year and hour of every channel block.
+    """Sums by day of year and hour of every column of shards.
 
-    Shards are finished in any order, but floating-point sums depend on theirs: each channel block takes its shards in
+    Shards are finished in any order, but floating-point sums depend on theirs: each column takes its shards in
     the order of time, a shard that is early waits. They must be handed out in that order, or they wait for ever.
 
     Args:
         hours: [time] position of each time of the store on the hour dim, -1 for times that are not learned from.
         days: [time] their positions on the dayofyear dim.
         shape: (hours, days) of the climatology.
-        fields: (channels, lat, lon) of each channel block.
+        fields: (channels, lat, lon) of each column of shards; all but the last have as many channels.
     """
 
     def __init__(
         self, hours: np.ndarray, days: np.ndarray, shape: tuple[int, int], fields: Sequence[tuple[int, int, int]]
     ) -> None:
         self._hours, self._days = hours, days
-        self._sums = [np.zeros((*shape, *size)) for size in fields]  # [hour, day, channel, lat, lon] by channel block
+        self._sums = [np.zeros((*shape, *size)) for size in fields]  # [hour, day, channel, lat, lon] by column
+        self._width = fields[0][0]
         self._next = [0] * len(fields)
         self._turn = threading.Condition()
         self._stopped = False
 
     def add(self, block: Block, values: np.ndarray) -> None:
-        """Take a shard's `values` [time, channel, lat, lon], once all earlier ones of its channel block are taken."""
+        """Take a shard's `values` [time, channel, lat, lon], once all earlier ones of its column are taken."""
         with self._turn:
             self._turn.wait_for(lambda: self._stopped or self._next[block.column] == block.row)
             if self._stopped:
@@ -52,7 +53,8 @@ class ClimatologySums:
             self._stopped = True
             self._turn.notify_all()
 
-    def of(self, column: int, hour: int) -> np.ndarray:
-        """[dayofyear, channel, lat, lon] float64, complete when every shard was added."""
-        sums: np.ndarray = self._sums[column][hour]
+    def of(self, channels: slice, hour: int) -> np.ndarray:
+        """[dayofyear, channel, lat, lon] float64 of channels of one column, complete when every shard was added."""
+        column, first = divmod(channels.start, self._width)
+        sums: np.ndarray = self._sums[column][hour][:, first : first + channels.stop - channels.start]
         return sums

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from weatherfm.config import Config, Hours
-from weatherfm.data_pipeline.source_config import Source
+from weatherfm.data_pipeline.source_config import Source, absolute
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
@@ -66,10 +66,19 @@ class Area(Config):
             raise ValueError(f"south ({self.south:g}) is not below north ({self.north:g}); swap the two")
         if not 0 < self.east - self.west <= 360:
             raise ValueError(
-                f"east ({self.east:g}) is not up to 360 degrees east of west ({self.west:g}); for a box across "
-                "the prime meridian write west below zero, e.g. west: -20, east: 15"
+                f"east ({self.east:g}) is not up to 360 degrees east of west ({self.west:g}); {self._unwrapped()}"
             )
         return self
+
+    def _unwrapped(self) -> str:
+        """The same box with its edges counted eastward, as the user may have meant it."""
+        if self.east < self.west and self.east + 360 <= 360:
+            crossed, edges = "the date line", f"west: {self.west:g}, east: {self.east + 360:g}"
+        elif self.east < self.west and self.west - 360 >= -180:
+            crossed, edges = "the prime meridian", f"west: {self.west - 360:g}, east: {self.east:g}"
+        else:
+            return "give two different edges, at most one turn apart"
+        return f"for a box across {crossed}, count degrees on eastward from west: {edges}"
 
 
 class RegridConfig(Config):
@@ -134,8 +143,14 @@ class DataConfig(Config):
     """Lead time over which `tendency_std` is taken; without it, 24 h or the step if that is longer."""
     channel_block: int | None = None
     """Channels in one chunk; without it, all on a coarse grid and as many as fill 1 MiB on a fine one."""
-    shard_mib: int = Field(64, ge=1)
-    """Size of one file before compression, in MiB."""
+    shard_mib: int | None = Field(None, ge=1)
+    """Size of one file before compression, in MiB: one block of channels at as many times as fit; without it 64, or,
+    where three times of all channels are more than that, these, up to 1024 (`choose_layout`)."""
+
+    def located(self) -> DataConfig:
+        """The same with absolute paths, for readers that may run in another folder; what a store says of its request
+        keeps the paths as they were written."""
+        return self.model_copy(update={"store": absolute(self.store), "source": self.source.located()})
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.manifest import FORMAT, FORMAT_VERSION, seal
 from weatherfm.data_pipeline.plan import StorePlan
+from weatherfm.data_pipeline.time_ranges import to_ranges
 from weatherfm.variables import VARIABLES, parse_channel
 
 if TYPE_CHECKING:
@@ -32,8 +33,14 @@ def with_defaults(request: dict[str, Any]) -> dict[str, Any]:
         return request
 
 
-def build_manifest(plan: StorePlan, source: SourceData, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """All that is known of a store, sealed; without time stamps, so that the same input gives the same bytes."""
+def build_manifest(plan: StorePlan, source: SourceData, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """All that is known of a store, sealed; without time stamps, so that the same input gives the same bytes.
+
+    Args:
+        plan: of the store.
+        source: where it came from.
+        records: name -> {`sha256`, `bytes`} of the records of its files.
+    """
     config, axis = plan.config, plan.axis
     periods = {
         name: None if period is None else period.model_dump(mode="json") for name, period in plan.periods.items()
@@ -60,8 +67,8 @@ def build_manifest(plan: StorePlan, source: SourceData, files: dict[str, dict[st
                 "end": str(axis.times[-1]),
                 "count": len(axis.times),
                 "step_hours": axis.step_hours,
-                "missing": [str(time) for time in axis.missing],
-                "preliminary": [str(time) for time in axis.times[plan.preliminary]],
+                "missing": to_ranges(axis.missing, axis.step_hours),
+                "preliminary": to_ranges(axis.times[plan.preliminary], axis.step_hours),
             },
             "periods": periods,
             "statistics": {"period": periods["train"], "weights": "none: every time and grid point counts once"},
@@ -72,7 +79,7 @@ def build_manifest(plan: StorePlan, source: SourceData, files: dict[str, dict[st
                 "hours": plan.hours.tolist(),
             },
             "tendency": {"period": periods["train"], "lead_hours": plan.tendency_lead},
-            "files": dict(sorted(files.items())),
+            "records": records,
         }
     )
 

@@ -18,14 +18,17 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.derived import resolve, with_inputs
 from weatherfm.data_pipeline.formats.datasets import index_in_memory
+from weatherfm.data_pipeline.formats.experiments import of_one_experiment
+from weatherfm.data_pipeline.formats.file_index import index_files
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files
-from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece, best_names
+from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece
 from weatherfm.data_pipeline.formats.reading import Fields
+from weatherfm.data_pipeline.formats.rivals import one_name_each
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Span
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.sources.files import index_files
+from weatherfm.data_pipeline.sources.files import are_simulated, doubts_about
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
@@ -131,6 +134,8 @@ def _cure(name: str) -> Iterator[None]:
             if told
             else ""
         )
+        if "source.sums" in str(error):
+            here += "; a name such as total_precipitation_6hr tells the span of a sum"
         raise InputError(f"{name} cannot be used: {error}{here}") from None
 
 
@@ -142,12 +147,15 @@ def _settings(source: FilesSource, channels: Sequence[str], accumulation: int | 
 
 
 def _states(name: str, contents: Sequence[Contents], data: DataConfig, source: FilesSource, record: Any) -> FileStates:
-    pieces = [piece for one in contents for piece in best_names(one.pieces)]
+    with _cure(name):
+        pieces = [piece for one in contents for piece in one_name_each(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
     _require(derivation.stored, pieces, contents, name)
     pieces = [piece for piece in pieces if piece.channel in derivation.stored]
+    with _cure(f"states of {name}"):
+        pieces = of_one_experiment(pieces, source.experiment)
     channels, grid = tuple(data.channels), common_grid(pieces)
-    simulated = any(one.attributes.get("simulated", "").lower() == "true" for one in contents)
+    simulated = are_simulated(contents)
     if min(len(piece.slots.times) for piece in pieces) == 0:
         return FileStates(name, channels, grid, np.zeros(0, "datetime64[s]"), [], None, simulated, record)
     stored = data.model_copy(update={"channels": list(derivation.stored)})
@@ -166,9 +174,12 @@ def _require(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[C
     if missing := [channel for channel in names if channel not in found]:
         others = sorted({text for one in contents for text in one.others})
         listed = ", ".join([*sorted(found), *others][:_SHOWN])
+        told = [one.refused[channel] for channel in missing for one in contents if channel in one.refused]
+        why = f": {'; '.join(dict.fromkeys(told))}" if told else ""
+        doubts = "".join(f"; {text}" for text in doubts_about(missing, contents))
         raise InputError(
-            f"the model needs {', '.join(missing)}, which {name} lacks (it has {listed or 'no known fields'}); "
-            "forecast from states that have all of the model's channels"
+            f"the model needs {', '.join(missing)}, which {name} lacks (it has {listed or 'no known fields'}){why}; "
+            f"forecast from states that have all of the model's channels{doubts}"
         )
 
 

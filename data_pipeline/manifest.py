@@ -1,6 +1,7 @@
-"""The manifest of a store: what is in it, where that came from, and the checksum of every file (standard library only).
+"""The manifest of a store: what is in it, where that came from, and the checksums of the records of its files.
 
-Its presence says that the store is finished: it is written last, in one step.
+Its presence says that the store is finished: it is written last, in one step. It is small whatever the length of the
+store; what is said of each file stands in `files.json`, whose checksum the manifest holds. (Standard library only.)
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weatherfm.errors import InputError
-
 FORMAT = "weatherfm-store"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 NAME = "manifest.json"
+FILES = "files.json"
+"""sha256 and bytes of every file but the manifest and the records; not read to train."""
 SHARDS = "shards.json"
 """What was written by which task, from which times, with which statistics: append and repair go on from it."""
+SOURCES = "sources.json"
+"""Which files of the source the store was made from; see `source_files`."""
+RECORDS = (FILES, SHARDS)
+"""Records whose checksums the manifest holds."""
 PROGRESS = ".progress"
 """Folder inside an unfinished store that holds the journal of what is done."""
 TIME_UNITS = "hours since 1970-01-01 00:00:00"
@@ -51,35 +56,11 @@ def is_sealed(manifest: Mapping[str, Any]) -> bool:
     return manifest.get("checksum") == seal(manifest)["checksum"]
 
 
+def entry_of(content: bytes) -> dict[str, Any]:
+    """What is noted of a file with this content."""
+    return {"sha256": checksum(content), "bytes": len(content)}
+
+
 def to_bytes(manifest: Mapping[str, Any]) -> bytes:
     """The file's content: readable, and the same for the same manifest."""
     return (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a finished store.
-
-    Raises:
-        InputError: nothing there, a store that `weatherfm prepare` has not finished, or not a store of ours.
-    """
-    file = path / NAME
-    if not path.exists():
-        if path.with_name(f".{path.name}.last").exists():
-            raise InputError(f"a change of the store {path} was interrupted at its last step; start it again to end it")
-        raise InputError(f"no store at {path}; make it with `weatherfm prepare CONFIG` or correct the path")
-    if not file.is_file():
-        if (path / PROGRESS).is_dir():
-            raise InputError(f"the store {path} is not finished; start the same `weatherfm prepare` again to go on")
-        raise InputError(f"{path} is not a weatherfm store (it has no {NAME}); give the folder that prepare wrote")
-    try:
-        manifest = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}); prepare the store anew or restore the file") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(f"{file} does not describe a weatherfm store; give the folder that prepare wrote")
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise InputError(
-            f"the store {path} has format version {manifest.get('format_version')}, this program reads "
-            f"{FORMAT_VERSION}; prepare it anew with this version or use the one that wrote it"
-        )
-    return manifest

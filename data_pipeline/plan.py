@@ -11,9 +11,11 @@ import numpy as np
 from dask.system import CPU_COUNT
 
 from weatherfm.data_pipeline.climatology import check_coverage, day_coordinate
+from weatherfm.data_pipeline.cluster import capacity_of
 from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.host_memory import available_memory
 from weatherfm.data_pipeline.layout import Layout, choose_layout
+from weatherfm.data_pipeline.positions import STATE_DIMS, BlockEnds
 from weatherfm.data_pipeline.read_cost import ReadCost
 from weatherfm.data_pipeline.statistics import pairs
 from weatherfm.data_pipeline.time_axis import TimeAxis, hour_of_day, resolve_periods, select_times
@@ -23,9 +25,25 @@ from weatherfm.grid import Grid
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.sources import SourceData
 
-STATE_DIMS = ("time", "channel", "latitude", "longitude")
-_BUFFERS = 4
-"""Copies of a shard that a writer may hold: the source's pieces, these joined, encoded, and in float64."""
+_ENCODED = 2
+"""Copies of a shard that encoding takes at most: its chunks, and these as one file."""
+_RECORD_BYTES = 600
+"""Of a shard's record in memory, beside its numbers."""
+_NUMBER_BYTES = 40
+"""Of one number of a record in memory."""
+_NUMBERS = 10
+"""Of a record for each channel: five of the fields, five of their changes."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What tasks may take together."""
+
+    workers: int
+    """Tasks at a time, where memory allows."""
+    memory: int
+    """Bytes."""
+    on_cluster: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +63,21 @@ class StorePlan:
     preliminary: np.ndarray
     """[time] bool: fields that their source will replace."""
     groups: list[list[int]]
-    """Channel blocks to write from one read of the source."""
+    """Columns of shards to write from one read of the source."""
+    ends: BlockEnds
+    """Of the blocks that the source is best read in."""
     block_bytes: int
     """Bytes that reading one block of the source holds for a moment."""
     cost: ReadCost | None
     """Of reading it all; None where the source cannot tell."""
-    memory: int
-    """Bytes that data may take; one writer always runs."""
-    most_workers: int
-    """Writers at a time, where memory allows."""
+    download_bytes: int
+    """What the source has yet to bring to this machine, about."""
+    download_folder: str | None
+    """Where it puts that."""
+    limits: Limits
+    """What writing may take; one writer always runs."""
 
-    @property
+    @cached_property
     def training(self) -> np.ndarray:
         """[time] bool: the days that may be learned from."""
         period = self.periods["train"]
@@ -70,7 +92,7 @@ class StorePlan:
     @property
     def climatology_rows(self) -> int:
         """Days in one shard of the climatology."""
-        return self.layout.shard_rows(len(self.days))
+        return self.layout.climatology_rows(len(self.days))
 
     @property
     def climatology_bytes(self) -> int:
@@ -86,42 +108,68 @@ class StorePlan:
     def sums_beside_writing(self) -> bool:
         """True when the climatology's sums fit into half the memory, so that they are gathered while shards are written
         and the store is not read a second time."""
-        return self.climatology_sums_bytes <= self.memory // 2
+        return not self.limits.on_cluster and self.climatology_sums_bytes <= self.limits.memory // 2
 
     @property
     def climatology_task_bytes(self) -> int:
-        """Held by one climatology task that reads the store: sums in float64, and some shards."""
-        return 2 * len(self.days) * self.layout.chunk_bytes + 5 * self.layout.shard_bytes
+        """Held by one climatology task that reads the store: sums in float64, some shards, and fields read for them."""
+        held = 2 * len(self.days) + 5 * self.climatology_rows + self.layout.batch_times
+        return held * self.layout.chunk_bytes
 
     @property
     def climatology_workers(self) -> int:
         """Climatology tasks at a time."""
-        return max(1, min(self.most_workers, self.memory // self.climatology_task_bytes))
+        return self._fitting(self.climatology_task_bytes)
+
+    @property
+    def change_workers(self) -> int:
+        """Tasks at a time that look at changes; each holds fields, differences and one channel in float64."""
+        rows = self.layout.change_rows(self.lead_steps) * self.layout.shard_times + self.lead_steps
+        return self._fitting(2 * rows * (self.layout.chunk_bytes + self.layout.field_bytes))
+
+    @property
+    def lead_steps(self) -> int:
+        """Steps of the time axis in the tendency lead."""
+        return max(1, self.tendency_lead // self.axis.step_hours)
 
     @property
     def writer_bytes(self) -> int:
-        """Held by one writer: the shards of its group."""
-        largest = max(len(group) for group in self.groups)
-        return (_BUFFERS + largest - 1) * self.layout.shard_bytes
+        """Held by one writer: the shards of its group, and one of them encoded."""
+        return (max(len(group) for group in self.groups) + _ENCODED) * self.layout.shard_bytes
+
+    @property
+    def reader_bytes(self) -> int:
+        """Held by one thread that reads for a writer: a block of the source, in what it is read from and as fields."""
+        times, channels = self.ends.largest()
+        held = min(times, self.layout.shard_times) * min(channels, self.layout.n_channels)
+        return self.block_bytes + held * self.layout.field_bytes
+
+    @property
+    def records_bytes(self) -> int:
+        """Held by what is known of every shard that is written."""
+        number = _NUMBERS * self.layout.n_channels * _NUMBER_BYTES
+        return self.layout.n_rows * (self.layout.n_columns * _RECORD_BYTES + number)
+
+    def _fitting(self, task_bytes: int) -> int:
+        return max(1, min(self.limits.workers, self.limits.memory // max(1, task_bytes)))
 
     @property
     def _free(self) -> int:
-        return self.memory - (self.climatology_sums_bytes if self.sums_beside_writing else 0)
+        return self.limits.memory - (self.climatology_sums_bytes if self.sums_beside_writing else 0)
 
     @property
     def workers(self) -> int:
         """Writers at a time; no more than there is to write."""
-        jobs = len(self.groups) * -(-len(self.axis.times) // self.layout.shard_times)
-        return max(1, min(self.most_workers, jobs, self._free // (self.writer_bytes + self.block_bytes)))
+        jobs = len(self.groups) * self.layout.n_rows
+        return max(1, min(self.limits.workers, jobs, self._free // (self.writer_bytes + self.reader_bytes)))
 
     @property
     def readers(self) -> int:
         """Threads of each writer that read and regrid the blocks of its shards, so that few writers use all cores."""
-        idle = self.most_workers // self.workers
-        if self.block_bytes == 0:
-            return max(1, idle)
-        fitting = (self._free // self.workers - self.writer_bytes) // self.block_bytes
-        return max(1, min(idle, fitting))
+        if self.limits.on_cluster:
+            return 1  # a task is one thread of one worker
+        fitting = (self._free // self.workers - self.writer_bytes) // self.reader_bytes
+        return max(1, min(self.limits.workers // self.workers, fitting))
 
     @property
     def bytes_before_compression(self) -> int:
@@ -132,24 +180,29 @@ class StorePlan:
     @property
     def shards(self) -> int:
         """Files of `state` and `climatology`."""
-        state = len(self.axis.times) / self.layout.shard_times
-        days = len(self.days) / self.climatology_rows
-        return (math.ceil(state) + math.ceil(days) * len(self.hours)) * self.layout.n_columns
+        days = -(-len(self.days) // self.climatology_rows)
+        climatology = days * len(self.hours) * len(self.layout.channel_blocks())
+        return self.layout.n_rows * self.layout.n_columns + climatology
 
     @property
     def files(self) -> int:
         """All files, metadata and coordinates included."""
         statistics, coordinates = 5, 9  # one data and one metadata file each
         static = 6 if self.config.static else 0
-        return self.shards + 2 * (statistics + coordinates) + static + 5
+        return self.shards + 2 * (statistics + coordinates) + static + 7
 
     @property
     def peak_memory(self) -> int:
         """Bytes that the data may take, beside the program itself; it does not grow with the length of the record."""
-        writing = self.workers * (self.writer_bytes + self.readers * self.block_bytes)
+        writing = self.workers * (self.writer_bytes + self.readers * self.reader_bytes)
         if self.sums_beside_writing:
             return writing + self.climatology_sums_bytes
         return max(writing, self.climatology_workers * self.climatology_task_bytes)
+
+    @property
+    def stated_memory(self) -> int:
+        """Bytes to tell people: data, and what is known of every shard."""
+        return self.peak_memory + self.records_bytes
 
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +213,11 @@ class StorePlan:
 
 
 def plan_store(
-    config: DataConfig, source: SourceData, workers: int | None = None, memory: int | None = None
+    config: DataConfig,
+    source: SourceData,
+    workers: int | None = None,
+    memory: int | None = None,
+    scheduler: str | None = None,
 ) -> StorePlan:
     """Check a source against its config without reading fields, and count what the store will take.
 
@@ -169,9 +226,11 @@ def plan_store(
         source: what there is.
         workers: most shards to write at a time; without it, one a CPU core.
         memory: bytes that data may take; without it, half of what is available to the process.
+        scheduler: address of a dask.distributed scheduler: cores and memory are those of its workers then.
 
     Raises:
         InputError: a time axis, split, grid, channel set or climatology window that cannot work.
+        OutsideError: the scheduler has no workers.
     """
     _check_source(config, source)
     if workers is not None and workers < 1:
@@ -197,11 +256,26 @@ def plan_store(
         simulated=source.simulated,
         preliminary=(every if source.preliminary is None else source.preliminary)[axis.indices],
         groups=layout.groups(source.together),
+        ends=BlockEnds.of(source.state),
         block_bytes=source.block_bytes,
         cost=None if source.cost is None else source.cost(axis.indices),
-        memory=memory or available_memory() // 2,
-        most_workers=workers or CPU_COUNT,
+        download_bytes=source.download_bytes,
+        download_folder=source.download_folder,
+        limits=find_limits(workers, memory, scheduler),
     )
+
+
+def find_limits(workers: int | None, memory: int | None, scheduler: str | None) -> Limits:
+    """What was asked for; else all cores and half of the memory, of this machine or of the cluster's workers together.
+
+    Raises:
+        InputError: no scheduler answers at that address.
+        OutsideError: it has no workers.
+    """
+    if scheduler is not None:
+        threads, held = capacity_of(scheduler)
+        return Limits(workers or threads, memory or held // 2, True)
+    return Limits(workers or CPU_COUNT, memory or available_memory() // 2, False)
 
 
 def _tendency_lead(config: DataConfig, axis: TimeAxis, training_times: np.ndarray) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from weatherfm.data_pipeline.disk import LEAST_SHARE, USUAL_SHARE, free_bytes
 from weatherfm.data_pipeline.layout import MIB
 from weatherfm.data_pipeline.plan import StorePlan
 from weatherfm.data_pipeline.time_axis import name_times
@@ -37,9 +39,13 @@ def to_dict(plan: StorePlan) -> dict[str, Any]:
         "channels": plan.layout.n_channels,
         "reading": reading,
         "bytes_before_compression": plan.bytes_before_compression,
+        "bytes_on_disk": round(USUAL_SHARE * plan.bytes_before_compression),
+        "bytes_free": free_bytes(Path(plan.config.store)),
+        "bytes_to_download": plan.download_bytes,
         "shards": plan.shards,
         "files": plan.files,
-        "peak_memory": plan.peak_memory,
+        "peak_memory": plan.stated_memory,
+        "records_memory": plan.records_bytes,
         "workers": plan.workers,
         "readers": plan.readers,
     }
@@ -53,7 +59,9 @@ def to_text(plan: StorePlan, bandwidths: Sequence[float] = DEFAULT_BANDWIDTHS) -
         bandwidths: MB/s, for which to say how long reading takes.
     """
     times, layout = plan.axis.times, plan.layout
-    block = f"chunk 1 time x {layout.channel_block} channels, shard {layout.shard_times} times"
+    block = (
+        f"chunk 1 time x {layout.channel_block} channels, shard {layout.shard_times} times x {layout.shard_channels}"
+    )
     lines = {
         "store": f"{plan.config.store}{' (simulated data)' if plan.simulated else ''}",
         "times": f"{len(times)} every {plan.axis.step_hours}h, {name_times(times[:1])} to {name_times(times[-1:])}",
@@ -61,15 +69,28 @@ def to_text(plan: StorePlan, bandwidths: Sequence[float] = DEFAULT_BANDWIDTHS) -
         "channels": f"{layout.n_channels}: {' '.join(plan.config.channels)}",
         "grid": str(plan.grid),
         **{name: str(period or "none") for name, period in plan.periods.items()},
-        "layout": f"{block} ({layout.shard_bytes / MIB:.1f} MiB)",
+        "layout": f"{block} channels ({layout.shard_bytes / MIB:.1f} MiB)",
         **_reading(plan, bandwidths),
-        "disk": f"at most {plan.bytes_before_compression / MIB:,.0f} MiB in {plan.files} files",
-        "memory": f"at most {plan.peak_memory / MIB:,.0f} MiB for data with {plan.workers} x {plan.readers} threads",
+        "disk": _disk(plan),
+        "memory": f"at most {plan.stated_memory / MIB:,.0f} MiB with {plan.workers} x {plan.readers} threads, "
+        f"{plan.records_bytes / MIB:,.0f} MiB of them for the records of shards",
     }
+    if plan.download_folder is not None:
+        free = _size(free_bytes(Path(plan.download_folder)))
+        lines["download"] = f"about {_size(plan.download_bytes)} to {plan.download_folder}, where {free} are free"
     if plan.preliminary.any():
         lines["preliminary"] = f"{plan.preliminary.sum()} times, from {name_times(times[plan.preliminary][:1])} on"
     advice = [] if plan.cost is None else [f"WASTEFUL: {text}" for text in plan.cost.advice]
     return "\n".join([*(f"{name:<12}{text}" for name, text in lines.items()), *advice])
+
+
+def _disk(plan: StorePlan) -> str:
+    whole, free = plan.bytes_before_compression, free_bytes(Path(plan.config.store))
+    verdict = "" if whole <= free else ": TOO LITTLE" if LEAST_SHARE * whole > free else ": may not fit"
+    return (
+        f"at most {whole / MIB:,.0f} MiB in {plan.files:,} files, about {USUAL_SHARE:.0%} of that once compressed; "
+        f"{free / MIB:,.0f} MiB are free{verdict}"
+    )
 
 
 def _reading(plan: StorePlan, bandwidths: Sequence[float]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weatherfm.grid import Grid
 from weatherfm.variables import GRAVITY, Channel
 
 _LEVELS = (1, 10, 50, 100, 200, 300, 500, 700, 850, 1000)
@@ -43,6 +44,13 @@ _BY_LEVEL: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 """Variable -> (lowest, highest) by level in canonical units; every other variable has the bounds of variables.py."""
 
+SUNSHINE = 1415.0
+"""W m-2: a little more than the solar constant (1,361) at the Earth's least distance from the sun (0.983)."""
+DRIEST_GLOBE = 2.0
+"""% of relative humidity that is exceeded somewhere on the globe at any time."""
+HUMIDITY = ("r", "r2m")
+"""Variables that some keep in %, others as a fraction."""
+
 MAY_BE_UNIFORM = ("tp", "tisr", "siconc", "sst", "clwc", "ciwc", "tcc", "swvl1", "o3")
 """Variables whose field can be the same everywhere, as precipitation on a dry day or sunshine at night."""
 
@@ -70,9 +78,16 @@ _OTHER_UNITS: dict[str, tuple[OtherUnits, ...]] = {
 }
 
 
-def plausible_bounds(channel: Channel) -> tuple[float, float]:
-    """Lowest and highest value, canonical units, that a channel can have on Earth."""
+_SUN = 1361 * 1.035
+"""W m-2 of sunshine above the atmosphere in early January, when the Earth is nearest to the sun: the solar constant
+(Kopp and Lean 2011) and 3.5 %."""
+
+
+def plausible_bounds(channel: Channel, hours: float | None = None) -> tuple[float, float]:
+    """Lowest and highest value, canonical units, that a channel can have on Earth; of sums, over `hours`."""
     low, high = channel.variable.bounds
+    if hours is not None and channel.variable.accumulated and channel.units == "J m-2":
+        high = min(high, _SUN * 3600 * hours)
     if channel.level is None or channel.variable.short not in _BY_LEVEL:
         return low, high
     at, known = np.log(channel.level), np.log(_LEVELS)
@@ -92,3 +107,31 @@ def suspect_units(channel: Channel, low: float, high: float) -> str | None:
         if bounds[0] <= units.scale * low + units.offset and units.scale * high + units.offset <= bounds[1]:
             return units.name
     return None
+
+
+def bounds_of_sums(channel: Channel, hours: float | None) -> float | None:
+    """Most (and, with a minus, least) that a sum of radiation over `hours` can be, J m-2; None of other channels.
+
+    Above the atmosphere the sun gives 1,408 W m-2 at most, early in January: a sum beyond that is one over a longer
+    span, as ERA5-Land's since midnight.
+    """
+    if hours is None or not channel.variable.accumulated or channel.units != "J m-2":
+        return None
+    return SUNSHINE * 3600 * hours
+
+
+def is_fraction(channel: Channel, highest: float, grid: Grid) -> bool:
+    """True of relative humidity, in "%" by name, whose highest value shows that it is a fraction of one.
+
+    Somewhere on a globe air is always near saturation: from 50 hPa down, a field that stays below 2 % is none.
+    """
+    if channel.variable.short not in HUMIDITY or (channel.level or 1000) < 50 or not is_global(grid):
+        return False
+    return highest < DRIEST_GLOBE
+
+
+def is_global(grid: Grid) -> bool:
+    """True where the grid leaves out no more than a cap about each pole."""
+    step = 360 / grid.shape[1]
+    around = bool(np.allclose(np.diff(grid.longitude), step, atol=0.01 * step))
+    return around and float(np.ptp(grid.latitude) - np.diff(grid.latitude).min()) > 165

@@ -11,11 +11,14 @@ import numpy as np
 from weatherfm.data_pipeline import manifest as manifests
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.describe import request_of, with_defaults
+from weatherfm.data_pipeline.disk import check_download
 from weatherfm.data_pipeline.journal import Journal, refuse_other_request, remove_journal
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
+from weatherfm.data_pipeline.probe import probe
+from weatherfm.data_pipeline.spread import doubts_about_spread
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.data_pipeline.swap import settle
+from weatherfm.data_pipeline.swap import hold, place_of, place_of_last
 from weatherfm.data_pipeline.writing import Writing
 from weatherfm.errors import InputError
 
@@ -48,21 +51,33 @@ def prepare(
         InputError: the source or the config cannot work, a value is not finite, the store holds something else
             or is of other settings, or the disk is full.
     """
-    root = Path(config.store).expanduser()
-    settle(root)
-    if (root / manifests.NAME).is_file():
-        store = open_store(root)
-        held = with_defaults(store.manifest["request"])
-        refuse_other_request(root, held, request_of(config), "was prepared", "`weatherfm append` makes it longer")
-        remove_journal(root)
-        _log.info("the store %s is finished; nothing to do", root)
-        return store
-    source = source or open_config(config)
-    plan = plan_store(config, source, workers, memory)
-    static = static_fields(config, source)
-    with Journal(root, identity_of(plan, source)) as journal:
+    root = place_of(config.store)
+    if _is_finished(root) and not (root / manifests.PROGRESS).exists() and not place_of_last(root).exists():
+        return _finished(root, config)  # without a lock: many processes may ask at once, and it may be read-only
+    with hold(root):
+        if _is_finished(root):  # by another process, while this one waited
+            store = _finished(root, config)
+            remove_journal(root)
+            return store
+        source = source or open_config(config)
+        plan = plan_store(config, source, workers, memory, scheduler)
+        static = static_fields(config, source)
+        probe(plan, source, root)
+        journal = Journal(root, identity_of(plan, source), source.identity)
         Writing(root, plan, source, static, journal, scheduler).run(warner(plan))
-    return open_store(root)
+        return open_store(root)
+
+
+def _is_finished(root: Path) -> bool:
+    return (root / manifests.NAME).is_file()
+
+
+def _finished(root: Path, config: DataConfig) -> Store:
+    store = open_store(root)
+    held = with_defaults(store.manifest["request"])
+    refuse_other_request(root, held, request_of(config), "was prepared", "`weatherfm append` makes it longer")
+    _log.info("the store %s is finished; nothing to do", root)
+    return store
 
 
 def open_config(config: DataConfig) -> SourceData:
@@ -72,7 +87,10 @@ def open_config(config: DataConfig) -> SourceData:
     source = open_source(config)
     if source.fetch is None:
         return source
-    plan_store(config, source)  # refuses what cannot work before anything is moved
+    plan = plan_store(config, source)  # refuses what cannot work before anything is moved
+    if source.download_folder is not None:
+        root = Path(config.located().store)
+        check_download(Path(source.download_folder), source.download_bytes, root, plan.bytes_before_compression)
     source.fetch()
     return open_source(config)  # it can tell more now, as which fields are preliminary
 
@@ -112,9 +130,11 @@ def warner(plan: StorePlan) -> Any:
     """A function of the statistics of state and tendency that warns of channels no model can train on."""
 
     def warn(state: ChannelStatistics, tendency: ChannelStatistics) -> None:
-        still = [name for name, std in zip(plan.config.channels, state.std, strict=True) if not std > 0]
-        if still:
-            _log.warning("%s do not vary over the training days: no model can train on them", ", ".join(still))
+        texts = doubts_about_spread(
+            plan.config.channels, state.std, tendency.std, state.minimum, state.maximum, plan.tendency_lead
+        )
+        for text in texts:
+            _log.warning("%s", text)
         if not tendency.count.any():
             _log.warning(
                 "no two training times are %dh apart: tendency_std is NaN, and no model can train on this store",

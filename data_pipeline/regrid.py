@@ -1,9 +1,9 @@
-"""Bring fields to another grid: conservative, bilinear or nearest, without ESMF, inside dask, on one core a block."""
+"""Bring fields to another grid: conservative, bilinear or nearest, without ESMF, on reading, on one core a block."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.config import Area, RegridConfig
+from weatherfm.data_pipeline.positions import BlockEnds, Readable, view
 from weatherfm.data_pipeline.regrid_weights import (
     LEAST_SHARE,
     conservative_weights,
@@ -63,10 +64,6 @@ class Regridder:
             raise ValueError(f"method must be conservative, bilinear or nearest, got {self.method!r}")
         object.__setattr__(self, "_rows", rows)
         object.__setattr__(self, "_columns", columns)
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        grids = (values.tobytes() for g in (self.source, self.target) for values in (g.latitude, g.longitude))
-        return (type(self).__name__, self.method, *grids)
 
     @property
     def workspace_bytes(self) -> int:
@@ -175,19 +172,38 @@ def _warn_if_coarse(source: Grid, target: Grid, method: str) -> None:
         )
 
 
+class MovedFields(Readable):
+    """Fields of another source, each brought to another grid as it is read."""
+
+    def __init__(self, fields: Readable, channels: Sequence[str], grid: Grid, move: Callable[..., np.ndarray]) -> None:
+        self._fields, self._move = fields, move
+        self.shape = (*fields.shape[:2], *grid.shape)
+        vector = [parse_channel(name).variable.standard_name in _VECTOR for name in channels]
+        self._vector = np.array(vector) if isinstance(move, Regridder) else None  # [channel]: components of a wind
+
+    def read(self, times: np.ndarray, channels: np.ndarray) -> np.ndarray:
+        """[len(times), len(channels), lat, lon] for positions on the two axes."""
+        values = self._fields.read(times, channels)
+        return self._move(values) if self._vector is None else self._move(values, self._vector[channels])
+
+
 def _moved(
     source: SourceData, grid: Grid, move: Callable[..., np.ndarray], workspace: int, told: dict[str, Any]
 ) -> SourceData:
-    """`source` with `move` applied to every block of its state and to its constant fields."""
+    """`source` with `move` applied to every field of its state and to its constant fields."""
     state, static = source.state, source.static
-    data = state.data.rechunk({2: -1, 3: -1})
-    block = 4 * int(np.prod([max(sizes) for sizes in data.chunks]))
+    channels = [str(name) for name in state["channel"].values]
+    fields = MovedFields(source.fields, channels, grid, move)
+    ends = BlockEnds.of(state)
+    blocks = tuple(tuple(np.diff(one, prepend=0).tolist()) for one in (ends.times, ends.channels))
+    lazy = view(fields, state["time"].values, channels, grid, blocks).data
     return replace(
         source,
-        state=_on_grid(state, _mapped(data, state["channel"].values, grid, move), grid),
+        state=_on_grid(state, lazy, grid),
         static=None if static is None else _on_grid(static, _moved_static(static.data, grid, move), grid),
         attributes={**source.attributes, **told},
-        block_bytes=source.block_bytes + block + workspace,
+        block_bytes=source.block_bytes + 4 * int(np.prod([*ends.largest(), *state.shape[2:]])) + workspace,
+        read_from=fields,
     )
 
 
@@ -197,23 +213,6 @@ def _moved_static(data: Any, grid: Grid, move: Callable[..., np.ndarray]) -> Any
         return move(np.asarray(data))
     chunks = (data.chunks[0], (grid.shape[0],), (grid.shape[1],))
     return da.map_blocks(move, data, dtype=np.float32, chunks=chunks, meta=np.empty((0,) * 3, np.float32))
-
-
-def _mapped(data: da.Array, channels: np.ndarray, grid: Grid, move: Callable[..., np.ndarray]) -> da.Array:
-    vector = np.array([parse_channel(str(name)).variable.standard_name in _VECTOR for name in channels])
-    settings: dict[str, Any] = {
-        "dtype": np.float32,
-        "chunks": (*data.chunks[:2], (grid.shape[0],), (grid.shape[1],)),
-        "meta": np.empty((0,) * 4, np.float32),
-    }
-    if not (vector.any() and isinstance(move, Regridder)):
-        return da.map_blocks(move, data, **settings)
-    components = da.from_array(vector[None, :, None, None], chunks=((1,), data.chunks[1], (1,), (1,)))
-    return da.map_blocks(_move_winds, data, components, regridder=move, **settings)
-
-
-def _move_winds(fields: np.ndarray, vector: np.ndarray, regridder: Regridder) -> np.ndarray:
-    return regridder(fields, vector[..., 0, 0])
 
 
 def _on_grid(old: xr.DataArray, values: Any, grid: Grid) -> xr.DataArray:

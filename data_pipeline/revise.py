@@ -7,32 +7,32 @@ untouched. The successor has the bytes of a store that was prepared at once.
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from weatherfm.data_pipeline import manifest as manifests
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.describe import request_of, with_defaults
-from weatherfm.data_pipeline.journal import (
-    Journal,
-    Record,
-    differences_between,
-    refuse_in_use,
-    remove_journal,
-    write_record,
-)
+from weatherfm.data_pipeline.finishing import Original, OtherValues
+from weatherfm.data_pipeline.journal import Journal, Record, is_begun_for, remove_journal
+from weatherfm.data_pipeline.links import Links
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
 from weatherfm.data_pipeline.prepare import identity_of, open_config, static_fields, warner
+from weatherfm.data_pipeline.probe import probe
+from weatherfm.data_pipeline.records import Damaged, differences_between
+from weatherfm.data_pipeline.source_files import changes_between, read_sources
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.data_pipeline.swap import place_of_next, settle, swap
+from weatherfm.data_pipeline.store_files import read_files, read_shards, require_small_files
+from weatherfm.data_pipeline.swap import hold, place_of, place_of_next, swap
 from weatherfm.data_pipeline.time_axis import name_times
+from weatherfm.data_pipeline.time_ranges import from_ranges, to_ranges
 from weatherfm.data_pipeline.writing import Writing
 from weatherfm.errors import InputError
 
@@ -55,8 +55,9 @@ def append(
 ) -> Store:
     """Bring a finished store up to what `config` and its source say: later times, final fields for preliminary ones.
 
-    Shards that stay as they are, are kept. Statistics are merged from those of each shard, so they are what a store
-    prepared at once has, to the last bit. Interrupted, the same call goes on.
+    Shards that stay as they are, are kept, and only those that a changed one needs are read. Statistics are merged from
+    those of each shard, so they are what a store prepared at once has, to the last bit. Interrupted, the same call goes
+    on.
 
     Args:
         config: of the store; only its period, splits, gaps and file names may differ from what the store was made with.
@@ -66,24 +67,27 @@ def append(
         memory: bytes that data may take; without it, half of what is available to the process.
 
     Raises:
-        InputError: no finished store, other settings, or times that the store has and the source or the config lacks.
+        InputError: no finished store, a damaged one, other settings, times that the store has and the source or the
+            config lacks, or another process that writes the store.
     """
-    root = Path(config.store).expanduser()
-    settle(root)
-    store = open_store(root)
-    _refuse_other_settings(store, config)
-    source = source or open_config(config)
-    plan = plan_store(config, source, workers, memory)
-    _refuse_loss(store, plan)
-    remove_journal(root)
-    if _is_up_to_date(store, plan):
-        _log.info("the store %s has everything already; nothing to do", root)
-        return store
-    added = int((~np.isin(plan.axis.times, store.times)).sum())
-    _log.info("%d times to add to %d", added, len(store.times))
-    _write_successor(store, plan, source, _shard_records(store), scheduler)
-    swap(root)
-    return open_store(root)
+    root = place_of(config.store)
+    with hold(root):
+        store = open_store(root)
+        require_small_files(root, store.manifest)
+        _refuse_other_settings(store, config)
+        source = source or open_config(config)
+        plan = plan_store(config, source, workers, memory, scheduler)
+        _refuse_loss(store, plan)
+        remove_journal(root)
+        _tell_source_changes(store, source)
+        if _is_up_to_date(store, plan):
+            _log.info("the store %s has everything already; nothing to do", root)
+            return store
+        _tell_work(store, plan)
+        probe(plan, source, place_of_next(root), ~np.isin(plan.axis.times, store.times))
+        _write_successor(store, plan, source, read_shards(root, store.manifest), scheduler)
+        swap(root)
+        return open_store(root)
 
 
 def repair(
@@ -104,84 +108,105 @@ def repair(
 
     Raises:
         InputError: the manifest is damaged, the source is not to be reached, or it gives other values than the store
-            was made from (then the store is left as it is).
+            was made from (then the store is left as it is), or another process writes the store.
     """
-    root = path.expanduser()
-    settle(root)
-    store = open_store(root)
-    if not manifests.is_sealed(store.manifest):
-        raise InputError(f"{root / manifests.NAME} itself was changed: nothing to go by; prepare the store anew")
-    config = config or DataConfig.model_validate({**store.manifest["request"], "store": str(root)})
-    if differences := differences_between(with_defaults(store.manifest["request"]), request_of(config)):
-        raise InputError(f"the store {root} was made with another {differences[0][0]}; give its own configuration")
-    if not bad_files:
-        return store
-    source = source or open_config(config)
-    plan = plan_store(config, source)
-    records = {} if manifests.SHARDS in bad_files else _shard_records(store)
-    sound = {name: record for name, record in records.items() if not bad_files & record["files"].keys()}
-    _write_successor(store, plan, source, sound, scheduler)
-    successor = place_of_next(root)
-    _refuse_other_values(store, successor)
-    (successor / manifests.NAME).write_bytes((root / manifests.NAME).read_bytes())  # of the version that wrote it
-    swap(root)
-    return open_store(root)
+    root = place_of(path)
+    with hold(root):
+        store = open_store(root)
+        config = config or _config_of(store)
+        if differences := differences_between(with_defaults(store.manifest["request"]), request_of(config)):
+            raise InputError(f"the store {root} was made with another {differences[0][0]}; give its own configuration")
+        if not bad_files:
+            return store
+        source = source or open_config(config)
+        plan = plan_store(config, source, scheduler=scheduler)
+        _tell_source_changes(store, source)
+        files = None if manifests.FILES in bad_files else read_files(root, store.manifest)
+        records = {} if manifests.SHARDS in bad_files else read_shards(root, store.manifest)
+        sound = {name: record for name, record in records.items() if not bad_files & record["files"].keys()}
+        try:
+            _write_successor(store, plan, source, sound, scheduler, Original(root, store.manifest, files))
+        except OtherValues:
+            shutil.rmtree(place_of_next(root))
+            raise
+        swap(root)
+        return open_store(root)
 
 
 def _write_successor(
-    store: Store, plan: StorePlan, source: SourceData, records: Mapping[str, Record], scheduler: str | None
+    store: Store,
+    plan: StorePlan,
+    source: SourceData,
+    records: Mapping[str, Record],
+    scheduler: str | None,
+    original: Original | None = None,
 ) -> None:
     """A finished store beside `store`; goes on with one that was interrupted."""
     successor, identity = place_of_next(store.path), identity_of(plan, source)
-    if (successor / manifests.NAME).is_file():
-        if _is_up_to_date(open_store(successor), plan):
-            remove_journal(successor)
-            return  # killed just before it took its place
-        shutil.rmtree(successor)
-    elif _is_of_another(successor, identity):
-        refuse_in_use(successor)
-        shutil.rmtree(successor)  # begun for other settings; the store has all of it that matters
+    if _is_whole(successor, plan, original):
+        remove_journal(successor)
+        return  # killed just before it took its place
+    if successor.exists() and not is_begun_for(successor, identity, source.identity):
+        shutil.rmtree(successor)  # for other settings or files, or what a kill left; the store has all that matters
     static = static_fields(plan.config, source)
-    with Journal(successor, identity) as journal:
-        writing = Writing(successor, plan, source, static, journal, scheduler)
-        begun = journal.records()
-        for task in writing.tasks.all():
-            record = records.get(task.name)
-            if task.name not in begun and record is not None and record["inputs"] == task.inputs:
-                _adopt(store.path, successor, task.name, record)
-        writing.run(warner(plan))
+    journal = Journal(successor, identity, source.identity)
+    writing = Writing(successor, plan, source, static, journal, scheduler, original)
+    begun, links = journal.records(own=True), Links(store.path, successor)
+    fitting = ((task, records[task.name]) for task in writing.tasks.all() if task.name in records)
+    journal.adopt(
+        {
+            task.name: record
+            for task, record in fitting
+            if task.name not in begun and record["inputs"] == task.inputs and links.make(record["files"])
+        }
+    )
+    writing.run(warner(plan))
 
 
-def _adopt(root: Path, successor: Path, task: str, record: Record) -> None:
-    """Make a task of the old store one of its successor; the journal compares the checksums before it believes it."""
-    for key in record["files"]:
-        target = successor / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        try:
-            os.link(root / key, target)
-        except FileNotFoundError:
-            return
-        except OSError:  # a file system without links
-            shutil.copyfile(root / key, target)
-    write_record(successor, task, record["files"], record["payload"], record["inputs"])
-
-
-def _is_of_another(successor: Path, identity: Mapping[str, Any]) -> bool:
-    file = successor / manifests.PROGRESS / "request.json"
-    return file.is_file() and file.read_text() != manifests.canonical_json(identity)
-
-
-def _shard_records(store: Store) -> dict[str, Record]:
-    """What each task of the finished store wrote and found out."""
-    file = store.path / manifests.SHARDS
+def _is_whole(successor: Path, plan: StorePlan, original: Original | None) -> bool:
+    """True when the successor is finished and the one that is wanted."""
+    if not (successor / manifests.NAME).is_file():
+        return False
     try:
-        records: dict[str, Record] = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
+        store = open_store(successor)
+        return _is_up_to_date(store, plan) and (original is None or original.manifest == store.manifest)
+    except InputError:  # one that cannot be read is made anew
+        return False
+
+
+def _config_of(store: Store) -> DataConfig:
+    try:
+        return DataConfig.model_validate({**store.manifest["request"], "store": str(store.path)})
+    except ValidationError as error:
         raise InputError(
-            f"{file} is missing or damaged ({error}); `weatherfm verify --repair` mends the store"
+            f"the request in the manifest of {store.path} is none of this version ({error.errors()[0]['msg']}); give "
+            "the run's YAML file"
         ) from None
-    return records
+
+
+def _tell_source_changes(store: Store, source: SourceData) -> None:
+    """Warn of files of the source that were used before and are others now."""
+    try:
+        before = read_sources(store.path, store.manifest)
+    except Damaged as error:
+        _log.warning("it cannot be told whether files of the source changed since %s was made: %s", store.path, error)
+        return
+    changes = dataclasses.replace(changes_between(before, source.identity), new=())
+    if changes:
+        _log.warning(
+            "files of the source changed since the store %s was made: %s. What the store keeps was read from them as "
+            "they were; where their values were corrected, prepare it anew",
+            store.path,
+            changes,
+        )
+
+
+def _tell_work(store: Store, plan: StorePlan) -> None:
+    before, times = store.manifest["times"], plan.axis.times
+    added = int((~np.isin(times, store.times)).sum())
+    replaced = np.setdiff1d(from_ranges(before["preliminary"], before), times[plan.preliminary])
+    finals = f", {len(replaced)} preliminary ones to replace: {name_times(replaced)}" if len(replaced) else ""
+    _log.info("%d times to add to %d%s", added, len(store.times), finals)
 
 
 def _refuse_other_settings(store: Store, config: DataConfig) -> None:
@@ -211,20 +236,6 @@ def _is_up_to_date(store: Store, plan: StorePlan) -> bool:
     held = store.manifest
     return (
         np.array_equal(store.times, plan.axis.times)
-        and held["times"]["preliminary"] == [str(time) for time in plan.axis.times[plan.preliminary]]
+        and held["times"]["preliminary"] == to_ranges(plan.axis.times[plan.preliminary], plan.axis.step_hours)
         and with_defaults(held["request"]) == request_of(plan.config)
     )
-
-
-def _refuse_other_values(store: Store, successor: Path) -> None:
-    """A repaired store must have the bytes it was made with."""
-    expected = store.manifest["files"]
-    written = json.loads((successor / manifests.NAME).read_bytes())["files"]
-    differing = {key for key in expected.keys() | written.keys() if expected.get(key) != written.get(key)}
-    other = sorted(differing, key=lambda key: (not key.startswith(("state/", "climatology/")), key))
-    if other:
-        shutil.rmtree(successor)
-        raise InputError(
-            f"the source gives other values today than when the store {store.path} was made: {', '.join(other[:5])} "
-            f"would differ ({len(other)} files); the store is left as it is: prepare it anew, or restore the source"
-        )

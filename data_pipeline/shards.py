@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 
 from weatherfm.data_pipeline.climatology import accumulate, windowed_means
 from weatherfm.data_pipeline.journal import write_file, write_record
 from weatherfm.data_pipeline.layout import Block
 from weatherfm.data_pipeline.manifest import checksum
-from weatherfm.data_pipeline.statistics import ChannelStatistics, pairs
+from weatherfm.data_pipeline.shard_encoding import encode_shard
+from weatherfm.data_pipeline.statistics import ChannelStatistics, join_channels, pairs
 from weatherfm.data_pipeline.store import open_array
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
-
-
-def encode_shard(values: np.ndarray, metadata: dict[str, Any], start: tuple[int, ...]) -> dict[str, bytes]:
-    """The file that holds `values`, by its key within the array.
-
-    Args:
-        values: a whole shard, or what is left of one at the array's end.
-        metadata: the array's zarr.json.
-        start: position of `values` in the array.
-    """
-    array = ts.open({"driver": "zarr3", "kvstore": "memory://", "metadata": metadata}, create=True).result()
-    region = tuple(slice(a, a + n) for a, n in zip(start, values.shape, strict=True))
-    array[region].write(values).result()
-    files = array.kvstore
-    assert files is not None  # the zarr3 driver has one
-    keys = [key for key in files.list().result() if key != b"zarr.json"]
-    return {key.decode(): files.read(key).result().value for key in keys}
 
 
 def check_finite(values: np.ndarray, channels: tuple[str, ...], times: np.ndarray) -> None:
@@ -43,9 +26,9 @@ def check_finite(values: np.ndarray, channels: tuple[str, ...], times: np.ndarra
     Raises:
         InputError: names the channels, how many values and the first times.
     """
-    bad = ~np.isfinite(values)
-    if not bad.any():
+    if all(np.isfinite(fields).all() for fields in values):
         return
+    bad = ~np.isfinite(values)
     texts = []
     for channel in np.flatnonzero(bad.any(axis=(0, 2, 3))):
         when = times[bad[:, channel].any(axis=(1, 2))]
@@ -110,14 +93,14 @@ class StateTask:
         Raises:
             InputError: a value is not finite.
         """
-        values = np.ascontiguousarray(values, np.float32)
         check_finite(values, self.channels, self.times)
-        statistics = ChannelStatistics.of(values if self.training.all() else values[self.training])
+        training = np.flatnonzero(self.training)
+        statistics = _each(values, lambda one: ChannelStatistics.of(one[training]))
         earlier, later = pairs(self.times, self.training, self.tendency_lead)
-        changes = ChannelStatistics.of(values[later] - values[earlier])
+        changes = _each(values, lambda one: ChannelStatistics.of(one[later] - one[earlier])) if len(later) else None
         shard = encode_shard(values, self.metadata, (self.block.times.start, self.block.channels.start, 0, 0))
         files = {key: write_file(self.root, key, content) for key, content in _within("state", shard)}
-        payload = {"state": statistics.to_dict(), "tendency": changes.to_dict()}
+        payload = {"state": statistics.to_dict(), "tendency": changes and changes.to_dict()}
         write_record(self.root, self.name, files, payload, self.inputs)
         return Done(values.nbytes, f"{' '.join(self.channels[:3])} {self.times[0].astype('datetime64[M]')}")
 
@@ -132,6 +115,9 @@ class TendencyTask:
 
     root: Path
     block: Block
+    """One or more shards that follow each other, in which the pairs start."""
+    channel_blocks: tuple[slice, ...]
+    """Chunks of these shards, which are looked at one by one."""
     earlier: np.ndarray
     """[pair] store positions."""
     later: np.ndarray
@@ -144,14 +130,23 @@ class TendencyTask:
         """In the journal."""
         return f"tendency-{self.block.label}"
 
+    def n_bytes(self, field_bytes: int) -> int:
+        """Of the fields it reads."""
+        n_fields = len(np.union1d(self.earlier, self.later)) * (self.block.channels.stop - self.block.channels.start)
+        return int(n_fields * field_bytes)
+
     def run(self) -> Done:
-        """Read, subtract and note the statistics."""
+        """Read each field once, subtract and note the statistics."""
         state = open_array(self.root, "state")
-        first = state.oindex[self.earlier, self.block.channels].read()
-        change = state.oindex[self.later, self.block.channels].read().result()
-        change -= first.result()
-        write_record(self.root, self.name, {}, ChannelStatistics.of(change).to_dict(), self.inputs)
-        return Done(2 * change.nbytes, "")
+        at, place = np.unique(np.concatenate([self.earlier, self.later]), return_inverse=True)
+        earlier, later = np.split(place, 2)
+        found, n_bytes = [], 0
+        for channels in self.channel_blocks:
+            fields = state.oindex[at, channels].read().result()
+            found.append(_each(fields, lambda one: ChannelStatistics.of(one[later] - one[earlier])))
+            n_bytes += fields.nbytes
+        write_record(self.root, self.name, {}, join_channels(found).to_dict(), self.inputs)
+        return Done(n_bytes, "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +156,9 @@ class ClimatologyTask:
     root: Path
     metadata: dict[str, Any]
     channels: slice
+    """One chunk."""
     column: int
+    """Its number."""
     hour: int
     """Position on the hour dim."""
     indices: np.ndarray
@@ -199,6 +196,11 @@ class ClimatologyTask:
             files |= {key: write_file(self.root, key, content) for key, content in _within("climatology", shard)}
         write_record(self.root, self.name, files, None, self.inputs)
         return Done(len(self.indices) * 4 * int(np.prod(sums.shape[1:])), "")
+
+
+def _each(values: np.ndarray, of: Callable[[np.ndarray], ChannelStatistics]) -> ChannelStatistics:
+    """`of` every channel [time, 1, lat, lon] of `values`, so that copies are of one channel."""
+    return join_channels([of(values[:, channel : channel + 1]) for channel in range(values.shape[1])])
 
 
 def _within(array: str, files: dict[str, bytes]) -> list[tuple[str, bytes]]:

@@ -97,7 +97,7 @@ def _add_big_arrays(group: zarr.Group, plan: StorePlan) -> None:
         "state",
         shape=(layout.n_times, layout.n_channels, *fields),
         chunks=(1, *chunk),
-        shards=(layout.shard_times, *chunk),
+        shards=(layout.shard_times, layout.shard_channels, *fields),
         dimension_names=STATE_DIMS,
         attributes={"long_name": "state of the atmosphere, one field a channel; its units stand in `units`"},
         **common,

@@ -2,16 +2,102 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import os
+import re
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from weatherfm.config import Config, Hours
+from weatherfm.data_pipeline.formats.access import Access
+
+ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")
+"""Start of gs://, s3://, https:// and the like, which are no paths of this machine."""
+
+_ALL = "*"
 
 
-class FilesSource(Config):
+def _parse_lead(value: Any) -> Any:
+    if value == "shortest":
+        return value
+    try:
+        return TypeAdapter(Hours).validate_python(value)
+    except ValidationError:
+        raise ValueError("write a whole time span with its unit, such as 6h, or shortest") from None
+
+
+def _parse_sums(value: Any) -> Any:
+    spans = value if isinstance(value, dict) else {_ALL: value}
+    for name, said in spans.items():
+        hours = re.fullmatch(r"(\d+)([hd])", str(said).replace(" ", ""))
+        if said not in ("since_midnight", "since_start") and not (hours and int(hours[1])):
+            raise ValueError(
+                f"write what sums span as 1h (or 6h, 1d), since_midnight or since_start, got {said!r} for {name}"
+            )
+    return {str(name): _in_hours(str(said).replace(" ", "")) for name, said in spans.items()}
+
+
+def _in_hours(said: str) -> str:
+    return f"{24 * int(said[:-1])}h" if re.fullmatch(r"\d+d", said) else said
+
+
+Lead = Annotated[
+    int | str,
+    BeforeValidator(_parse_lead),
+    PlainSerializer(lambda lead: lead if isinstance(lead, str) else f"{lead}h", when_used="json"),
+]
+"""Hours, or `shortest`."""
+
+
+def _parse_experiment(value: Any) -> Any:
+    """YAML reads 0001 as a number."""
+    text = f"{value}" if isinstance(value, int) and not isinstance(value, bool) else value
+    return text.zfill(4) if isinstance(text, str) and text.isdigit() else text
+
+
+def absolute(path: str) -> str:
+    """A path that means the same in every folder; an address is one already."""
+    return path if ADDRESS.match(path) else os.path.abspath(os.path.expanduser(path))
+
+
+class SourceConfig(Config):
+    """Base of the settings of all sources."""
+
+    _places: ClassVar[tuple[str, ...]] = ()
+    """Settings that hold a path, or a list of paths."""
+
+    def located(self) -> Self:
+        """The same with absolute paths."""
+        found = {name: getattr(self, name) for name in self._places}
+        return self.model_copy(
+            update={
+                name: [absolute(one) for one in value] if isinstance(value, list) else value and absolute(value)
+                for name, value in found.items()
+            }
+        )
+
+
+class _Stores(SourceConfig):
+    """What sources of Zarr stores have in common."""
+
+    storage_options: dict[str, Any] = Field({}, exclude=True, repr=False)
+    """What opens private stores, by the names that fsspec's packages have for it: `{token: ...}`,
+    `{key: ..., secret: ...}`, `{requester_pays: PROJECT}`, `{endpoint_url: ...}`, `{sas_token: ...}`,
+    `{headers: {...}}`. Never written into manifests, logs or messages."""
+    missing_chunks: Literal["refuse", "fill"] = "refuse"
+    """A chunk that is not there: an error, or (`fill`) the array's fill value, for stores whose writers leave out
+    chunks of nothing else, such as precipitation on dry days."""
+
+    @property
+    def access(self) -> Access:
+        """How the stores are opened."""
+        return Access.of(self.storage_options, self.missing_chunks)
+
+
+class FilesSource(_Stores):
     """NetCDF, GRIB and Zarr files on disk, and Zarr stores by address (gs://, s3://, https://)."""
 
+    _places: ClassVar = ("paths", "static_paths")
     kind: Literal["files"]
     paths: list[str] = Field(min_length=1)
     """Files or patterns (`era5/*.nc`); formats may be mixed, and one variable may stand in many files."""
@@ -25,25 +111,52 @@ class FilesSource(Config):
     units: dict[str, str] = {}
     """Units of a variable whose file does not say them or says them wrongly, by the file's name for it."""
     rename: dict[str, str] = {}
-    """The file's name -> our short name, for names the channel table does not know."""
+    """The file's name -> our short name, for names the channel table does not know; of GRIB also the name at one layer,
+    as `{"t:surface:0": skt}` (shortName:typeOfLevel:level; the level may be left out)."""
+    kinds: list[str] = []
+    """What fields are taken: none named, the state of the atmosphere; else fields that are all of these kinds, such as
+    `[monthly_mean]` or `[ensemble_mean]` (listed in `formats/kind.py`; a refusal names the kind of what it refuses)."""
+    experiment: Annotated[str | None, BeforeValidator(_parse_experiment)] = None
+    """The experiment (expver) to read where files hold several, e.g. `"0001"`."""
     number: int | None = None
     """The ensemble member to read where files hold several."""
-    lead_time: Hours | None = None
-    """The forecast step to read where files hold several; the store's time is then the valid time."""
+    lead_time: Lead | None = None
+    """The forecast step to read where files hold several; the store's time is then the valid time. `shortest`: of
+    forecasts that overlap, the latest for each time."""
+    sums: Annotated[dict[str, str], BeforeValidator(_parse_sums)] = {}
+    """What fields of an accumulated variable are sums over, where its file does not say: `1h`, `since_midnight` (from
+    00 UTC, as ERA5-Land) or `since_start` (of the forecast); one value for all, or by the file's name for a variable
+    (`{tp: 1h}`), which goes before what the file says."""
+    cache: str = "~/.cache/weatherfm/unpacked"
+    """Folder where ZIP archives among `paths` are unpacked; it may be deleted at any time."""
+
+    def sums_of(self, name: str, channel: str) -> str | None:
+        """What `sums` says of the file's variable `name`, which holds `channel`."""
+        return self.sums.get(name, self.sums.get(channel, self.sums.get(_ALL)))
+
+    def names_sum(self, name: str, channel: str) -> bool:
+        """`sums` speaks of this very variable, not of all."""
+        return name in self.sums or channel in self.sums
+
+    def located(self) -> Self:
+        """The same with absolute paths; a pattern of `exclude` that is a name stays one."""
+        places = [absolute(pattern) for pattern in self.exclude if "/" in pattern]
+        return super().located().model_copy(update={"exclude": list(dict.fromkeys([*self.exclude, *places]))})
 
     @property
     def reading_rules(self) -> dict[str, Any]:
         """What of this holds for other files of the same kind, as plain JSON: names, levels, units, forecast step.
 
-        Not which files, and which of their members: every member of an ensemble may be forecast from.
+        Not which files, and which of their members or experiments: from any of them may be forecast.
         """
-        of_these_files = {"kind", "paths", "static_paths", "exclude", "number"}
+        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "experiment", "cache"}
         return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 
-class PlanetSource(Config):
+class PlanetSource(SourceConfig):
     """A simulated dry atmosphere (Held-Suarez), 6-hourly from 2001-01-01 on; never mistake it for observations."""
 
+    _places: ClassVar = ("cache",)
     kind: Literal["planet"]
     seed: int = Field(0, ge=0)
     """Another seed is another weather history of the same planet."""
@@ -51,9 +164,10 @@ class PlanetSource(Config):
     """Folder where finished months of simulation are kept (33 MB each); it may be deleted at any time."""
 
 
-class WeatherBench2Source(Config):
+class WeatherBench2Source(_Stores):
     """ERA5 as WeatherBench2 keeps it on Google Cloud: public, no key; 6-hourly, several resolutions."""
 
+    _places: ClassVar = ("address",)
     kind: Literal["weatherbench2"]
     resolution: Literal["64x32", "240x121", "512x256", "1440x721"] = "64x32"
     """Longitudes x latitudes of the copy to read, as WeatherBench2 writes it."""
@@ -61,9 +175,10 @@ class WeatherBench2Source(Config):
     """Another place of such a copy, instead of `resolution`: a folder, or a gs://, s3:// or https:// address."""
 
 
-class ArcoSource(Config):
+class ArcoSource(_Stores):
     """ARCO-ERA5 on Google Cloud: public, no key; hourly from 1940 on, 0.25 degrees, 37 levels in one chunk."""
 
+    _places: ClassVar = ("address",)
     kind: Literal["arco"]
     address: str = "gs://gcp-public-data-arco-era5/ar/full_37-1h-0p25deg-chunk-1.zarr-v3"
     """A folder, or a gs://, s3:// or https:// address of a store laid out like it."""
@@ -71,9 +186,10 @@ class ArcoSource(Config):
     """Also take the last months, which are ERA5T: `weatherfm append` replaces them once they are final."""
 
 
-class CdsSource(Config):
+class CdsSource(SourceConfig):
     """ERA5 from the Copernicus Climate Data Store, which needs a (free) key; downloads are kept as they come."""
 
+    _places: ClassVar = ("cache",)
     kind: Literal["cds"]
     cache: str = "~/.cache/weatherfm/cds"
     """Folder of what was downloaded; a request that is there is not sent again."""

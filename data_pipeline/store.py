@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,10 @@ import tensorstore as ts
 
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.kept_fields import KeptFields
-from weatherfm.data_pipeline.manifest import TIME_UNITS, read_manifest
+from weatherfm.data_pipeline.manifest import TIME_UNITS
+from weatherfm.data_pipeline.manifest_reading import read_sealed_manifest
+from weatherfm.data_pipeline.records import Damaged, parse_json
+from weatherfm.data_pipeline.store_files import read_files
 from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, name_times
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
@@ -21,16 +23,18 @@ from weatherfm.grid import Grid
 
 _PIECE = 2**28
 """Bytes that `Store.keep` reads at a time."""
+_MOST_SMALL = 2**38
+"""Bytes of what is read as a whole: a coordinate, static fields, the climatology of some times."""
 
 
 def open_store(path: str | Path) -> Store:
     """Open what `weatherfm prepare` finished.
 
     Raises:
-        InputError: no store there, an unfinished one, or something else.
+        InputError: no store there, an unfinished one, something else, or a manifest that was changed.
     """
     path = Path(path).expanduser()
-    return Store(path, read_manifest(path))
+    return Store(path, read_sealed_manifest(path))
 
 
 def open_array(path: Path, name: str) -> ts.TensorStore:
@@ -93,7 +97,11 @@ class Store:
     @cached_property
     def times(self) -> np.ndarray:
         """[time] datetime64[s], ascending."""
-        units = json.loads((self.path / "time" / "zarr.json").read_bytes())["attributes"]["units"]
+        file = self.path / "time" / "zarr.json"
+        try:
+            units = parse_json(file.read_bytes())["attributes"]["units"]
+        except (OSError, Damaged, KeyError, TypeError) as error:
+            raise InputError(f"{file} is missing or damaged ({error!r}); `weatherfm verify` tells more") from None
         if units != TIME_UNITS:
             raise InputError(f"time of the store {self.path} is in {units!r}, expected {TIME_UNITS!r}; prepare it anew")
         return self._small("time").astype("datetime64[h]").astype("datetime64[s]")
@@ -135,11 +143,25 @@ class Store:
         """[hour] int64 UTC that the climatology knows."""
         return self._small("hour")
 
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Key -> {`sha256`, `bytes`} of every file but the manifest and the records: read now, and not held.
+
+        Raises:
+            InputError: the list is missing or was changed.
+        """
+        return read_files(self.path, self.manifest)
+
     @property
     def shard_shape(self) -> tuple[int, int]:
         """Times and channels in one file of `state`; the last ones may hold fewer."""
         shape: Any = self._state.chunk_layout.write_chunk.shape  # the stub allows for arrays without chunks
         return int(shape[0]), int(shape[1])
+
+    @property
+    def chunk_channels(self) -> int:
+        """Channels in one chunk of `state`: what reading one of them costs."""
+        shape: Any = self._state.chunk_layout.read_chunk.shape
+        return int(shape[1])
 
     def read(
         self,
@@ -266,6 +288,11 @@ class Store:
         return self._fetch(open_array(self.path, name))
 
     def _fetch(self, view: ts.TensorStore) -> np.ndarray:
+        if (n_bytes := view.size * view.dtype.numpy_dtype.itemsize) > _MOST_SMALL:
+            raise InputError(
+                f"an array of the store {self.path} claims {n_bytes} bytes, which none of its kind takes; "
+                "`weatherfm verify` tells what is damaged"
+            )
         out = np.empty(view.shape, view.dtype.numpy_dtype)
         self._copy(view, out)
         return out

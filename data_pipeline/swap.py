@@ -1,15 +1,29 @@
 """A finished store that takes the place of another, so that readers find the old one or the new one.
 
 The new store is written beside the old one, in a hidden folder, and then the two change names. Killed between the two
-renames, the place is empty until any command that writes stores is started again.
+renames, the place is empty until any command that writes stores is started again. One process at a time writes a store
+or changes it: it holds a lock beside the store from its first look at it to its last.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from weatherfm.data_pipeline.manifest import NAME
+from weatherfm.errors import InputError
+from weatherfm.file_lock import FileLock, Held, NoLocks
+
+_log = logging.getLogger(__name__)
+
+
+def place_of(store: str | Path) -> Path:
+    """The folder itself of a store that is written, whatever links lead to it."""
+    return Path(store).expanduser().resolve()
 
 
 def place_of_next(root: Path) -> Path:
@@ -17,23 +31,71 @@ def place_of_next(root: Path) -> Path:
     return root.with_name(f".{root.name}.next")
 
 
-def _place_of_last(root: Path) -> Path:
-    return root.with_name(f".{root.name}.last")
+def place_of_last(root: Path) -> Path:
+    """Where a store stands whose successor takes its place."""
+    return root.with_name(f".{root.name}.last") if root.name else root / ".last"
+
+
+@contextmanager
+def hold(root: Path) -> Iterator[None]:
+    """Have the store `root`, there or not, for this process alone; what a killed change left undone is ended first.
+
+    Raises:
+        InputError: another process is writing it, or its folder cannot be written.
+    """
+    lock = FileLock(root.with_name(f".{root.name}.lock"))
+    parent_is_new = not root.parent.exists()
+    _take(lock, root)
+    try:
+        settle(root)
+        yield
+    finally:
+        lock.release(remove=True)
+        if parent_is_new:
+            with suppress(OSError):  # something was written there
+                root.parent.rmdir()
 
 
 def swap(root: Path) -> None:
-    """Put the finished successor of `root` in its place and delete what stood there."""
-    root.rename(_place_of_last(root))
+    """Put the finished successor of `root` in its place and delete what stood there; the caller holds `root`."""
+    root.rename(place_of_last(root))
     settle(root)
 
 
 def settle(root: Path) -> None:
-    """Finish a `swap` that was interrupted; nothing to do otherwise."""
-    last = _place_of_last(root)
+    """Finish a `swap` that was interrupted; nothing to do otherwise. The caller holds `root`.
+
+    Raises:
+        InputError: a link stands where a store is expected.
+    """
+    last, successor = place_of_last(root), place_of_next(root)
+    for place in (last, successor):
+        if place.is_symlink():
+            raise InputError(f"{place} is a link; stores are not written through links: remove it")
     if not last.exists():
         return
-    successor = place_of_next(root)
     if not root.exists() and (successor / NAME).is_file():
         successor.rename(root)
+    elif not root.exists() and (last / NAME).is_file():  # its successor was taken away
+        _log.warning("the store %s is put back; what was to take its place is gone", root)
+        last.rename(root)
+        return
     if (root / NAME).is_file():
         shutil.rmtree(last)
+
+
+def _take(lock: FileLock, root: Path) -> None:
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        lock.take()
+    except Held as holder:
+        raise InputError(f"another process is writing {root} ({holder}); wait for it or choose another store") from None
+    except NoLocks as error:  # some network file systems have none
+        lock.path.unlink(missing_ok=True)
+        _log.warning("cannot lock %s (%s): do not write it from a second process", root, error)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise InputError(
+            f"the folder {root.parent} cannot be written ({reason}), but the store {root.name} needs a lock and room "
+            "for its successor there; mend that or choose another store"
+        ) from error

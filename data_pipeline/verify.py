@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from weatherfm.data_pipeline.manifest import read_manifest
+from weatherfm.data_pipeline.manifest_reading import read_manifest
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.files import check_files
 from weatherfm.data_pipeline.verification.metadata import check_metadata, check_splits
@@ -18,7 +18,9 @@ from weatherfm.errors import InputError
 _UNREADABLE = ("duplicate", "order", "unreadable")
 
 
-def verify(path: str | Path, sample: int | None = None) -> VerifyReport:
+def verify(
+    path: str | Path, sample: int | None = None, workers: int | None = None, scheduler: str | None = None
+) -> VerifyReport:
     """Check a finished store.
 
     Every file is read once for its checksum, and every field once for all else; about 256 MiB of fields are held.
@@ -27,6 +29,9 @@ def verify(path: str | Path, sample: int | None = None) -> VerifyReport:
         path: its folder.
         sample: read this many times, spread evenly, instead of all; statistics are then only checked for
             contradictions, not computed again, and fields are not compared with their neighbours.
+        workers: threads that compute checksums; without it, one a CPU core.
+        scheduler: address of a dask.distributed scheduler whose workers compute them instead; they must see the same
+            files.
 
     Raises:
         InputError: there is no finished store to check, or a sample of less than one time.
@@ -37,7 +42,7 @@ def verify(path: str | Path, sample: int | None = None) -> VerifyReport:
     manifest = read_manifest(path)
     store = Store(path, manifest)
     report = VerifyReport(str(path), str(manifest.get("checksum", "")), store.simulated)
-    check_files(store, report)
+    check_files(store, report, workers, scheduler)
     for check, label in ((check_metadata, "metadata"), (check_times, "times"), (check_splits, "splits")):
         _guarded(check, label, store, report)
     if _fit_to_read(report):

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask
 import numpy as np
-from dask.delayed import Delayed
 from tqdm import tqdm
 
-from weatherfm.data_pipeline import manifest as manifests
 from weatherfm.data_pipeline.climatology import day_index
 from weatherfm.data_pipeline.climatology_sums import ClimatologySums
-from weatherfm.data_pipeline.describe import build_manifest
+from weatherfm.data_pipeline.disk import check_space
+from weatherfm.data_pipeline.finishing import Original, finish
 from weatherfm.data_pipeline.journal import Journal, Record, write_file
-from weatherfm.data_pipeline.parallel import run_tasks
+from weatherfm.data_pipeline.parallel import Call, run_tasks
 from weatherfm.data_pipeline.plan import StorePlan
+from weatherfm.data_pipeline.positions import Portion, Readable
+from weatherfm.data_pipeline.reading_back import shards_to_read
 from weatherfm.data_pipeline.shards import ClimatologyTask, Done, StateTask, TendencyTask, fingerprint
 from weatherfm.data_pipeline.skeleton import array_metadata, skeleton_files, statistics_files
 from weatherfm.data_pipeline.statistics import ChannelStatistics, join_channels, total
 from weatherfm.data_pipeline.time_axis import hour_of_day
+from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.sources import SourceData
@@ -53,14 +53,16 @@ class Tasks:
             )  # fmt: skip
 
     def tendency(self) -> Iterator[TendencyTask]:
-        """One a shard that has pairs which end in a later one."""
+        """One for some shards that have pairs which end in a later one."""
         plan = self.plan
         earlier, later = plan.pairs
-        for block in plan.layout.blocks():
+        chunks = plan.layout.channel_blocks()
+        for block in plan.layout.change_blocks(plan.lead_steps):
             part = slice(*np.searchsorted(earlier, [block.times.start, block.times.stop]))
             if part.start < part.stop:
+                own = tuple(c for c in chunks if block.channels.start <= c.start < block.channels.stop)
                 yield TendencyTask(
-                    self.root, block, earlier[part], later[part],
+                    self.root, block, own, earlier[part], later[part],
                     self._fingerprint(earlier[part], later[part], block.channels),
                 )  # fmt: skip
 
@@ -76,7 +78,8 @@ class Tasks:
             for column, channels in enumerate(layout.channel_blocks()):
                 yield ClimatologyTask(
                     self.root, metadata, channels, column, hour, indices, days, len(plan.days), window,
-                    layout.shard_times, plan.climatology_rows, self._fingerprint(indices, indices[:0], channels),
+                    layout.batch_times, plan.climatology_rows,
+                    self._fingerprint(indices, indices[:0], channels),
                 )  # fmt: skip
 
     def all(self) -> Iterator[Task]:
@@ -101,6 +104,7 @@ class Writing:
         static: [static, lat, lon] constant fields, if any.
         journal: entered, of the same folder.
         scheduler: address of a dask.distributed scheduler; without it, threads of this process write.
+        original: a store that this one must equal byte by byte.
     """
 
     def __init__(
@@ -111,7 +115,9 @@ class Writing:
         static: np.ndarray | None,
         journal: Journal,
         scheduler: str | None,
+        original: Original | None = None,
     ) -> None:
+        self.original = original
         self.root, self.plan, self.source, self.journal, self.scheduler = root, plan, source, journal, scheduler
         self.skeleton = skeleton_files(plan, static)
         self.tasks = Tasks(root, plan, self.skeleton)
@@ -123,102 +129,123 @@ class Writing:
             warn: told the statistics of state and tendency before they are written.
         """
         files = {key: write_file(self.root, key, content) for key, content in self.skeleton.items()}
-        records = self.journal.sound_records()
+        records = self.journal.sound_records(
+            lambda records: shards_to_read(self.tasks, records, self._collects(records))
+        )
+        check_space(self.root, self._bytes_left(records))
         sums = self._write_state(records)
         self._measure_changes(records)
         self._write_climatology(records, sums)
-        records = self.journal.records()
-        state, tendency = self._statistics(records)
+        names = {task.name for task in self.tasks.all()}
+        records = {name: record for name, record in self.journal.records().items() if name in names}
+        try:
+            state, tendency = self._statistics(records)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the records of {self.root} hold statistics that are none ({error!r}); prepare the store anew"
+            ) from error
         warn(state, tendency)
         for key, content in statistics_files(state, tendency).items():
             files[key] = write_file(self.root, key, content)
-        shards = manifests.canonical_json(dict(sorted(records.items()))).encode()
-        files[manifests.SHARDS] = write_file(self.root, manifests.SHARDS, shards)
-        for record in records.values():
-            files |= record["files"]
-        self.journal.finish(manifests.to_bytes(build_manifest(self.plan, self.source, files)))
+        finish(self.root, self.plan, self.source, files, records, self.original)
+
+    def _collects(self, records: Mapping[str, Record]) -> bool:
+        """True when the climatology's sums are gathered while shards are written, those done before read again."""
+        if not self.plan.sums_beside_writing:
+            return False
+        n_done = sum(task.name in records for task in self.tasks.state())
+        n_undone = sum(1 for _ in self.plan.layout.blocks()) - n_done
+        return n_undone > n_done and any(task.name not in records for task in self.tasks.climatology())
+
+    def _bytes_left(self, records: dict[str, Record]) -> int:
+        """Before compression, of what the journal does not say to be written."""
+        state = sum(task.n_bytes for task in self.tasks.state() if task.name not in records)
+        undone = [task.name not in records for task in self.tasks.climatology()]
+        return state + self.plan.climatology_bytes * sum(undone) // len(undone)
 
     def _write_state(self, records: dict[str, Record]) -> ClimatologySums | None:
         tasks = list(self.tasks.state())
-        undone = [task for task in tasks if task.name not in records]
-        collect = self.plan.sums_beside_writing and self.scheduler is None and 2 * len(undone) > len(tasks)
-        sums = self._empty_sums() if collect else None
+        sums = self._empty_sums() if self._collects(records) else None
 
-        def jobs() -> Iterator[Delayed]:
+        def calls() -> Iterator[Call]:
             for _, row in groupby(tasks, key=lambda task: task.block.row):
                 by_column = {task.block.column: task for task in row}
                 for group in self.plan.groups:
                     members = [by_column[column] for column in group]
                     done = [task for task in members if task.name in records]
                     if sums is not None and done:
-                        yield _delayed(partial(_collect_again, done, sums))
+                        yield Call(done[0].name, _collect_again, (done, sums))
                     if missing := [task for task in members if task.name not in records]:
-                        yield _delayed(partial(_write, missing, sums), self._values(missing))
+                        arguments = missing, self._portion(missing), self.plan.readers, sums
+                        yield Call(missing[0].name, _write, arguments)
 
         n_done = sum(task.n_bytes for task in tasks if task.name in records)
         plan = self.plan
-        self._run("fields", jobs(), plan.layout.state_bytes, plan.workers, n_done, plan.readers)
+        self._run("fields", calls(), plan.layout.state_bytes, plan.workers, n_done, self.source.fields)
         return sums
 
     def _measure_changes(self, records: dict[str, Record]) -> None:
         undone = [task for task in self.tasks.tendency() if task.name not in records]
-        n_fields = sum(2 * len(t.earlier) * (t.block.channels.stop - t.block.channels.start) for t in undone)
-        self._run("changes", (_delayed(t.run) for t in undone), n_fields * self._field_bytes, self.plan.most_workers)
+        n_bytes = sum(task.n_bytes(self.plan.layout.field_bytes) for task in undone)
+        self._run("changes", (Call(t.name, _alone, (t.run,)) for t in undone), n_bytes, self.plan.change_workers)
 
-    @property
-    def _field_bytes(self) -> int:
-        return 4 * math.prod(self.plan.grid.shape)
-
-    def _values(self, tasks: list[StateTask]) -> Any:
-        """[time, channel, lat, lon] lazy: the shards of one time range side by side."""
+    def _portion(self, tasks: list[StateTask]) -> Portion:
+        """What to read for the shards of one time range, side by side."""
         channels = np.concatenate([np.arange(t.block.channels.start, t.block.channels.stop) for t in tasks])
-        times = self.plan.axis.indices[tasks[0].block.times]
-        return self.source.state.isel(time=_positions(times), channel=_positions(channels)).data
+        return Portion.within(self.plan.ends, self.plan.axis.indices[tasks[0].block.times], channels)
 
     def _empty_sums(self) -> ClimatologySums:
         plan, layout = self.plan, self.plan.layout
         hours = np.searchsorted(plan.hours, hour_of_day(plan.axis.times))
         days = day_index(plan.axis.times, plan.config.climatology_window)
-        fields = [(c.stop - c.start, *plan.grid.shape) for c in layout.channel_blocks()]
+        fields = [(c.stop - c.start, *plan.grid.shape) for c in layout.columns()]
         return ClimatologySums(np.where(plan.training, hours, -1), days, (len(plan.hours), len(plan.days)), fields)
 
     def _write_climatology(self, records: dict[str, Record], sums: ClimatologySums | None) -> None:
         undone = [task for task in self.tasks.climatology() if task.name not in records]
         plan = self.plan
-        n_bytes = sum(len(t.indices) * (t.channels.stop - t.channels.start) for t in undone) * self._field_bytes
-        jobs = (
-            _delayed(task.run if sums is None else partial(task.run, sums.of(task.column, task.hour)))
-            for task in undone
+        n_fields = sum(len(task.indices) * (task.channels.stop - task.channels.start) for task in undone)
+        calls = (
+            Call(t.name, _alone, (t.run if sums is None else partial(t.run, sums.of(t.channels, t.hour)),))
+            for t in undone
         )
-        self._run("climatology", jobs, n_bytes, plan.climatology_workers)
+        self._run("climatology", calls, n_fields * plan.layout.field_bytes, plan.climatology_workers)
 
     def _run(
-        self, label: str, jobs: Iterable[Delayed], n_bytes: int, workers: int, done: int = 0, readers: int = 1
+        self, label: str, calls: Iterable[Call], n_bytes: int, workers: int, done: int = 0, shared: Any = None
     ) -> None:
-        """Run jobs that return what they dealt with, under a progress bar with rate, time left and what was last."""
+        """Run calls that return what they dealt with, under a progress bar with rate, time left and what was last."""
         bar = tqdm(total=n_bytes, initial=done, desc=label, unit="B", unit_scale=True, unit_divisor=1024, disable=None)
         with bar:
-            for dealt in run_tasks(jobs, workers, self.scheduler, readers):
+            for dealt in run_tasks(calls, workers, shared, self.scheduler):
                 for one in dealt if isinstance(dealt, list) else [dealt]:
                     bar.set_postfix_str(one.label, refresh=False)
                     bar.update(one.bytes)
 
     def _statistics(self, records: dict[str, Record]) -> tuple[ChannelStatistics, ChannelStatistics]:
         """Of state and tendency, merged in the order of the blocks, whatever order they were written in."""
-        state: list[list[ChannelStatistics]] = [[] for _ in self.plan.layout.channel_blocks()]
+        layout = self.plan.layout
+        state: list[list[ChannelStatistics]] = [[] for _ in layout.columns()]
         tendency: list[list[ChannelStatistics]] = [[] for _ in state]
-        for block in self.plan.layout.blocks():
+        across = {(b.times.stop, b.column): b.label for b in layout.change_blocks(self.plan.lead_steps)}
+        for block in layout.blocks():
             payload = records[f"state-{block.label}"]["payload"]
             state[block.column].append(ChannelStatistics.from_dict(payload["state"]))
-            tendency[block.column].append(ChannelStatistics.from_dict(payload["tendency"]))
-            if (across := records.get(f"tendency-{block.label}")) is not None:
-                tendency[block.column].append(ChannelStatistics.from_dict(across["payload"]))
-        return _joined(state), _joined(tendency)
+            if payload["tendency"] is not None:
+                tendency[block.column].append(ChannelStatistics.from_dict(payload["tendency"]))
+            label = across.get((block.times.stop, block.column))
+            if (record := records.get(f"tendency-{label}")) is not None:
+                tendency[block.column].append(ChannelStatistics.from_dict(record["payload"]))
+        widths = [channels.stop - channels.start for channels in layout.columns()]
+        return _joined(state, widths), _joined(tendency, widths)
 
 
-def _write(tasks: list[StateTask], sums: ClimatologySums | None, values: np.ndarray) -> list[Done]:
-    """Write neighbouring shards from `values` [time, channel, lat, lon] of all of them."""
+def _write(
+    fields: Readable, tasks: list[StateTask], portion: Portion, readers: int, sums: ClimatologySums | None
+) -> list[Done]:
+    """Read and write neighbouring shards; `portion` is what they hold together."""
     try:
+        values = portion.read(fields, readers)  # [time, channel, lat, lon]
         done, start = [], 0
         for task in tasks:
             part = values[:, start : start + len(task.channels)]
@@ -233,7 +260,7 @@ def _write(tasks: list[StateTask], sums: ClimatologySums | None, values: np.ndar
         raise
 
 
-def _collect_again(tasks: list[StateTask], sums: ClimatologySums) -> list[Done]:
+def _collect_again(_: Readable, tasks: list[StateTask], sums: ClimatologySums) -> list[Done]:
     """Sums of shards that an interrupted run had written."""
     try:
         for task in tasks:
@@ -244,17 +271,10 @@ def _collect_again(tasks: list[StateTask], sums: ClimatologySums) -> list[Done]:
         raise
 
 
-def _delayed(function: Callable[..., Any], *arguments: Any) -> Delayed:
-    """A dask task; only its lazy fields are looked into."""
-    return dask.delayed(function, pure=False, traverse=False)(*arguments)
+def _alone(_: Any, work: Callable[[], Done]) -> Done:
+    """A task that needs no more than the store."""
+    return work()
 
 
-def _joined(columns: list[list[ChannelStatistics]]) -> ChannelStatistics:
-    return join_channels([total(column, len(column[0].count)) for column in columns])
-
-
-def _positions(indices: np.ndarray) -> slice | np.ndarray:
-    """A slice where the positions are evenly spaced: cheaper for every reader."""
-    step = int(indices[1] - indices[0]) if len(indices) > 1 else 1
-    even = slice(int(indices[0]), int(indices[-1]) + 1, step)
-    return even if np.array_equal(np.arange(even.start, even.stop, step), indices) else indices
+def _joined(columns: list[list[ChannelStatistics]], widths: list[int]) -> ChannelStatistics:
+    return join_channels([total(column, width) for column, width in zip(columns, widths, strict=True)])

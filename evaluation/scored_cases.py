@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,8 +78,8 @@ def months_of(times: np.ndarray) -> np.ndarray:
     return times.astype("datetime64[M]").astype(np.int64) % MONTHS + 1
 
 
-def save_part(path: Path, part: dict[str, ScoredCases]) -> None:
-    """Write a finished part, whole or not at all."""
+def save_part(path: Path, part: dict[str, ScoredCases], seal: bytes = b"") -> None:
+    """Write a finished part, whole or not at all, with a checksum over `seal`, which says what it is of, and itself."""
     arrays: dict[str, np.ndarray] = {}
     for i, (name, scored) in enumerate(part.items()):
         arrays |= {f"{i}/name": np.array(name), f"{i}/cases": scored.state.cases, f"{i}/times": scored.init_times}
@@ -86,13 +87,23 @@ def save_part(path: Path, part: dict[str, ScoredCases]) -> None:
         arrays |= {f"{i}/series/{statistic}": values for statistic, values in scored.series.items()}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    write_atomically(path, buffer.getvalue())
+    content = buffer.getvalue()
+    write_atomically(path, content + hashlib.sha256(seal + content).digest())
 
 
-def load_part(path: Path) -> dict[str, ScoredCases]:
-    """Inverse of `save_part`."""
+def load_part(path: Path, seal: bytes = b"") -> dict[str, ScoredCases]:
+    """Inverse of `save_part`.
+
+    Raises:
+        ValueError: it was changed since, or is of something else.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    size = len(content) - hashlib.sha256().digest_size
+    if size < 0 or content[size:] != hashlib.sha256(seal + content[:size]).digest():
+        raise ValueError("its checksum is not that of its content")
     part: dict[str, ScoredCases] = {}
-    with np.load(path, allow_pickle=False) as arrays:
+    with np.load(io.BytesIO(content[:size]), allow_pickle=False) as arrays:
         for i in range(sum(name.endswith("/name") for name in arrays.files)):
             state = AggregationState(*arrays[f"{i}/cases"].shape)
             state.cases = arrays[f"{i}/cases"]

@@ -55,7 +55,7 @@ class KeptParts:
     """
 
     def __init__(self, folder: Path | None, fingerprint: str) -> None:
-        self._folder = folder
+        self._folder, self._fingerprint = folder, fingerprint
         if folder is None:
             return
         note = folder / _FINGERPRINT
@@ -69,7 +69,7 @@ class KeptParts:
         if path is None or not path.exists():
             return None
         try:
-            return load_part(path)
+            return load_part(path, self._seal_of(name))
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             _log.warning("%s is damaged (%s) and scored again", path, error)
             return None
@@ -77,7 +77,11 @@ class KeptParts:
     def keep(self, name: str, part: Part) -> None:
         """Write a finished part, whole or not at all."""
         if self._folder is not None:
-            save_part(self._folder / f"{name}.npz", part)
+            save_part(self._folder / f"{name}.npz", part, self._seal_of(name))
+
+    def _seal_of(self, name: str) -> bytes:
+        """So that a part of other work, or another part of this one, is not taken for it."""
+        return f"{self._fingerprint} {name}\n".encode()
 
 
 def score_in_parts(

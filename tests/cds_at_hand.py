@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,11 @@ def answering(patch: pytest.MonkeyPatch, folder: Path, attempts: int) -> Iterato
         patch.setenv("CDSAPI_URL", one.url)
         patch.setenv("CDSAPI_KEY", KEY)
         yield one
+
+
+def a_day_later(cache: Path) -> None:
+    """As if all downloads had come the day before."""
+    for note in cache.glob("*.json"):
+        told = json.loads(note.read_bytes())
+        told["downloaded"] = str(date.fromisoformat(told["downloaded"]) - timedelta(days=1))
+        note.write_text(json.dumps(told))

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import prod
 
 KEY = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -45,6 +46,8 @@ _ON_SENDING = {
         "available for this dataset is: 2024-09-20 23:00",
     ),
     "rate": (429, "rate limit exceeded", "rate limit exceeded", "Rate limit exceeded. Please wait 30 seconds."),
+    "account": (403, "permission denied", "permission denied", "Your account has been suspended."),
+    "unavailable": (503, "service unavailable", "service unavailable", "The system is under maintenance."),
     "broken": (500, "internal server error", "internal server error", None),
 }
 _ON_WORKING = {
@@ -53,6 +56,11 @@ _ON_WORKING = {
     "accordingly",
     "no data": "MarsNoDataError: MARS returned no data, please check your selection.",
 }
+
+
+def cost_of(inputs: dict) -> int:
+    """What the store reckons a request costs: the product of the lengths of its lists; `area` does not count."""
+    return prod(len(value) for name, value in inputs.items() if isinstance(value, list) and name != "area")
 
 
 class CdsServer(ThreadingHTTPServer):
@@ -66,11 +74,17 @@ class CdsServer(ThreadingHTTPServer):
         self.answer = answer
         self.faults: deque[str] = deque()
         self.sent: list[dict] = []
+        self.moments: list[float] = []
+        """Seconds at which they were sent."""
         self.jobs: dict[str, dict] = {}
         self.calls = 0
         self.under_way, self.most_under_way = 0, 0
         self.seconds = 0.0
         """That a job takes."""
+        self.most_cost: int | None = None
+        """Requests that cost more are refused, as the store does it: a list as long as two costs twice."""
+        self.retry_after: str | None = None
+        """What the header of a 429 says."""
         self.lock = threading.Lock()
 
     @property
@@ -121,14 +135,18 @@ class _Handler(BaseHTTPRequestHandler):
         inputs, server = json.loads(body)["inputs"], self.server
         with server.lock:
             server.sent.append({"dataset": dataset, **inputs})
+            server.moments.append(time.monotonic())
             fault = server.faults.popleft() if server.faults else ""
+            if server.most_cost is not None and cost_of(inputs) > server.most_cost:
+                fault = "cost"
             number = f"job-{len(server.sent)}"
         if fault == "lost":
             self.close_connection = True
             return None
         if fault in _ON_SENDING:
             status, kind, title, detail = _ON_SENDING[fault]
-            return self._error(status, kind, title, detail and detail.replace("DATASET", dataset))
+            headers = {"Retry-After": server.retry_after} if fault == "rate" and server.retry_after else {}
+            return self._error(status, kind, title, detail and detail.replace("DATASET", dataset), headers)
         content = _HTML if fault == "html" else b"" if fault in _ON_WORKING else server.answer(inputs)
         size = len(content)
         content = content[: size * 2 // 3 - 5] if fault in ("truncated", "short") else content
@@ -182,12 +200,12 @@ class _Handler(BaseHTTPRequestHandler):
         kind = "text/html" if content is _HTML else "application/x-grib"
         self._reply(200, content, kind, {"Accept-Ranges": "none"})
 
-    def _error(self, status: int, kind: str, title: str, detail: str | None) -> None:
+    def _error(self, status: int, kind: str, title: str, detail: str | None, headers: dict | None = None) -> None:
         body = {"type": kind, "title": title, "status": status, "detail": detail, "trace_id": "ca3e7170"}
-        self._json(status, {key: value for key, value in body.items() if value is not None})
+        self._json(status, {key: value for key, value in body.items() if value is not None}, headers)
 
-    def _json(self, status: int, body: dict) -> None:
-        self._reply(status, json.dumps(body).encode(), "application/json", {})
+    def _json(self, status: int, body: dict, headers: dict | None = None) -> None:
+        self._reply(status, json.dumps(body).encode(), "application/json", headers or {})
 
     def _reply(self, status: int, body: bytes, kind: str, headers: dict[str, str]) -> None:
         self.send_response(status)

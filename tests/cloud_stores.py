@@ -7,6 +7,7 @@ WeatherBench2's ERA5; grids are small, and the values are formulas of variable, 
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import struct
 import threading
@@ -187,7 +188,12 @@ class Server:
         self.asked: list[str] = []
         """Paths of GET requests, in order."""
         self.faults: dict[str, list[str]] = {}
-        """Part of a path -> what befalls the next requests for it: a status, `reset`, `short` or `slow`."""
+        """Part of a path -> what befalls the next requests for it: a status (`503`, or
+        `503 7` with Retry-After), `reset`, `short` or `slow`."""
+        self.headers: list[dict[str, str]] = []
+        """Of GET requests, in order."""
+        self.secret = ""
+        """Text that must stand in the query or in the header Authorization of every request; else it is refused."""
         self.down_after: int | None = None
         """Requests after which nobody answers any more."""
         self._http = _Quiet(("127.0.0.1", 0), partial(_Handler, self, directory=str(folder)))
@@ -223,9 +229,13 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._told.asked.append(self.path)
+        self._told.headers.append(dict(self.headers))
+        if self._told.secret and not self._may_read():
+            self.send_error(403)
+            return
         fault = self._told.fault(self.path)
         if fault is None:
-            super().do_GET()
+            self._send()
         elif fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
@@ -239,7 +249,37 @@ class _Handler(SimpleHTTPRequestHandler):
             time.sleep(0.5)
             super().do_GET()
         else:
-            self.send_error(int(fault))
+            status, _, later = fault.partition(" ")
+            self.send_response(int(status))
+            if later:
+                self.send_header("Retry-After", later)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def do_HEAD(self) -> None:
+        if self._told.secret and not self._may_read():
+            self.send_error(403)
+            return
+        super().do_HEAD()
+
+    def _may_read(self) -> bool:
+        return self._told.secret in self.path or self._told.secret in self.headers.get("Authorization", "")
+
+    def _send(self) -> None:
+        """A file, or the range of it that is asked for."""
+        asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        file = Path(self.translate_path(self.path))
+        if asked is None or not file.is_file():
+            super().do_GET()
+            return
+        content = file.read_bytes()
+        last = int(asked[2] or len(content) - 1) if asked[1] else len(content) - 1
+        first = int(asked[1]) if asked[1] else len(content) - int(asked[2])
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Content-Length", str(len(content[first : last + 1])))
+        self.end_headers()
+        self.wfile.write(content[first : last + 1])
 
     def log_message(self, *arguments) -> None:
         pass

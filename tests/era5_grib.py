@@ -29,19 +29,20 @@ def invented(variable: str, level: int, time: np.datetime64, latitude: np.ndarra
 def answer(inputs: dict, first_era5t: str = "2100-01-01", last_day: str = "2100-01-01", **changes) -> bytes:
     """The file for a request; days from `first_era5t` on are experiment version 5, after `last_day` there are none."""
     inputs = {**inputs, **changes}
-    variable = next(v for v in VARIABLES.values() if v.era5 == inputs["variable"][0])
+    on_levels = "pressure_level" in inputs
     days = [f"{y}-{m}-{d}" for y, m, d in product(inputs["year"], inputs["month"], inputs["day"])]
     levels = [int(level) for level in inputs.get("pressure_level", [0])]
     messages = []
-    for day, clock, level in product(days, inputs["time"], levels):
+    for name, day, clock, level in product(inputs["variable"], days, inputs["time"], levels):
         if day <= last_day:
             time = np.datetime64(f"{day}T{clock}", "s")
-            messages.append(_message(variable.short, level, time, inputs, "0005" if day >= first_era5t else "0001"))
+            short = next(v.short for v in VARIABLES.values() if v.era5 == name and (v.on_levels or not on_levels))
+            messages.append(_message(short, level, time, inputs, "0005" if day >= first_era5t else "0001"))
     return b"".join(messages)
 
 
 def _message(short: str, level: int, time: np.datetime64, inputs: dict, version: str) -> bytes:
-    step = inputs["grid"][0]
+    step = float(inputs.get("grid", "0.25/0.25").split("/")[0])
     north, west, south, east = inputs.get("area", (90.0, 0.0, -90.0, 360.0 - step))
     latitude, longitude = np.arange(north, south - step / 2, -step), np.arange(west, east + step / 2, step)
     message = eccodes.codes_grib_new_from_samples(f"regular_ll_{'pl' if level else 'sfc'}_grib1")

@@ -20,10 +20,10 @@ HOURS = np.arange("2020-01-01T01", "2020-01-03T01", np.timedelta64(1, "h"), "dat
 
 
 def rain(times=HOURS, name="tp", units="m") -> xr.Dataset:
-    """Sums that differ at every hour and point; the value at hour h of the record is about h mm."""
+    """Sums that differ at every hour and point, and rise and fall as rain does, by up to 25 mm."""
     dataset = field(name, units, times=times)
     hours = (np.asarray(times) - HOURS[0]) / np.timedelta64(1, "h") + 1
-    dataset[name].values[:] = 1e-3 * hours[:, None, None] * (1 + 0.01 * wave(times, base=0.0))
+    dataset[name].values[:] = 1e-3 * (1 + 7 * hours % 25)[:, None, None] * (1 + 0.01 * wave(times, base=0.0))
     return dataset
 
 
@@ -114,7 +114,7 @@ def test_small_blocks_give_the_same_and_decode_few_chunks_at_a_time(tmp_path, mo
     monkeypatch.setattr(
         DatasetReader, "read", lambda self, slots, levels: read.append(slots) or one(self, slots, levels)
     )
-    check(open_files(tmp_path / "tp.zarr", ["tp"], step="6h"), dataset, every(6), 6)
+    check(open_files(tmp_path / "tp.zarr", ["tp"], step="6h", sums="1h"), dataset, every(6), 6)
     np.testing.assert_array_equal(np.sort(read, axis=0), np.arange(48).reshape(24, 2))  # each chunk of 2 h once
 
 
@@ -219,21 +219,11 @@ def test_grib_hours_of_which_only_some_were_fetched(tmp_path):
     assert kept.attributes["accumulation"] == {"tp": {"window_hours": 1, "source_hours": 1}}
 
 
-def test_sums_since_the_start_of_the_forecast_are_refused(tmp_path):
+def test_sums_of_one_lead_time_stay_as_they_are(tmp_path):
     (tmp_path / "tp.grib").write_bytes(grib_rain([(0, 0, 3), (0, 0, 6), (0, 0, 12), (12, 0, 12)]))
-    says = r"tp\.grib: tp is summed over different spans \(steps 0-3h, 0-6h, 0-12h\).*source\.lead_time=12h"
-    with pytest.raises(InputError, match=says):
-        open_files(tmp_path / "tp.grib", ["tp"], step="6h")
     data = open_files(tmp_path / "tp.grib", ["tp"], lead_time="12h")
-    assert data.attributes["accumulation"] == {"tp": {"window_hours": 12, "source_hours": 12}}
-
-
-def test_several_leads_without_a_word_on_the_span_are_warned_of(tmp_path, caplog):
-    dataset = rain(HOURS[:12]).expand_dims(init=[HOURS[0] - np.timedelta64(1, "h")]).rename(time="step", init="time")
-    dataset = dataset.assign_coords(step=np.arange(1, 13).astype("timedelta64[h]").astype("timedelta64[ns]"))
-    data = open_files(write_netcdf(tmp_path / "tp.nc", dataset), ["tp"], step="6h")
-    np.testing.assert_array_equal(data.state.values[:, 0], sums(rain(HOURS[:12]), every(6)[:2], 6))
-    assert "tp has several lead times and does not say what it is summed over; taken as sums over 1h" in caplog.text
+    assert data.attributes["accumulation"]["tp"]["window_hours"] == 12
+    np.testing.assert_allclose(data.state.values[:, 0, 0, 0], [12e-3, 24e-3], rtol=1e-6)
 
 
 # --- what cannot be summed ---
@@ -254,19 +244,20 @@ def test_several_leads_without_a_word_on_the_span_are_warned_of(tmp_path, caplog
 def test_windows_that_do_not_fit_are_refused(tmp_path, hours, settings, says):
     path = write_netcdf(tmp_path / "tp.nc", rain(every(hours, "2020-01-01T00")))
     with pytest.raises(InputError, match=says):
-        open_files(path, ["tp"], **settings)
+        open_files(path, ["tp"], sums=f"{hours}h", **settings)
 
 
 def test_a_single_time_cannot_tell(tmp_path):
     path = write_netcdf(tmp_path / "tp.nc", rain(HOURS[5:6]))
-    assert open_files(path, ["tp"]).attributes["accumulation"] == {"tp": {"window_hours": None, "source_hours": None}}
-    with pytest.raises(InputError, match=r"tp\.nc: tp has a single time and does not say .* sum over 6h"):
-        open_files(path, ["tp"], accumulation="6h")
+    with pytest.raises(InputError, match=r"tp\.nc: tp has a single time and does not say .*source\.sums: \{tp: 1h\}"):
+        open_files(path, ["tp"])
+    told = open_files(path, ["tp"], sums="6h")
+    assert told.attributes["accumulation"] == {"tp": {"window_hours": 6, "source_hours": 6}}
 
 
 def test_a_source_coarser_than_the_step_keeps_its_own_sums(tmp_path):
     dataset = rain(every(6))
-    data = open_files(write_netcdf(tmp_path / "tp.nc", dataset), ["tp"], step="1h")
+    data = open_files(write_netcdf(tmp_path / "tp.nc", dataset), ["tp"], step="1h", sums="6h")
     np.testing.assert_allclose(data.state.values[:, 0], dataset["tp"].values, rtol=1e-7)
 
 

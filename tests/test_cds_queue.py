@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
-from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from cds_at_hand import answering
 from cds_server import KEY
 from era5_grib import answer
 
+from weatherfm.data_pipeline.cds import queue
+from weatherfm.data_pipeline.cds.box import box_of
 from weatherfm.data_pipeline.cds.downloads import Downloads
 from weatherfm.data_pipeline.cds.engines import open_engine
-from weatherfm.data_pipeline.cds.queue import bring
-from weatherfm.data_pipeline.cds.requests import Request, box_of, requests_for, wanted_times
+from weatherfm.data_pipeline.cds.grouping import requests_for
+from weatherfm.data_pipeline.cds.requests import Request
+from weatherfm.data_pipeline.cds.wanted import wanted_fields, wanted_times
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.errors import InputError, OutsideError
 
@@ -37,7 +40,11 @@ def config(folder: Path, channels=("t2m",), period="2020-01-30/2020-02-02", **so
 
 
 def ask(data: DataConfig) -> list[Request]:
-    return requests_for(data, data.channels, box_of(data), wanted_times(data))
+    return requests_for(wanted_fields(data, data.channels, wanted_times(data)), box_of(data))
+
+
+def bring(data: DataConfig) -> None:
+    queue.bring(wanted_fields(data, data.channels, wanted_times(data)), box_of(data), data.source)
 
 
 def held(folder: Path) -> list[str]:
@@ -48,15 +55,15 @@ def held(folder: Path) -> list[str]:
 def test_what_is_asked_comes_and_is_kept_once(tmp_path, server, engine):
     data = config(tmp_path, ["t2m", "z500", "z850"], engine=engine)
     requests = ask(data)
-    bring(requests, data.source)
-    assert held(tmp_path) == sorted(request.name for request in requests)
+    bring(data)
+    assert held(tmp_path) == sorted(f"{request.name}.grib" for request in requests)
     assert len(server.sent) == 4
     bodies = [{key: value for key, value in sent.items() if key != "dataset"} for sent in server.sent]
     assert all(request.body in bodies for request in requests)  # the engines change nothing
-    left = {path.name for path in (tmp_path / "cache").iterdir()} - {r.name for r in requests}
-    assert left == {"lock", *(f"{request.name}.json" for request in requests)}  # the engine's folder is gone
+    left = {path.name for path in (tmp_path / "cache").iterdir()} - {f"{r.name}.grib" for r in requests}
+    assert left == {"lock", *(f"{request.name}.grib.json" for request in requests)}  # the engine's folder is gone
     calls = server.calls
-    bring(requests, data.source)
+    bring(data)
     assert server.calls == calls  # not even a greeting
 
 
@@ -66,38 +73,54 @@ def test_an_area_reaches_the_store_as_it_was_asked(tmp_path, server):
         data = config(tmp_path / engine, engine=engine).model_copy(
             update={"area": DataConfig.model_fields["area"].annotation.__args__[0](**box)}
         )
-        bring(ask(data), data.source)
+        bring(data)
     assert {tuple(sent["area"]) for sent in server.sent} <= {(60.0, 150.0, 0.0, 240.0)}
 
 
 def test_only_what_is_missing_is_sent(tmp_path, server):
-    data = config(tmp_path, ["t2m", "u10", "v10", "z500", "q500"], period="2020-02-01/2020-02-02")
-    requests = ask(data)
-    bring(requests[:3], data.source)
-    bring(requests, data.source)
-    assert len(server.sent) == 5
-    assert len({str(sent) for sent in server.sent}) == 5
+    bring(config(tmp_path, ["t2m", "z500"], period="2020-02-01/2020-02-02"))
+    bring(config(tmp_path, ["t2m", "u10", "z500", "z850"], period="2020-02-01/2020-02-03"))
+    asked = [(sent["variable"], sent.get("pressure_level"), sent["day"]) for sent in server.sent[2:]]
+    assert sorted(asked, key=str) == [
+        (["10m_u_component_of_wind"], None, ["01", "02", "03"]),
+        (["2m_temperature"], None, ["03"]),
+        (["geopotential"], ["500"], ["03"]),
+        (["geopotential"], ["850"], ["01", "02", "03"]),
+    ]
 
 
-def test_a_file_that_a_kill_left_without_its_note_is_checked_and_kept(tmp_path, server):
-    data = config(tmp_path)
-    first, second = ask(data)
-    bring([first, second], data.source)
+def test_what_a_kill_may_leave_is_not_believed(tmp_path, server):
+    """A note without its file, a file without its note or shorter than it says, half a note, a folder."""
+    data = config(tmp_path, period="2020-01-31/2020-03-01", concurrent=1)
+    first, second, third = ask(data)
+    bring(data)
     cache = tmp_path / "cache"
-    (cache / f"{first.name}.json").unlink()
-    (cache / f"{second.name}.json").unlink()
-    (cache / second.name).write_bytes((cache / second.name).read_bytes()[:-10])
+    (cache / f"{first.name}.grib").unlink()
+    (cache / f"{second.name}.grib").write_bytes((cache / f"{second.name}.grib").read_bytes()[:-10])
+    (cache / f"{third.name}.grib.json").write_text((cache / f"{third.name}.grib.json").read_text()[:40])
     (cache / "arriving-killed").mkdir()
-    bring([first, second], data.source)
-    assert [sent["month"] for sent in server.sent[2:]] == [["02"]]
+    bring(data)
+    assert [sent["month"] for sent in server.sent] == [["01"], ["02"], ["03"]] * 2
     assert not (cache / "arriving-killed").exists()
+    assert len(held(tmp_path)) == 3
+
+
+def test_a_file_whose_end_was_overwritten_is_fetched_again(tmp_path, server):
+    """As after a power cut: the length is right, the last blocks are zeros."""
+    data = config(tmp_path, period="2020-02-01/2020-02-02")
+    bring(data)
+    (path,) = (tmp_path / "cache").glob("*.grib")
+    path.write_bytes(path.read_bytes()[:-100] + bytes(100))
+    bring(data)
+    assert len(server.sent) == 2
+    assert path.read_bytes()[-4:] == b"7777"
 
 
 @pytest.mark.parametrize("concurrent", [1, 3])
 def test_few_requests_at_a_time(tmp_path, server, concurrent):
     server.seconds = 0.1 * concurrent  # long enough to meet on a busy machine
-    data = config(tmp_path, ["t2m", "u10", "v10"], concurrent=concurrent)
-    bring(ask(data), data.source)
+    data = config(tmp_path, period="2020-01-31/2020-06-01", concurrent=concurrent)
+    bring(data)
     assert len(server.sent) == 6
     assert server.most_under_way <= concurrent
     assert concurrent == 1 or server.most_under_way > 1
@@ -108,8 +131,8 @@ def test_few_requests_at_a_time(tmp_path, server, concurrent):
     [
         ("licence", r"reanalysis-era5-single-levels: its licence is not accepted yet; log in, open https://cds\.climate"
          r"\.copernicus\.eu/datasets/reanalysis-era5-single-levels\?tab=download#manage-licences"),
-        ("cost", r"2m_temperature 2020-01: .* refuses this request \(cost limits exceeded: Your request is too large, "
-         r"please reduce your selection\.\); narrow data\.area, raise source\.grid or data\.step"),
+        ("account", r"2m_temperature 2020-01: .* does not let this account have it \(permission denied: Your account "
+         r"has been suspended\.\); log in to https://cds\.climate\.copernicus\.eu"),
         ("invalid", r"2m_temperature 2020-01: .* does not understand this request \(invalid request: Request has not "
          r"produced a valid combination .* sent was \{.*\"2m_temperature\""),
         ("unpublished", r"2m_temperature 2020-01: ERA5 is not published so far yet: it goes to 2024-09-20; end "),
@@ -121,18 +144,20 @@ def test_refusals_that_only_the_user_can_mend_are_told_at_once(tmp_path, server,
     data = config(tmp_path, engine=engine, concurrent=1)
     server.faults.append(fault)
     with pytest.raises(InputError, match=message):
-        bring(ask(data), data.source)
+        bring(data)
     assert len(server.sent) == 1
     assert not held(tmp_path)
 
 
-@pytest.mark.parametrize("fault", ["rate", "broken", "lost", "failed", "rejected", "html", "short", "truncated"])
+@pytest.mark.parametrize(
+    "fault", ["rate", "unavailable", "broken", "lost", "failed", "rejected", "html", "short", "truncated"]
+)
 def test_what_waiting_may_mend_is_asked_again(tmp_path, server, fault):
     data = config(tmp_path, concurrent=1)
     requests = ask(data)
     server.faults.append(fault)
-    bring(requests, data.source)
-    assert held(tmp_path) == sorted(request.name for request in requests)
+    bring(data)
+    assert held(tmp_path) == sorted(f"{request.name}.grib" for request in requests)
     assert len(server.sent) == 3
 
 
@@ -157,13 +182,13 @@ def test_what_does_not_get_better_ends_and_what_came_is_kept(tmp_path, server, c
     requests = ask(data)
     server.faults.extend(["", *[fault] * 6])
     with pytest.raises(OutsideError, match=message) as caught, caplog.at_level(logging.WARNING):
-        bring(requests, data.source)
+        bring(data)
     caught.match(r"\(3 attempts\); what was downloaded is kept: the same command goes on")
     assert "asking again in 0 s" in caplog.text
-    assert held(tmp_path) == [requests[0].name]
+    assert held(tmp_path) == [f"{requests[0].name}.grib"]
     server.faults.clear()
     sent = len(server.sent)
-    bring(requests, data.source)
+    bring(data)
     assert [one["month"] for one in server.sent[sent:]] == [["02"]]
 
 
@@ -171,12 +196,12 @@ def test_a_refused_key_and_a_store_out_of_reach(tmp_path, server, monkeypatch):
     data = config(tmp_path)
     monkeypatch.setenv("CDSAPI_KEY", KEY[::-1])
     with pytest.raises(InputError, match=r"refuses the key in CDSAPI_KEY \(permission denied: Authentication failed\)"):
-        bring(ask(data), data.source)
+        bring(data)
     monkeypatch.setenv("CDSAPI_URL", "http://127.0.0.1:9/api")
     with pytest.raises(
         OutsideError, match=r"cannot be reached at http://127\.0\.0\.1:9/api .* start again where there"
     ):
-        bring(ask(data), data.source)
+        bring(data)
     assert not server.sent
 
 
@@ -187,49 +212,28 @@ def test_a_refused_key_and_a_store_out_of_reach(tmp_path, server, monkeypatch):
          r"2020-02-02T12\): ERA5 comes five days behind the present; end data\.period on 2020-02-01 or before"),
         ({"time": ["12:00"]}, r"has no t2m yet for 2 of 4 times \(2020-02-01T00, 2020-02-02T00\)"),
         ({"variable": ["10m_u_component_of_wind"]}, r"asked was t2m, what came holds 10u as u10"),
-        ({"grid": [15.0, 15.0]}, r"asked was a grid of 7 x 12 global .* what came is on 13 x 24 global"),
+        ({"grid": "15/15"}, r"asked was a grid of 7 x 12 global .* what came is on 13 x 24 global"),
     ],
 )  # fmt: skip
 def test_an_answer_to_another_question_is_not_kept(tmp_path, server, changes, message):
     data = config(tmp_path, period="2020-02-01/2020-02-02")
     server.answer = partial(answer, **changes)
     with pytest.raises(InputError, match=message):
-        bring(ask(data), data.source)
+        bring(data)
     assert not held(tmp_path)
-
-
-def test_era5t_is_asked_for_again_once_it_is_final(tmp_path, server):
-    data = config(tmp_path, period="2020-02-01/2020-02-02")
-    (request,), downloads = ask(data), Downloads(tmp_path / "cache")
-    server.answer = partial(answer, first_era5t="2020-02-02")
-    bring([request], data.source)
-    assert [str(time) for time in downloads.preliminary(request)] == ["2020-02-02T00:00:00", "2020-02-02T12:00:00"]
-    note = tmp_path / "cache" / f"{request.name}.json"
-    today = str(date.today() - timedelta(days=1))
-    for downloaded, asked_again in (("2020-02-08", True), (today, False)):
-        text = note.read_text()
-        start = text.index('"downloaded": "') + len('"downloaded": "')
-        note.write_text(text[:start] + downloaded + text[start + 10 :])
-        assert downloads.holds(request, date(2020, 3, 1)) is True
-        assert downloads.holds(request) is not asked_again
-    note.write_text(note.read_text().replace(today, "2020-02-08"))
-    server.answer = answer
-    bring([request], data.source)
-    assert len(server.sent) == 2
-    assert not len(downloads.preliminary(request))
 
 
 def test_a_second_process_waits_its_turn(tmp_path):
     data = config(tmp_path)
     with Downloads(tmp_path / "cache").arriving(), pytest.raises(InputError, match=r"another process is downloading"):
-        bring(ask(data), data.source)
+        bring(data)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "cache").write_text("")
     data = config(tmp_path)
     with pytest.raises(InputError, match=r"downloads cannot be kept in .*cache \(.*\); choose source\.cache"):
-        bring(ask(data), data.source)
+        bring(data)
 
 
 @pytest.mark.parametrize(("engine", "package"), [("climetlab", "climetlab"), ("earthkit", "earthkit-data")])
@@ -243,28 +247,30 @@ def test_an_engine_that_is_not_installed(tmp_path, monkeypatch, engine, package)
         pass
 
 
-def test_an_interruption_waits_for_nobody_and_keeps_what_came(tmp_path, server):
-    """Ctrl-C while a request waits: the process ends at once, the next one sends what is missing."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_an_interruption_waits_for_nobody_and_keeps_what_came(tmp_path, server, number):
+    """Ctrl-C or a kill while a request waits: the process ends at once, the next one sends what is missing."""
     script = tmp_path / "run.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from test_cds_queue import ask, config, bring\nfrom pathlib import Path\n"
         f"data = config(Path({str(tmp_path)!r}), concurrent=2)\n"
-        "bring(ask(data), data.source)\n"
+        "bring(data)\n"
     )
     slow = server.answer
 
     def once(inputs: dict) -> bytes:
         if inputs["month"] == ["02"]:
             server.seconds = 60.0
-            process.send_signal(2)
+            process.send_signal(number)
         return slow(inputs)
 
     server.answer = once
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, text=True)
     _, errors = process.communicate(timeout=30)  # far less than the minute that the request takes
-    assert "KeyboardInterrupt" in errors
+    assert ("KeyboardInterrupt" in errors) is (number == signal.SIGINT)
     server.answer, server.seconds = slow, 0.0
     data = config(tmp_path)
-    bring(ask(data), data.source)
+    bring(data)
     assert len(held(tmp_path)) == 2
+    assert not list((tmp_path / "cache").glob("arriving-*"))

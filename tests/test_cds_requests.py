@@ -5,15 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.cds.requests import (
-    PRESSURE_LEVELS,
-    SINGLE_LEVELS,
-    box_of,
-    needed_times,
-    requests_for,
-    static_requests,
-    wanted_times,
-)
+from weatherfm.data_pipeline.cds.box import box_of
+from weatherfm.data_pipeline.cds.grouping import requests_for
+from weatherfm.data_pipeline.cds.requests import PRESSURE_LEVELS, SINGLE_LEVELS
+from weatherfm.data_pipeline.cds.wanted import needed_times, wanted_fields, wanted_times
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.errors import InputError
 
@@ -27,23 +22,21 @@ def config(channels=("t2m",), grid=1.0, **settings) -> DataConfig:
 
 def ask(*args, **settings):
     data = config(*args, **settings)
-    return requests_for(data, data.channels, box_of(data), wanted_times(data))
+    return requests_for(wanted_fields(data, data.channels, wanted_times(data, data.channels)), box_of(data))
 
 
-def test_one_request_a_month_and_variable_with_all_its_levels():
-    channels = ["z500", "t2m", "z850", "q700"]
+def test_one_request_a_month_and_data_set():
+    channels = ["z500", "t2m", "z850", "q850", "q500", "u10"]
     requests = ask(channels, period="2019-12-30/2020-01-02", step="6h")
-    assert [(r.month, r.variable, r.dataset, r.levels) for r in requests] == [
-        ("2019-12", "2m_temperature", SINGLE_LEVELS, ()),
-        ("2019-12", "geopotential", PRESSURE_LEVELS, (500, 850)),
-        ("2019-12", "specific_humidity", PRESSURE_LEVELS, (700,)),
-        ("2020-01", "2m_temperature", SINGLE_LEVELS, ()),
-        ("2020-01", "geopotential", PRESSURE_LEVELS, (500, 850)),
-        ("2020-01", "specific_humidity", PRESSURE_LEVELS, (700,)),
+    assert [(r.month, r.dataset, r.variables, r.levels) for r in requests] == [
+        ("2019-12", PRESSURE_LEVELS, ("q", "z"), (500, 850)),
+        ("2019-12", SINGLE_LEVELS, ("t2m", "u10"), ()),
+        ("2020-01", PRESSURE_LEVELS, ("q", "z"), (500, 850)),
+        ("2020-01", SINGLE_LEVELS, ("t2m", "u10"), ()),
     ]
-    assert requests[1].body == {
+    assert requests[0].body == {
         "product_type": ["reanalysis"],
-        "variable": ["geopotential"],
+        "variable": ["specific_humidity", "geopotential"],
         "pressure_level": ["500", "850"],
         "year": ["2019"],
         "month": ["12"],
@@ -51,10 +44,10 @@ def test_one_request_a_month_and_variable_with_all_its_levels():
         "time": ["00:00", "06:00", "12:00", "18:00"],
         "data_format": "grib",
         "download_format": "unarchived",
-        "grid": [1.0, 1.0],
+        "grid": "1/1",
     }
-    assert requests[1].fields == 2 * 4 * 2
-    assert requests[4].days == (1, 2)
+    assert requests[0].fields == 2 * 2 * 4 * 2
+    assert requests[2].days == (1, 2)
 
 
 @pytest.mark.parametrize(("year", "days"), [(2019, 28), (2020, 29), (1900 + 100, 29)])
@@ -78,12 +71,12 @@ def test_a_request_holds_every_time_that_is_wanted():
 
 def test_sums_take_every_hour_and_begin_before_the_period():
     requests = ask(["tp", "t2m"], period="2020-01-01/2020-01-02", step="6h")
-    found = {(r.variable, r.month): (r.days, r.hours) for r in requests}
-    assert found == {
-        ("total_precipitation", "2019-12"): ((31,), (19, 20, 21, 22, 23)),
-        ("total_precipitation", "2020-01"): ((1, 2), tuple(range(24))),
-        ("2m_temperature", "2020-01"): ((1, 2), (0, 6, 12, 18)),
-    }
+    found = [(r.variables, r.month, r.days, r.hours) for r in requests]
+    assert found == [
+        (("tp",), "2019-12", (31,), (19, 20, 21, 22, 23)),
+        (("t2m",), "2020-01", (1, 2), (0, 6, 12, 18)),
+        (("tp",), "2020-01", (1, 2), tuple(range(24))),  # 1 January 19 UTC needs all, 2 January none after 18
+    ]
     short = ask(["tp"], period="2020-01-02/2020-01-03", step="24h", accumulation="2h")
     assert [(r.days, r.hours) for r in short] == [((1, 2, 3), (0, 23))]
     hours = needed_times(np.array(["2020-01-01T06"], "datetime64[s]"), 3)
@@ -93,6 +86,7 @@ def test_sums_take_every_hour_and_begin_before_the_period():
 def test_the_globe_needs_no_area_and_has_its_poles():
     (request,) = ask(grid=0.25, period="2020-01-01/2020-01-01", step="24h")
     assert "area" not in request.body
+    assert "grid" not in request.body
     grid = request.box.grid
     assert grid.shape == (721, 1440)
     assert (grid.latitude[0], grid.latitude[-1], grid.longitude[0], grid.longitude[-1]) == (90, -90, 0, 359.75)
@@ -126,19 +120,18 @@ def test_names_are_readable_and_belong_to_one_request():
         for request in ask(**{"period": "2020-01-01/2020-01-03", "step": "6h", **settings})
     }
     assert len(names) == 5
-    assert all(name.startswith("2m_temperature_2020-01_") and name.endswith(".grib") for name in names)
-    assert ask(period="2020-01-01/2020-01-02")[0].name == "2m_temperature_2020-01_a571e27b2835b57c.grib"  # for good
+    assert all(name.startswith("2m_temperature_2020-01_") for name in names)
+    assert ask(period="2020-01-01/2020-01-02")[0].name == "2m_temperature_2020-01_3ddc631d25a48aff"  # for good
     assert ask(["z500", "z850"], period="2020")[0].name == ask(["z850", "z500"], period="2020")[0].name
 
 
 def test_constant_fields_are_asked_once_whatever_the_period():
-    orography, mask = static_requests(["orography", "lsm"], box_of(config()))
-    assert (orography.variable, orography.dataset, orography.channels) == (
-        "geopotential",
-        SINGLE_LEVELS,
-        ("orography",),
-    )
-    assert (mask.variable, mask.fields, mask.times[0]) == ("land_sea_mask", 1, np.datetime64("2000-01-01T00"))
+    data = config(static=["orography", "lsm"], period="2020")
+    wanted = wanted_fields(data, [], wanted_times(data))
+    (request,) = requests_for(wanted, box_of(data))
+    assert (request.dataset, request.channels, request.fields) == (SINGLE_LEVELS, ("lsm", "orography"), 2)
+    assert request.body["variable"] == ["land_sea_mask", "geopotential"]
+    assert request.times.tolist() == [np.datetime64("2000-01-01T00", "s").item()]
 
 
 @pytest.mark.parametrize(

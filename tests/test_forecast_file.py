@@ -153,7 +153,6 @@ SILENT_REFUSED = {
     "millimetres": ("total_precipitation_6hr", 1e3, "tp.* could be millimetres"),
     "dry": ("total_precipitation_6hr", 0.0, "all 0, which tells nothing"),
     "hectopascal": ("mean_sea_level_pressure", 1e6, "msl.* could be hPa"),
-    "fraction": ("relative_humidity", 5e2, "could be % or a fraction of one"),
 }
 
 

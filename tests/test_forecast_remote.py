@@ -9,7 +9,7 @@ import pytest
 from cloud_stores import serving
 from foreign_forecasts import CHANNELS, GRID, INITS, LEADS, dataset, expected, write
 
-from weatherfm.data_pipeline.formats import remote
+from weatherfm.data_pipeline.formats import retries
 from weatherfm.errors import InputError, OutsideError
 from weatherfm.evaluation.forecasts.address import locate, name_of
 from weatherfm.evaluation.forecasts.file import ForecastFile
@@ -22,7 +22,7 @@ ALL_LEADS = {"prediction_timedelta": len(LEADS), "time": 3}
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(remote, "WAITS", (0.01, 0.02))
+    monkeypatch.setattr(retries, "WAITS", (0.01, 0.02))
 
 
 @pytest.fixture(scope="module")

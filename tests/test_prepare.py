@@ -19,6 +19,7 @@ from invented_source import CHANNELS, assert_same_tree, data_config, fields, inv
 
 from weatherfm.data_pipeline import shards
 from weatherfm.data_pipeline.layout import choose_layout
+from weatherfm.data_pipeline.manifest import seal
 from weatherfm.data_pipeline.plan import plan_store
 from weatherfm.data_pipeline.plan_text import to_dict, to_text
 from weatherfm.data_pipeline.prepare import prepare
@@ -85,7 +86,9 @@ def test_manifest_describes_the_store(finished):
         "preliminary": [],
     }  # fmt: skip
     assert manifest["climatology"]["period"] == {"start": "2000-01-01", "end": "2000-01-25"}
-    assert set(manifest["files"]) == set(tree(finished)) - {"manifest.json"}
+    assert set(manifest["records"]) == {"files.json", "shards.json"}
+    listed = json.loads((finished / "files.json").read_text())
+    assert set(listed) == set(tree(finished)) - {"manifest.json", "sources.json", *manifest["records"]}
 
 
 def test_nothing_is_left_over(finished):
@@ -195,7 +198,7 @@ def test_full_disk_is_named_and_survived(finished, tmp_path, monkeypatch):
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=r"no space left for .*start the same prepare again"):
+    with pytest.raises(InputError, match=r"no space left for .*start the same command again"):
         prepare(_config(path), _source())
     monkeypatch.undo()
     prepare(_config(path), _source())
@@ -226,10 +229,10 @@ def test_store_made_before_a_setting_existed_is_still_the_same(finished, tmp_pat
     path = Path(shutil.copytree(finished, tmp_path / "store.zarr"))
     manifest = json.loads((path / "manifest.json").read_text())
     del manifest["request"]["allow_gaps"]
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_text(json.dumps(seal(manifest)))
     prepare(_config(path))
     manifest["request"]["gone"] = True
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "manifest.json").write_text(json.dumps(seal(manifest)))
     with pytest.raises(InputError, match="gone true, now null"):
         prepare(_config(path))
 
@@ -263,12 +266,12 @@ def test_folder_of_something_else_is_refused(tmp_path):
 
 def test_second_prepare_at_the_same_time_is_refused(tmp_path):
     path = tmp_path / "store.zarr"
-    (path / ".progress").mkdir(parents=True)
-    with (path / ".progress" / "lock").open("w") as held:
+    with (tmp_path / ".store.zarr.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another prepare is writing"):
+        with pytest.raises(InputError, match="another process is writing"):
             prepare(_config(path), _source())
     prepare(_config(path), _source())
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_static_fields_are_kept_in_the_configs_order(tmp_path):
@@ -290,7 +293,7 @@ def test_gap_is_refused_or_listed(tmp_path):
         prepare(_config(tmp_path / "s.zarr"), invented_source(times, GRID))
     assert not (tmp_path / "s.zarr").exists()  # refused before anything is written
     store = prepare(_config(tmp_path / "s.zarr", allow_gaps=True), invented_source(times, GRID))
-    assert store.manifest["times"]["missing"] == ["2000-01-08T12:00:00", "2000-01-08T18:00:00"]
+    assert store.manifest["times"]["missing"] == [["2000-01-08T12:00:00", "2000-01-08T18:00:00"]]
     np.testing.assert_array_equal(store.read([29, 30]), fields(times[29:31], GRID))
 
 

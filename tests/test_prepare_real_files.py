@@ -153,7 +153,7 @@ def test_october_2018_winds_on_a_coarser_grid_with_their_gap(real_data, tmp_path
     wanted = wanted.model_copy(update={"regrid": RegridConfig(resolution=5.625), "step": 6, "allow_gaps": True})
     store = prepare(wanted)
     assert store.grid.shape == (32, 64)
-    assert store.manifest["times"]["missing"] == ["2018-10-10T18:00:00"]
+    assert store.manifest["times"]["missing"] == [["2018-10-10T18:00:00"] * 2]
     report = verify(store.path)
     assert report.ok, report.to_text()
     assert [p.message for p in report.problems] == ["1 steps of 6h are missing: 2018-10-10T18"]

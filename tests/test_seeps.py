@@ -291,7 +291,7 @@ def test_of_a_store_on_disk(tmp_path):
     path = write_netcdf(tmp_path / "tp.nc", rain)
     settings = {
         "store": str(tmp_path / "store.zarr"),
-        "source": {"kind": "files", "paths": [str(path)]},
+        "source": {"kind": "files", "paths": [str(path)], "sums": "6h"},
         "channels": ["tp"],
         "train": "2020-01-01/2020-02-15",
         "climatology_window": None,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import pickle
-import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
-from cds_at_hand import answering
+from cds_at_hand import a_day_later, answering
 from era5_grib import answer, invented
 from invented_source import assert_same_tree
 
@@ -21,6 +20,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import cds, open_source
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.time_ranges import from_ranges
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 
@@ -75,7 +75,7 @@ def test_from_the_queue_to_a_verified_store(tmp_path, server, engine):
     server.answer = partial(answer, first_era5t="2020-03-02")
     data = config(tmp_path, engine=engine, static=["orography", "lsm"])
     store = prepare(data)
-    assert len(server.sent) == 2 * 6 + 2  # months x variables (u10 and v10 for ws10), and two constant fields
+    assert len(server.sent) == 2 * 3 + 1  # months x (levels, instants, sums), and the constant fields
     assert [problem for problem in verify(store.path).problems if problem.severity == "error"] == []
     with xr.open_zarr(store.path) as dataset:
         assert_fields(dataset["state"])
@@ -91,7 +91,8 @@ def test_from_the_queue_to_a_verified_store(tmp_path, server, engine):
 
 
 def preliminary(data: DataConfig) -> list[str]:
-    return open_store(data.store).manifest["times"]["preliminary"]
+    stated = open_store(data.store).manifest["times"]
+    return from_ranges(stated["preliminary"], stated).astype(str).tolist()
 
 
 def test_append_replaces_era5t_once_it_is_final(tmp_path, server):
@@ -99,8 +100,7 @@ def test_append_replaces_era5t_once_it_is_final(tmp_path, server):
     server.answer = partial(answer, first_era5t="2020-03-01")
     prepare(data)
     assert len(preliminary(data)) == 8
-    for note in (tmp_path / "cache").glob("*.json"):  # as if it had been downloaded in March 2020
-        note.write_text(re.sub(r'"downloaded": "[-0-9]+"', '"downloaded": "2020-03-09"', note.read_text()))
+    a_day_later(tmp_path / "cache")
     server.answer, sent = answer, len(server.sent)
     longer = data.model_copy(update={"period": Period.model_validate("2020-02-27/2020-03-03")})
     append(longer)
@@ -117,11 +117,11 @@ def test_opening_asks_for_nothing_and_the_plan_says_what_will_be(tmp_path, serve
     assert not (tmp_path / "cache").exists()
     cost = source.cost(np.arange(len(source.state["time"])))
     points = 7 * 12
-    assert cost.requests == 24 * 6 + 1  # and the hours before the first sum
+    assert cost.requests == 24 * 3 + 1  # and the hours before the first sum
     assert cost.wanted == 731 * 4 * 6 * points * 4
     assert cost.moved == (731 * 24 + 6 * 731 * 4) * points * 4  # tp every hour; z, wind of two fields each, t, t2m
     text = to_text(plan_store(data, source))
-    assert "145 requests wait in the store's queue" in text
+    assert "73 requests wait in the store's queue" in text
     assert "ARCO-ERA5 (source.kind=arco) has the same fields" in text
     assert not source.cost(np.arange(4)).advice
     with pytest.raises(InputError, match=r"no key for the Climate Data Store"):
@@ -139,7 +139,7 @@ def test_what_is_downloaded_costs_no_request(tmp_path):
 
 
 def test_fields_before_they_are_fetched(tmp_path):
-    with pytest.raises(InputError, match=r"2m_temperature 2020-02 is not in .*cache; `weatherfm prepare` downloads it"):
+    with pytest.raises(InputError, match=r"t2m at 2020-02-27T00, .* is not in .*cache; `weatherfm prepare`"):
         open_source(config(tmp_path, ["t2m"])).state[:1].compute(scheduler="synchronous")
 
 
@@ -194,8 +194,13 @@ def test_a_file_that_was_exchanged_is_refused(tmp_path):
     source = open_source(data)
     source.fetch()
     february, march = sorted((tmp_path / "cache").glob("*.grib"))
+    note = february.with_suffix(".grib.json")
+    note.write_text(note.read_text().replace(str(february.stat().st_size), str(march.stat().st_size)))
     february.write_bytes(march.read_bytes())
-    with pytest.raises(InputError, match=r"no file holds t2m in data\.period"):
+    with pytest.raises(InputError, match=rf"{february.name}: t2m is not there for .*; delete the file"):
+        source.state[:1].compute(scheduler="synchronous")
+    february.unlink()
+    with pytest.raises(InputError, match=rf"{february.name} is gone \(No such file or directory\); start again"):
         source.state[:1].compute(scheduler="synchronous")
 
 

@@ -92,7 +92,9 @@ def test_accumulation_counts_at_its_end(tmp_path):
 
 def test_averages_are_no_instantaneous_fields(tmp_path):
     path = write(tmp_path / "x.grib", surface("sst", edition=2, stepType="avg", stepRange="0-6"))
-    with pytest.raises(InputError, match=r"holds no channel sst; .*sst \(.*\), avg over time"):
+    with pytest.raises(
+        InputError, match=r"no channel sst: sst is a mean over time \(GRIB stepType avg\), not the field"
+    ):
         open_files(path, ["sst"])
 
 

@@ -35,7 +35,7 @@ def test_a_sum_is_preliminary_when_any_of_its_hours_is(tmp_path):
     ends = start + np.arange(1, 19) * np.timedelta64(1, "h")
     dataset = field("tp", "m", times=ends.astype("datetime64[ns]"))
     dataset = dataset.assign_coords(expver=("time", ["0001"] * 10 + ["0005"] + ["0001"] * 7))
-    data = open_files(write_netcdf(tmp_path / "x.nc", dataset), ["tp"], step="6h")
+    data = open_files(write_netcdf(tmp_path / "x.nc", dataset), ["tp"], step="6h", sums="1h")
     np.testing.assert_array_equal(data.state["time"], start + np.array([6, 12, 18]).astype("timedelta64[h]"))
     assert told(data) == [False, True, False]
 

@@ -151,11 +151,13 @@ def test_winds_at_10_hpa_and_100_hpa_are_not_those_at_10_m_and_100_m(tmp_path):
     for channel in ("u10", "u100m"):
         with pytest.raises(InputError, match=f"holds no channel {channel}"):
             open_files(path, [channel])
-    check(open_files(write_netcdf(tmp_path / "y.nc", field("u100", "m s-1")), ["u100m"]), wave())
+    at_height = field("u100", "m s-1")
+    at_height["u100"].attrs["long_name"] = "100 metre U wind component"
+    check(open_files(write_netcdf(tmp_path / "y.nc", at_height), ["u100m"]), wave())
 
 
 def test_levels_without_a_name_are_passed_over(tmp_path):
-    path = write_netcdf(tmp_path / "x.nc", upper_air(levels=(0.5, 500.0, 1200.0)))
+    path = write_netcdf(tmp_path / "x.nc", upper_air(levels=(0.5, 500.0, 1050.5), level_units="hPa"))
     check(open_files(path, ["z500"]), wave(base=50000.0))
 
 
@@ -218,7 +220,7 @@ def test_missing_channel_names_what_there_is(tmp_path):
 def test_units_are_converted(tmp_path, name, units, base, channel, expected):
     path = write_netcdf(tmp_path / "x.nc", field(name, units, base))
     levels = {"hgt": 500} if name == "hgt" else {}
-    data = open_files(path, [channel], levels=levels)
+    data = open_files(path, [channel], levels=levels, sums="12h")
     check(data, expected(wave(base=base)))
     assert data.attributes["channels"][channel]["units"] == units
     assert data.attributes["accumulated"] == (["tp"] if name == "tp" else [])

@@ -13,9 +13,10 @@ import pytest
 from cloud_stores import ARCO_GRID, WB2_GRID, serving, values, write_arco, write_weatherbench2
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.formats import remote
+from weatherfm.data_pipeline.formats import filesystems, retries
 from weatherfm.data_pipeline.formats.paths import find_files, recognise
-from weatherfm.data_pipeline.formats.remote import chunk_place, is_address, is_passing
+from weatherfm.data_pipeline.formats.remote import chunk_place, is_address
+from weatherfm.data_pipeline.formats.retries import is_passing
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import SourceData, open_source
 from weatherfm.data_pipeline.verify import verify
@@ -27,7 +28,7 @@ ARCO = "full_37-1h-0p25deg-chunk-1.zarr-v3"
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(remote, "WAITS", (0.01, 0.02))
+    monkeypatch.setattr(retries, "WAITS", (0.01, 0.02))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_google_addresses(folder, tmp_path, monkeypatch):
         (tmp_path / bucket).mkdir(parents=True)
         (tmp_path / bucket / name).symlink_to(folder / name)
     with serving(tmp_path) as server:
-        monkeypatch.setattr(remote, "GOOGLE", server.address)
+        monkeypatch.setattr(filesystems, "GOOGLE", server.address)
         for kind in ("weatherbench2", "arco"):
             data = open_source(
                 DataConfig(store="unused", source={"kind": kind}, channels=["t2m"], period="2020-01-02/2020-01-03")
@@ -124,7 +125,7 @@ def test_a_failure_while_opening_is_waited_out(server):
 
 
 def test_silence_is_a_failure(server, monkeypatch):
-    monkeypatch.setattr(remote, "SILENCE", 0.1)
+    monkeypatch.setattr(filesystems, "SILENCE", 0.1)
     data = opened("weatherbench2", f"{server.address}/{NAME}", ["t2m"])
     server.faults = {"2m_temperature/1.0.0": ["slow"]}
     data.state.values  # noqa: B018
@@ -214,7 +215,7 @@ def test_clouds_that_refuse_what_is_not_there(server):
 
 
 def test_an_unknown_kind_of_address():
-    with pytest.raises(InputError, match=r"such an address is not understood .*write gs://, s3:// or https://"):
+    with pytest.raises(InputError, match=r"such an address is not understood .*write gs://, s3://, az:// or https://"):
         opened("files", "gopher://host/x.zarr")
 
 
@@ -289,7 +290,11 @@ def test_prepare_reads_each_chunk_once(server, tmp_path):
     config = settings(f"{server.address}/{NAME}", tmp_path / "s.zarr")
     prepare(config, workers=2)
     fields = [path for path in server.chunks() if "surface" not in path]
-    assert len(fields) == len(set(fields)) == 4 * 3  # z, t and t2m in four chunks along time
+    assert len(set(fields)) == 4 * 3  # z, t and t2m in four chunks along time
+    looked_at = [path for path in set(fields) if fields.count(path) == 2]  # once before, by the probe
+    assert len(looked_at) == 3
+    assert all(path.endswith(("/0.0.0", "/0.0.0.0")) for path in looked_at)
+    assert len(fields) == 4 * 3 + 3
 
 
 def test_prepare_survives_the_death_of_the_server(folder, tmp_path):
@@ -298,7 +303,7 @@ def test_prepare_survives_the_death_of_the_server(folder, tmp_path):
     with serving(tmp_path) as server:
         address = f"{server.address}/{path.name}"
         prepare(settings(address, tmp_path / "quiet.zarr"), workers=1)
-        server.down_after = len(server.asked) + 30
+        server.down_after = len(server.asked) + 50
         with pytest.raises(OutsideError, match=r"network: .* start the same command again"):
             prepare(settings(address, tmp_path / "cut.zarr"), workers=1)
         written = contents(tmp_path / "cut.zarr")

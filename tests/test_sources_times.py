@@ -134,7 +134,7 @@ def test_accumulations_of_several_steps_need_no_choice(tmp_path):
     accumulated = forecast().rename(t2m="tp").isel(step=[1, 2])  # ERA5: 06 and 18 UTC, each hour of the next twelve
     accumulated["tp"].attrs["units"] = "m"
     write_netcdf(tmp_path / "tp.nc", accumulated)
-    data = open_files(tmp_path / "tp.nc", ["tp"])
+    data = open_files(tmp_path / "tp.nc", ["tp"], sums="1h", accumulation="1h")
     valid = np.sort((TIMES[:2, None] + np.array([6, 12], "timedelta64[h]")).ravel())
     np.testing.assert_array_equal(data.state["time"].values, valid)
     assert data.state.attrs["accumulated"] == ["tp"]
@@ -142,8 +142,9 @@ def test_accumulations_of_several_steps_need_no_choice(tmp_path):
 
 def test_overlapping_accumulations_name_their_lead_times(tmp_path):
     overlapping = forecast().rename(t2m="tp")
+    overlapping["step"] = overlapping["step"] + np.timedelta64(6, "h")  # 6, 12 and 18 h of runs 12 h apart
     overlapping["tp"].attrs["units"] = "m"
-    with pytest.raises(InputError, match=r"tp at 2020-01-01T12:00:00 stands in .*choose one with source\.lead_time"):
+    with pytest.raises(InputError, match=r"tp at 2020-01-01T18:00:00 stands in .*choose one with source\.lead_time"):
         open_files(write_netcdf(tmp_path / "tp.nc", overlapping), ["tp"])
 
 

@@ -67,7 +67,7 @@ def test_without_consolidated_metadata(tmp_path):
 def test_each_resolution_has_its_address(monkeypatch, resolution, name):
     asked = []
 
-    def stop(address):
+    def stop(address, source):
         asked.append(address)
         raise InputError("no network in tests")
 

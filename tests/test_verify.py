@@ -10,8 +10,10 @@ import tensorstore as ts
 from invented_source import data_config, invented_source, times_every
 
 from weatherfm.data_pipeline.journal import write_file
-from weatherfm.data_pipeline.manifest import SHARDS, checksum, seal
+from weatherfm.data_pipeline.manifest import SHARDS, SOURCES, entry_of, seal
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.source_files import record_of_sources
+from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 from weatherfm.grid import regular_grid
@@ -42,16 +44,19 @@ def _rewrite(store: Path, change) -> None:
     """Change the manifest and seal it again: only the comparison with the data can notice."""
     manifest = json.loads((store / "manifest.json").read_text())
     change(manifest)
-    (store / "manifest.json").write_text(json.dumps(seal(manifest)))
+    manifest = seal(manifest)
+    (store / "manifest.json").write_text(json.dumps(manifest))
+    (store / SOURCES).write_bytes(record_of_sources({}, manifest["checksum"]))
 
 
 def _accept_files(store: Path) -> None:
-    """Make the manifest's checksums those of the files as they are."""
+    """Make all checksums those of the files as they are."""
+    listed = json.loads((store / "files.json").read_text())
+    (store / "files.json").write_text(json.dumps({key: entry_of((store / key).read_bytes()) for key in listed}))
 
     def change(manifest):
-        for key in manifest["files"]:
-            content = (store / key).read_bytes()
-            manifest["files"][key] = {"sha256": checksum(content), "bytes": len(content)}
+        for name in manifest["records"]:
+            manifest["records"][name] = entry_of((store / name).read_bytes())
 
     _rewrite(store, change)
 
@@ -140,6 +145,8 @@ def test_changed_manifest(store):
     text = (store / "manifest.json").read_text()
     (store / "manifest.json").write_text(text.replace('"code_version": "', '"code_version": "9'))
     assert _errors(store) == "files: manifest.json was changed since prepare wrote it"
+    with pytest.raises(InputError, match="itself was changed since prepare wrote it"):
+        open_store(store)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +156,7 @@ def test_changed_manifest(store):
         (lambda m: m["grid"]["latitude"].__setitem__(0, 60.0), "metadata: latitude holds"),
         (lambda m: m["times"].__setitem__("count", 799), "state has shape (800, 3, 2, 4), the manifest says (799"),
         (lambda m: m["times"].__setitem__("end", "2001-02-04T00:00:00"), "times: 800 times"),
-        (lambda m: m["times"]["missing"].append("2000-01-02T00:00:00"), "times: the manifest lists 1 missing"),
+        (lambda m: m["times"]["missing"].append(["2000-01-02T00:00:00"] * 2), "times: the manifest lists 1 missing"),
         (lambda m: m["climatology"].__setitem__("period", m["periods"]["test"]), "splits: climatology"),
         (lambda m: m["periods"].__setitem__("test", {"start": "2000-12-01", "end": "2001-01-31"}), "splits: train"),
         (lambda m: m["periods"].__setitem__("test", {"start": "2009-12-01", "end": "2010-01-31"}), "holds no time"),
@@ -178,7 +185,7 @@ def test_times_off_the_step(store):
 
 
 def test_preliminary_times_are_a_warning_with_the_way_out(store):
-    times = [str(time) for time in TIMES[-3:].astype("datetime64[s]")]
+    times = [[str(time) for time in TIMES[[-3, -1]].astype("datetime64[s]")]]
     _rewrite(store, lambda m: m["times"].__setitem__("preliminary", times))
     report = verify(store)
     (problem,) = report.problems

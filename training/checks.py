@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from weatherfm.data_pipeline.loader import eligible_init_times
+from weatherfm.data_pipeline.spread import doubts_about_spread
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.config import RunConfig
 from weatherfm.training.samples import training_samples
+
+_log = logging.getLogger(__name__)
 
 
 def check_training(config: RunConfig, store: Store) -> None:
@@ -30,6 +35,17 @@ def check_training(config: RunConfig, store: Store) -> None:
         )
     if config.training.export == "best" and config.data.validation is None:
         raise InputError("training.export=best needs a validation period; set data.validation, or export last")
+
+
+def warn_of_spread(config: RunConfig, store: Store) -> None:
+    """Warn of channels of a run that hardly vary, or hardly change; once, not on every rank."""
+    index = [store.channels.index(name) for name in config.data.channels]
+    texts = doubts_about_spread(
+        config.data.channels, store.std[index], store.tendency_std[index], store.minimum[index], store.maximum[index],
+        store.manifest["tendency"]["lead_hours"],
+    )  # fmt: skip
+    for text in texts:
+        _log.warning("%s", text)
 
 
 def _check_fields(config: RunConfig, store: Store) -> None:

@@ -14,7 +14,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.starts import choose_init_times
 from weatherfm.model import WeatherViT
 from weatherfm.share import channel_shares
-from weatherfm.training.checks import check_training
+from weatherfm.training.checks import check_training, warn_of_spread
 from weatherfm.training.config import RunConfig
 from weatherfm.training.field_cache import choose_cache
 from weatherfm.training.layout import choose_layout
@@ -70,6 +70,7 @@ def _look(link: str, look: Callable[[], str]) -> Finding:
 
 def _training(config: RunConfig, store: Store) -> str:
     check_training(config, store)
+    warn_of_spread(config, store)
     settings, inputs = config.training, config.model.input_times
     samples = {
         name: len(eligible_init_times(store, period, inputs, settings.lead_times))

@@ -30,7 +30,7 @@ from weatherfm.errors import StopRequest
 from weatherfm.training.batches import ReadyBatch, read_ahead
 from weatherfm.training.build import build_model
 from weatherfm.training.checkpoint import CheckpointFolder, Saved, newest
-from weatherfm.training.checks import check_training
+from weatherfm.training.checks import check_training, warn_of_spread
 from weatherfm.training.config import RunConfig
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.export import export_weights, weights_path
@@ -100,6 +100,7 @@ def train(config: RunConfig, stop: StopSignals | None = None) -> Summary:
         def check() -> tuple[Store, Layout]:
             checked = _check(config, roster.world)
             if roster.first:  # before anything in the folder is touched
+                warn_of_spread(config, checked[0])
                 held.enter_context(hold_run(config.folder))
             return checked
 

@@ -28,6 +28,9 @@ def _parse_hours(value: Any) -> Any:
 Hours = Annotated[int, BeforeValidator(_parse_hours), PlainSerializer(lambda hours: f"{hours}h", when_used="json")]
 """A time span in hours; written `6h`, `-24h` or `3d` in YAML and JSON."""
 
+SECRET = "storage_options"
+"""The setting that no message shows."""
+
 SettingsT = TypeVar("SettingsT", bound=Config)
 
 
@@ -56,7 +59,15 @@ def _describe(cls: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{key} is missing; set it in the file or as {key}=VALUE"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{key or 'settings'}: {message[0].lower()}{message[1:]} (got {problem['input']!r})"
+    given = "***" if SECRET in path else repr(_shown(problem["input"]))
+    return f"{key or 'settings'}: {message[0].lower()}{message[1:]} (got {given})"
+
+
+def _shown(value: Any) -> Any:
+    """Settings as messages may show them: without keys to private stores."""
+    if isinstance(value, dict):
+        return {key: "***" if key == SECRET else _shown(part) for key, part in value.items()}
+    return [_shown(part) for part in value] if isinstance(value, list) else value
 
 
 def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:

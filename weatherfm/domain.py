@@ -43,13 +43,26 @@ class Domain:
         expected = (len(self.static_names), *self.grid.shape)
         if np.shape(self.static) != expected:
             raise InputError(f"static fields have shape {np.shape(self.static)}, expected {expected}")
-        for name in ("std", "tendency_std"):
-            bad = [c for c, value in zip(self.channels, getattr(self, name), strict=True) if not value > 0]
-            if bad:
-                raise InputError(
-                    f"{name} of {', '.join(bad)} is not positive: the channel does not vary over the training days; "
-                    "drop it or lengthen the training period"
-                )
+        self._require_spread()
+
+    def _require_spread(self) -> None:
+        if bad := [c for c, value in zip(self.channels, self.std, strict=True) if not value > 0]:
+            raise InputError(
+                f"std of {', '.join(bad)} is not positive: the channel does not vary over the training days; "
+                "drop it or lengthen the training period"
+            )
+        if np.isnan(self.tendency_std).all():
+            raise InputError(
+                "tendency_std is unknown: no two training times are one tendency lead apart; set data.tendency_lead to "
+                "a multiple of the step, or lengthen the training period, and prepare anew"
+            )
+        if bad := [c for c, value in zip(self.channels, self.tendency_std, strict=True) if not value > 0]:
+            varies = ", ".join(f"{self.std[self.channels.index(name)]:.3g}" for name in bad)
+            raise InputError(
+                f"tendency_std of {', '.join(bad)} is not positive, though the channel varies (std {varies}): it has "
+                "the same value again after the tendency lead (24h unless data.tendency_lead says otherwise), as "
+                "a field that repeats itself daily; set data.tendency_lead to a shorter span, e.g. 6h, and prepare anew"
+            )
 
     def restricted(self, channels: Sequence[str], static_names: Sequence[str]) -> Domain:
         """The same domain with only these channels and constant fields, in the order given.

@@ -18,7 +18,7 @@ class NoLocks(OSError):
 
 
 class FileLock:
-    """A lock on a file, which is made if need be and stays (to remove it would let two processes in).
+    """A lock on a file, which is made if need be and stays, unless its holder removes it as it lets go.
 
     Taken as a context, or with `take` and `release`. Python opens files so that programs started from here do not
     inherit the lock.
@@ -47,7 +47,29 @@ class FileLock:
 
     def take(self) -> None:
         """Have the lock, or raise at once."""
-        handle = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666)
+        handle = self._locked()
+        while not _is_file_of(
+            handle, self.path
+        ):  # its holder removed it after we opened it: that lock keeps nobody out
+            os.close(handle)
+            handle = self._locked()
+        self._handle = handle
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()}, host {socket.gethostname()}\n".encode(), 0)
+
+    def release(self, remove: bool = False) -> None:
+        """Let the next have it, and with `remove` leave no file behind; nothing where it is not held."""
+        if self._handle is None:
+            return
+        handle, self._handle = self._handle, None
+        try:
+            if remove:
+                self.path.unlink(missing_ok=True)  # while it is held: who waits at it will look again
+        finally:
+            os.close(handle)
+
+    def _locked(self) -> int:
+        handle = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,12 +79,11 @@ class FileLock:
         except OSError as error:
             os.close(handle)
             raise NoLocks(error.errno, error.strerror) from None
-        self._handle = handle
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()}, host {socket.gethostname()}\n".encode(), 0)
+        return handle
 
-    def release(self) -> None:
-        """Let the next have it; nothing where it is not held."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+
+def _is_file_of(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False

@@ -54,12 +54,22 @@ class Grid:
             raise InputError(
                 f"longitude must have equal steps, got steps from {steps.min():g} to {steps.max():g} degrees"
             )
-        if longitude[-1] - longitude[0] > 360 - steps.min() + 2 * _TOLERANCE:
-            raise InputError(
-                f"longitude covers the circle more than once: {longitude[0]:g} .. {longitude[-1]:g}; drop the repeat"
-            )
+        self._check_circle(longitude, float(steps.mean()))
         if self.periodic and longitude[0] < -_TOLERANCE:
             raise InputError(f"a global grid must start in [0, 360), got {longitude[0]:g}; roll the field")
+
+    def _check_circle(self, longitude: np.ndarray, step: float) -> None:
+        """Refuse columns that go round the Earth more than once, or once with an odd gap at the end."""
+        gap = 360 - (longitude[-1] - longitude[0])
+        around = f"{len(longitude)} columns {longitude[0]:g} .. {longitude[-1]:g}"
+        if gap <= 2 * _TOLERANCE:
+            raise InputError(f"longitude covers the circle more than once: {around}; drop the repeat")
+        if abs(gap - step) > 4 * _TOLERANCE and (gap < step or self.periodic):
+            raise InputError(
+                f"longitude goes round the Earth in unequal steps: {around} are {step:g} degrees apart, but from the "
+                f"last to the first it is {gap:g}; cut the field to fewer columns, or regrid it to a step that "
+                "360 is a multiple of"
+            )
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -28,7 +28,8 @@ class Variable:
     bounds: tuple[float, float]
     """Values outside are physically impossible on Earth (both ends in `units`)."""
     aliases: tuple[str, ...] = ()
-    """Other names found in files (GRIB shortName, older archives, NCEP)."""
+    """Other names found in files (GRIB shortName, older archives, CMIP6, NCEP and its GrADS and wgrib2 names, COSMO,
+    earth2studio). `u100` and the like, which others use for a pressure level, are settled in `formats/ambiguous.py`."""
     on_levels: bool = False
     """True for a variable on pressure levels."""
     accumulated: bool = False
@@ -40,39 +41,39 @@ class Variable:
 VARIABLES: dict[str, Variable] = {
     v.short: v
     for v in (
-        Variable("z", "geopotential", "geopotential", "m2 s-2", (-1.5e4, 6e5), ("gh", "hgt", "zg", "geopotential_height"), on_levels=True),
-        Variable("t", "temperature", "air_temperature", "K", (130, 350), ("ta", "air_temperature", "air"), on_levels=True),
-        Variable("u", "u_component_of_wind", "eastward_wind", "m s-1", (-250, 250), ("ua", "uwnd"), on_levels=True),
-        Variable("v", "v_component_of_wind", "northward_wind", "m s-1", (-250, 250), ("va", "vwnd"), on_levels=True),
-        Variable("w", "vertical_velocity", "lagrangian_tendency_of_air_pressure", "Pa s-1", (-50, 50), ("wap", "omega"), on_levels=True),
-        Variable("q", "specific_humidity", "specific_humidity", "kg kg-1", (-1e-3, 0.1), ("hus", "shum"), on_levels=True),
-        Variable("r", "relative_humidity", "relative_humidity", "%", (-20, 200), ("hur", "rh", "rhum"), on_levels=True),
+        Variable("z", "geopotential", "geopotential", "m2 s-2", (-1.5e4, 6e5), ("gh", "hgt", "zg", "geopotential_height", "hgtprs", "fi"), on_levels=True),
+        Variable("t", "temperature", "air_temperature", "K", (130, 350), ("ta", "air_temperature", "air", "tmp", "tmpprs"), on_levels=True),
+        Variable("u", "u_component_of_wind", "eastward_wind", "m s-1", (-250, 250), ("ua", "uwnd", "ugrd", "ugrdprs"), on_levels=True),
+        Variable("v", "v_component_of_wind", "northward_wind", "m s-1", (-250, 250), ("va", "vwnd", "vgrd", "vgrdprs"), on_levels=True),
+        Variable("w", "vertical_velocity", "lagrangian_tendency_of_air_pressure", "Pa s-1", (-50, 50), ("wap", "omega", "vvel", "vvelprs"), on_levels=True),
+        Variable("q", "specific_humidity", "specific_humidity", "kg kg-1", (-1e-3, 0.1), ("hus", "shum", "spfh", "spfhprs", "qv"), on_levels=True),
+        Variable("r", "relative_humidity", "relative_humidity", "%", (-20, 200), ("hur", "rh", "rhum", "rhprs"), on_levels=True),
         Variable("ws", "wind_speed", "wind_speed", "m s-1", (0, 350), ("wspd",), on_levels=True),
         Variable("vo", "vorticity", "atmosphere_relative_vorticity", "s-1", (-0.02, 0.02), (), on_levels=True),
         Variable("d", "divergence", "divergence_of_wind", "s-1", (-0.02, 0.02), (), on_levels=True),
         Variable("o3", "ozone_mass_mixing_ratio", "mass_fraction_of_ozone_in_air", "kg kg-1", (-1e-6, 1e-3), (), on_levels=True),
         Variable("ciwc", "specific_cloud_ice_water_content", "mass_fraction_of_cloud_ice_in_air", "kg kg-1", (-1e-6, 0.05), (), on_levels=True),
         Variable("clwc", "specific_cloud_liquid_water_content", "mass_fraction_of_cloud_liquid_water_in_air", "kg kg-1", (-1e-6, 0.05), (), on_levels=True),
-        Variable("t2m", "2m_temperature", "air_temperature", "K", (170, 350), ("2t", "t_2m", "tas")),
-        Variable("d2m", "2m_dewpoint_temperature", "dew_point_temperature", "K", (120, 330), ("2d",)),
-        Variable("r2m", "2m_relative_humidity", "relative_humidity", "%", (-1, 150), ("2r", "r2", "hurs")),
-        Variable("u10", "10m_u_component_of_wind", "eastward_wind", "m s-1", (-150, 150), ("10u", "u_10m", "uas")),
-        Variable("v10", "10m_v_component_of_wind", "northward_wind", "m s-1", (-150, 150), ("10v", "v_10m", "vas")),
-        Variable("ws10", "10m_wind_speed", "wind_speed", "m s-1", (0, 200), ("10si", "si10", "sfcwind")),
-        Variable("u100m", "100m_u_component_of_wind", "eastward_wind", "m s-1", (-150, 150), ("100u", "u100")),
-        Variable("v100m", "100m_v_component_of_wind", "northward_wind", "m s-1", (-150, 150), ("100v", "v100")),
-        Variable("msl", "mean_sea_level_pressure", "air_pressure_at_mean_sea_level", "Pa", (8.5e4, 1.1e5), ("mslp", "prmsl", "psl", "slp", "mslet")),
-        Variable("sp", "surface_pressure", "surface_air_pressure", "Pa", (4e4, 1.1e5), ("ps",)),
-        Variable("skt", "skin_temperature", "surface_temperature", "K", (150, 370), ("ts",)),
-        Variable("sst", "sea_surface_temperature", "sea_surface_temperature", "K", (265, 315), ()),
-        Variable("siconc", "sea_ice_cover", "sea_ice_area_fraction", "1", (-0.01, 1.01), ("ci",)),
-        Variable("tcwv", "total_column_water_vapour", "atmosphere_mass_content_of_water_vapor", "kg m-2", (-1, 150), ("prw", "pwat")),
-        Variable("tcc", "total_cloud_cover", "cloud_area_fraction", "1", (-0.01, 1.01), ("clt",)),
+        Variable("t2m", "2m_temperature", "air_temperature", "K", (170, 350), ("2t", "t_2m", "tas", "tmp2m", "tmp_2maboveground")),
+        Variable("d2m", "2m_dewpoint_temperature", "dew_point_temperature", "K", (120, 330), ("2d", "td_2m", "td2m", "dpt2m", "dpt_2maboveground", "tdps")),
+        Variable("r2m", "2m_relative_humidity", "relative_humidity", "%", (-1, 150), ("2r", "r2", "hurs", "rh2m", "rh_2maboveground")),
+        Variable("u10", "10m_u_component_of_wind", "eastward_wind", "m s-1", (-150, 150), ("10u", "u_10m", "uas", "u10m", "ugrd10m", "ugrd_10maboveground")),
+        Variable("v10", "10m_v_component_of_wind", "northward_wind", "m s-1", (-150, 150), ("10v", "v_10m", "vas", "v10m", "vgrd10m", "vgrd_10maboveground")),
+        Variable("ws10", "10m_wind_speed", "wind_speed", "m s-1", (0, 200), ("10si", "si10", "sfcwind", "ws10m", "ws_10m")),
+        Variable("u100m", "100m_u_component_of_wind", "eastward_wind", "m s-1", (-150, 150), ("100u", "u100", "u_100m", "ua100m", "ugrd100m", "ugrd_100maboveground")),
+        Variable("v100m", "100m_v_component_of_wind", "northward_wind", "m s-1", (-150, 150), ("100v", "v100", "v_100m", "va100m", "vgrd100m", "vgrd_100maboveground")),
+        Variable("msl", "mean_sea_level_pressure", "air_pressure_at_mean_sea_level", "Pa", (8.5e4, 1.1e5), ("mslp", "prmsl", "psl", "slp", "mslet", "prmslmsl", "prmsl_meansealevel", "pmsl", "msletmsl", "mslet_meansealevel")),
+        Variable("sp", "surface_pressure", "surface_air_pressure", "Pa", (4e4, 1.1e5), ("ps", "pressfc", "pres_surface")),
+        Variable("skt", "skin_temperature", "surface_temperature", "K", (150, 370), ("ts", "tmpsfc", "tmp_surface")),
+        Variable("sst", "sea_surface_temperature", "sea_surface_temperature", "K", (265, 315), ("tos",)),
+        Variable("siconc", "sea_ice_cover", "sea_ice_area_fraction", "1", (-0.01, 1.01), ("ci", "sic")),
+        Variable("tcwv", "total_column_water_vapour", "atmosphere_mass_content_of_water_vapor", "kg m-2", (-1, 150), ("prw", "pwat", "pwatclm", "pwat_entireatmosphere_consideredasasinglelayer_", "pr_wtr", "tqv")),
+        Variable("tcc", "total_cloud_cover", "cloud_area_fraction", "1", (-0.01, 1.01), ("clt", "tcdcclm", "tcdc_entireatmosphere", "clct")),
         Variable("swvl1", "volumetric_soil_water_layer_1", "", "m3 m-3", (-0.1, 1.1), ()),
-        Variable("tp", "total_precipitation", "", "m", (-1e-3, 5), ("total_precipitation_6hr", "total_precipitation_12hr", "total_precipitation_24hr"), accumulated=True),
+        Variable("tp", "total_precipitation", "", "m", (-1e-3, 5), ("total_precipitation_6hr", "total_precipitation_12hr", "total_precipitation_24hr", "apcp", "apcpsfc", "apcp_surface", "tot_prec"), accumulated=True),
         Variable("tisr", "toa_incident_solar_radiation", "", "J m-2", (-1, 1e8), ("toa_incident_solar_radiation_6hr", "toa_incident_solar_radiation_12hr", "toa_incident_solar_radiation_24hr"), accumulated=True),
-        Variable("orography", "geopotential_at_surface", "", "m2 s-2", (-1.5e4, 1e5), ("z_surface", "zsurf", "orog"), constant=True),
-        Variable("lsm", "land_sea_mask", "land_binary_mask", "1", (-0.01, 1.01), ("land_mask", "land", "sftlf"), constant=True),
+        Variable("orography", "geopotential_at_surface", "", "m2 s-2", (-1.5e4, 1e5), ("z_surface", "zsurf", "orog", "hgtsfc", "hgt_surface", "phis", "hsurf"), constant=True),
+        Variable("lsm", "land_sea_mask", "land_binary_mask", "1", (-0.01, 1.01), ("land_mask", "land", "sftlf", "landsfc", "land_surface", "fr_land"), constant=True),
     )
 }  # fmt: skip
 

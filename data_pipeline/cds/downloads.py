@@ -1,17 +1,19 @@
 """The folder of what was downloaded: one GRIB file a request, kept as it came, and beside it a note of what it holds.
 
-A file is put there only after it was read and holds everything that was asked; the note is written last. So a file with
-a note is whole, whatever interrupted the rest.
+A file is put there only after it was read and holds everything that was asked. Its note is written first, with its
+size: a note without its whole file counts for nothing, so whatever interrupts this, no part of a file is believed.
+A file is never written over: where ERA5T is replaced by final ERA5, that comes into a new file beside the old one, and
+a run that reads the old one goes on reading it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,16 +22,21 @@ from pathlib import Path
 
 import numpy as np
 
+from weatherfm.data_pipeline.cache_folder import unwritable
+from weatherfm.data_pipeline.cds.held import Held, read_note, read_notes
 from weatherfm.data_pipeline.cds.requests import Request
 from weatherfm.data_pipeline.formats.grib import index_grib
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import recognise
+from weatherfm.data_pipeline.formats.pieces import Contents
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
+from weatherfm.file_lock import FileLock, NoLocks
+from weatherfm.file_lock import Held as LockHeld
 
-FINAL_AFTER = np.timedelta64(92, "D")
-"""ECMWF replaces ERA5T by final ERA5 two to three months after its day."""
+REPLACED_KEPT = np.timedelta64(7, "D")
+"""How long a file stays after another holds all of it as final ERA5: a run that began before may still read it."""
 
 _ARRIVING = "arriving-"
 _log = logging.getLogger(__name__)
@@ -39,46 +46,18 @@ class Spoilt(Exception):
     """What came is no whole GRIB file: asking again may help."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Note:
-    """What is kept beside a file."""
-
-    downloaded: np.datetime64
-    """Day, UTC."""
-    preliminary: np.ndarray
-    """[time] datetime64[s] of the fields that are ERA5T."""
-
-
 @dataclass(frozen=True)
 class Downloads:
     """The downloads in `folder`; several processes may read them, one at a time may add to them."""
 
     folder: Path
 
-    def path(self, request: Request) -> Path:
-        """Where the answer to a request is or will be."""
-        return self.folder / request.name
+    def held(self, until: int | None = None) -> list[Held]:
+        """Whole files, the newest first; with `until` (ns since 1970) only those that had arrived by then."""
+        return read_notes(self.folder, until)
 
-    def holds(self, request: Request, today: date | None = None) -> bool:
-        """True when the answer is here and final ERA5 cannot have come since.
-
-        Args:
-            request: asked for.
-            today: UTC, for tests.
-        """
-        note = self._note(request)
-        if note is None or not len(note.preliminary):
-            return note is not None
-        final = note.preliminary.max().astype("datetime64[D]") + FINAL_AFTER
-        return bool(not note.downloaded < final <= np.datetime64(today or datetime.now(UTC).date()))
-
-    def preliminary(self, request: Request) -> np.ndarray:
-        """[time] datetime64[s] of the fields that are ERA5T; empty also where nothing is here yet."""
-        note = self._note(request)
-        return np.array([], "datetime64[s]") if note is None else note.preliminary
-
-    def take(self, request: Request, came: str) -> None:
-        """Check what came and keep it as the answer to `request`; it is removed where it is not.
+    def take(self, request: Request, came: str) -> Path:
+        """Check what came and keep it as an answer to `request`; it is removed where it is not.
 
         Raises:
             Spoilt: it is no whole GRIB file.
@@ -89,28 +68,27 @@ class Downloads:
         except (Spoilt, InputError):
             os.unlink(came)
             raise
-        os.replace(came, self.path(request))
+        path = self._new_path(request)
         note = {
             "dataset": request.dataset,
             "request": request.body,
             "downloaded": str(datetime.now(UTC).date()),
-            "bytes": self.path(request).stat().st_size,
-            "preliminary": [str(time) for time in preliminary],
+            "arrived": time.time_ns(),
+            "bytes": os.path.getsize(came),
+            "preliminary": [str(one) for one in preliminary],
         }
-        part = self._note_path(request).with_suffix(".part")
+        part = path.with_suffix(".part")
         part.write_text(json.dumps(note, indent=1), encoding="utf-8")
-        os.replace(part, self._note_path(request))
+        os.replace(part, f"{path}.json")
+        os.replace(came, path)
+        return path
 
-    def adopt(self, request: Request) -> bool:
-        """True when a file without a note, as a kill may leave it, turns out to be the answer."""
-        path = self.path(request)
-        if self._note_path(request).exists() or not path.exists():
-            return False
-        try:
-            self.take(request, str(path))
-        except (Spoilt, InputError):
-            return False
-        return True
+    def _new_path(self, request: Request) -> Path:
+        """A name that no whole file has."""
+        number = 1
+        while read_note(path := self.folder / f"{request.name}{f'-{number}' if number > 1 else ''}.grib") is not None:
+            number += 1
+        return path
 
     @contextmanager
     def arriving(self) -> Iterator[str]:
@@ -121,49 +99,70 @@ class Downloads:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR)
         except OSError as error:
-            raise InputError(f"downloads cannot be kept in {self.folder} ({error}); choose source.cache") from error
+            raise unwritable(self.folder, "downloads", error) from error
+        lock = FileLock(self.folder / "lock")
+        alone = self._take(lock)
         try:
-            self._take_lock(lock)
-            for left in self.folder.glob(f"{_ARRIVING}*"):
+            for left in self.folder.glob(f"{_ARRIVING}*") if alone else ():
                 shutil.rmtree(left, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=_ARRIVING, ignore_cleanup_errors=True) as folder:
                 yield folder
         finally:
-            os.close(lock)
+            lock.release()
 
-    def _take_lock(self, lock: int) -> None:
+    def _take(self, lock: FileLock) -> bool:
+        """True when this process has the folder for itself; False where its file system cannot tell."""
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.take()
+        except LockHeld as other:
             raise InputError(
-                f"another process is downloading into {self.folder}; wait for it or choose another source.cache"
+                f"another process is downloading into {self.folder} ({other}); wait for it, what it brings is not "
+                "asked again, or choose another source.cache"
             ) from None
-        except OSError as error:  # some network file systems have no locks
+        except NoLocks as error:  # some network file systems have none
             _log.warning("cannot lock %s (%s): do not start a second download into it", self.folder, error)
+            return False
+        except OSError as error:
+            raise unwritable(self.folder, "downloads", error) from error
+        return True
 
-    def _note_path(self, request: Request) -> Path:
-        return self.folder / f"{request.name}.json"
+    def remove_replaced(self, today: date) -> None:
+        """Delete files all of whose fields have been here as final ERA5 for some time."""
+        files = self.held()
+        for number, old in enumerate(files):
+            if len(old.preliminary) == len(old.times) and _is_replaced(old, files[:number], today):
+                Path(f"{old.path}.json").unlink()
+                old.path.unlink()
+                _log.info("%s is replaced by final ERA5 and deleted", old.path)
 
-    def _note(self, request: Request) -> _Note | None:
-        """The note of a file that is here whole."""
-        try:
-            told = json.loads(self._note_path(request).read_bytes())
-            if self.path(request).stat().st_size != told["bytes"]:
-                return None
-            return _Note(np.datetime64(told["downloaded"], "D"), np.array(told["preliminary"], "datetime64[s]"))
-        except (OSError, ValueError, KeyError):
-            return None
+
+def _is_replaced(old: Held, newer: Sequence[Held], today: date) -> bool:
+    """True when newer files of some age hold all of it, as final fields."""
+    before = np.datetime64(today, "ns") - REPLACED_KEPT
+    aged = [one for one in newer if one.place == old.place and np.datetime64(one.arrived, "ns") <= before]
+    for channel in old.channels:
+        final = [np.setdiff1d(one.times, one.preliminary) for one in aged if channel in one.channels]
+        if not final or len(np.setdiff1d(old.times, np.concatenate(final))):
+            return False
+    return True
+
+
+def index_download(path: str, channels: Sequence[str]) -> Contents:
+    """What a GRIB file of the store's holds of these channels.
+
+    Raises:
+        InputError: truncated or damaged (without the file's name).
+    """
+    return index_grib(path, NameRules(FilesSource(kind="files", paths=[path])), channels)
 
 
 def _check(request: Request, path: str) -> np.ndarray:
     """[time] datetime64[s] of the fields in a file that are preliminary; the file holds all that was asked."""
-    rules = NameRules(FilesSource(kind="files", paths=[path]))
     try:
         if (format := recognise(path)) != "grib":
             raise Spoilt(f"{request.label}: a {format} file came instead of GRIB")
-        contents = index_grib(path, rules, request.channels)
+        contents = index_download(path, request.channels)
     except InputError as error:
         raise Spoilt(f"{request.label}: what came is no whole GRIB file: {error}") from error
     preliminary: list[np.datetime64] = []

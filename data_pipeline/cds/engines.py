@@ -29,7 +29,7 @@ class Patience:
     attempts: int = 4
     """Times a request is sent before it is given up."""
     pause: float = 60.0
-    """Seconds before the second attempt; doubled before each further one."""
+    """Seconds before the second attempt, about; doubled before each further one, and as long as the store says."""
     tries: int = 10
     """Times the client repeats one call (status, download) that met a lost connection, 429 or 5xx."""
     interval: float = 120.0
@@ -48,9 +48,25 @@ def client_for(key: Key, patience: Patience) -> Any:
         raise _missing("cdsapi", "'weatherfm[cds]'") from error
     return cdsapi.Client(
         key.url, key.token, quiet=True, verify=int(key.verify), progress=False,
-        retry_max=patience.tries, sleep_max=patience.interval,
+        retry_max=patience.tries, sleep_max=patience.interval, session=_obedient(patience.tries),
         info_callback=_log.debug, warning_callback=_log.info, error_callback=_log.info, debug_callback=_silent,
     )  # fmt: skip
+
+
+def _obedient(tries: int) -> Any:
+    """A session that waits as long as the store says (Retry-After on 429 and 503); all else is left to the client."""
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    patient = Retry(
+        total=tries, connect=0, read=0, redirect=None, other=0, status=tries, allowed_methods=None,
+        status_forcelist=(), respect_retry_after_header=True, raise_on_status=False,
+    )  # fmt: skip
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=patient))
+    return session
 
 
 def open_engine(name: str, folder: str, client: Callable[[], Any]) -> AbstractContextManager[Retrieve]:

@@ -1,28 +1,32 @@
-"""Reading the fields of an order from the files that have come, month by month."""
+"""Reading the fields of an order from the files that have come, month by month, by what each file holds."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from weatherfm.data_pipeline.cds.downloads import index_download
+from weatherfm.data_pipeline.cds.held import Held, shares
 from weatherfm.data_pipeline.cds.order import Order
+from weatherfm.data_pipeline.cds.wanted import needed_times, window_hours
 from weatherfm.data_pipeline.config import DataConfig, Period
-from weatherfm.data_pipeline.formats.grib import index_grib
-from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.pieces import best_names
-from weatherfm.data_pipeline.formats.reading import Fields, Readable
+from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
+from weatherfm.data_pipeline.formats.reading import Fields
 from weatherfm.data_pipeline.formats.selection import Selection, select
+from weatherfm.data_pipeline.positions import Readable
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
-_OPENING = threading.Lock()
+_KEPT = 64
+"""Selections of a month and variable that an `OrderedFields` remembers."""
 
 
 class OrderedFields(Readable):
@@ -31,9 +35,11 @@ class OrderedFields(Readable):
     def __init__(self, order: Order) -> None:
         self._order = order
         self.shape = (len(order.times), len(order.data.channels), *order.box.grid.shape)
+        self._opening = threading.Lock()  # else every thread indexes the same file
+        self._selections: dict[Any, Selection] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _from_settings, (self._order.data.model_dump_json(),)
+        return _from_settings, (self._order.data.model_dump_json(), self._order.latest)
 
     def read(self, times: np.ndarray, channels: np.ndarray) -> np.ndarray:
         """[len(times), len(channels), lat, lon] for positions on the two axes.
@@ -48,81 +54,118 @@ class OrderedFields(Readable):
         wanted = order.times[times]
         months = wanted.astype("datetime64[M]")
         variables = np.array([parse_channel(name).variable.short for name in stored])
-        for variable in np.unique(variables):  # one file holds all levels of one
+        for variable in np.unique(variables):
             columns = np.flatnonzero(variables == variable)
             for month in np.unique(months):
                 rows = np.flatnonzero(months == month)
-                fields[np.ix_(rows, columns)] = _read(order, [stored[i] for i in columns], month, wanted[rows])
+                names = [stored[i] for i in columns]
+                fields[np.ix_(rows, columns)] = self._read(variable, names, month, wanted[rows])
         return derivation.compute(fields, held, channels, wanted, order.box.grid, order.hours)
+
+    def _read(self, variable: str, names: Sequence[str], month: np.datetime64, times: np.ndarray) -> np.ndarray:
+        """[time, channel, lat, lon] of channels of one variable at times of one month."""
+        with self._opening:
+            channels, selection = self._selection(variable, month)
+        where = np.minimum(np.searchsorted(selection.times, times), len(selection.times) - 1)
+        if len(lacking := times[selection.times[where] != times]):
+            raise InputError(
+                f"{_paths(selection.pieces)}: {names[0]} is not there for {name_times(lacking)}; delete the file, and "
+                "it is fetched again"
+            )
+        return Fields(selection).read(where, np.array([channels.index(name) for name in names]))
+
+    def _selection(self, variable: str, month: np.datetime64) -> tuple[list[str], Selection]:
+        """(channels of a variable, which message of which file stands for each at the times of a month)."""
+        order = self._order
+        channels = sorted(name for name in order.derivation.stored if parse_channel(name).variable.short == variable)
+        if (key := (variable, month, order.latest)) not in self._selections:
+            if len(self._selections) >= _KEPT:
+                self._selections.pop(next(iter(self._selections)))
+            self._selections[key] = _select(order, channels, month)
+        return channels, self._selections[key]
 
 
 @lru_cache(maxsize=4)
-def _from_settings(text: str) -> OrderedFields:
-    """An order follows from its settings, so these are all that is sent to the workers of a cluster."""
-    return OrderedFields(Order.of(DataConfig.model_validate_json(text)))
+def _from_settings(text: str, until: int) -> OrderedFields:
+    """An order follows from its settings and its files, so these are all that is sent to the workers of a cluster."""
+    return OrderedFields(Order.of(DataConfig.model_validate_json(text), until))
 
 
-def read_static(order: Order, number: int) -> np.ndarray:
+def read_static(order: Order, name: str) -> np.ndarray:
     """[lat, lon] float32 of one constant field, canonical units.
 
     Raises:
         InputError: its file is not there.
     """
-    request = order.static[number]
-    path = str(order.file_of(request))
-    contents = index_grib(path, NameRules(FilesSource(kind="files", paths=[path])), request.channels)
-    piece = contents.pieces[0]
+    ((held, hours),) = _files_of(order, name, order.wanted[name])
+    piece = _pieces(order, held, name, hours)[0]
     values = piece.reader.read(piece.slots.index[:1], [piece.level])[0, 0]
     return piece.conversion.apply(piece.orientation.arrange(values))
 
 
-def _read(order: Order, channels: Sequence[str], month: np.datetime64, times: np.ndarray) -> np.ndarray:
-    """[time, channel, lat, lon] of channels of one variable at times of one month."""
-    wanted = _wanted(order, channels, month)
-    assert isinstance(wanted.source, FilesSource)
-    with _OPENING:  # else every thread indexes the same file
-        selection = _indexed(wanted.model_dump_json(), tuple(_stamp(path) for path in wanted.source.paths))
-    if selection.grid != order.box.grid:
+def _select(order: Order, channels: Sequence[str], month: np.datetime64) -> Selection:
+    times = order.times[order.times.astype("datetime64[M]") == month]
+    hours = needed_times(times, window_hours(channels[0], order.data))
+    pieces = [
+        piece
+        for name in channels
+        for held, taken in _files_of(order, name, hours)
+        for piece in _pieces(order, held, name, taken)
+    ]
+    days = times.astype("datetime64[D]")
+    source = FilesSource(kind="files", paths=sorted({piece.path for piece in pieces}))
+    settings = {
+        "store": order.data.store,
+        "source": source,
+        "channels": channels,
+        "period": Period(start=days[0].item(), end=days[-1].item()),
+        **order.data.model_dump(mode="json", include={"step", "accumulation", "allow_gaps"}),
+    }
+    return select(pieces, DataConfig.model_validate(settings), source)
+
+
+def _files_of(order: Order, name: str, hours: np.ndarray) -> list[tuple[Held, np.ndarray]]:
+    """(file, hours to take from it) that together hold a channel at all these hours."""
+    found = shares(name, hours, order.box, order.files)
+    if len(lacking := np.setdiff1d(hours, np.concatenate([hours[:0], *(taken for _, taken in found)]))):
         raise InputError(
-            f"{wanted.source.paths[0]} is on {selection.grid}, expected {order.box.grid}; delete it, and it is "
-            "fetched again"
+            f"{name} at {name_times(lacking)} is not in {order.downloads.folder}; `weatherfm prepare` downloads it "
+            "first"
         )
-    where = np.minimum(np.searchsorted(selection.times, times), len(selection.times) - 1)
-    if len(lacking := times[selection.times[where] != times]):
+    return found
+
+
+def _pieces(order: Order, held: Held, name: str, hours: np.ndarray) -> list[Piece]:
+    """The fields of a channel at these hours in one file, which holds them all.
+
+    Raises:
+        InputError: the file is gone, or another than what was downloaded.
+    """
+    try:
+        stat = os.stat(held.path)
+        contents = _contents(str(held.path), (stat.st_mtime_ns, stat.st_size), tuple(sorted(order.wanted)))
+    except OSError as error:
+        raise InputError(f"{held.path} is gone ({error.strerror}); start again, and it is fetched again") from error
+    found = []
+    for piece in best_names([piece for piece in contents.pieces if piece.channel == name]):
+        if piece.orientation.grid != order.box.grid:
+            raise InputError(
+                f"{held.path} is on {piece.orientation.grid}, expected {order.box.grid}; delete it, and it is fetched "
+                "again"
+            )
+        found.append(replace(piece, slots=piece.slots.keep(np.isin(piece.slots.times, hours))))
+    if len(lacking := np.setdiff1d(hours, np.concatenate([hours[:0], *(piece.slots.times for piece in found)]))):
         raise InputError(
-            f"{', '.join(wanted.source.paths)}: {channels[0]} is not there for {name_times(lacking)}; delete the "
-            "file, and it is fetched again"
+            f"{held.path}: {name} is not there for {name_times(lacking)}; delete the file, and it is fetched again"
         )
-    return Fields(selection).read(where, np.array([wanted.channels.index(name) for name in channels]))
+    return [piece for piece in found if len(piece.slots.times)]
 
 
-def _wanted(order: Order, channels: Sequence[str], month: np.datetime64) -> DataConfig:
-    """All levels of a variable in a month, as settings of the source `files`."""
-    days = order.times[order.times.astype("datetime64[M]") == month].astype("datetime64[D]")
-    levels = {name for one in order.requests if set(channels) & set(one.channels) for name in one.channels}
-    paths = [str(path) for path in order.files_of(channels, month)]
-    return DataConfig.model_validate(
-        {
-            "store": order.data.store,
-            "source": FilesSource(kind="files", paths=paths),
-            "channels": sorted(levels),
-            "period": Period(start=days[0].item(), end=days[-1].item()),
-            **order.data.model_dump(mode="json", include={"step", "accumulation"}),
-        }
-    )
+def _paths(pieces: Sequence[Piece]) -> str:
+    return ", ".join(sorted({piece.path for piece in pieces}))
 
 
-def _stamp(path: str) -> tuple[int, int]:
-    """Changes when a file is replaced, as preliminary fields are by final ones."""
-    stat = os.stat(path)
-    return stat.st_mtime_ns, stat.st_size
-
-
-@lru_cache(maxsize=64)
-def _indexed(wanted: str, stamps: tuple[tuple[int, int], ...]) -> Selection:
-    """Which message of which file stands for which channel and time; kept by each process for the next block."""
-    data = DataConfig.model_validate_json(wanted)
-    assert isinstance(data.source, FilesSource)
-    rules = NameRules(data.source)
-    contents = [index_grib(path, rules, data.channels) for path in data.source.paths]
-    return select([piece for one in contents for piece in best_names(one.pieces)], data, data.source)
+@lru_cache(maxsize=32)
+def _contents(path: str, stamp: tuple[int, int], channels: tuple[str, ...]) -> Contents:
+    """Which message of a file is what; kept by each process for the next block, until the file changes."""
+    return index_download(path, channels)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
+from weatherfm.data_pipeline.cds.box import Box, box_of
 from weatherfm.data_pipeline.cds.downloads import Downloads
-from weatherfm.data_pipeline.cds.queue import bring, downloads_of
-from weatherfm.data_pipeline.cds.requests import (
-    Box,
-    Request,
-    box_of,
+from weatherfm.data_pipeline.cds.grouping import requests_for
+from weatherfm.data_pipeline.cds.held import Held, not_held, only_preliminary
+from weatherfm.data_pipeline.cds.queue import bring, downloads_of, today
+from weatherfm.data_pipeline.cds.requests import Request
+from weatherfm.data_pipeline.cds.wanted import (
+    Wanted,
     is_published,
     needed_times,
-    requests_for,
-    static_requests,
+    wanted_fields,
     wanted_times,
     window_hours,
 )
@@ -26,10 +26,7 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.derived import Derivation, resolve, with_inputs
 from weatherfm.data_pipeline.read_cost import ReadCost
 from weatherfm.data_pipeline.source_config import CdsSource
-from weatherfm.errors import InputError
 
-_PACKED = 2
-"""Bytes a point in ERA5's GRIB files: 16 bits."""
 _MANY = 24
 """Requests from which on the queue is worth a word."""
 
@@ -42,22 +39,24 @@ class Order:
     times: np.ndarray
     """[time] datetime64[s] of the state."""
     box: Box
-    requests: list[Request]
-    static: list[Request]
+    wanted: Wanted
+    """Constant fields included."""
     derivation: Derivation
     """Which channels are asked for, and which are computed from them."""
+    until: int | None = None
+    """Files that arrived later are not looked at (ns since 1970): a run goes on with those that it began with."""
 
     @classmethod
-    def of(cls, data: DataConfig) -> Order:
+    def of(cls, data: DataConfig, until: int | None = None) -> Order:
         """What the settings mean, told without asking anybody.
 
         Raises:
             InputError: no period, or a channel, step, grid or area that ERA5 does not have.
         """
-        times, box = wanted_times(data), box_of(data)
+        box = box_of(data)
         derivation = resolve(data, {name for name in with_inputs(data.channels) if is_published(name)})
-        requests = requests_for(data, derivation.stored, box, times)
-        return cls(data, times, box, requests, static_requests(data.static, box), derivation)
+        times = wanted_times(data, derivation.stored)
+        return cls(data, times, box, wanted_fields(data, derivation.stored, times), derivation, until)
 
     @property
     def source(self) -> CdsSource:
@@ -65,70 +64,83 @@ class Order:
         assert isinstance(self.data.source, CdsSource)
         return self.data.source
 
-    @cached_property
+    @property
     def downloads(self) -> Downloads:
         """Where answers are kept."""
         return downloads_of(self.source)
 
+    @cached_property
+    def files(self) -> list[Held]:
+        """What is here, the newest first; looked at once, and again after `fetch`."""
+        return self.downloads.held(self.until)
+
+    @property
+    def latest(self) -> int:
+        """When the newest of these files arrived."""
+        return max((held.arrived for held in self.files), default=0)
+
+    @cached_property
+    def requests(self) -> list[Request]:
+        """What would be asked if nothing were here."""
+        return requests_for(self.wanted, self.box)
+
+    @cached_property
+    def missing(self) -> Wanted:
+        """What has to be downloaded."""
+        return not_held(self.wanted, self.box, self.files, today())
+
+    @property
+    def download_bytes(self) -> int:
+        """About what the downloads that are missing take in `source.cache`."""
+        return sum(request.bytes for request in requests_for(self.missing, self.box))
+
     def fetch(self) -> None:
         """Download what is missing."""
-        bring([*self.static, *self.requests], self.source)
+        bring(self.wanted, self.box, self.source)
+        for name in ("files", "missing"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def hours(self) -> int:
         """Over which a computed sum goes."""
         return self.derivation.window(self.times)
 
-    def files_of(self, channels: Sequence[str], month: np.datetime64) -> list[Path]:
-        """Those that hold what these channels take in a month, the hours of its first sums included; they exist.
-
-        Raises:
-            InputError: one is not there.
-        """
-        times = self.times[self.times.astype("datetime64[M]") == month]
-        hours = np.concatenate([needed_times(times, window_hours(name, self.data)) for name in channels])
-        months = {str(one) for one in np.unique(hours.astype("datetime64[M]"))}
-        held = [one for one in self.requests if one.month in months and set(one.channels) & set(channels)]
-        return [self.file_of(one) for one in held]
-
-    def file_of(self, request: Request) -> Path:
-        """The answer to one request.
-
-        Raises:
-            InputError: it is not there.
-        """
-        path = self.downloads.path(request)
-        if not path.exists():
-            raise InputError(
-                f"{request.label} is not in {self.downloads.folder}; `weatherfm prepare` downloads it first"
-            )
-        return path
-
     def preliminary(self) -> np.ndarray | None:
         """[time] bool: made of ERA5T fields, as far as files are here; None where none are."""
         found = np.zeros(len(self.times), bool)
-        for request in self.requests:
-            window = window_hours(request.channels[0], self.data)
-            if len(hours := self.downloads.preliminary(request)):
-                for back in range(window):
-                    found |= np.isin(self.times - np.timedelta64(back, "h"), hours)
+        for name in self.derivation.stored:
+            hours = self.wanted[name]
+            of_hours = hours[only_preliminary(name, hours, self.box, self.files)]
+            for back in range(window_hours(name, self.data) if len(of_hours) else 0):
+                found |= np.isin(self.times - np.timedelta64(back, "h"), of_hours)
         return found if found.any() else None
 
     def cost(self, positions: np.ndarray) -> ReadCost:
         """Of all channels at these positions on the time axis; what is downloaded already costs no request."""
-        field = int(np.prod(self.box.grid.shape))
-        wanted = len(positions) * len(self.data.channels) * 4 * field
-        moved = sent = fields = 0
-        windows = {window_hours(request.channels[0], self.data) for request in self.requests}
-        needed = {window: needed_times(self.times[positions], window) for window in windows}
-        for request in self.requests:
-            hours = needed[window_hours(request.channels[0], self.data)]
-            ends = [np.searchsorted(hours, request.times, side) for side in ("left", "right")]
-            count = int((ends[1] - ends[0]).sum()) * len(request.channels)
-            moved += count * 4 * field
-            if count and not self.downloads.holds(request):
-                sent, fields = sent + 1, fields + request.fields
-        return ReadCost(wanted, moved, fields * field * _PACKED, sent, _advice(sent))
+        field = 4 * int(np.prod(self.box.grid.shape))
+        wanted = len(positions) * len(self.data.channels) * field
+        needed = self._needed(self.times[positions])
+        sent = requests_for(_common(self.missing, needed), self.box)
+        moved = sum(len(needed[name]) for name in self.derivation.stored) * field
+        return ReadCost(wanted, moved, sum(request.bytes for request in sent), len(sent), _advice(len(sent)))
+
+    def _needed(self, times: np.ndarray) -> Wanted:
+        windows = {name: window_hours(name, self.data) for name in self.derivation.stored}
+        hours = {window: needed_times(times, window) for window in set(windows.values())}
+        return {name: hours[window] for name, window in windows.items()}
+
+
+def _common(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> Wanted:
+    """What both want."""
+    known: dict[tuple[int, int], np.ndarray] = {}
+    found = {}
+    for name in first.keys() & second.keys():
+        key = id(first[name]), id(second[name])  # most channels share both
+        if key not in known:
+            known[key] = np.intersect1d(first[name], second[name], assume_unique=True)
+        if len(known[key]):
+            found[name] = known[key]
+    return found
 
 
 def _advice(requests: int) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.dimensions import role_of
+from weatherfm.data_pipeline.formats.experiments import experiment_names
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Slots, are_era5t
+from weatherfm.data_pipeline.formats.time_values import seconds
 from weatherfm.errors import InputError
 
 _REFERENCES = ("forecast_reference_time", "init_time", "initial_time", "time")
@@ -23,14 +25,15 @@ def slots_of(dataset: xr.Dataset, dims: Sequence[str]) -> Slots:
     shape = tuple(dataset.sizes[dim] for dim in dims)
     count = int(np.prod(shape, dtype=np.int64))
     found = _coordinates(dataset, dims)
-    lead = next((values for _, values in found["step"]), None)
+    lead = _lead(found)
     leads = np.full(count, np.nan) if lead is None else _spread(lead, dims, shape, _hours)
-    times = _valid_times(dict(found["time"]), leads, dims, shape)
+    times = _valid_times(dict(found["time"]), lead, leads, dims, shape)
     number = next((values for _, values in found["number"]), None)
     members = np.full(count, NO_MEMBER) if number is None else _spread(number, dims, shape, _integers)
     version = next((values for _, values in found["expver"]), None)
-    preliminary = np.zeros(count, bool) if version is None else _spread(version, dims, shape, _versions)
-    return Slots(times, leads, members, np.arange(count), preliminary)
+    names = None if version is None else _spread(version, dims, shape, _versions)
+    preliminary = np.zeros(count, bool) if names is None else are_era5t(names)
+    return Slots(times, leads, members, np.arange(count), preliminary, experiments=names)
 
 
 def _coordinates(dataset: xr.Dataset, dims: Sequence[str]) -> dict[str, list[tuple[str, xr.Variable]]]:
@@ -44,24 +47,64 @@ def _coordinates(dataset: xr.Dataset, dims: Sequence[str]) -> dict[str, list[tup
     names = sorted(dataset.variables, key=lambda name: (name not in dims, str(name)))
     for name in names:
         values = dataset.variables[name]
+        if not set(values.dims) <= set(dims):  # a batch of one, as GraphCast's examples have
+            values = values.squeeze([dim for dim in values.dims if dim not in dims and dataset.sizes[dim] == 1])
         if set(values.dims) <= set(dims) and (role := role_of(str(name), values)) in found:
             found[role].append((str(name), values))
     return found
 
 
+def _lead(found: dict[str, list[tuple[str, xr.Variable]]]) -> xr.Variable | None:
+    """The lead time; a span called `time` beside dates on the same axis is none, but counts from the first of them."""
+    steps = [
+        (name, values)
+        for name, values in found["step"]
+        if not (name == "time" and any(set(dates.dims) >= set(values.dims) for _, dates in found["time"]))
+    ]
+    return steps[0][1] if steps else None
+
+
 def _valid_times(
-    times: dict[str, xr.Variable], leads: np.ndarray, dims: Sequence[str], shape: tuple[int, ...]
+    times: dict[str, xr.Variable],
+    lead: xr.Variable | None,
+    leads: np.ndarray,
+    dims: Sequence[str],
+    shape: tuple[int, ...],
 ) -> np.ndarray:
     if not times:
         return np.full(len(leads), np.datetime64("NaT"), "datetime64[s]")
-    if "valid_time" in times:
-        return _spread(times["valid_time"], dims, shape, _seconds)
-    if np.isnan(leads).all():
-        own = next((times[name] for name in (*dims, "time") if name in times), next(iter(times.values())))
-        return _spread(own, dims, shape, _seconds)
-    reference = next((times[name] for name in _REFERENCES if name in times), next(iter(times.values())))
-    start = _spread(reference, dims, shape, _seconds)
-    return start + np.round(leads * 3600).astype("timedelta64[s]")
+    valid = "valid_time" if "valid_time" in times else _cf_time(times, lead)
+    own = None if valid is None else _spread(times[valid], dims, shape, seconds)
+    if own is None and lead is None:
+        name = next((name for name in (*dims, "time") if name in times), next(iter(times)))
+        return _spread(times[name], dims, shape, seconds)
+    reference = next((name for name in _REFERENCES if name in times and name != valid), None)
+    if reference is None and own is not None:
+        return own
+    start = _spread(times[reference or next(iter(times))], dims, shape, seconds)
+    told = start + np.round(np.nan_to_num(leads) * 3600).astype("timedelta64[s]")
+    if own is not None and lead is not None and (odd := np.flatnonzero(told != own)).size:
+        raise InputError(
+            f"its times contradict each other: {valid} is {own[odd[0]]}, but {reference} and the forecast's step make "
+            f"{told[odd[0]]}; mend or remove one of them"
+        )
+    return told if own is None else own
+
+
+def _cf_time(times: dict[str, xr.Variable], lead: xr.Variable | None) -> str | None:
+    """The coordinate of standard_name `time`, which is the valid time (CF).
+
+    Where the lead time has a dimension of its own and no forecast_reference_time stands beside it, as in files whose
+    axes are start and step, such a name is a slip: the coordinate must be the start.
+    """
+    name = next((name for name, values in times.items() if values.attrs.get("standard_name") == "time"), None)
+    if name is None or lead is None or set(lead.dims) <= set(times[name].dims):
+        return name
+    return name if any(_is_reference(other, values) for other, values in times.items() if other != name) else None
+
+
+def _is_reference(name: str, values: xr.Variable) -> bool:
+    return name in _REFERENCES or values.attrs.get("standard_name") == "forecast_reference_time"
 
 
 def _spread(
@@ -71,25 +114,6 @@ def _spread(
     flat = xr.Variable(values.dims, read(values))
     sizes = dict(zip(dims, shape, strict=True))
     return np.asarray(flat.set_dims(sizes).transpose(*dims).values).reshape(-1)
-
-
-def _seconds(values: xr.Variable) -> np.ndarray:
-    """datetime64[s] of a time coordinate; also of plain integers such as 20200131."""
-    raw = np.asarray(values.values)
-    if np.issubdtype(raw.dtype, np.datetime64):
-        return (raw.astype("datetime64[ms]") + np.timedelta64(500, "ms")).astype("datetime64[s]")
-    if raw.dtype == object:
-        calendar = values.encoding.get("calendar", getattr(raw.flat[0], "calendar", "unknown"))
-        raise InputError(
-            f"its times follow the {calendar!r} calendar, which real weather does not; only gregorian times are read"
-        )
-    if raw.dtype.kind in "iu" and ((raw > 18000101) & (raw < 22000101)).all():
-        text = raw.astype(str)
-        days = [f"{day[:4]}-{day[4:6]}-{day[6:]}" for day in text.ravel()]
-        return np.array(days, "datetime64[s]").reshape(raw.shape)
-    raise InputError(
-        f"its times are plain numbers (first {raw.ravel()[:1]}) without 'units: ... since ...'; set that attribute"
-    )
 
 
 def _hours(values: xr.Variable) -> np.ndarray:
@@ -109,5 +133,4 @@ def _integers(values: xr.Variable) -> np.ndarray:
 
 def _versions(values: xr.Variable) -> np.ndarray:
     raw = np.asarray(values.values)
-    texts = [text.decode() if isinstance(text, bytes) else text for text in raw.ravel().tolist()]
-    return are_era5t(texts).reshape(raw.shape)
+    return experiment_names(raw.ravel().tolist()).reshape(raw.shape)

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.formats.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dimensions import Dimension
 from weatherfm.data_pipeline.formats.folder_zarr import read_plain
+from weatherfm.data_pipeline.formats.hdf5 import check_hdf5_length
+from weatherfm.data_pipeline.formats.identity import Stamp, refuse_changed, stamp_of
 from weatherfm.data_pipeline.formats.netcdf3 import check_length
 from weatherfm.data_pipeline.formats.paths import Format
-from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, is_address, open_zarr
+from weatherfm.data_pipeline.formats.remote import ChunkError, chunk_place, open_zarr
+from weatherfm.data_pipeline.formats.shard_index import check_shards
 from weatherfm.data_pipeline.formats.stored_size import mean_chunk_bytes, share_of_file
+from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.errors import InputError, OutsideError
 
 _SAMPLES = 3
 """Chunks of a Zarr array that are looked at to tell how well it compresses."""
+_CURE = (
+    "nothing is filled in for it: fetch the store again (or write it with write_empty_chunks=True, if the chunk was "
+    "left out for being empty; if you know that it was, source.missing_chunks: fill reads it as the fill value), or "
+    "choose other days or channels"
+)
 _FILL = 9e36  # unwritten parts of a NetCDF float hold 9.97e36
 
 
@@ -40,6 +49,8 @@ class FieldShape:
     expver: str | None
     unknown: tuple[str, ...]
     """Longer than one and of unknown meaning: the variable cannot be read."""
+    versions: tuple[int, ...] = ()
+    """Positions along `expver` that are merged, the first before the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +64,9 @@ class DatasetReader:
     chunks: Chunking
     held: xr.Dataset | None = None
     """The Dataset itself where it is in memory and no file."""
+    stamp: Stamp | None = None
+    """Of the file when it was indexed; reading refuses another."""
+    access: Access = PUBLIC
 
     def read(self, slots: np.ndarray, levels: Sequence[int]) -> np.ndarray:
         """[slot, level, file lat, file lon] in the file's units; ERA5T fills where ERA5 is missing.
@@ -72,9 +86,8 @@ class DatasetReader:
             block = self._merge_expver(variable, pick)  # [*slots, level, lat, lon]
         except ChunkError as error:
             raise InputError(
-                f"{self.path}: {self.name}{_time_of(dataset, variable, error.key)}: chunk {error.key} {error.reason}; "
-                "nothing is filled in for it: fetch the store again (or write it with write_empty_chunks=True, if the "
-                "chunk was left out for being empty), or choose other days or channels"
+                f"{self.path}: {self.name}{_time_of(dataset, variable, error)}: chunk {error.key} {error.reason}; "
+                f"{error.cure or _CURE}"
             ) from error
         if not along:
             return np.broadcast_to(block, (len(slots), *block.shape))
@@ -82,20 +95,27 @@ class DatasetReader:
             return block.reshape(len(slots), *block.shape[len(along) :])  # in the order asked for already: no copy
         return block[tuple(inverse for _, inverse in chosen)]
 
+    def value_step(self, slot: int) -> float:
+        """CF's `scale_factor`; 0 for values that are not packed."""
+        return abs(float(self._dataset.variables[self.name].encoding.get("scale_factor", 0.0)))
+
     @property
     def _dataset(self) -> xr.Dataset:
-        return open_dataset(self.path, self.format) if self.held is None else self.held
+        if self.held is not None:
+            return self.held
+        refuse_changed(self.path, self.stamp)
+        return open_dataset(self.path, self.format, self.access)
 
     def stored_bytes(self, keys: np.ndarray) -> int:
         """Of a Zarr array from the sizes of a few of the chunks, of other files their share of the file."""
-        dataset = open_dataset(self.path, self.format)
+        dataset = open_dataset(self.path, self.format, self.access)
         variable = dataset.variables[self.name]
         if self.format != "zarr":
             return round(
                 share_of_file(self.path, dataset, variable) * len(keys) * self.chunks.tiles / self.chunks.count
             )
         few = keys[np.unique(np.linspace(0, len(keys) - 1, _SAMPLES).astype(int))]
-        each = mean_chunk_bytes(self.path, self.name, [self._place(variable, int(key)) for key in few])
+        each = mean_chunk_bytes(self.path, self.name, [self._place(variable, int(key)) for key in few], self.access)
         return round(len(keys) * self.chunks.tiles * (self.chunks.chunk_bytes if each is None else each))
 
     def _place(self, variable: xr.Variable, key: int) -> tuple[int, ...]:
@@ -108,8 +128,9 @@ class DatasetReader:
     def _merge_expver(self, variable: xr.Variable, pick: dict[str, Any]) -> np.ndarray:
         if self.shape.expver is None:
             return self._load(variable, pick)
-        merged = self._load(variable, {**pick, self.shape.expver: 0})
-        for i in range(1, variable.sizes[self.shape.expver]):
+        first, *others = self.shape.versions or range(variable.sizes[self.shape.expver])
+        merged = self._load(variable, {**pick, self.shape.expver: first})
+        for i in others:
             later = self._load(variable, {**pick, self.shape.expver: i})
             merged = np.where(np.isnan(merged), later, merged)
         return merged
@@ -121,6 +142,10 @@ class DatasetReader:
         part = variable.isel({**rest, **pick})
         from_disk = self.held is None and self.format == "zarr"
         plain = read_plain(self.path, self.name, variable, {**rest, **pick}) if from_disk else None
+        if from_disk and plain is None:
+            chosen: dict[Any, Any] = {**rest, **pick}
+            picks = [chosen.get(dim, slice(None)) for dim in variable.dims]
+            check_shards(self.path, self.name, picks, self.access)
         # transposing the lazy variable instead would read it point by point
         values = np.transpose(part.values if plain is None else plain, [part.dims.index(dim) for dim in order])
         if values.dtype.kind != "f":
@@ -130,27 +155,26 @@ class DatasetReader:
         return values if level else np.expand_dims(values, -3)
 
 
-def open_dataset(path: str, format: Format) -> xr.Dataset:
-    """The dataset, decoded and lazy; kept open for the next reader.
+def open_dataset(path: str, format: Format, access: Access = PUBLIC) -> xr.Dataset:
+    """The dataset, decoded and lazy; kept open for the next reader. `access` is for Zarr stores.
 
     Raises:
         InputError: the library cannot open it (without the file's name).
         OutsideError: the network failed.
     """
-    if is_address(path):
-        return _open(path, format, 0, 0)
-    stat = os.stat(path)
-    return _open(path, format, stat.st_mtime_ns, stat.st_size)
+    return _open(path, format, stamp_of(path), access)
 
 
 @lru_cache(maxsize=64)
-def _open(path: str, format: Format, mtime: int, size: int) -> xr.Dataset:
+def _open(path: str, format: Format, stamp: Stamp | None, access: Access) -> xr.Dataset:
     if format == "netcdf3":
         check_length(path)
+    if format == "hdf5":
+        check_hdf5_length(path)
     try:
         if format == "zarr":
-            return open_zarr(path)
-        return xr.open_dataset(path, engine="netcdf4", cache=False, decode_timedelta=True)
+            return open_zarr(path, access)
+        return decoded(partial(xr.open_dataset, path, engine="netcdf4", cache=False))
     except (InputError, OutsideError):
         raise
     except (OSError, ValueError, KeyError, IndexError, RuntimeError, OverflowError, TypeError) as error:
@@ -166,9 +190,12 @@ def _slice(index: np.ndarray) -> slice | np.ndarray:
     return index
 
 
-def _time_of(dataset: xr.Dataset, variable: xr.Variable, key: str) -> str:
-    """` at TIME` of the first field in the chunk `key` of a Zarr array, as far as its name tells."""
-    lengths, place = variable.encoding.get("shards") or variable.encoding.get("chunks"), chunk_place(key)
+def _time_of(dataset: xr.Dataset, variable: xr.Variable, error: ChunkError) -> str:
+    """` at TIME` of the first field in a chunk of a Zarr array, as far as its place tells."""
+    encoding = variable.encoding
+    inside = error.place is not None
+    lengths = encoding.get("chunks") if inside else encoding.get("shards") or encoding.get("chunks")
+    place = error.place if error.place is not None else chunk_place(error.key)
     if lengths is None or len(place) != variable.ndim:
         return ""
     for dim, position, length in zip(variable.dims, place, lengths, strict=True):

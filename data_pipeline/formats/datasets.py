@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 import xarray as xr
@@ -11,21 +12,28 @@ import xarray as xr
 from weatherfm.data_pipeline.formats.accumulation import rank_of_sum
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.clock import slots_of
+from weatherfm.data_pipeline.formats.dataset_kind import by_experiment, clues_of_variable, layer_of, sums_of_means
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape, open_dataset
 from weatherfm.data_pipeline.formats.dimensions import (
     Dimension,
     dimensions_of,
-    levels_in_hpa,
     orientation_of_dims,
+    role_of,
     scalars_of,
+    with_units,
 )
-from weatherfm.data_pipeline.formats.names import Meaning, NameRules, channel_name
+from weatherfm.data_pipeline.formats.identity import Stamp, stamp_of
+from weatherfm.data_pipeline.formats.kind import describe, taken
+from weatherfm.data_pipeline.formats.layers import belongs, renamed
+from weatherfm.data_pipeline.formats.levels import doubt_of_levels, levels_in_hpa
+from weatherfm.data_pipeline.formats.names import Doubt, Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.span import Span
+from weatherfm.data_pipeline.formats.sum_spans import archive_of, said_hours, with_bounds
 from weatherfm.data_pipeline.formats.units import conversion_to
 from weatherfm.errors import InputError
-from weatherfm.variables import VARIABLES
+from weatherfm.variables import VARIABLES, parse_channel
 
 _PROVENANCE = (
     "title",
@@ -48,7 +56,9 @@ def index_dataset(
     Raises:
         InputError: no readable field on a latitude-longitude grid (without the file's name).
     """
-    return _index(open_dataset(path, format), path, format, rules, wanted, span or Span(), None)
+    stamp = stamp_of(path)  # before it is opened: a change between the two is noticed
+    file = _File(open_dataset(path, format, rules.source.access), path, format, rules, wanted, stamp)
+    return _index(file, span or Span())
 
 
 def index_in_memory(dataset: xr.Dataset, name: str, rules: NameRules, wanted: Collection[str]) -> Contents:
@@ -57,61 +67,83 @@ def index_in_memory(dataset: xr.Dataset, name: str, rules: NameRules, wanted: Co
     Raises:
         InputError: no readable field on a latitude-longitude grid (without the name).
     """
-    return _index(dataset, name, "zarr", rules, wanted, Span(), dataset)
+    return _index(_File(dataset, name, "zarr", rules, wanted, None, in_memory=True), Span())
 
 
-def _index(
-    dataset: xr.Dataset,
-    path: str,
-    format: Format,
-    rules: NameRules,
-    wanted: Collection[str],
-    limits: Span,
-    held: xr.Dataset | None,
-) -> Contents:
-    dims = dimensions_of(dataset)
-    scalars = scalars_of(dataset)
-    contents = Contents(path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
+@dataclass(frozen=True, eq=False)
+class _File:
+    """One dataset, and how it is to be read."""
+
+    dataset: xr.Dataset
+    path: str
+    format: Format
+    rules: NameRules
+    wanted: Collection[str]
+    stamp: Stamp | None
+    in_memory: bool = False
+
+    @cached_property
+    def doubts(self) -> dict[str, str]:
+        """Coordinate -> why its values cannot be believed to be pressure levels."""
+        told = self.rules.source.units
+        found = {
+            dim.coordinate: doubt_of_levels(self.dataset.variables[dim.coordinate], dim.coordinate)
+            for dim in (*dimensions_of(self.dataset).values(), *scalars_of(self.dataset))
+            if dim.role == "level" and dim.coordinate is not None and dim.coordinate not in told
+        }
+        return {name: doubt for name, doubt in found.items() if doubt is not None}
+
+    @cached_property
+    def companions(self) -> frozenset[str]:
+        """Names of all fields, lower case."""
+        return frozenset(str(name).lower() for name in self.dataset.variables)
+
+
+def _index(file: _File, limits: Span) -> Contents:
+    dataset = with_units(file.dataset, file.rules.source.units)
+    file = replace(file, dataset=dataset)
+    dims, scalars = dimensions_of(dataset), scalars_of(dataset)
+    contents = Contents(file.path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
 
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
-        return limits.limit(slots_of(dataset, dims), accumulated)
+        found = slots_of(dataset, dims)
+        return limits.limit(with_bounds(found, dataset, dims) if accumulated else found, accumulated)
 
     gridded = 0
     for name in map(str, dataset.variables):
-        shape = _shape(dataset, name, dims, scalars)
+        shape = _shape(file, name, dims, scalars)
         if shape is None:
             continue
         gridded += 1
         orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
-        _add(contents, dataset, format, name, shape, slots, rules, wanted, held)
+        _add(contents, file, name, shape, slots)
     if not gridded:
-        raise InputError(
-            f"it holds no field on a latitude-longitude grid (dimensions {_sizes(dataset)}); regrid it first"
-        )
+        raise InputError(f"it holds {_no_field(dataset)}")
     return contents
 
 
 def _add(
-    contents: Contents,
-    dataset: xr.Dataset,
-    format: Format,
-    name: str,
-    shape: FieldShape,
-    slots_in: Callable[[tuple[str, ...], bool], Slots],
-    rules: NameRules,
-    wanted: Collection[str],
-    held: xr.Dataset | None,
+    contents: Contents, file: _File, name: str, shape: FieldShape, slots_in: Callable[[tuple[str, ...], bool], Slots]
 ) -> None:
     """Put one variable's channels into `contents`."""
-    variable = dataset.variables[name]
-    meaning = rules.meaning(name, variable.attrs)
+    variable, rules, wanted = file.dataset.variables[name], file.rules, file.wanted
+    layer, level = layer_of(file.dataset, variable)
+    meaning = renamed(rules, str(variable.attrs.get("GRIB_shortName", name)), layer, level)
+    if meaning is None:
+        meaning = _meaning(contents, file, name)
+        if meaning is not None and not (meaning.variable.on_levels or belongs(meaning, layer, level)):
+            contents.others.append(f"{name} ({layer} {level})")
+            return
     if meaning is None or shape.unknown:
         contents.others.append(name + (f" (over {', '.join(shape.unknown)})" if shape.unknown else ""))
+        if meaning is not None:
+            _doubt_level(contents, file, name, meaning)
         return
     channels = _channels(contents.path, name, variable.attrs, shape, meaning, rules)
     if not channels:
         contents.others.append(f"{name} ({meaning.variable.era5}, level not told)")
+        _doubt_level(contents, file, name, meaning)
         return
     present = [(i, c) for i, c in channels if c in wanted]
     if len(present) < len(channels):
@@ -120,20 +152,63 @@ def _add(
         return
     units = rules.units(name, meaning.variable, variable.attrs.get("units"))
     chunks = Chunking.of(variable, shape.slots, None if shape.level is None else shape.level.name)
-    reader = DatasetReader(contents.path, format, name, shape, chunks, held)
-    orientation = orientation_of_dims(dataset, shape.latitude, shape.longitude)
+    held = file.dataset if file.in_memory else None
+    access = file.rules.source.access
+    reader = DatasetReader(contents.path, file.format, name, shape, chunks, held, file.stamp, access)
+    orientation = orientation_of_dims(file.dataset, shape.latitude, shape.longitude)
     slots = slots_in(shape.slots, meaning.variable.accumulated)
-    rank = rank_of_sum(name, meaning.rank, slots) if meaning.variable.accumulated else meaning.rank
+    clues = clues_of_variable(file.dataset, name, slots, meaning.variable)
+    if not taken(clues, rules.source.kinds, meaning.variable.constant):
+        contents.others.append(f"{name} ({', '.join(clue.kind for clue in clues)})")
+        for _, channel in present:
+            contents.refused.setdefault(channel, f"{channel} {describe(clues, rules.source.kinds)}")
+        return
+    mean = next((clue.said for clue in clues if clue.kind == "daily_mean"), "")
+    slots, rank, archive = sums_of_means(slots, clues, variable.attrs, meaning.variable), meaning.rank, ""
+    if meaning.variable.accumulated:
+        slots = replace(slots, accumulated=said_hours(name, variable, slots))
+        rank, archive = rank_of_sum(rank, slots), archive_of(file.dataset, name)
+    alternatives = list(by_experiment(file.dataset, reader, slots))
     for i, channel in present:
         target = VARIABLES.get(channel, meaning.variable)  # a single-level z is orography
         try:
             conversion = conversion_to(target, units)
         except InputError as error:
-            cure = f"mend the file or set source.units: {{{name}: ...}}" if held is None else "set the attribute units"
+            cure = (
+                "set the attribute units" if file.in_memory else f"mend the file or set source.units: {{{name}: ...}}"
+            )
             raise InputError(f"its variable {name} {error}; {cure}") from None
-        contents.pieces.append(
-            Piece(contents.path, name, channel, reader, i, orientation, units, conversion, rank, slots)
+        contents.pieces += [
+            Piece(contents.path, name, channel, own, i, orientation, units, conversion, rank, held_slots, archive, mean)
+            for own, held_slots in alternatives
+        ]
+
+
+def _meaning(contents: Contents, file: _File, name: str) -> Meaning | None:
+    """What a field's name means; a doubt about it is kept with the channels it may be."""
+    variable = file.dataset.variables[name]
+    told = {**variable.attrs, "coordinates": variable.encoding.get("coordinates", "")}
+    meaning = file.rules.meaning(name, told, file.companions)
+    if not isinstance(meaning, Doubt):
+        return meaning
+    for channel in filter(meaning.concerns, file.wanted):
+        contents.doubts.setdefault(channel, meaning.text)
+    return None
+
+
+def _doubt_level(contents: Contents, file: _File, name: str, meaning: Meaning) -> None:
+    """Keep the doubt about the levels of a field with the channels that it may hold."""
+    dims = {*file.dataset.variables[name].dims}
+    doubts = [text for levels, text in file.doubts.items() if {*file.dataset.variables[levels].dims} <= dims]
+    if meaning.level is not None:
+        named = f"{meaning.variable.short}{meaning.level}"
+        doubts.append(
+            f"its name says {meaning.level} hPa, and the one level of the file says another; if the name is right, "
+            f"source.rename: {{{name}: {named}}}"
         )
+    for channel in file.wanted if doubts else ():
+        if parse_channel(channel).variable is meaning.variable:
+            contents.doubts.setdefault(channel, f"{name}: {doubts[0]}")
 
 
 def _channels(
@@ -143,7 +218,15 @@ def _channels(
     variable = meaning.variable
     if not variable.on_levels:
         return [] if len(shape.levels) > 1 else [(0, variable.short)]
-    at_surface = attributes.get("GRIB_typeOfLevel") == "surface"
+    kind = str(attributes.get("GRIB_typeOfLevel", "unknown"))
+    if kind not in ("surface", "unknown") and not kind.startswith("isobaric"):
+        return []  # a height above ground, a layer of soil or of the model
+    at_surface = kind == "surface"
+    if shape.levels and shape.level is None and meaning.level is not None and not at_surface:
+        if meaning.rank >= 0 and shape.levels != (meaning.level,):
+            return []  # its name and the one level of the file contradict each other
+        channel = channel_name(variable, meaning.level)
+        return [] if channel is None else [(0, channel)]
     if shape.levels and not at_surface:
         named = [(i, channel_name(variable, level)) for i, level in enumerate(shape.levels)]
         return [(i, channel) for i, channel in named if channel is not None]
@@ -154,8 +237,9 @@ def _channels(
     return [(0, "orography")] if variable.short == "z" else []  # ERA5 calls geopotential at the surface z
 
 
-def _shape(dataset: xr.Dataset, name: str, dims: dict[str, Dimension], scalars: list[Dimension]) -> FieldShape | None:
+def _shape(file: _File, name: str, dims: dict[str, Dimension], scalars: list[Dimension]) -> FieldShape | None:
     """Meaning of a variable's dimensions, or None when it is no field on a latitude-longitude grid."""
+    dataset = file.dataset
     own = [dims[str(dim)] for dim in dataset.variables[name].dims]
     by_role = {dim.role: dim for dim in reversed(own)}
     if "latitude" not in by_role or "longitude" not in by_role:
@@ -165,7 +249,7 @@ def _shape(dataset: xr.Dataset, name: str, dims: dict[str, Dimension], scalars: 
         level = None
     told = level or next((scalar for scalar in scalars if scalar.role == "level"), None)
     levels: tuple[float, ...] = ()
-    if told is not None and told.coordinate is not None:
+    if told is not None and told.coordinate is not None and told.coordinate not in file.doubts:
         levels = tuple(levels_in_hpa(dataset.variables[told.coordinate], told.coordinate).tolist())
     used = ("latitude", "longitude", "level", "time", "step", "number", "expver")
     return FieldShape(
@@ -178,10 +262,31 @@ def _shape(dataset: xr.Dataset, name: str, dims: dict[str, Dimension], scalars: 
         unknown=tuple(
             dim.name
             for dim in own
-            if dataset.sizes[dim.name] > 1
-            and (dim.role not in used or (dim.role == "level" and dim.coordinate is None))
+            if dataset.sizes[dim.name] > 1 and (dim.role not in used or (dim.role == "level" and not levels))
         ),
     )
+
+
+def _no_field(dataset: xr.Dataset) -> str:
+    """What a dataset without any field on latitudes and longitudes holds, and what helps."""
+    sizes = ", ".join(f"{name} {size}" for name, size in dataset.sizes.items()) or "none"
+    if {"variable", "cell"} <= set(map(str, dataset.sizes)) and "data" in dataset.variables:
+        names = ", ".join(map(str, dataset.attrs.get("variables", [])[:6]))
+        return (
+            f"one array of all variables ({names}, ...) on {dataset.sizes['cell']} flattened cells, as anemoi-datasets "
+            "writes: such stores are not read; give weatherfm what they were made from, or write each variable on its "
+            "latitudes and longitudes"
+        )
+    for name, role in ((str(name), role_of(str(name), v)) for name, v in dataset.variables.items() if v.ndim == 1):
+        along = dataset.variables[name].dims
+        alike = [other for other, v in dataset.variables.items() if v.dims == along]
+        if role == "latitude" and any(role_of(str(other), dataset.variables[other]) == "longitude" for other in alike):
+            return (
+                f"its fields on a list of {dataset.sizes[along[0]]} points ({along[0]}), as reduced Gaussian, "
+                "icosahedral and unstructured grids: bring them to a regular grid first, e.g. with "
+                "`cdo setgridtype,regular` or `cdo remapcon,r360x180`"
+            )
+    return f"no field on a latitude-longitude grid (dimensions {sizes}); regrid it first"
 
 
 def _describe(name: str, meaning: Meaning, channels: list[str]) -> str:
@@ -189,7 +294,3 @@ def _describe(name: str, meaning: Meaning, channels: list[str]) -> str:
         return f"{name} ({meaning.variable.era5})"
     levels = ", ".join(channel.removeprefix(meaning.variable.short) for channel in channels)
     return f"{name} ({meaning.variable.era5} at {levels} hPa)"
-
-
-def _sizes(dataset: xr.Dataset) -> str:
-    return ", ".join(f"{name} {size}" for name, size in dataset.sizes.items()) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,6 +34,17 @@ class Dimension:
     name: str
     role: Role
     coordinate: str | None
+
+
+def with_units(dataset: xr.Dataset, told: Mapping[str, str]) -> xr.Dataset:
+    """The same dataset, its coordinates in the units that the config tells; nothing is read."""
+    named = [name for name in told if name in dataset.variables and dataset.variables[name].ndim <= 1]
+    if not named:
+        return dataset
+    changed = dataset.copy()
+    for name in named:
+        changed.variables[name].attrs = {**changed.variables[name].attrs, "units": told[name]}
+    return changed
 
 
 def dimensions_of(dataset: xr.Dataset) -> dict[str, Dimension]:
@@ -73,7 +85,8 @@ def _is_pressure_level(name: str, units: str, values: xr.Variable | None) -> boo
     if values is None:
         return bool(_LEVEL.fullmatch(name))
     said = f"{values.attrs.get('standard_name', '')} {values.attrs.get('long_name', '')}".lower()
-    if values.dtype.kind not in "iuf" or any(word in said for word in ("hybrid", "sigma", "model")):
+    of_model = "formula_terms" in values.attrs or any(word in said for word in ("hybrid", "sigma", "model"))
+    if values.dtype.kind not in "iuf" or of_model:
         return False
     named = _LEVEL.fullmatch(name) is not None
     if pressure_factor(units) is not None:
@@ -95,16 +108,6 @@ def orientation_of_dims(dataset: xr.Dataset, latitude: Dimension, longitude: Dim
         degrees = np.asarray(coordinate.values, np.float64)
         values.append(np.rad2deg(degrees) if "radian" in str(coordinate.attrs.get("units", "")) else degrees)
     return orientation_of(values[0], values[1])
-
-
-def levels_in_hpa(coordinate: xr.Variable, name: str) -> np.ndarray:
-    """[level] pressure in hPa; without units, values above 2000 (or the name `isobaricInPa`) mean Pa."""
-    values = np.atleast_1d(np.asarray(coordinate.values, np.float64))
-    factor = pressure_factor(str(coordinate.attrs.get("units", "")))
-    if factor is None:
-        factor = 0.01 if name.lower().endswith("inpa") or values.max(initial=0) > 2000 else 1.0
-    pressure = values * factor
-    return np.where(np.abs(pressure - np.round(pressure)) < 1e-3, np.round(pressure), pressure)  # float32 noise
 
 
 def _dimension(dataset: xr.Dataset, dim: str) -> Dimension:

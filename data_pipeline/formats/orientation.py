@@ -59,6 +59,11 @@ def _cached_orientation(latitude_bytes: bytes, longitude_bytes: bytes) -> Orient
     """Thousands of files share one grid: one object, compared by identity first."""
     latitude, longitude = np.frombuffer(latitude_bytes), np.frombuffer(longitude_bytes)
     rows = np.argsort(-latitude, kind="stable")
+    if (twice := np.flatnonzero(np.diff(latitude[rows]) == 0)).size:
+        raise InputError(
+            f"its latitude repeats {latitude[rows][twice[0]]:g} ({len(latitude)} rows, {len(twice)} of them again); "
+            "which row is meant is not known: drop one, e.g. where tiles were joined"
+        )
     columns, normal = _order_longitude(longitude)
     return Orientation(Grid(latitude[rows], normal), rows, columns)
 

@@ -24,6 +24,7 @@ def pack(selection: Selection, *others: Any) -> bytes:
         piece_of=_steps(selection.piece_of),
         slot_of=_steps(selection.slot_of),
         sums={i: (_steps(piece.T), _steps(slot.T)) for i, (piece, slot) in selection.sums.items()},
+        signs={i: _steps(signs.T) for i, signs in selection.signs.items()},
     )
     return zlib.compress(pickle.dumps((lean, *others), protocol=5), 1)
 
@@ -37,6 +38,7 @@ def unpack(packed: bytes) -> tuple[Any, ...]:
         piece_of=_sums(lean.piece_of),
         slot_of=_sums(lean.slot_of),
         sums={i: (_sums(piece).T, _sums(slot).T) for i, (piece, slot) in lean.sums.items()},
+        signs={i: _sums(signs).T for i, signs in lean.signs.items()},
     )
     return whole, *others
 

@@ -10,21 +10,14 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from weatherfm.data_pipeline.formats.access import refuse_secret_address
+from weatherfm.data_pipeline.formats.archive import is_zip, refuse_broken
+from weatherfm.data_pipeline.formats.foreign import foreign, foreign_folder, is_zarr_array, unknown
 from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.errors import InputError
 
-Format = Literal["netcdf3", "hdf5", "grib", "zarr"]
-
-_FOREIGN = (  # first bytes of what downloads leave behind instead of data
-    (b"PK\x03\x04", "a ZIP archive (the CDS packs several files into one); unzip it and give the files inside"),
-    (b"\x1f\x8b", "a gzip archive; unpack it"),
-    (b"BZh", "a bzip2 archive; unpack it"),
-    (b"\xfd7zXZ", "an xz archive; unpack it"),
-    (b"%PDF", "a PDF document"),
-    (b"BUFR", "BUFR observations, not fields on a grid"),
-    (b"\x0e\x03\x13\x01", "HDF4; convert it to NetCDF"),
-    (b"{", "a JSON text, perhaps an error message of the server"),
-)
+Format = Literal["netcdf3", "hdf5", "grib", "zarr", "zip"]
+_LOOKED_AT = 4096  # bytes at the start of a file
 
 
 def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
@@ -38,6 +31,7 @@ def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
     found: dict[str, str] = {}  # by what the path really is
     for pattern in map(local_path, patterns):
         if is_address(pattern):
+            refuse_secret_address(pattern)
             found.setdefault(pattern, pattern)
             continue
         matches = _expand(os.path.expanduser(pattern))
@@ -83,39 +77,33 @@ def recognise(path: str) -> Format:
     if is_address(path):
         return "zarr"
     if os.path.isdir(path):
-        if _is_zarr_group(path):
+        if _is_zarr_group(path) and not is_zarr_array(path):
             return "zarr"
-        raise InputError("it is a folder but no Zarr group; name the files inside it, e.g. FOLDER/*.nc")
+        raise InputError(foreign_folder(path))
+    if not os.path.isfile(path):
+        raise InputError("it is a pipe or a device, not a file; write it to a file first")
     with open(path, "rb") as file:
-        start = file.read(1024)
+        start = file.read(_LOOKED_AT)
     if not start:
         raise InputError("it is empty; fetch it again")
+    return _format(start, path)
+
+
+def _format(start: bytes, path: str) -> Format:
+    """By the bytes at the very start of a file, or behind a header of a known kind."""
     if start[:3] == b"CDF" and len(start) > 3 and start[3] in (1, 2, 5):
         return "netcdf3"
-    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+    if any(start[at:].startswith(b"\x89HDF\r\n\x1a\n") for at in (0, 512, 1024, 2048)):  # behind a user block
         return "hdf5"
-    if b"GRIB" in start[:512] and start.lstrip()[:1] != b"<":  # behind a telecommunication header, but no page
+    if is_zip(start):
+        refuse_broken(path)
+        return "zip"
+    if (looks_like := foreign(start, os.path.basename(path))) is not None:
+        raise InputError(looks_like)
+    at = start[:512].find(b"GRIB")
+    if at == 0 or (at > 0 and start[at + 7 : at + 8] in (b"\1", b"\2")):  # behind a telecommunication header
         return "grib"
-    raise InputError(_looks_like(start))
-
-
-def _looks_like(start: bytes) -> str:
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if text[:1] == b"<":
-        kind = "an HTML page" if b"html" in text[:200].lower() else "an XML text"
-        return f"it is {kind}, not data (starts with {_quote(text)}); the download failed, fetch it again"
-    for magic, description in _FOREIGN:
-        if text.startswith(magic):
-            return f"it is {description}"
-    if all(byte >= 32 or byte in b"\t\r\n\f" for byte in start):
-        return f"it is a text (starts with {_quote(text)}), not NetCDF, GRIB or Zarr"
-    if not start.strip(b"\0"):
-        return "it starts with zeros: the download was interrupted or the disk was full; fetch it again"
-    return f"it is not NetCDF, GRIB or Zarr (starts with {start[:8]!r})"
-
-
-def _quote(text: bytes) -> str:
-    return repr(text[:40].decode("utf-8", "replace").splitlines()[0])
+    raise InputError(unknown(start))
 
 
 def _is_zarr_group(path: str) -> bool:

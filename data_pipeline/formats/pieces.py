@@ -35,6 +35,13 @@ class Reader(Protocol):
         """[slot, level, file lat, file lon] in the file's units and order; missing values are NaN."""
         ...
 
+    def value_step(self, slot: int) -> float:
+        """Distance of neighbouring values that a field can hold, in the file's units: the step of its packing.
+
+        Zero where it is not packed, or packed in another way.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Slots:
@@ -52,6 +59,8 @@ class Slots:
     """[slot] bool: ERA5T, which its centre will replace by final ERA5."""
     accumulated: np.ndarray | None = None
     """[slot] hours that a field is summed over, NaN where it is not; None where the file never says."""
+    experiments: np.ndarray | None = None
+    """[slot] name of the experiment, empty where none is told; None where the file never says."""
 
     def keep(self, rows: np.ndarray) -> Slots:
         """Only some of them."""
@@ -77,6 +86,10 @@ class Piece:
     conversion: Conversion
     rank: int
     slots: Slots
+    archive: str = ""
+    """Of a sum whose span the file does not tell: where it comes from (`sum_spans.Archive`)."""
+    mean: str = ""
+    """Of a mean over a day or less: what its file says."""
 
 
 @dataclass
@@ -88,8 +101,12 @@ class Contents:
     """Of the channels that are wanted."""
     others: list[str] = field(default_factory=list)
     """Descriptions of all other fields, for messages."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Channel -> why a field of that name is not taken: it is no state, but a spread, a monthly mean, ..."""
     attributes: dict[str, Any] = field(default_factory=dict)
     """Provenance the file states about itself."""
+    doubts: dict[str, str] = field(default_factory=dict)
+    """Wanted channel -> why a field that may be it was not taken for it, and how to say that it is."""
 
 
 def best_names(pieces: Iterable[Piece]) -> list[Piece]:

@@ -1,4 +1,4 @@
-"""The selected fields as one lazy array: a block is read when asked for, each stored field of it once."""
+"""The selected fields by position: a block is read when asked for, each stored field of it once."""
 
 from __future__ import annotations
 
@@ -6,25 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-import dask.array as da
 import numpy as np
 
 from weatherfm.data_pipeline.derived import Derivation
-from weatherfm.data_pipeline.formats.blocks import Blocks, batches
+from weatherfm.data_pipeline.formats.blocks import batches
+from weatherfm.data_pipeline.formats.differences import zero_noise
 from weatherfm.data_pipeline.formats.packing import pack, unpack
 from weatherfm.data_pipeline.formats.pieces import Piece, Reader
 from weatherfm.data_pipeline.formats.selection import Selection
+from weatherfm.data_pipeline.positions import Readable
 from weatherfm.errors import InputError, OutsideError
-
-
-def lazy_state(selection: Selection, derivation: Derivation | None, blocks: Blocks) -> da.Array:
-    """[time, channel, lat, lon] float32, canonical units; one task a block, whatever the number of files.
-
-    With a `derivation`, whose `stored` are the channels of the selection, the channels are its `channels`.
-    """
-    fields, shape = Fields(selection, derivation), selection.grid.shape
-    meta = np.empty((0,) * 4, np.float32)
-    return da.from_array(fields, chunks=(blocks.times, blocks.channels, *shape), name=False, asarray=False, meta=meta)
 
 
 @dataclass
@@ -32,33 +23,10 @@ class _Request:
     """Fields wanted from one reader."""
 
     reader: Reader
-    rows: list[tuple[int, np.ndarray, Piece, np.ndarray]]
-    """(channel position, time positions, piece, slots) in the block that is being filled."""
+    rows: list[tuple[int, np.ndarray, Piece, np.ndarray, np.ndarray]]
+    """(channel position, time positions, piece, slots, signs in a sum) in the block that is being filled."""
     first: tuple[int, int]
     """(time position, term of its sum) of the first field wanted."""
-
-
-class Readable:
-    """Array-like [time, channel, lat, lon] float32 that is read on indexing, by the `read` of its kind."""
-
-    ndim = 4
-    dtype = np.dtype(np.float32)
-    shape: tuple[int, ...]
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        """Indexing of each axis by itself, as dask does it."""
-        key = key if isinstance(key, tuple) else (key,)
-        key = (*key, *[slice(None)] * (4 - len(key)))
-        times, channels = (np.atleast_1d(np.arange(n)[k]) for n, k in zip(self.shape[:2], key[:2], strict=True))
-        part = self.read(times, channels)
-        taken = [0 if isinstance(k, int | np.integer) else slice(None) for k in key[:2]]
-        for axis, index in reversed(list(enumerate([*taken, *key[2:]]))):
-            part = part[(slice(None),) * axis + (index,)]
-        return part
-
-    def read(self, times: np.ndarray, channels: np.ndarray) -> np.ndarray:
-        """[len(times), len(channels), lat, lon] for positions on the two axes."""
-        raise NotImplementedError
 
 
 class Fields(Readable):
@@ -108,23 +76,44 @@ class Fields(Readable):
                     f"{time.astype('datetime64[m]')} on); fetch it again"
                 ) from error
         for i, total in sums.items():
+            self._settle(total, times, int(channels[i]))
             out[:, i] = total
         return out
+
+    def _settle(self, sums: np.ndarray, times: np.ndarray, channel: int) -> None:
+        """Mend or refuse what differences of fields left below zero in `sums` [time, lat, lon]."""
+        if (signs := self._selection.signs.get(channel)) is None:
+            return
+        pieces, slots = self._selection.terms_of(channel, times)
+        for total, time, piece, slot, sign in zip(sums, times, pieces, slots, signs[times], strict=True):
+            if (sign < 0).any():
+                used = sign != 0
+                zero_noise(
+                    total, self._selection.times[time], [self._selection.pieces[i] for i in piece[used]], slot[used]
+                )
 
     def _requests(self, times: np.ndarray, channels: np.ndarray) -> list[_Request]:
         """What each reader has to deliver, so that one read serves all levels and times of a block."""
         found: dict[int, _Request] = {}
         for i, channel in enumerate(channels):
             pieces, slots = self._selection.terms_of(int(channel), times)
+            signs = self._signs(int(channel), times, pieces.shape)
             for number in np.unique(pieces):
                 piece = self._selection.pieces[number]
-                where, term = np.nonzero(pieces == number)
+                where, term = np.nonzero((pieces == number) & (signs != 0))
+                if not len(where):
+                    continue
                 first = int(where[0]), int(term[0])
                 request = found.setdefault(id(piece.reader), _Request(piece.reader, [], first))
                 request.first = min(request.first, first)
-                request.rows.append((i, where, piece, slots[where, term]))
+                request.rows.append((i, where, piece, slots[where, term], signs[where, term]))
         # each file is opened once; sums go forward in time where files do
         return sorted(found.values(), key=lambda request: (request.first, request.rows[0][2].path))
+
+    def _signs(self, channel: int, times: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """[time, term] 1 where a field is added, -1 where it is taken off, 0 where it is not needed."""
+        signs = self._selection.signs.get(channel)
+        return np.ones(shape, np.int8) if signs is None else signs[times]
 
     def _whole(self, request: _Request, shape: tuple[int, ...]) -> np.ndarray | None:
         """What one read gives, where that is the block already, without a copy. Else None, and nothing is read."""
@@ -146,13 +135,14 @@ class Fields(Readable):
         field_bytes = 4 * int(np.prod(self.shape[2:]))
         for slots in batches(wanted, levels, request.reader, field_bytes):
             values = request.reader.read(slots, levels)  # [slot, level, file lat, file lon]
-            for channel, where, piece, own in request.rows:
+            for channel, where, piece, own, signs in request.rows:
                 here = np.isin(own, slots)
                 level = values[:, levels.index(piece.level)]
-                for position, slot in zip(where[here], np.searchsorted(slots, own[here]), strict=True):
+                at = np.searchsorted(slots, own[here])
+                for position, slot, sign in zip(where[here], at, signs[here], strict=True):
                     field = piece.orientation.arrange(level[slot])
                     if channel in sums:
-                        sums[channel][position] += piece.conversion.exactly(field)
+                        sums[channel][position] += sign * piece.conversion.exactly(field)
                     else:
                         out[position, channel] = piece.conversion.apply(field)
 

@@ -10,13 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.formats.accumulation import Window, check_sums, find_window, told_hours
-from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Piece
+from weatherfm.data_pipeline.formats.accumulation import Window, check_sums, find_window
+from weatherfm.data_pipeline.formats.pieces import Piece
+from weatherfm.data_pipeline.formats.tables import (
+    Table,
+    choose_lead,
+    choose_member,
+    refuse_overlapping_runs,
+    sort,
+    table_of,
+)
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
-from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
 _HOUR = np.timedelta64(3600, "s")
@@ -36,6 +43,8 @@ class Selection:
     """[channel, time] int64, as the reader of that piece counts; of a sum, its last term."""
     sums: dict[int, tuple[np.ndarray, np.ndarray]]
     """Channel position -> (piece, slot) [time, term] of the fields, in time order, whose sum is the channel."""
+    signs: dict[int, np.ndarray]
+    """Channel position -> [time, term] int8 of such a sum, where fields are taken off (-1) or not needed (0)."""
     windows: dict[str, Window]
     """What each accumulated channel is a sum over."""
     preliminary: np.ndarray
@@ -49,34 +58,6 @@ class Selection:
         return self.piece_of[channel, times][:, None], self.slot_of[channel, times][:, None]
 
 
-@dataclass
-class _Table:
-    """All fields of one channel: one row each."""
-
-    channel: str
-    times: np.ndarray
-    leads: np.ndarray
-    numbers: np.ndarray
-    piece: np.ndarray
-    """[row], or [row, term] once the rows are sums."""
-    slot: np.ndarray
-    """[row], or [row, term] once the rows are sums."""
-    hours: np.ndarray
-    """[row] that a field is summed over, NaN where that is not told."""
-    preliminary: np.ndarray
-    """[row] bool."""
-
-    def keep(self, rows: np.ndarray) -> None:
-        for name in ("times", "leads", "numbers", "piece", "slot", "hours", "preliminary"):
-            setattr(self, name, getattr(self, name)[rows])
-
-    def sum_rows(self, rows: np.ndarray) -> None:
-        """Make one row of each `rows` [row, term]; it has the time of its last term."""
-        piece, slot, preliminary = self.piece[rows], self.slot[rows], self.preliminary[rows].any(axis=1)
-        self.keep(rows[:, -1])
-        self.piece, self.slot, self.preliminary = piece, slot, preliminary
-
-
 def select(pieces: Sequence[Piece], data: DataConfig, source: FilesSource) -> Selection:
     """Choose member, lead time and times; `pieces` hold every channel of the config at least once.
 
@@ -86,27 +67,29 @@ def select(pieces: Sequence[Piece], data: DataConfig, source: FilesSource) -> Se
     """
     kept = [piece for piece in pieces if piece.channel in data.channels]
     grid = common_grid(kept)
-    tables = [_table(channel, kept) for channel in data.channels]
-    _choose_member(tables, source.number)
-    _choose_lead(tables, source.lead_time)
-    windows = _windows(tables, kept, data)
+    tables = [table_of(channel, kept) for channel in data.channels]
+    choose_member(tables, source.number)
+    choose_lead(tables, source.lead_time)
+    windows = _windows(tables, kept, data, source)
     ends = {table.channel: _limit(table, data, windows.get(table.channel)) for table in tables}
     for table in tables:
-        _sort(table, kept)
+        sort(table, kept)
     _sum(tables, windows, ends, data)
     times = _common_times(tables, windows, data.allow_gaps)
     piece_of = np.empty((len(tables), len(times)), np.int32)
     slot_of = np.empty((len(tables), len(times)), np.int64)
-    sums, preliminary = {}, np.zeros(len(times), bool)
+    sums, signs, preliminary = {}, {}, np.zeros(len(times), bool)
     for i, table in enumerate(tables):
         rows = np.searchsorted(table.times, times)
         preliminary |= table.preliminary[rows]
         piece, slot = table.piece[rows], table.slot[rows]
         if piece.ndim == 2:
             sums[i] = piece.astype(np.int32), slot
+            if (table.signs[rows] != 1).any():
+                signs[i] = table.signs[rows]
             piece, slot = piece[:, -1], slot[:, -1]
         piece_of[i], slot_of[i] = piece, slot
-    return Selection(times, grid, kept, piece_of, slot_of, sums, windows, preliminary)
+    return Selection(times, grid, kept, piece_of, slot_of, sums, signs, windows, preliminary)
 
 
 def common_grid(pieces: Sequence[Piece]) -> Grid:
@@ -127,83 +110,26 @@ def common_grid(pieces: Sequence[Piece]) -> Grid:
     return first.orientation.grid
 
 
-def _table(channel: str, pieces: Sequence[Piece]) -> _Table:
-    numbered = [(i, piece) for i, piece in enumerate(pieces) if piece.channel == channel]
-    for _, piece in numbered:
-        if np.isnat(piece.slots.times).any():
-            raise InputError(
-                f"{piece.path}: {piece.name} has no time (or a missing value for one); add a time coordinate "
-                "with 'units: hours since ...', or leave the file out (source.exclude)"
-            )
-    slots = [piece.slots for _, piece in numbered]
-    return _Table(
-        channel,
-        np.concatenate([s.times for s in slots]),
-        np.concatenate([s.leads for s in slots]),
-        np.concatenate([s.numbers for s in slots]),
-        np.concatenate([np.full(len(s.index), i) for (i, _), s in zip(numbered, slots, strict=True)]),
-        np.concatenate([s.index for s in slots]),
-        np.concatenate([told_hours(piece) for _, piece in numbered]),
-        np.concatenate([s.preliminary for s in slots]),
-    )
-
-
-def _choose_member(tables: Sequence[_Table], number: int | None) -> None:
-    known = sorted({int(n) for table in tables for n in _distinct(table.numbers)} - {NO_MEMBER})
-    if number is None and len(known) > 1:
-        raise InputError(
-            f"files hold {len(known)} ensemble members ({_list(known)}); choose one, e.g. source.number={known[0]}"
-        )
-    if number is not None and known and number not in known:
-        raise InputError(f"source.number is {number}, but the files hold members {_list(known)}; choose one of these")
-    if number is None:
-        return
-    for table in tables:
-        table.keep((table.numbers == number) | (table.numbers == NO_MEMBER))
-        if not len(table.times):
-            raise InputError(f"no file holds member {number} of {table.channel}; add its file or choose another member")
-
-
-def _choose_lead(tables: Sequence[_Table], lead_time: int | None) -> None:
-    if lead_time is None:
-        instant = [table for table in tables if not parse_channel(table.channel).variable.accumulated]
-        known = _leads(instant)
-        if len(known) > 1:
-            raise InputError(
-                f"files hold forecasts of several lead times ({_hours(known)}); choose one, e.g. "
-                f"source.lead_time={known[0]:g}h (analyses are 0h)"
-            )
-        return
-    for table in tables:
-        known = _leads([table])
-        table.keep((table.leads == lead_time) | np.isnan(table.leads))
-        if not len(table.times):
-            raise InputError(
-                f"no file holds {table.channel} at lead time {lead_time}h, only {_hours(known)}; choose one of these"
-            )
-
-
-def _leads(tables: Sequence[_Table]) -> list[float]:
-    return sorted({float(lead) for t in tables for lead in _distinct(t.leads) if not np.isnan(lead)})
-
-
-def _windows(tables: Sequence[_Table], pieces: Sequence[Piece], data: DataConfig) -> dict[str, Window]:
+def _windows(
+    tables: Sequence[Table], pieces: Sequence[Piece], data: DataConfig, source: FilesSource
+) -> dict[str, Window]:
     """What each accumulated channel is to be a sum over."""
     windows = {}
     for table in tables:
-        paths = list(dict.fromkeys(pieces[i].path for i in _distinct(table.piece)))
-        window = find_window(table.channel, data, table.times, table.leads, table.hours, paths)
+        if table.accumulated and source.lead_time is None:
+            refuse_overlapping_runs(table, pieces)
+        window = find_window(table, pieces, data, source)
         if window is not None:
             windows[table.channel] = window
     return windows
 
 
-def _limit(table: _Table, data: DataConfig, window: Window | None) -> np.ndarray:
+def _limit(table: Table, data: DataConfig, window: Window | None) -> np.ndarray:
     """Drop times that the config does not ask for, so that files need not agree on them; the wanted times.
 
     Of a sum, all its terms stay.
     """
-    keep = np.ones(len(table.times), bool) if data.period is None else data.period.contains(table.times)
+    keep = table.chosen if data.period is None else table.chosen & data.period.contains(table.times)
     if not keep.any():
         raise InputError(
             f"no file holds {table.channel} in data.period {data.period}; the files go from "
@@ -211,55 +137,39 @@ def _limit(table: _Table, data: DataConfig, window: Window | None) -> np.ndarray
         )
     if data.step is not None:
         every = math.gcd(data.step, 24) * _HOUR  # prepare keeps fewer still
-        keep &= (table.times - np.datetime64(0, "s")) % every == np.timedelta64(0, "s")
+        keep = keep & ((table.times - np.datetime64(0, "s")) % every == np.timedelta64(0, "s"))
     if not keep.any():
         raise InputError(f"{table.channel} has no time on steps of {data.step}h from 00 UTC; choose another data.step")
-    ends = _distinct(table.times[keep])
-    if window is not None and window.terms > 1:
-        keep = (table.times > ends[0] - window.span) & (table.times <= ends[-1])
+    ends = np.unique(table.times[keep])
+    if window is not None:
+        keep = (table.times >= ends[0] - window.span) & (table.times <= ends[-1])
     table.keep(keep)
     return ends
 
 
-def _sum(tables: Sequence[_Table], windows: dict[str, Window], ends: dict[str, np.ndarray], data: DataConfig) -> None:
+def _sum(tables: Sequence[Table], windows: dict[str, Window], ends: dict[str, np.ndarray], data: DataConfig) -> None:
     """Make each row of an accumulated channel the sum over its window; a time with an incomplete one is missing."""
     early = np.zeros(0, "datetime64[s]")
     for table in tables:
-        window = windows.get(table.channel)
-        if window is None or window.terms == 1:
+        if (window := windows.get(table.channel)) is None:
             continue
         wanted = ends[table.channel]
-        rows, complete = window.rows(table.times, wanted)
-        check_sums(table.channel, window, wanted, complete, data)
+        terms = window.terms(table, wanted)
+        check_sums(table.channel, window, wanted, terms, data)
         if data.period is None:
-            early = np.union1d(early, wanted[window.begins_early(wanted)])
-        table.sum_rows(rows[complete])
+            early = np.union1d(early, wanted[terms.early])
+        rows, signs = terms.rows[terms.complete], terms.signs[terms.complete]
+        if rows.shape[1] == 1:
+            table.keep(rows[:, 0])
+        else:
+            table.sum_rows(rows, signs)
     if len(early):
         _log.warning("%d times left out: the sums at %s begin before the files do", len(early), name_times(early))
         for table in tables:
             table.keep(~np.isin(table.times, early))
 
 
-def _sort(table: _Table, pieces: Sequence[Piece]) -> None:
-    table.keep(np.argsort(table.times, kind="stable"))
-    twice = np.flatnonzero(table.times[1:] == table.times[:-1])
-    if not len(twice):
-        return
-    i = int(twice[0])
-    first, second = pieces[table.piece[i]], pieces[table.piece[i + 1]]
-    where = f"{first.path} and {second.path}" if first.path != second.path else f"{first.path} (twice)"
-    names = "" if first.name == second.name else f" (as {first.name} and as {second.name})"
-    leads = table.leads[i], table.leads[i + 1]
-    cure = "leave one out (source.exclude) or cut the files so that they do not overlap"
-    if leads[0] != leads[1] and not np.isnan(leads).any():
-        cure = f"their lead times are {_hours(sorted(leads))}: choose one with source.lead_time"
-    raise InputError(
-        f"{table.channel} at {table.times[i]} stands in {where}{names}; {len(twice)} such "
-        f"{'time' if len(twice) == 1 else 'times'} in all; {cure}"
-    )
-
-
-def _common_times(tables: Sequence[_Table], windows: dict[str, Window], allow_gaps: bool) -> np.ndarray:
+def _common_times(tables: Sequence[Table], windows: dict[str, Window], allow_gaps: bool) -> np.ndarray:
     """Times that every channel has; unless gaps are allowed, none may lack any that another has."""
     union, common = tables[0].times, tables[0].times
     for table in tables[1:]:
@@ -271,7 +181,7 @@ def _common_times(tables: Sequence[_Table], windows: dict[str, Window], allow_ga
         fullest = max(tables, key=lambda table: len(table.times))
         lacking = np.setdiff1d(union, worst.times)
         window = windows.get(worst.channel)
-        why = "" if window is None or window.terms == 1 else f" has no complete {window.hours:g}h sum at"
+        why = "" if window is None or window.whole else f" has no complete {window.hours:g}h sum at"
         raise InputError(
             f"channels have different times: {worst.channel}{why or ' lacks'} {len(lacking)} of {len(union)} "
             f"(first {lacking[0]}; it goes from {worst.times[0]} to {worst.times[-1]}, {fullest.channel} from "
@@ -281,19 +191,3 @@ def _common_times(tables: Sequence[_Table], windows: dict[str, Window], allow_ga
     if len(common) < len(union):
         _log.warning("%d of %d times left out: not every channel has them", len(union) - len(common), len(union))
     return common
-
-
-def _distinct(values: np.ndarray) -> np.ndarray:
-    """Ascending and each once; quick where they are so already or all the same, as in most files."""
-    same = np.broadcast_to(values[:1], values.shape)
-    if len(values) and np.array_equal(values, same, equal_nan=values.dtype.kind == "f"):
-        return values[:1]
-    return values if (values[1:] > values[:-1]).all() else np.unique(values)
-
-
-def _list(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
-
-
-def _hours(leads: Sequence[float]) -> str:
-    return ", ".join(f"{lead:g}h" for lead in leads[:12]) + (", ..." if len(leads) > 12 else "")

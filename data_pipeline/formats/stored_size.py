@@ -12,15 +12,16 @@ import xarray as xr
 import zarr
 from zarr.core.sync import sync
 
+from weatherfm.data_pipeline.formats.access import Access
 from weatherfm.data_pipeline.formats.remote import ChunkError, TrustedStore, open_store
 
 
-def mean_chunk_bytes(path: str, name: str, places: Sequence[tuple[int, ...]]) -> float | None:
+def mean_chunk_bytes(path: str, name: str, places: Sequence[tuple[int, ...]], access: Access) -> float | None:
     """Of a chunk of the Zarr array `name`: the mean of those at `places` (numbers along its dims).
 
     None where none of them is there; reading will say so.
     """
-    store = open_store(path)
+    store = open_store(path, access)
     array = zarr.open_array(store, path=name, mode="r")
     shards = array.shards or array.chunks
     files = [tuple(i * c // s for i, c, s in zip(place, array.chunks, shards, strict=True)) for place in places]

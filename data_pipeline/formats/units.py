@@ -20,7 +20,7 @@ _PRESSURE, _TEMPERATURE = (-1, -2, 1, 0), (0, 0, 0, 1)
 _SYMBOLS: dict[str, tuple[float, _Dimensions]] = {
     **dict.fromkeys(("1", "fraction", "proportion", "dimensionless", "numeric", "ratio", "code"), (1.0, _NONE)),
     **dict.fromkeys(("%", "percent"), (0.01, _NONE)),
-    **dict.fromkeys(("m", "metre", "metres", "meter", "meters", "gpm"), (1.0, _LENGTH)),
+    **dict.fromkeys(("m", "metre", "metres", "meter", "meters", "gpm", "geopotential_meter"), (1.0, _LENGTH)),
     **dict.fromkeys(("dam", "gpdam", "gpdm"), (10.0, _LENGTH)),
     **dict.fromkeys(("km", "kilometers", "kilometres"), (1e3, _LENGTH)),
     "cm": (1e-2, _LENGTH),
@@ -33,7 +33,10 @@ _SYMBOLS: dict[str, tuple[float, _Dimensions]] = {
     **dict.fromkeys(("g", "gram", "grams", "gm"), (1e-3, _MASS)),
     "mg": (1e-6, _MASS),
     **dict.fromkeys(("Pa", "pa", "pascal", "Pascal", "pascals", "Pascals"), (1.0, _PRESSURE)),
-    **dict.fromkeys(("hPa", "hpa", "HPa", "mb", "mbar", "millibar", "millibars", "mbars"), (1e2, _PRESSURE)),
+    **dict.fromkeys(
+        ("hPa", "hpa", "HPa", "hectopascal", "hectopascals", "mb", "mbar", "millibar", "millibars", "mbars"),
+        (1e2, _PRESSURE),
+    ),
     "kPa": (1e3, _PRESSURE),
     **dict.fromkeys(("K", "k", "kelvin", "Kelvin", "kelvins", "degK", "deg_K", "degrees_K"), (1.0, _TEMPERATURE)),
     **dict.fromkeys(("J", "joule", "joules", "Joules"), (1.0, (2, -2, 1, 0))),
@@ -106,7 +109,7 @@ def conversion_to(variable: Variable, units: str | None) -> Conversion:
     if dimensions != target:
         bridge = _bridge(variable, dimensions)
         if bridge is None:
-            raise InputError(f"has units {units!r}, which do not convert to {variable.units}")
+            raise InputError(f"has units {units!r}, which {_why_not(variable, dimensions, target)}")
         factor *= bridge
     ratio = factor / target_factor
     return Conversion(1.0 if abs(ratio - 1) < 1e-12 else ratio)
@@ -129,6 +132,18 @@ def _bridge(variable: Variable, dimensions: _Dimensions) -> float | None:
     return None
 
 
+def _why_not(variable: Variable, dimensions: _Dimensions, target: _Dimensions) -> str:
+    """Why a quantity of these dimensions is not the variable."""
+    length, time, mass, kelvin = dimensions
+    per_second = length, time + 1, mass, kelvin
+    if variable.accumulated and (per_second == target or _bridge(variable, per_second) is not None):
+        return (
+            f"are those of a rate and do not convert to {variable.units}, the sum over a span: multiply it by the "
+            "seconds that each value stands for"
+        )
+    return f"do not convert to {variable.units}"
+
+
 def _parse(text: str) -> tuple[float, _Dimensions] | None:
     """Factor to SI and dimensions of a product of powers, such as `m**2 s**-2`, `g/kg` or `kg m^-2`."""
     text = re.sub(r"\bof water( equivalent)?\b", "", text.strip())
@@ -136,6 +151,7 @@ def _parse(text: str) -> tuple[float, _Dimensions] | None:
         return 1.0, _NONE
     text = re.sub(r"\*\*|\^|[{}()\[\]]", "", text).replace("*", " ").replace("·", " ")
     text = re.sub(r"(?<=[A-Za-z0-9])\.(?=[A-Za-z])", " ", text)
+    text = re.sub(r"(?<=[A-Za-z])\+(?=\d)", "", text)  # NASA writes m+2 s-2
     factor, dimensions = 1.0, np.zeros(4, int)
     position = 0
     for match in re.finditer(r"\s*(/?)\s*([A-Za-z_%°]+|1(?![0-9]))(-?\d+)?\s*", text):

@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
+from weatherfm.data_pipeline.cache_folder import check_room, check_writable, unwritable
 from weatherfm.data_pipeline.planet.levels import SigmaFields, pressure_level_fields
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
@@ -31,6 +32,7 @@ DISCARDED_DAYS = 40
 SPIN_UP = Path(__file__).with_name("spinup.npz")
 """Ground and spectral coefficients after `simulation.spin_up`."""
 
+_WHAT = "simulated months"
 _SIMULATING = Lock()  # one simulation a process; a second process would write the same bytes
 
 
@@ -66,6 +68,20 @@ class History:
         if fields.shape != (expected := (self.segment_steps, len(CHANNELS), *planet_grid().shape)):
             raise InputError(f"the cached simulation {path} has shape {fields.shape}, not {expected}; delete the file")
         return np.ascontiguousarray(fields[start:stop, list(channels)])
+
+    def check_place(self, segments: range) -> None:
+        """Before days of simulation: is there a place for those of these segments that are not here yet?
+
+        Raises:
+            InputError: the folder cannot be written to, or its disk is too full.
+        """
+        lacking = [index for index in segments if not self._finished(index)]
+        if not lacking:
+            return
+        first = next((index + 1 for index in range(lacking[0], -1, -1) if self._finished(index)), 0)
+        check_writable(Path(self.folder), _WHAT)
+        fields = 4 * self.segment_steps * len(CHANNELS) * int(np.prod(planet_grid().shape))
+        check_room(Path(self.folder), (lacking[-1] + 1 - first) * fields, _WHAT)
 
     def ensure(self, index: int) -> None:
         """Simulate what is missing, up to segment `index`."""
@@ -161,11 +177,14 @@ def _write_state(path: Path, state: Coefficients) -> None:
 
 def _write(path: Path, save: Callable[[BinaryIO], None]) -> None:
     """Write a file whole or not at all, also beside another process that writes the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with unfinished.open("wb") as file:
-            save(file)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with unfinished.open("wb") as file:
+                save(file)
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path.parent, _WHAT, error) from error

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.positions import STATE_DIMS, ArrayFields, Readable
 from weatherfm.data_pipeline.read_cost import ReadCost
 
-STATE_DIMS = ("time", "channel", "latitude", "longitude")
+__all__ = ["STATE_DIMS", "SourceData", "open_source"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class SourceData:
 
     state: xr.DataArray
     """[time, channel, latitude, longitude] float32, lazy (dask), canonical units; times sorted and unique, the
-    grid a valid `weatherfm.grid.Grid`, `channel` the short names of the config in its order."""
+    grid a valid `weatherfm.grid.Grid`, `channel` the short names of the config in its order. Its chunks are what is
+    best read at once. Writing takes its axes from here and its fields from `fields`."""
     static: xr.DataArray | None
     """[static, latitude, longitude] float32 constant fields on the same grid, canonical units."""
     attributes: dict[str, Any]
@@ -45,10 +47,23 @@ class SourceData:
     fetch: Callable[[], None] | None = None
     """Brings what reading needs to this machine (downloads), going on where it was interrupted; after it the source is
     opened anew. None where nothing needs to be brought."""
+    place: Callable[[int, int], str] | None = None
+    """(channel position, position on the time axis) -> file and name of the field there, for messages; None where a
+    source has no files."""
+    identity: dict[str, str] = field(default_factory=dict)
+    """Name of each file or store that is read -> what tells it from another of that name; the same in any folder."""
+    download_bytes: int = 0
+    """About what `fetch` will keep on this machine's disk; 0 where nothing is missing."""
+    download_folder: str | None = None
+    """Where that goes."""
+    read_from: Readable | None = None
+    """The fields of `state` by position; without it, `state` itself is read, at the cost of its graph."""
 
     def __post_init__(self) -> None:
         if self.state.dims != STATE_DIMS or self.state.dtype != np.float32:
             raise ValueError(f"state must be {STATE_DIMS} float32, got {self.state.dims} {self.state.dtype}")
+        if self.read_from is not None and self.read_from.shape != self.state.shape:
+            raise ValueError(f"read_from has shape {self.read_from.shape}, state {self.state.shape}")
         if not (np.diff(self.state["time"].values) > np.timedelta64(0)).all():
             raise ValueError("the times of state must ascend strictly")
         if self.static is not None and self.static.dims != ("static", "latitude", "longitude"):
@@ -56,13 +71,21 @@ class SourceData:
         if self.preliminary is not None and self.preliminary.shape != self.state["time"].shape:
             raise ValueError(f"preliminary must be one bool a time, got shape {self.preliminary.shape}")
 
+    @property
+    def fields(self) -> Readable:
+        """The fields by position; small, and it pickles."""
+        return self.read_from or ArrayFields(self.state)
+
 
 def open_source(data: DataConfig) -> SourceData:
     """Open the source the settings name, on the grid they ask for; reads headers, no fields.
 
+    Paths are made absolute here: what reads them may run in another folder.
+
     Raises:
         InputError: the source cannot give what the settings ask for.
     """
+    data = data.located()
     module = importlib.import_module(f"weatherfm.data_pipeline.sources.{data.source.kind}")
     source: SourceData = module.open_source(data)
     if data.area is None and data.regrid is None:

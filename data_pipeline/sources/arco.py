@@ -42,11 +42,11 @@ def open_source(data: DataConfig) -> SourceData:
     """
     source = data.source
     assert isinstance(source, ArcoSource)
-    attributes, _ = attributes_of(source.address)
+    attributes, _ = attributes_of(source.address, source)
     first, final, last = valid_hours(attributes, source.address)
     offered = first, last if source.preliminary else final
     _check_period(data, source, offered, last)
-    opened = open_files(data, store_at(source.address), offered)
+    opened = open_files(data, store_at(source.address, source), offered)
     preliminary = opened.state["time"].values > final
     cost = None if opened.cost is None else partial(_with_alternative, opened.cost)
     # the ends stay out of the provenance: they move on daily, and an interrupted run must know its source again

@@ -1,7 +1,7 @@
 """Source `cds`: ERA5 from the Copernicus Climate Data Store, by requests that wait in a queue.
 
 Times and grid follow from the settings, so opening needs neither key nor internet. `fetch` downloads what is missing,
-one GRIB file a month and variable; fields are then read from these files like from any others.
+one GRIB file a month and data set where that fits; fields are then read from these files like from any others.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import xarray as xr
 
 from weatherfm.data_pipeline.cds.fields import OrderedFields, read_static
 from weatherfm.data_pipeline.cds.order import Order
-from weatherfm.data_pipeline.cds.requests import window_hours
+from weatherfm.data_pipeline.cds.wanted import window_hours
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
+from weatherfm.data_pipeline.positions import view
+from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.variables import parse_channel
 
 _BLOCK_BYTES = 32 * 2**20
@@ -31,14 +32,8 @@ def open_source(data: DataConfig) -> SourceData:
         InputError: no period, or a channel, step, grid or area that ERA5 does not have.
     """
     order = Order.of(data)
-    grid = order.box.grid
-    coordinates = {
-        "time": order.times.astype("datetime64[ns]"),
-        "channel": list(data.channels),
-        "latitude": grid.latitude,
-        "longitude": grid.longitude,
-    }
-    state = xr.DataArray(_lazy_state(order), coordinates, STATE_DIMS, name="state")
+    fields = OrderedFields(order)
+    state = view(fields, order.times, data.channels, order.box.grid, _blocks(order))
     attributes = _provenance(order)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
@@ -50,20 +45,21 @@ def open_source(data: DataConfig) -> SourceData:
         preliminary=order.preliminary(),
         cost=order.cost,
         fetch=order.fetch,
+        download_bytes=order.download_bytes,
+        download_folder=order.source.cache,
+        read_from=fields,
     )
 
 
-def _lazy_state(order: Order) -> da.Array:
-    """[time, channel, lat, lon] float32; each block lies in one month."""
+def _blocks(order: Order) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Lengths along time and channel of what is read at once; each block lies in one month."""
     n_channels, shape = len(order.data.channels), order.box.grid.shape
     field = 4 * int(np.prod(shape))
     channels = 1 if field >= _FINE else min(n_channels, max(1, _BLOCK_BYTES // field))
     times = max(1, _BLOCK_BYTES // (field * channels))
     _, lengths = np.unique(order.times.astype("datetime64[M]"), return_counts=True)
     parts = tuple(part for length in lengths for part in _cut(int(length), times))
-    meta = np.empty((0,) * 4, np.float32)
-    chunks = (parts, _cut(n_channels, channels), *shape)
-    return da.from_array(OrderedFields(order), chunks=chunks, name=False, asarray=False, meta=meta)
+    return parts, _cut(n_channels, channels)
 
 
 def _cut(length: int, most: int) -> tuple[int, ...]:
@@ -76,8 +72,7 @@ def _lazy_static(order: Order) -> xr.DataArray:
     names, grid = order.data.static, order.box.grid
     read = dask.delayed(read_static, pure=True)
     fields = [
-        da.from_delayed(read(order, i), grid.shape, np.float32, meta=np.empty((0, 0), np.float32))
-        for i in range(len(names))
+        da.from_delayed(read(order, name), grid.shape, np.float32, meta=np.empty((0, 0), np.float32)) for name in names
     ]
     coordinates = {"static": list(names), "latitude": grid.latitude, "longitude": grid.longitude}
     return xr.DataArray(da.stack(fields), coordinates, tuple(coordinates), name="static")
@@ -85,15 +80,15 @@ def _lazy_static(order: Order) -> xr.DataArray:
 
 def _provenance(order: Order) -> dict[str, Any]:
     """What the manifest tells; the same whether files are here or not, whichever engine brought them."""
-    asked = {request.name: request for request in (*order.requests, *order.static)}
+    asked = order.requests
     return {
         "title": "ERA5 hourly data from 1940 to present",
         "source": "Copernicus Climate Change Service (C3S) Climate Data Store; contains modified Copernicus Climate "
         "Change Service information, and neither the European Commission nor ECMWF is responsible for any use of it",
-        "datasets": sorted({request.dataset for request in asked.values()}),
+        "datasets": sorted({request.dataset for request in asked}),
         "requests": len(asked),
-        "first_request": min(asked),
-        "last_request": max(asked),
+        "first_request": asked[0].name,
+        "last_request": asked[-1].name,
         "accumulated": [name for name in order.data.channels if parse_channel(name).variable.accumulated],
         "accumulation": {
             name: {"window_hours": window_hours(name, order.data), "source_hours": 1}

@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from tqdm import tqdm
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inputs
+from weatherfm.data_pipeline.formats.archive import name_of
 from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.cost import read_cost
-from weatherfm.data_pipeline.formats.datasets import index_dataset
-from weatherfm.data_pipeline.formats.grib import index_grib
+from weatherfm.data_pipeline.formats.experiments import of_one_experiment
+from weatherfm.data_pipeline.formats.file_index import index_files
+from weatherfm.data_pipeline.formats.identity import identities_of
 from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.paths import find_files, identity, recognise
-from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
-from weatherfm.data_pipeline.formats.reading import lazy_state
-from weatherfm.data_pipeline.formats.remote import is_address
+from weatherfm.data_pipeline.formats.paths import find_files, identity
+from weatherfm.data_pipeline.formats.pieces import Contents, Piece
+from weatherfm.data_pipeline.formats.reading import Fields
+from weatherfm.data_pipeline.formats.rivals import one_name_each
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Range, Span
+from weatherfm.data_pipeline.formats.whereabouts import place_of
+from weatherfm.data_pipeline.positions import view
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
+from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
+NOTHING: Mapping[str, str] = {}
 _SHOWN = 10
 """Files or names that a message lists before it only counts."""
 
@@ -46,50 +51,55 @@ def open_source(data: DataConfig) -> SourceData:
     return open_files(data, data.source)
 
 
-def open_files(data: DataConfig, source: FilesSource, offered: Range | None = None) -> SourceData:
+def open_files(
+    data: DataConfig, source: FilesSource, offered: Range | None = None, never: Mapping[str, str] = NOTHING
+) -> SourceData:
     """As `open_source`, for other sources whose data are files: `source` says which, in place of `data.source`.
 
     Args:
         data: what to read.
         source: where, and help in reading names and units.
         offered: first and last time that hold data, where the files list more.
+        never: variables (short names) that are not read even where the files hold them -> why.
     """
     _refuse_constant_channels(data)
     rules = NameRules(source)
     rules.check()
-    wanted = {*with_inputs(data.channels), *data.static}
-    contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered))
-    pieces = [piece for one in contents for piece in best_names(one.pieces)]
+    wanted = {name for name in with_inputs(data.channels) if parse_channel(name).variable.short not in never}
+    wanted |= set(data.static)
+    store = Path(data.store).expanduser() if data.store else None
+    contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered), store)
+    pieces = [piece for one in contents for piece in one_name_each(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
+    for short, reason in never.items():
+        _log.info("%s is not taken from the source: it %s; computed from others where it is asked for", short, reason)
     _check_present(derivation.stored, pieces, contents, "channel")
     _check_present(data.static, pieces, contents, "static field")
+    needed = {*derivation.stored, *data.static}
+    pieces = of_one_experiment([piece for piece in pieces if piece.channel in needed], source.experiment)
     selection = select(pieces, data.model_copy(update={"channels": list(derivation.stored)}), source)
     _log.info("%d of %d files hold the channels asked for", len({p.path for p in selection.pieces}), len(contents))
     blocks = blocks_of(selection, derivation, len(data.channels))
-    state = xr.DataArray(
-        lazy_state(selection, derivation, blocks),
-        dims=STATE_DIMS,
-        coords={
-            "time": selection.times.astype("datetime64[ns]"),
-            "channel": list(data.channels),
-            "latitude": selection.grid.latitude,
-            "longitude": selection.grid.longitude,
-        },
-        name="state",
-    )
-    attributes = _provenance(data, source, contents, selection, derivation)
+    fields = Fields(selection, derivation)
+    state = view(fields, selection.times, data.channels, selection.grid, (blocks.times, blocks.channels))
+    static, static_paths = _static(data, source, pieces, selection)
+    used = {piece.path for piece in selection.pieces} | static_paths
+    attributes = _provenance(data, source, contents, selection, derivation, never)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
     preliminary = selection.preliminary if selection.preliminary.any() else None
     return SourceData(
         state,
-        _static(data, source, pieces, selection),
+        static,
         attributes,
-        simulated=False,
+        simulated=are_simulated([one for one in contents if one.path in used]),
         preliminary=preliminary,
         cost=partial(read_cost, selection),
         block_bytes=block_bytes(selection, blocks),
         together=blocks.together,
+        read_from=fields,
+        place=partial(place_of, selection, derivation),
+        identity=identities_of(used, source.access),
     )
 
 
@@ -106,34 +116,12 @@ def _all_paths(source: FilesSource) -> list[str]:
     return sorted([*paths, *(path for path in static if identity(path) not in known)])
 
 
-def index_files(paths: Sequence[str], rules: NameRules, wanted: Collection[str], span: Span) -> list[Contents]:
-    """What each file holds of the channels `wanted`, at times inside `span`; reads headers only.
-
-    Raises:
-        InputError: files that cannot be read, all of them in one message.
-        OutsideError: the network failed.
-    """
-    contents, bad = [], []
-    for path in tqdm(paths, desc="reading headers", unit="file", disable=None, leave=False):
-        try:
-            contents.append(_index_file(path, rules, wanted, span))
-        except InputError as error:
-            bad.append(f"{path}: {error}")
-    if bad:
-        more = f"\n  ... and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-        raise InputError(
-            f"{len(bad)} of {len(paths)} files cannot be used:\n  "
-            + "\n  ".join(bad[:_SHOWN])
-            + f"{more}\nmend or remove them, or leave them out with source.exclude"
-        )
-    return contents
-
-
-def _index_file(path: str, rules: NameRules, wanted: Collection[str], span: Span) -> Contents:
-    if not is_address(path) and not os.access(path, os.R_OK):
-        raise InputError("it may not be read (permission denied)")
-    format = recognise(path)
-    return index_grib(path, rules, wanted) if format == "grib" else index_dataset(path, format, rules, wanted, span)
+def are_simulated(contents: Sequence[Contents]) -> bool:
+    """True when any of these files says that no observation stands behind its numbers; the log says so, too."""
+    said = [one.path for one in contents if str(one.attributes.get("simulated", "")).lower() in ("true", "yes", "1")]
+    if said:
+        _log.warning("%s%s: marked as simulated, not observed", said[0], " and others" if len(said) > 1 else "")
+    return bool(said)
 
 
 def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents], kind: str) -> None:
@@ -147,8 +135,19 @@ def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequ
     if any("level not told" in text for text in others) or "orography" in held or _has_surface_z(others):
         remedy += "; where a file does not tell its level, give it: source.levels: {z: 500}"
     remedy += cure(missing, held)
+    remedy += "".join(f"; {text}" for text in doubts_about(missing, contents))
+    if told := [one.refused[name] for name in missing for one in contents if name in one.refused]:
+        raise InputError(
+            f"no {kind} {', '.join(missing)}: {'; '.join(list(dict.fromkeys(told))[:_SHOWN])}; held are "
+            f"{listed or 'no known fields'}; {remedy}"
+        )
     subject = "the file holds no" if len(contents) == 1 else f"none of the {len(contents)} files holds"
     raise InputError(f"{subject} {kind} {', '.join(missing)}; held are {listed or 'no known fields'}; {remedy}")
+
+
+def doubts_about(missing: Sequence[str], contents: Sequence[Contents]) -> list[str]:
+    """Why fields that may be the missing channels were not taken for them, each reason once."""
+    return list(dict.fromkeys(one.doubts[name] for name in missing for one in contents if name in one.doubts))
 
 
 def _has_surface_z(others: Sequence[str]) -> bool:
@@ -157,18 +156,21 @@ def _has_surface_z(others: Sequence[str]) -> bool:
 
 def _static(
     data: DataConfig, source: FilesSource, pieces: Sequence[Piece], selection: Selection
-) -> xr.DataArray | None:
+) -> tuple[xr.DataArray | None, set[str]]:
+    """([static, lat, lon] or None, the files they are from)."""
     if not data.static:
-        return None
+        return None, set()
     preferred = set(find_files(source.static_paths, ())) if source.static_paths else set()
-    fields = []
+    fields, paths = [], set()
     for name in data.static:
         candidates = [piece for piece in pieces if piece.channel == name]
         piece = min(candidates, key=lambda piece: (piece.path not in preferred, piece.path))
         common_grid([selection.pieces[0], piece])
         fields.append(_constant_field(piece))
+        paths.add(piece.path)
     coords = {"static": list(data.static), "latitude": selection.grid.latitude, "longitude": selection.grid.longitude}
-    return xr.DataArray(np.stack(fields), dims=("static", "latitude", "longitude"), coords=coords, name="static")
+    stacked = xr.DataArray(np.stack(fields), dims=("static", "latitude", "longitude"), coords=coords, name="static")
+    return stacked, paths
 
 
 def _constant_field(piece: Piece) -> np.ndarray:
@@ -191,6 +193,7 @@ def _provenance(
     contents: Sequence[Contents],
     selection: Selection,
     derivation: Derivation,
+    never: Mapping[str, str],
 ) -> dict[str, Any]:
     """What the manifest tells of the files; the same for the same files in any folder."""
     used = sorted({piece.path for piece in selection.pieces})
@@ -204,14 +207,19 @@ def _provenance(
         names.setdefault(piece.channel, {**told, "factor": piece.conversion.factor, "offset": piece.conversion.offset})
     return {
         "files": len(used),
-        "first_file": os.path.basename(used[0]),
-        "last_file": os.path.basename(used[-1]),
+        "first_file": name_of(used[0]),
+        "last_file": name_of(used[-1]),
         "bytes": sum(os.path.getsize(path) for path in used if os.path.isfile(path)),
         "channels": {name: names[name] for name in derivation.stored},
         "accumulated": [name for name in data.channels if parse_channel(name).variable.accumulated],
         "accumulation": {name: window.to_dict() for name, window in selection.windows.items()}
         | derivation.windows(selection.times),
         "derived": derivation.provenance(),
+        "kinds": list(source.kinds),
+        "means": {piece.channel: piece.mean for piece in selection.pieces if piece.mean},
+        "experiment": source.experiment,
+        **({"not_taken": dict(never)} if never else {}),
+        **({"missing_chunks": "fill"} if source.missing_chunks == "fill" else {}),
         "number": source.number,
         "lead_time_hours": source.lead_time,
         "attributes": dict(sorted(said.items())),

@@ -14,8 +14,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import dask
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -30,6 +28,7 @@ from weatherfm.data_pipeline.planet.history import (
     planet_grid,
     surface_geopotential,
 )
+from weatherfm.data_pipeline.positions import Readable, view
 from weatherfm.data_pipeline.source_config import PlanetSource
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.errors import InputError
@@ -47,18 +46,23 @@ def open_source(data: DataConfig) -> SourceData:
     """The planet's weather over `data.period`, 6-hourly; nothing is simulated before it is read.
 
     Raises:
-        InputError: no period or one before `EPOCH`, a channel or step the planet does not have, no dynamical core.
+        InputError: no period or one before `EPOCH`, a channel or step the planet does not have, no dynamical core, or
+            no place in `source.cache` for what is still to be simulated.
     """
     if not isinstance(data.source, PlanetSource):
         raise TypeError(f"the planet cannot open a source of kind {data.source.kind!r}")
     period = _checked_period(data.period)
     _check_step(data.step)
     _check_channels(data.channels)
+    history = open_history(data.source)
+    history.check_place(_segments(history, period))
+    fields = PlanetFields(history, period, data.channels)
     return SourceData(
-        state=_lazy_state(open_history(data.source), period, data.channels),
+        state=view(fields, fields.times, data.channels, planet_grid(), (fields.segments, (len(data.channels),))),
         static=_static(data.static) if data.static else None,
         attributes=_provenance(data.source.seed),
         simulated=True,
+        read_from=fields,
     )
 
 
@@ -100,29 +104,47 @@ def _check_channels(channels: Sequence[str]) -> None:
         raise InputError(f"the planet has no channel {', '.join(missing)}; it has {', '.join(CHANNELS)}")
 
 
-def _lazy_state(history: History, period: Period, channels: Sequence[str]) -> xr.DataArray:
-    """[time, channel, latitude, longitude], one dask chunk a segment of the history."""
-    start = (period.start - EPOCH).days * STEPS_PER_DAY
-    stop = ((period.end - EPOCH).days + 1) * STEPS_PER_DAY
-    grid, positions = planet_grid(), tuple(CHANNELS.index(name) for name in channels)
-    read = dask.delayed(_read_segment, pure=True)
-    chunks, length = [], history.segment_steps
-    for index in range(start // length, -(-stop // length)):
-        first, last = max(start - index * length, 0), min(stop - index * length, length)
-        shape = (last - first, len(channels), *grid.shape)
-        chunks.append(da.from_delayed(read(history, index, first, last, positions), shape, np.float32))
-    hours = np.arange(start, stop) * _STEP_HOURS * np.timedelta64(3600, "s")
-    coordinates = {
-        "time": (np.datetime64(EPOCH, "s") + hours).astype("datetime64[ns]"),
-        "channel": list(channels),
-        "latitude": grid.latitude,
-        "longitude": grid.longitude,
-    }
-    return xr.DataArray(da.concatenate(chunks), coordinates, tuple(coordinates), name="state")
+class PlanetFields(Readable):
+    """Channels of a history over a period; months that nobody has read before are simulated then."""
+
+    def __init__(self, history: History, period: Period, channels: Sequence[str]) -> None:
+        self._history, self._channels = history, tuple(CHANNELS.index(name) for name in channels)
+        self._start, stop = _steps(period)
+        self.shape = (stop - self._start, len(channels), *planet_grid().shape)
+
+    @property
+    def times(self) -> np.ndarray:
+        """[time] datetime64[s]."""
+        hours = (self._start + np.arange(self.shape[0])) * _STEP_HOURS * np.timedelta64(3600, "s")
+        return np.datetime64(EPOCH, "s") + hours
+
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Numbers of times that lie in one file of the history each."""
+        steps = (self._start + np.arange(self.shape[0])) // self._history.segment_steps
+        return tuple(np.unique(steps, return_counts=True)[1].tolist())
+
+    def read(self, times: np.ndarray, channels: np.ndarray) -> np.ndarray:
+        """[len(times), len(channels), lat, lon] for positions on the two axes."""
+        segments, steps = np.divmod(self._start + times, self._history.segment_steps)
+        columns = tuple(self._channels[channel] for channel in channels)
+        out = np.empty((len(times), len(columns), *self.shape[2:]), np.float32)
+        for segment in np.unique(segments):
+            own = steps[segments == segment]
+            first, last = int(own.min()), int(own.max()) + 1
+            out[segments == segment] = self._history.read(int(segment), first, last, columns)[own - first]
+        return out
 
 
-def _read_segment(history: History, index: int, first: int, last: int, channels: tuple[int, ...]) -> np.ndarray:
-    return history.read(index, first, last, channels)
+def _steps(period: Period) -> tuple[int, int]:
+    """First step of a period, and the one after its last, counted from `EPOCH`."""
+    return (period.start - EPOCH).days * STEPS_PER_DAY, ((period.end - EPOCH).days + 1) * STEPS_PER_DAY
+
+
+def _segments(history: History, period: Period) -> range:
+    """Those that hold a period."""
+    start, stop = _steps(period)
+    return range(start // history.segment_steps, -(-stop // history.segment_steps))
 
 
 def _static(names: Sequence[str]) -> xr.DataArray:

@@ -2,18 +2,23 @@
 
 Names as in its data guide (weatherbench2.readthedocs.io/en/latest/data-guide.html). The stores are Zarr v2 with ERA5's
 long names on (time, level, latitude, longitude), or longitude before latitude; latitude ascends in the coarse ones.
+Relative humidity, which they derived themselves and keep as a fraction of one, is computed from temperature and
+specific humidity instead; what a copy is known not to hold is refused (`known_empty`).
 """
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.formats.dataset_reader import open_dataset
 from weatherfm.data_pipeline.formats.paths import find_files, recognise
-from weatherfm.data_pipeline.source_config import FilesSource, WeatherBench2Source
+from weatherfm.data_pipeline.source_config import ArcoSource, FilesSource, WeatherBench2Source
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.sources.files import open_files
+from weatherfm.data_pipeline.sources.known_empty import never_taken, refuse_empty
 from weatherfm.errors import InputError
 from weatherfm.variables import find_variable
 
@@ -31,15 +36,23 @@ def open_source(data: DataConfig) -> SourceData:
     """The copy that the settings name; reads metadata, coordinates and constant fields only.
 
     Raises:
-        InputError: no such store, a channel it lacks, a package missing.
+        InputError: no such store, a channel it lacks or holds no values of, a package missing.
         OutsideError: the network failed.
     """
     source = data.source
     assert isinstance(source, WeatherBench2Source)
-    return open_files(data, store_at(source.address or f"{FOLDER}/{COPIES[source.resolution]}"))
+    address = (source.address or f"{FOLDER}/{COPIES[source.resolution]}").rstrip("/")
+    refuse_empty([*data.channels, *data.static], copy_at(address), address)
+    return open_files(data, store_at(address, source), never=never_taken(data.channels))
 
 
-def store_at(address: str) -> FilesSource:
+def copy_at(address: str) -> str:
+    """What `known_empty` calls the copy at an address: the resolution of a shipped one, else the store's name."""
+    name = PurePosixPath(urlsplit(address).path.rstrip("/")).name
+    return next((resolution for resolution, copy in COPIES.items() if copy == name), name)
+
+
+def store_at(address: str, source: WeatherBench2Source | ArcoSource) -> FilesSource:
     """Settings that read one Zarr store of ERA5 with its long names; units it leaves out are ERA5's own.
 
     Raises:
@@ -47,16 +60,20 @@ def store_at(address: str) -> FilesSource:
         OutsideError: the network failed.
     """
     path = find_files([address], ())[0]
-    return FilesSource(kind="files", paths=[path], units=_units_left_out(attributes_of(path)[1]))
+    units = _units_left_out(attributes_of(path, source)[1])
+    return FilesSource(
+        kind="files", paths=[path], units=units, sums="1h",  # ERA5's; other spans stand in names
+        storage_options=source.storage_options, missing_chunks=source.missing_chunks,
+    )  # fmt: skip
 
 
-def attributes_of(address: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def attributes_of(address: str, source: WeatherBench2Source | ArcoSource) -> tuple[dict[str, Any], dict[str, Any]]:
     """(attributes of the Zarr store at `address`, units of each of its variables or None)."""
     path = find_files([address], ())[0]
     try:
         if recognise(path) != "zarr":
             raise InputError("it is no Zarr store; read it with source.kind=files")
-        dataset = open_dataset(path, "zarr")
+        dataset = open_dataset(path, "zarr", source.access)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return dict(dataset.attrs), {str(name): v.attrs.get("units") for name, v in dataset.data_vars.items()}

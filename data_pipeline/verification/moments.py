@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from weatherfm.data_pipeline.manifest import SHARDS
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import Store
+from weatherfm.data_pipeline.store_files import read_shards
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verification.scan import ChannelScan
 
@@ -45,9 +45,8 @@ def compare_extremes(store: Store, report: VerifyReport, channel: int, scan: Cha
 
 
 def read_shard_records(store: Store) -> dict[str, Any]:
-    """What each task noted of its shard, by the task's name; empty where the store does not keep it."""
-    file = store.path / SHARDS
-    return json.loads(file.read_bytes()) if file.is_file() else {}
+    """What each task noted of its shard, by the task's name."""
+    return read_shards(store.path, store.manifest)
 
 
 def compare_shards(

@@ -30,7 +30,7 @@ class Frame:
     shard_times: int
     """Times in one shard."""
     shard_channels: int
-    """Channels in one shard, and in one chunk."""
+    """Channels in one shard."""
     weights: np.ndarray
     """[H * W] float64 cell areas, sum 1."""
     contrast: np.ndarray
@@ -109,11 +109,12 @@ class ChannelScan:
             self.low[positions[i]], self.high[positions[i]] = values.min(), values.max()
 
     def _add_series(self, positions: np.ndarray, fields: np.ndarray) -> None:
+        if not len(positions):
+            return
         flat = fields.reshape(len(positions), -1)  # [n, H * W]
-        if len(positions):
-            self.low[positions], self.high[positions] = flat.min(axis=1), flat.max(axis=1)
-            self.mean[positions] = flat @ self.frame.weights
-            self.contrast[positions] = flat @ self.frame.contrast
+        self.low[positions], self.high[positions] = flat.min(axis=1), flat.max(axis=1)
+        self.mean[positions] = flat @ self.frame.weights
+        self.contrast[positions] = flat @ self.frame.contrast
 
     def _add_statistics(self, positions: np.ndarray, fields: np.ndarray) -> None:
         training = self.frame.training[positions]

@@ -11,13 +11,12 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.statistics import pairs
-from weatherfm.data_pipeline.store import Store, open_array
+from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.known_climatology import ClimatologySample
 from weatherfm.data_pipeline.verification.scan import SEASON_LATITUDE, ChannelScan, Frame, Part
 
@@ -43,7 +42,7 @@ def scan_store(store: Store, chosen: np.ndarray, take: Callable[[int, ChannelSca
         ThreadPoolExecutor(1) as reader,
         tqdm(total=n_bytes, desc="values", unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar,
     ):
-        for group in _groups(len(store.channels), frame.shard_channels, workers):
+        for group in _groups(len(store.channels), store.chunk_channels, workers):
             scans = [ChannelScan(frame, store.grid.shape) for _ in group]
             for window, positions in _windows(store, chosen, group, before, reader):
                 parts = (Part(positions, window[:, c], whole) for c in range(len(group)))
@@ -72,12 +71,6 @@ def _windows(
         yield window, positions
 
 
-def _shard_shape(store: Store) -> tuple[int, int]:
-    """(times, channels) of one shard of `state`."""
-    shape: Any = open_array(store.path, "state").chunk_layout.write_chunk.shape
-    return int(shape[0]), int(shape[1])
-
-
 def _groups(n_channels: int, block: int, workers: int) -> Iterator[range]:
     """Ranges of channels that are read together: whole chunks, and a channel for each worker."""
     width = block * -(-workers // block)
@@ -94,7 +87,7 @@ def _frame(store: Store, whole: bool) -> Frame:
     if whole:
         earlier, later = pairs(times, training, store.manifest["tendency"]["lead_hours"])
         partner[later] = earlier
-    shard_times, shard_channels = _shard_shape(store)
+    shard_times, shard_channels = store.shard_shape
     return Frame(
         n_times=len(times),
         training=training,

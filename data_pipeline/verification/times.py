@@ -9,6 +9,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.time_axis import name_times
+from weatherfm.data_pipeline.time_ranges import from_ranges
 from weatherfm.data_pipeline.verification.metadata import shortened
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
 
@@ -48,7 +49,7 @@ def _check_gaps(store: Store, report: VerifyReport) -> np.ndarray:
         message = f"{len(uneven)} times are not on steps of {store.step_hours}h from {times[0]}: {name_times(uneven)}"
         report.error("times", message, kind="uneven", times=stretches(uneven, store.step_hours), value=len(uneven))
     absent = np.setdiff1d(np.arange(times[0], times[-1] + step, step), times)
-    listed = np.array(stated["missing"], "datetime64[s]")
+    listed = from_ranges(stated["missing"], stated)
     if len(absent):
         found = stretches(absent, store.step_hours)
         message = f"{len(absent)} steps of {store.step_hours}h are missing: {name_stretches(found)}"
@@ -80,7 +81,7 @@ def _check_leap_days(store: Store, report: VerifyReport) -> None:
 
 def _check_preliminary(store: Store, report: VerifyReport) -> np.ndarray:
     """[time] datetime64 of fields that their source will replace (ERA5T)."""
-    preliminary = np.array(store.manifest["times"].get("preliminary", []), "datetime64[s]")
+    preliminary = from_ranges(store.manifest["times"]["preliminary"], store.manifest["times"])
     if len(preliminary):
         found = stretches(preliminary, store.step_hours)
         message = f"{len(preliminary)} times are preliminary (ERA5T): {name_stretches(found)}"

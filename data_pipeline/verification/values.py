@@ -10,6 +10,7 @@ from weatherfm.data_pipeline.plausible import MAY_BE_UNIFORM, plausible_bounds, 
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.changes import check_changes
 from weatherfm.data_pipeline.verification.known_climatology import compare_climatology
+from weatherfm.data_pipeline.verification.meaning import check_meaning
 from weatherfm.data_pipeline.verification.moments import (
     compare_extremes,
     compare_shards,
@@ -39,6 +40,7 @@ def check_values(store: Store, report: VerifyReport, sample: int | None) -> None
         _check_finite(store, report, channel, scan)
         _check_range(store, report, channel, scan)
         _check_uniform(store, report, channel, scan)
+        check_meaning(store, report, channel, scan)
         check_season(store, report, channel, scan)
         row = _summary(store, channel, scan)
         if not whole:
@@ -71,20 +73,24 @@ def _check_finite(store: Store, report: VerifyReport, channel: int, scan: Channe
     rows = store.grid.latitude[scan.bad_rows]
     where = f"at {rows[0]:g} N" if len(rows) == 1 else f"from {rows[-1]:g} to {rows[0]:g} N"
     found = stretches(when, store.step_hours)
-    message = f"{name} has {count} values that are not finite ({share:.2%}), {where}, at {name_stretches(found)}"
+    empty = int((scan.n_bad == np.prod(scan.shape)).sum())
+    whole = f"; {empty} fields have no value at all" if empty else ""
+    message = f"{name} has {count} values that are not finite ({share:.2%}), {where}, at {name_stretches(found)}{whole}"
     report.error("values", message, kind="nan", remedy="source", channel=name, times=found, value=float(share))
 
 
 def _check_range(store: Store, report: VerifyReport, channel: int, scan: ChannelScan) -> None:
     parsed = parse_channel(store.channels[channel])
-    low, high = plausible_bounds(parsed)
+    hours = store.manifest["channels"][channel].get("accumulation_hours")
+    low, high = plausible_bounds(parsed, hours)
     wrong = (scan.low < low) | (scan.high > high)  # [time]; NaN compares as false
     if not wrong.any():
         return
     least, most = float(scan.low[wrong].min()), float(scan.high[wrong].max())
     found = stretches(store.times[wrong], store.step_hours)
     units = suspect_units(parsed, least, most)
-    guess = f"looks like {units}" if units else "wrong units or damaged"
+    other = "wrong units or damaged" if hours is None else f"wrong units, damaged, or no sums over {hours:g}h"
+    guess = f"looks like {units}" if units else other
     message = (
         f"{parsed.name} reaches from {least:.6g} to {most:.6g} {parsed.units}, possible on Earth is {low:g} to "
         f"{high:g}: {guess}; at {name_stretches(found)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,11 +11,14 @@ import xarray as xr
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
 from weatherfm.data_pipeline.formats.names import channel_name
+from weatherfm.data_pipeline.formats.units import Conversion
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.axes import LATITUDE, LAYOUT, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
 from weatherfm.evaluation.forecasts.layout import variables_of
 from weatherfm.evaluation.forecasts.units import check_units
 from weatherfm.variables import Channel, Variable, find_variable, parse_channel
+
+_log = logging.getLogger(__name__)
 
 
 class ForecastFields:
@@ -31,7 +35,7 @@ class ForecastFields:
         self._path, self._dataset, self._axes, self._sums = path, dataset, axes, sums
         self._levels = {round(level): i for i, level in reversed(list(enumerate(axes.levels))) if level == round(level)}
         self._readers: dict[str, DatasetReader] = {}
-        self._units_seen: set[str] = set()
+        self._conversions: dict[str, Conversion] = {}
         known = [(name, find_variable(name)) for name in map(str, dataset.data_vars)]
         self._variables = {v.era5: v for name, v in known if v and self._is_field(name, v)}
         self.channels: tuple[str, ...] = tuple(
@@ -54,9 +58,7 @@ class ForecastFields:
             raise InputError(
                 f"{self._path} lacks level {channel.level} (channel {channel.name}); it has levels {levels}"
             )
-        if name not in self._units_seen:
-            self._check_units(channel.variable, name)
-            self._units_seen.add(name)
+        self._conversion(channel.variable)
 
     @property
     def leads_in_chunk(self) -> int:
@@ -69,7 +71,7 @@ class ForecastFields:
     def read(
         self, inits: np.ndarray, leads: Sequence[int], channels: Sequence[str], members: int | None = None
     ) -> np.ndarray:
-        """[lead, init, member, channel, lat, lon] float32 of the initial and lead times at these positions.
+        """[lead, init, member, channel, lat, lon] float32 in canonical units, at these initial and lead times.
 
         Args:
             inits: [init] positions.
@@ -78,20 +80,35 @@ class ForecastFields:
             members: the first so many, without it all.
 
         Raises:
-            InputError: a part of the store is not there.
+            InputError: a part of the store is not there, or values that cannot be in the units they should be.
             OutsideError: the network failed.
         """
+        variables = [parse_channel(next(iter(wanted.values()))).variable for wanted in variables_of(channels).values()]
+        conversions = {variable.short: self._conversion(variable) for variable in variables}
+        return self._read(inits, leads, channels, members, conversions)
+
+    def _read(
+        self,
+        inits: np.ndarray,
+        leads: Sequence[int],
+        channels: Sequence[str],
+        members: int | None,
+        conversions: Mapping[str, Conversion],
+    ) -> np.ndarray:
+        """As `read`, by conversions of variables (short names); those that have none stay as they are."""
         grid = self._axes.orientation.grid
         count = members or self._axes.members or 1
         out = np.empty((len(leads), len(inits), count, len(channels), *grid.shape), np.float32)
         position = {channel: i for i, channel in enumerate(channels)}
         for wanted in variables_of(channels).values():
             variable = parse_channel(next(iter(wanted.values()))).variable
+            conversion = conversions.get(variable.short, Conversion())
             rows = {0 if level is None else self._levels[level]: channel for level, channel in wanted.items()}
             levels = sorted(rows)
             values = self._load(self._name(variable), inits, leads, count, levels)
             for i, level in enumerate(levels):
-                out[:, :, :, position[rows[level]]] = self._axes.orientation.arrange(values[:, :, :, i])
+                fields = self._axes.orientation.arrange(values[:, :, :, i])
+                out[:, :, :, position[rows[level]]] = conversion.apply(fields)
         return out
 
     def _load(
@@ -148,16 +165,25 @@ class ForecastFields:
                 f"{', '.join(sorted(required))}; select or rename the others"
             )
 
-    def _check_units(self, variable: Variable, name: str) -> None:
+    def _conversion(self, variable: Variable) -> Conversion:
+        """What makes the file's values canonical; looked for once."""
+        name = self._name(variable)
+        if name in self._conversions:
+            return self._conversions[name]
+        said, grid = self._dataset.variables[name].attrs.get("units"), self._axes.orientation.grid
         try:
-            check_units(variable, self._dataset.variables[name].attrs.get("units"), lambda: self._sample(variable))
+            found = check_units(variable, said, lambda: self._sample(variable), grid)
         except InputError as error:
             raise InputError(f"{name} of {self._path} {error}") from error
+        if not found.is_identity:
+            _log.warning("%s of %s is a fraction of one without a word on units: read as such", name, self._path)
+        self._conversions[name] = found
+        return found
 
     def _sample(self, variable: Variable) -> Mapping[Channel, np.ndarray]:
         """Some fields of each of a variable's channels: one member's, the first lead time, from three initial times."""
         channels = self._channels_of(variable)
         inits = np.unique([0, len(self._axes.init_times) // 2, len(self._axes.init_times) - 1])
         lead = next((i for i, hours in enumerate(self._axes.lead_times) if hours > 0), 0)
-        fields = self.read(inits, [lead], channels, members=1)
+        fields = self._read(inits, [lead], channels, 1, {})
         return {parse_channel(channel): fields[:, :, :, i] for i, channel in enumerate(channels)}

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
-from weatherfm.data_pipeline.plausible import other_units, plausible_bounds, suspect_units
+from weatherfm.data_pipeline.plausible import HUMIDITY, is_fraction, other_units, plausible_bounds, suspect_units
 from weatherfm.errors import InputError
+from weatherfm.grid import Grid
 from weatherfm.variables import Channel, Variable
 
 _WETTEST_MEAN = 0.02
@@ -18,23 +19,34 @@ Sample = Callable[[], Mapping[Channel, np.ndarray]]
 """Reads some fields of each channel of a variable."""
 
 
-def check_units(variable: Variable, said: str | None, sample: Sample) -> None:
-    """Any spelling of the canonical units will do; values in other units are not converted here.
+def check_units(variable: Variable, said: str | None, sample: Sample, grid: Grid) -> Conversion:
+    """How values become canonical: as they are, in any spelling of these units; values in others are not converted.
 
-    A file that leaves units out is taken to be in ERA5's own, when the values can be nothing else.
+    A file that leaves units out is taken to be in ERA5's own, when the values can be nothing else. Relative humidity is
+    the exception: WeatherBench2's own is a fraction of one without a word, and is read so where fields of the whole
+    globe show that it can be nothing else.
 
     Args:
         variable: what the values are of.
         said: units by the file.
-        sample: asked only where the file says none.
+        sample: asked only where the file says none, and of relative humidity.
+        grid: of the fields.
 
     Raises:
         InputError: other units, or values that are not (or not certainly) in the canonical ones; without the file's
             name.
     """
-    if not str(said or "").strip():
+    silent = not str(said or "").strip()
+    if variable.short in HUMIDITY and (silent or "%" in str(said)) and _all_fractions(sample(), grid):
+        if not silent:
+            raise InputError(
+                f"has units {said!r}, but its values are a fraction of one: no global field reaches 2 %; multiply them "
+                "by 100, or set the attribute to '1'"
+            )
+        return Conversion(100.0)
+    if silent:
         _check_values(variable, said, sample)
-        return
+        return Conversion()
     what = f"has units {said!r}, expected {variable.units!r}"
     try:
         same = conversion_to(variable, said) == Conversion()
@@ -42,6 +54,19 @@ def check_units(variable: Variable, said: str | None, sample: Sample) -> None:
         raise InputError(f"{what}: {error}") from None
     if not same:
         raise InputError(f"{what}; convert the values, or mend the attribute")
+    return Conversion()
+
+
+def _all_fractions(fields: Mapping[Channel, np.ndarray], grid: Grid) -> bool:
+    """True where every field [..., lat, lon] that can tell is a fraction, and one at least can tell."""
+    told = [
+        is_fraction(channel, float(np.nanmax(field)), grid)
+        for channel, values in fields.items()
+        if (channel.level or 1000) >= 50
+        for field in values.reshape(-1, *values.shape[-2:])
+        if np.isfinite(field).any()
+    ]
+    return bool(told) and all(told)
 
 
 def _check_values(variable: Variable, said: str | None, sample: Sample) -> None:

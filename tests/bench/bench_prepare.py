@@ -1,14 +1,17 @@
 """Throughput and memory of `prepare` on ERA5-shaped input, beside the same work by plain xarray and dask.
 
-python tests/bench/bench_prepare.py --repeats 2
+python tests/bench/bench_prepare.py
+python tests/bench/bench_prepare.py --times 96 --variables 5 --workers 1 2 --repeats 2
 
-Input: 0.25 degrees (721 x 1440), 6-hourly, one Zarr store in WeatherBench2's names with all levels of a variable and
-one time in a chunk. Output: the store at `--resolution`, with statistics, changes over a day and climatology. The
-obvious way opens the input with xarray, multiplies by the same two conservative matrices (dense, as xarray.dot wants
-them; float64, which keeps constants and area means as ours does, or float32), writes with to_zarr, and takes mean,
-standard deviation and climatology from what it wrote. Every method runs in a process of its own, which imports before
-the clock starts; a cluster starts before it too. Memory is what that process and its children hold beyond an idle one.
-Input lies in the page cache for all of them.
+By default a short record of many channels and a long one of few, so that what grows with the record shows. Input:
+0.25 degrees (721 x 1440), 6-hourly, one Zarr store in WeatherBench2's names with all levels of a variable and one
+time in a chunk. Output: the store at `--resolution`, with statistics, changes over a day and climatology. The obvious
+way opens the input with xarray, multiplies by the same two conservative matrices (dense, as xarray.dot wants them;
+float64, which keeps constants and area means as ours does, or float32), writes with to_zarr, and takes mean, standard
+deviation and climatology from what it wrote. Every method runs in a process of its own, which imports before the
+clock starts; a cluster starts before it too. Memory is what that process and its children hold beyond an idle one;
+processor seconds are of that process alone. Input lies in the page cache for all of them: a few times are written,
+and the rest are hard links to their chunks.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import dask
@@ -42,11 +46,26 @@ LEVELS = (300, 500, 700, 850, 925)
 UPPER = {"geopotential": ("z", 5e4, 2e3), "temperature": ("t", 270, 15), "u_component_of_wind": ("u", 5, 12)}
 SURFACE = {"2m_temperature": ("t2m", 285, 15), "mean_sea_level_pressure": ("msl", 1.01e5, 1e3)}
 METHODS = ("obvious", "obvious, float32", "weatherfm", "weatherfm, processes")
+ALL = {**UPPER, **SURFACE}
+DISTINCT = 8
+"""Times with fields of their own."""
 UNITS = {"z": "m**2 s**-2", "t": "K", "u": "m s**-1", "t2m": "K", "msl": "Pa"}
-CHANNELS = [*(f"{short}{level}" for short, *_ in UPPER.values() for level in LEVELS), "t2m", "msl"]
 
 
-def write_input(path: Path, n_times: int) -> int:
+def names_of(count: int) -> list[str]:
+    """The last `count` variables: those of the surface come first, for they are one channel each."""
+    return list(ALL)[-count:]
+
+
+def channels_of(count: int) -> list[str]:
+    """Their channels."""
+    chosen = [(name, ALL[name][0]) for name in names_of(count)]
+    return [
+        channel for name, short in chosen for channel in ([f"{short}{v}" for v in LEVELS] if name in UPPER else [short])
+    ]
+
+
+def write_input(path: Path, n_times: int, n_variables: int) -> int:
     """Smooth fields with some noise in their last digits, as reanalyses have; returns bytes before compression."""
     latitude, longitude = np.linspace(90, -90, 721), np.arange(1440) * 0.25
     times = np.datetime64("2020-01-01", "ns") + np.arange(n_times) * np.timedelta64(6, "h")
@@ -58,26 +77,36 @@ def write_input(path: Path, n_times: int) -> int:
         stack = np.stack([field * (1 + 0.05 * level) for level in range(levels)]) if levels else field
         return stack[None].astype(np.float32)
 
-    variables, n_bytes = {}, 0
-    for name, (short, mean, spread) in {**UPPER, **SURFACE}.items():
+    variables, first, n_bytes = {}, {}, 0
+    for name in names_of(n_variables):
+        short, mean, spread = ALL[name]
         levels = len(LEVELS) if name in UPPER else 0
         shape = (1, *((levels,) if levels else ()), 721, 1440)
-        blocks = [
-            da.from_delayed(dask.delayed(block)(mean, spread, levels, t), shape, np.float32) for t in range(n_times)
-        ]
         dims = ("time", *(("level",) if levels else ()), "latitude", "longitude")
-        variables[name] = (dims, da.concatenate(blocks), {"units": UNITS[short]})
+        empty = da.zeros((n_times, *shape[1:]), chunks=shape, dtype=np.float32)
+        variables[name] = (dims, empty, {"units": UNITS[short]})
+        first[name] = (dims, np.concatenate([block(mean, spread, levels, t) for t in range(min(DISTINCT, n_times))]))
         n_bytes += n_times * int(np.prod(shape)) * 4
     coords = {"time": times, "level": list(LEVELS), "latitude": latitude, "longitude": longitude}
-    xr.Dataset(variables, coords).to_zarr(path, zarr_format=2, consolidated=True)
+    xr.Dataset(variables, coords).to_zarr(path, zarr_format=2, consolidated=True, compute=False)
+    xr.Dataset(first).to_zarr(path, region={"time": slice(0, min(DISTINCT, n_times))})
+    repeat_chunks(path, first, n_times)
     return n_bytes
+
+
+def repeat_chunks(path: Path, variables: Iterable[str], n_times: int) -> None:
+    """Further times as hard links to the chunks of the first ones."""
+    for name in variables:
+        rest = ".0.0.0" if name in UPPER else ".0.0"
+        for time_chunk in range(DISTINCT, n_times):
+            os.link(path / name / f"{time_chunk % DISTINCT}{rest}", path / name / f"{time_chunk}{rest}")
 
 
 def config_of(options: argparse.Namespace, store: Path) -> DataConfig:
     settings = {
         "store": str(store),
         "source": {"kind": "files", "paths": [options.input]},
-        "channels": CHANNELS,
+        "channels": channels_of(options.variables),
         "regrid": {"resolution": options.resolution},
         "climatology_window": None,
         "shard_mib": 4,  # a bench is short: some shards for every writer
@@ -109,7 +138,8 @@ def run_obvious(options: argparse.Namespace, store: Path) -> float:
         rows_in = xr.DataArray(latitude, dims=("row", "latitude"))
         columns_in = xr.DataArray(longitude, dims=("column", "longitude"))
         fields = []
-        for name, (short, *_) in {**UPPER, **SURFACE}.items():
+        for name in names_of(options.variables):
+            short = ALL[name][0]
             coarse = xr.dot(xr.dot(source[name], rows_in, dim="latitude"), columns_in, dim="longitude")
             coarse = coarse.astype(np.float32).rename(row="latitude", column="longitude")
             names = [f"{short}{level}" for level in LEVELS] if name in UPPER else [short]
@@ -129,51 +159,59 @@ def run_obvious(options: argparse.Namespace, store: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=96)
+    parser.add_argument("--times", type=int, nargs="+", default=[60, 6000])
+    parser.add_argument("--variables", type=int, nargs="+", default=[5, 1], help="one number for each of --times")
     parser.add_argument("--resolution", type=float, default=5.625)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--workers", type=int, nargs="+", default=[2])
+    parser.add_argument("--methods", nargs="+", default=["obvious", "weatherfm"], choices=METHODS)
     parser.add_argument("--folder", help="where input and stores go; by default a temporary one")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--method", help=argparse.SUPPRESS)
     parser.add_argument("--input", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.method:
-        options.workers = options.workers[0]
+        options.workers, options.variables = options.workers[0], options.variables[0]
         run = run_ours if options.method.startswith("weatherfm") else run_obvious
-        print(0.0 if options.method == "idle" else run(options, Path(options.folder) / "store.zarr"))
+        begin = time.process_time()
+        seconds = 0.0 if options.method == "idle" else run(options, Path(options.folder) / "store.zarr")
+        print(seconds, time.process_time() - begin)
         return
-    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-        compare(options, Path(temporary))
+    for n_times, n_variables in zip(options.times, options.variables, strict=True):
+        with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+            compare(options, Path(temporary), n_times, n_variables)
 
 
-def compare(options: argparse.Namespace, folder: Path) -> None:
-    """Print the table."""
-    options.input = str(folder / "era5.zarr")
-    n_bytes = write_input(Path(options.input), options.times)
-    n_fields = options.times * len(CHANNELS)
-    idle = measure(options, folder, "idle", 1)[1]
-    print(f"{n_fields} fields of 721 x 1440, {n_bytes / 1e9:.2f} GB as float32 -> {options.resolution:g} degrees")
-    print("method                 workers |  seconds  GB/s in  fields/s |  memory MB | times faster than obvious")
+def compare(options: argparse.Namespace, folder: Path, n_times: int, n_variables: int) -> None:
+    """Print the table of one record."""
+    options.input, options.now = str(folder / "era5.zarr"), n_variables
+    n_bytes = write_input(Path(options.input), n_times, n_variables)
+    n_fields = n_times * len(channels_of(n_variables))
+    idle = measure(options, folder, "idle", 1)[2]
+    print(
+        f"{n_times} times, {n_fields} fields of 721 x 1440, {n_bytes / 1e9:.2f} GB as float32 -> "
+        f"{options.resolution:g} degrees"
+    )
+    print("method                 workers |  seconds  GB/s in  fields/s |  memory MB |    cpu s | times faster (cpu)")
     obvious = {}
     for workers in options.workers:
-        for method in METHODS:  # repeats of all methods in turn, so that a slow minute hits each
+        for method in options.methods:  # repeats of all methods in turn, so that a slow minute hits each
             found = [measure(options, folder, method, workers) for _ in range(options.repeats)]
-            seconds, memory = min(s for s, _ in found), max(m for _, m in found)
-            obvious.setdefault(workers, seconds)
+            seconds, cpu, memory = min(f[0] for f in found), min(f[1] for f in found), max(f[2] for f in found)
+            first = obvious.setdefault(workers, (seconds, cpu))
             print(
                 f"{method:22} {workers:7} | {seconds:8.1f} {n_bytes / 1e9 / seconds:8.2f} {n_fields / seconds:9.0f} | "
-                f"{(memory - idle) / 1e6:10.0f} | {obvious[workers] / seconds:.2f}",
+                f"{(memory - idle) / 1e6:10.0f} | {cpu:8.1f} | {first[0] / seconds:.2f} ({first[1] / cpu:.2f})",
                 flush=True,
             )
 
 
-def measure(options: argparse.Namespace, folder: Path, method: str, workers: int) -> tuple[float, float]:
-    """(seconds without imports, most bytes held at any time) of a method in a process of its own."""
+def measure(options: argparse.Namespace, folder: Path, method: str, workers: int) -> tuple[float, float, float]:
+    """(seconds without imports, processor seconds, most bytes held at any time) of a method in a process of its own."""
     place = folder / "work"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     command = [sys.executable, __file__, "--method", method, "--workers", str(workers), "--folder", str(place)]
-    command += ["--resolution", str(options.resolution), "--input", options.input]
+    command += ["--resolution", str(options.resolution), "--input", options.input, "--variables", str(options.now)]
     one_thread = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     environment = {**os.environ, **one_thread, "TQDM_DISABLE": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -183,7 +221,8 @@ def measure(options: argparse.Namespace, folder: Path, method: str, workers: int
     said, _ = process.communicate()
     watcher.join()
     assert process.returncode == 0, f"{method} failed"
-    return float(said.split()[-1]), peak[0]
+    seconds, cpu = said.split()[-2:]
+    return float(seconds), float(cpu), peak[0]
 
 
 def watch(pid: int, peak: list[float]) -> None:

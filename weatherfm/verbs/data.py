@@ -60,7 +60,7 @@ def prepare(
     from weatherfm.data_pipeline.plan_text import DEFAULT_BANDWIDTHS, to_dict, to_text
     from weatherfm.data_pipeline.sources import open_source
 
-    plan = plan_store(run.data, open_source(run.data), workers, _bytes(memory))
+    plan = plan_store(run.data, open_source(run.data), workers, _bytes(memory), scheduler)
     rates = DEFAULT_BANDWIDTHS if bandwidth is None else (_positive("bandwidth", bandwidth),)
     say(as_json(to_dict(plan)) if json else to_text(plan, rates))
 
@@ -96,6 +96,7 @@ def verify(
     sample: int | None = None,
     output: Path | None = None,
     repair: bool = False,
+    workers: Annotated[int | None, Parameter(help="Threads that compute checksums; by default one a CPU core.")] = None,
     scheduler: Scheduler = None,
 ) -> int:
     """Check a store: checksums, time axis, missing values, physical range, jumps, statistics, climatology, periods.
@@ -118,14 +119,14 @@ def verify(
 
     run = load(store, overrides) if is_run(store) else None
     path = Path(run.data.store) if run else store
-    findings = verify_store(path, sample)
+    findings = verify_store(path, sample, workers, scheduler)
     if repair and (bad := findings.bad_files()):
         from weatherfm.data_pipeline.revise import repair as repair_store
 
         if not json:
             say(findings.to_text())
         repair_store(path, bad, run.data if run else None, scheduler=scheduler)
-        findings = verify_store(path, sample)
+        findings = verify_store(path, sample, workers, scheduler)
     _write_findings(findings, output or (run.folder / "verify.json" if run else None))
     say(as_json(findings.to_dict()) if json else findings.to_text())
     return 0 if findings.ok else 1

@@ -1,0 +1,234 @@
+"""What a field is: the state of the atmosphere, or something made of many states (a spread, a mean, an extreme, ...).
+
+Everything that files say about it stands in the tables of this module: GRIB's keys, the attributes GRIB_* that cfgrib
+and the Climate Data Store write into NetCDF, CF's cell_methods, and `statistic` of NOAA's PSL. A field is the state
+where nothing says otherwise. What no table knows goes by the file's own word for it, and is not the state either.
+
+Sources: MARS type and stream tables (codes.ecmwf.int/grib), WMO code tables 4.0, 4.7 and 4.10, NCEP office note 388
+(edition 1), CF conventions, appendix E.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from weatherfm.data_pipeline.formats.grib_headers import Header
+from weatherfm.data_pipeline.formats.pieces import Contents
+
+_log = logging.getLogger(__name__)
+
+KINDS = {
+    "spread": "the spread of an ensemble",
+    "ensemble_mean": "the mean of an ensemble",
+    "probability": "a probability",
+    "quantile": "a quantile",
+    "index": "an index of how extreme a forecast is",
+    "monthly_mean": "a monthly mean",
+    "daily_mean": "a mean over a day or less",
+    "mean": "a mean over time",
+    "sum": "a sum over time",
+    "maximum": "a maximum",
+    "minimum": "a minimum",
+    "standard_deviation": "a standard deviation",
+    "anomaly": "an anomaly",
+    "climatology": "a climatology",
+    "difference": "a difference",
+    "error": "an estimate of errors",
+    "area": "a statistic over an area",
+}
+"""`source.kinds` -> what messages call it."""
+
+_STATE_TYPES = {"an", "ia", "fg", "oi", "3v", "fc", "cf", "pf", "pa", "cp", "af", "si", "unknown", ""}
+_TYPES = {  # MARS type, or type of processed data
+    **dict.fromkeys(("es", "ses", "wes", "taes", "cs"), "spread"),
+    **dict.fromkeys(("em", "wem", "taem", "cm", "cr"), "ensemble_mean"),
+    **dict.fromkeys(("ep", "fp", "pb", "pd"), "probability"),
+    **dict.fromkeys(("cd", "ed"), "quantile"),
+    **dict.fromkeys(("efi", "efic", "sot"), "index"),
+    **dict.fromkeys(("fcmean", "hcmean"), "mean"),
+    **dict.fromkeys(("fcstdev", "tasd", "ssd"), "standard_deviation"),
+    **dict.fromkeys(("ef", "ea", "me", "eme"), "error"),
+    **dict.fromkeys(("4i", "3g", "4g", "sg"), "difference"),
+    "fcmax": "maximum", "fcmin": "minimum", "fa": "sum", "cl": "climatology",
+}  # fmt: skip
+_STREAMS = {  # every other stream holds states
+    **dict.fromkeys(("moda", "mnth", "mdfa", "edmo", "edmm", "ewmo", "ewmm", "wamo", "wmm"), "monthly_mean"),
+    **dict.fromkeys(("msmm", "swmm", "esmm", "ewms", "mofm", "wamf", "mfwm", "mfhm", "mfhw"), "monthly_mean"),
+    **dict.fromkeys(("mmsa", "smma", "swma", "mmaf", "mfam", "mfaw", "mofa"), "anomaly"),
+    **dict.fromkeys(("mosd", "mnsd", "msdc"), "standard_deviation"),
+    **dict.fromkeys(("dacl", "dacw", "efhs", "ehls"), "climatology"),
+}  # fmt: skip
+_STEPS = {  # type of statistical processing, as ecCodes calls it
+    "avg": "mean", "avgd": "mean",
+    **dict.fromkeys(("avgua", "avgad", "avgid", "avgas", "avgia", "avgfc", "avgu", "avgi"), "monthly_mean"),
+    **dict.fromkeys(("accum", "accad", "accas", "accfc", "accia", "accua", "sum"), "sum"),
+    **dict.fromkeys(("sd", "std", "stdas", "stdfc", "var", "varfc", "varas", "varia"), "standard_deviation"),
+    **dict.fromkeys(("cov", "rms"), "standard_deviation"),
+    "max": "maximum", "min": "minimum", "diff": "difference", "ratio": "difference", "severity": "index",
+    "mode": "quantile",
+}  # fmt: skip
+_STATE_TEMPLATES = {-1, 0, 1, 8, 11, 40, 41, 42, 43, 60, 61}
+_DERIVED_TEMPLATES = {2, 3, 4, 12, 13, 14}
+_TEMPLATES = {5: "probability", 9: "probability", 6: "quantile", 10: "quantile", 7: "error", 15: "area"}
+_DERIVED = {  # code table 4.7, and NCEP's own
+    **dict.fromkeys((0, 1, 6), "ensemble_mean"), **dict.fromkeys((2, 3, 4, 10), "spread"), 5: "index", 7: "quantile",
+    8: "minimum", 9: "maximum", 192: "quantile", 193: "quantile", 194: "quantile", 195: "quantile", 199: "index",
+}  # fmt: skip
+_NCEP_PRODUCTS = {2: "ensemble_mean", 3: "ensemble_mean", 11: "spread", 12: "spread"}
+_METHODS = {  # CF cell_methods along time or along the members
+    "mean": "mean", "sum": "sum", "maximum": "maximum", "minimum": "minimum", "mid_range": "mean",
+    "standard_deviation": "standard_deviation", "variance": "standard_deviation", "range": "difference",
+    "median": "quantile", "mode": "quantile", "root_mean_square": "standard_deviation",
+}  # fmt: skip
+_OVER_MEMBERS = {"mean": "ensemble_mean", "standard_deviation": "spread", "variance": "spread"}
+_INTERVALS = {  # `Grib_Statistical_Interval_Type` of netCDF-Java (THREDDS)
+    "average": "mean", "accumulation": "accum", "maximum": "maximum", "minimum": "minimum", "difference": "difference",
+    **dict.fromkeys(("rootmeansquare", "standarddeviation", "covariance"), "standard_deviation"),
+}  # fmt: skip
+_TIME = "time|valid_time|date|t|step|forecast_period|leadtime|lead_time"
+_MEMBERS = "realization|number|member|members|ensemble|ensemble_member|ens"
+_STATISTICS = (  # NOAA PSL's attribute `statistic`, in the order in which its words are looked for
+    ("ensemble mean", "ensemble_mean"), ("ensemble spread", "spread"), ("spread", "spread"),
+    ("long term mean", "climatology"), ("climatolog", "climatology"), ("anomal", "anomaly"),
+    ("standard deviation", "standard_deviation"), ("std", "standard_deviation"), ("maximum", "maximum"),
+    ("minimum", "minimum"), ("mean", "mean"), ("average", "mean"),
+)  # fmt: skip
+_MEANS = {"mean", "monthly_mean"}
+
+
+@dataclass(frozen=True)
+class Clue:
+    """One thing by which a file says that a field is not the state."""
+
+    kind: str
+    """Key of `KINDS`, or the file's own word."""
+    said: str
+    """Where it says so, e.g. `GRIB dataType es`."""
+
+
+def clues_of_header(header: Header, accumulated: bool) -> tuple[Clue, ...]:
+    """Why a GRIB message is not the state; empty where it is. `accumulated`: its variable is a sum by nature."""
+    found = [
+        *_known("GRIB dataType", header.data_type, _TYPES, _STATE_TYPES),
+        *_known("GRIB stream", header.stream, _STREAMS, None),
+        *_of_step(header.step_type, accumulated),
+    ]
+    if header.template in _DERIVED_TEMPLATES:
+        found.append(
+            Clue(_DERIVED.get(header.derived, f"derived_{header.derived}"), f"derived forecast {header.derived}")
+        )
+    elif header.template not in _STATE_TEMPLATES:
+        number = header.template
+        found.append(Clue(_TEMPLATES.get(number, f"template_{number}"), f"product definition template {number}"))
+    if header.template == -1 and header.derived in _NCEP_PRODUCTS:
+        found.append(Clue(_NCEP_PRODUCTS[header.derived], f"NCEP product identifier {header.derived}"))
+    return _distinct(found)
+
+
+def clues_of_attributes(
+    attributes: Mapping[Any, Any], shared: Mapping[Any, Any], hours: float | None, accumulated: bool
+) -> tuple[Clue, ...]:
+    """Why a NetCDF or Zarr variable is not the state; empty where it is.
+
+    Args:
+        attributes: of the variable.
+        shared: of the file.
+        hours: that a mean over time covers, None where that is not known.
+        accumulated: its variable is a sum by nature.
+    """
+
+    def said(key: str) -> str:
+        return str(attributes.get(key, shared.get(key, ""))).strip()
+
+    found = [
+        *_known("GRIB_dataType", said("GRIB_dataType"), _TYPES, _STATE_TYPES),
+        *_known("GRIB_stream", said("GRIB_stream"), _STREAMS, None),
+        *_of_step(said("GRIB_stepType"), accumulated, "GRIB_stepType"),
+        *_of_methods(str(attributes.get("cell_methods", "")), hours, accumulated),
+    ]
+    interval = said("Grib_Statistical_Interval_Type")
+    found += _of_step(_INTERVALS.get(interval.lower(), interval), accumulated, "Grib_Statistical_Interval_Type")
+    statistic = str(attributes.get("statistic", "")).lower()
+    if "individual" not in statistic and (kind := next((k for word, k in _STATISTICS if word in statistic), None)):
+        found.append(
+            _mean_over(hours, f"statistic {statistic!r}") if kind == "mean" else Clue(kind, f"statistic {statistic!r}")
+        )
+    return _distinct(found)
+
+
+def taken(clues: Iterable[Clue], kinds: Collection[str], constant: bool) -> bool:
+    """Whether a field is one of those asked for by `source.kinds`; what is constant is the same in any of them."""
+    found = {clue.kind for clue in clues}
+    if not kinds or (constant and not found):
+        return found <= {"daily_mean"}
+    return found == set(kinds)
+
+
+def describe(clues: Sequence[Clue], kinds: Collection[str]) -> str:
+    """`is the spread of an ensemble (GRIB dataType es), not the field`; with `kinds`, not what was asked for."""
+    asked = " and ".join(KINDS.get(kind, kind) for kind in sorted(kinds)) or "the field"
+    if not clues:
+        return f"is the field itself, not {asked}"
+    told = " and ".join(f"{KINDS.get(clue.kind, 'of an unknown kind')} ({clue.said})" for clue in clues)
+    cure = f"[{', '.join(clue.kind for clue in clues)}]"
+    return f"is {told}, not {asked} (to take it all the same: source.kinds: {cure})"
+
+
+def _known(key: str, value: str, table: Mapping[str, str], states: Collection[str] | None) -> list[Clue]:
+    if value in table:
+        return [Clue(table[value], f"{key} {value}")]
+    return [] if states is None or value in states else [Clue(value, f"{key} {value}")]
+
+
+def _of_step(step: str, accumulated: bool, key: str = "GRIB stepType") -> list[Clue]:
+    if step in ("instant", "unknown", "") or (accumulated and step == "accum"):
+        return []
+    return [Clue(_STEPS.get(step, step), f"{key} {step}")]
+
+
+def _of_methods(methods: str, hours: float | None, accumulated: bool) -> list[Clue]:
+    if re.search(r"\b(within|over)\s+(days|years)\b", methods):
+        return [Clue("climatology", f"cell_methods {methods!r}")]
+    found = []
+    for names, method in re.findall(r"((?:\w+:\s+)+)(\w+)", methods):
+        over = set(re.findall(r"\w+", names))
+        said = f"cell_methods {methods!r}"
+        if any(re.fullmatch(_MEMBERS, name) for name in over) and method != "point":
+            found.append(Clue(_OVER_MEMBERS.get(method, _METHODS.get(method, method)), said))
+        elif any(re.fullmatch(_TIME, name) for name in over) and method != "point":
+            kind = _METHODS.get(method, method)
+            if kind == "mean" and not accumulated:
+                found.append(_mean_over(hours, said))
+            elif not (kind == "sum" and accumulated):
+                found.append(Clue(kind, said))
+    return found
+
+
+def _mean_over(hours: float | None, said: str) -> Clue:
+    if hours is None:
+        return Clue("mean", f"{said}, over an unknown span")
+    kind = "daily_mean" if hours <= 24 else "monthly_mean" if 27 * 24 < hours < 32 * 24 else "mean"
+    return Clue(kind, f"{said}, over {hours:g} h")
+
+
+def _distinct(clues: Sequence[Clue]) -> tuple[Clue, ...]:
+    """Each kind once; a monthly mean is not called a mean too."""
+    kinds = dict.fromkeys(clue.kind for clue in clues)
+    if "monthly_mean" in kinds:
+        kinds.pop("mean", None)
+    return tuple(next(clue for clue in clues if clue.kind == kind) for kind in kinds)
+
+
+def warn_of_means(contents: Iterable[Contents]) -> None:
+    """Say once which channels are means over a day or less, taken as they are."""
+    found = {piece.channel: f"{piece.path}: {piece.mean}" for one in contents for piece in one.pieces if piece.mean}
+    if found:
+        channel, said = next(iter(found.items()))
+        _log.warning(
+            "%s: means over a day or less, taken as they are at the times the files give (%s, %s)",
+            ", ".join(sorted(found)), channel, said,
+        )  # fmt: skip

@@ -1,0 +1,71 @@
+"""The records of a finished store's files, read only where their checksums are those that the manifest holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from weatherfm.data_pipeline.manifest import FILES, SHARDS, entry_of
+from weatherfm.data_pipeline.records import Damaged, check_files, check_records, parse_json, path_inside
+from weatherfm.errors import InputError
+
+_BIG = ("state/c/", "climatology/c/")
+
+
+def read_files(path: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Key -> {`sha256`, `bytes`} of every file of a store but the manifest and the records.
+
+    Raises:
+        InputError: the record is missing, damaged, or names files outside the store.
+    """
+    return _read(path, manifest, FILES, check_files)
+
+
+def read_shards(path: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Name of a task -> what it wrote and found out: `files`, `payload`, `inputs`.
+
+    Raises:
+        InputError: the record is missing, damaged, or names files outside the store.
+    """
+    return _read(path, manifest, SHARDS, check_records)
+
+
+def fault_of(file: Path, expected: Mapping[str, Any]) -> str | None:
+    """What is wrong with a small file that is to be read: missing, of another size or with a wrong checksum."""
+    try:
+        if file.stat().st_size != expected["bytes"]:
+            return f"has {file.stat().st_size} bytes instead of {expected['bytes']}"
+        return None if entry_of(file.read_bytes()) == expected else "has a wrong checksum"
+    except OSError:
+        return "is missing"
+
+
+def require_small_files(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Nothing, when metadata, coordinates, statistics and static fields are as written, and no file is a link.
+
+    Shards are not read.
+
+    Args:
+        path: of the store.
+        manifest: its.
+
+    Raises:
+        InputError: names the files that are not.
+    """
+    plain: set[str] = set()
+    files = {key: (path_inside(path, key, plain), entry) for key, entry in read_files(path, manifest).items()}
+    faults = {key: fault_of(*file) for key, file in files.items() if not key.startswith(_BIG)}
+    if bad := [f"{key} {fault}" for key, fault in faults.items() if fault]:
+        raise InputError(f"the store {path} is damaged: {'; '.join(bad[:5])}; `weatherfm verify {path} --repair` first")
+
+
+def _read(path: Path, manifest: Mapping[str, Any], name: str, check: Any) -> dict[str, dict[str, Any]]:
+    file, expected = path_inside(path, name), manifest["records"][name]
+    if fault := fault_of(file, expected):
+        raise InputError(f"{file} {fault}: `weatherfm verify {path} --repair` mends the store")
+    try:
+        found: dict[str, dict[str, Any]] = check(parse_json(file.read_bytes()))
+    except Damaged as error:  # whoever wrote it also sealed it
+        raise InputError(f"{file} cannot be believed: {error}; the store {path} is not read any further") from None
+    return found
