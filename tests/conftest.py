@@ -28,8 +28,8 @@ LONG = (
     "distributed/test_compile.py",
     "distributed/test_shared_fields.py",
 )
-"""Files of a minute and more, the longest first. Where files are dealt out to several processes, one of these at the end
-would leave the others without work."""
+"""Files of a minute and more, the longest first: dealt out to several processes, one of them at the end would leave
+the others without work."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,8 @@ import torch.multiprocessing as mp
 # ranks are forked from a process that has imported all this once: that takes longer than most tests
 LATE = ["torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"]  # at its first use
 OWN = ["weatherfm.training.trainer", "weatherfm.training.forecasting", "weatherfm.training.plan.rank_step"]
-multiprocessing.set_forkserver_preload(["torch", *LATE, *OWN])
+TESTS = ["pytest", "yaml", "weatherfm.data_pipeline.prepare"]  # what files of tests import, and so each of their ranks
+multiprocessing.set_forkserver_preload(["torch", *LATE, *OWN, *TESTS])
 
 
 def spawn(world: int, function: Callable[..., Any], *arguments: Any, timeout: float = 300) -> list[Any]:
