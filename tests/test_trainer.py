@@ -211,7 +211,7 @@ def test_killed_run_goes_on_bit_identically(folder, alone):
 
 @pytest.mark.slow
 def test_random_kills(tmp_path):
-    kills = kill_train.kill_repeatedly(tmp_path, 6, seed=0, steps=200, checkpoint_every=4)
+    kills = kill_train.kill_repeatedly(tmp_path, 6, seed=0, steps=120, checkpoint_every=4)
     assert len(kills) == 6
 
 
