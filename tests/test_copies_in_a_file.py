@@ -64,7 +64,7 @@ def test_an_analysis_and_the_start_of_a_forecast(tmp_path):
 def test_missing_points_differ(tmp_path):
     holes = np.where(np.arange(FIELD.size).reshape(FIELD.shape) == 3, 9999.0, FIELD)
     message = grib_message("2t", kind="surface", values=holes, bitmapPresent=1, missingValue=9999)
-    with pytest.raises(InputError, match="twice .*other values"):
+    with pytest.raises(InputError, match=r"twice .*other values"):
         open_files(write(tmp_path / "x.grib", t2m(), message), ["t2m"])
     assert open_files(write(tmp_path / "y.grib", message, message), ["t2m"]).state.shape[0] == 1
 
