@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -134,8 +135,14 @@ def run_python(code: str, *flags: str) -> str:
 
 
 def packages(modules: list[str]) -> set[str]:
-    """Those that are not Python's own, nor of the way in which this one is installed."""
-    return {m.split(".")[0] for m in modules if not m.startswith("_")} - sys.stdlib_module_names
+    """Those that are not Python's own, nor of the way in which this one is installed (as Debian's sitecustomize)."""
+    return {m.split(".")[0] for m in modules if not m.startswith("_")} - sys.stdlib_module_names - at_start()
+
+
+@cache
+def at_start() -> set[str]:
+    """What any Python here imports before its first line."""
+    return set(run_python("import sys; print(*sys.modules)").split())
 
 
 def own(modules: list[str]) -> list[str]:

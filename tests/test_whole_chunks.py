@@ -47,7 +47,9 @@ def test_parts_of_chunks_are_left_to_others(tmp_path, picks):
 
 
 @pytest.mark.parametrize(
-    "encoding", [{"chunks": (2, 3, 6, 4)}, {"chunks": (1, 3, 6, 2)}, {"compressors": None}], ids=["times", "tiles", "raw"]
+    "encoding",
+    [{"chunks": (2, 3, 6, 4)}, {"chunks": (1, 3, 6, 2)}, {"compressors": None}],
+    ids=["times", "tiles", "raw"],
 )
 def test_other_chunks_are_left_to_others(tmp_path, encoding):
     write(tmp_path, **encoding)

@@ -145,7 +145,9 @@ def run_obvious(options: argparse.Namespace, store: Path) -> float:
             coarse = xr.dot(xr.dot(source[name], rows_in, dim="latitude"), columns_in, dim="longitude")
             coarse = coarse.astype(np.float32).rename(row="latitude", column="longitude")
             coarse = coarse.rename(level="channel") if name in UPPER else coarse.expand_dims("channel", 1)
-            fields.append(coarse.assign_coords(channel=channels_in(name)).transpose("time", "channel", "latitude", "longitude"))
+            fields.append(
+                coarse.assign_coords(channel=channels_in(name)).transpose("time", "channel", "latitude", "longitude")
+            )
         state = xr.concat(fields, "channel", coords="minimal", compat="override")
         state = state.assign_coords(latitude=target.latitude, longitude=target.longitude)
         state.chunk(time=1, channel=-1).to_dataset(name="state").drop_encoding().to_zarr(store, zarr_format=3)
