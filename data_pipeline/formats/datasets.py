@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldS
 from weatherfm.data_pipeline.formats.dimensions import (
     Dimension,
     dimensions_of,
+    is_called_level,
     orientation_of_dims,
     role_of,
     scalars_of,
@@ -24,16 +25,16 @@ from weatherfm.data_pipeline.formats.dimensions import (
 )
 from weatherfm.data_pipeline.formats.identity import Stamp, stamp_of
 from weatherfm.data_pipeline.formats.kind import describe, taken
-from weatherfm.data_pipeline.formats.layers import belongs, renamed
+from weatherfm.data_pipeline.formats.layers import belongs, elsewhere, renamed
 from weatherfm.data_pipeline.formats.levels import doubt_of_levels, levels_in_hpa
 from weatherfm.data_pipeline.formats.names import Doubt, Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.span import Span
 from weatherfm.data_pipeline.formats.sum_spans import archive_of, said_hours, with_bounds
-from weatherfm.data_pipeline.formats.units import conversion_to
+from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
 from weatherfm.errors import InputError
-from weatherfm.variables import VARIABLES, parse_channel
+from weatherfm.variables import VARIABLES, Variable, parse_channel
 
 _PROVENANCE = (
     "title",
@@ -89,7 +90,8 @@ class _File:
         found = {
             dim.coordinate: doubt_of_levels(self.dataset.variables[dim.coordinate], dim.coordinate)
             for dim in (*dimensions_of(self.dataset).values(), *scalars_of(self.dataset))
-            if dim.role == "level" and dim.coordinate is not None and dim.coordinate not in told
+            if dim.coordinate is not None and dim.coordinate not in told
+            if dim.role == "level" or is_called_level(dim, self.dataset)
         }
         return {name: doubt for name, doubt in found.items() if doubt is not None}
 
@@ -127,61 +129,96 @@ def _add(
     contents: Contents, file: _File, name: str, shape: FieldShape, slots_in: Callable[[tuple[str, ...], bool], Slots]
 ) -> None:
     """Put one variable's channels into `contents`."""
-    variable, rules, wanted = file.dataset.variables[name], file.rules, file.wanted
-    layer, level = layer_of(file.dataset, variable)
-    meaning = renamed(rules, str(variable.attrs.get("GRIB_shortName", name)), layer, level)
+    variable = file.dataset.variables[name]
+    meaning = _meaning_on_layer(contents, file, name)
     if meaning is None:
-        meaning = _meaning(contents, file, name)
-        if meaning is not None and not (meaning.variable.on_levels or belongs(meaning, layer, level)):
-            contents.others.append(f"{name} ({layer} {level})")
-            return
-    if meaning is None or shape.unknown:
-        contents.others.append(name + (f" (over {', '.join(shape.unknown)})" if shape.unknown else ""))
-        if meaning is not None:
-            _doubt_level(contents, file, name, meaning)
         return
-    channels = _channels(contents.path, name, variable.attrs, shape, meaning, rules)
+    if shape.unknown:
+        contents.others.append(f"{name} (over {', '.join(shape.unknown)})")
+        _doubt_level(contents, file, name, meaning)
+        return
+    channels = _channels(contents.path, name, variable.attrs, shape, meaning, file.rules)
     if not channels:
         contents.others.append(f"{name} ({meaning.variable.era5}, level not told)")
         _doubt_level(contents, file, name, meaning)
         return
-    present = [(i, c) for i, c in channels if c in wanted]
+    present = [(i, c) for i, c in channels if c in file.wanted]
     if len(present) < len(channels):
         contents.others.append(_describe(name, meaning, [c for _, c in channels]))
-    if not present:
-        return
-    units = rules.units(name, meaning.variable, variable.attrs.get("units"))
-    chunks = Chunking.of(variable, shape.slots, None if shape.level is None else shape.level.name)
-    held = file.dataset if file.in_memory else None
-    access = file.rules.source.access
-    reader = DatasetReader(contents.path, file.format, name, shape, chunks, held, file.stamp, access)
-    orientation = orientation_of_dims(file.dataset, shape.latitude, shape.longitude)
-    slots = slots_in(shape.slots, meaning.variable.accumulated)
+    if present:
+        slots = slots_in(shape.slots, meaning.variable.accumulated)
+        _add_present(contents, file, name, shape, meaning, present, slots)
+
+
+def _add_present(
+    contents: Contents,
+    file: _File,
+    name: str,
+    shape: FieldShape,
+    meaning: Meaning,
+    present: Sequence[tuple[int, str]],
+    slots: Slots,
+) -> None:
+    """Put the channels (level index, name) that a variable holds and that are wanted into `contents`, if they are it.
+
+    Raises:
+        InputError: units that do not fit, or none (without the file's name).
+    """
+    variable, kinds = file.dataset.variables[name], file.rules.source.kinds
     clues = clues_of_variable(file.dataset, name, slots, meaning.variable)
-    if not taken(clues, rules.source.kinds, meaning.variable.constant):
+    if not taken(clues, kinds, meaning.variable.constant):
         contents.others.append(f"{name} ({', '.join(clue.kind for clue in clues)})")
         for _, channel in present:
-            contents.refused.setdefault(channel, f"{channel} {describe(clues, rules.source.kinds)}")
+            contents.refused.setdefault(channel, f"{channel} {describe(clues, kinds)}")
         return
+    units = file.rules.units(name, meaning.variable, variable.attrs.get("units"))
     mean = next((clue.said for clue in clues if clue.kind == "daily_mean"), "")
     slots, rank, archive = sums_of_means(slots, clues, variable.attrs, meaning.variable), meaning.rank, ""
     if meaning.variable.accumulated:
         slots = replace(slots, accumulated=said_hours(name, variable, slots))
         rank, archive = rank_of_sum(rank, slots), archive_of(file.dataset, name)
-    alternatives = list(by_experiment(file.dataset, reader, slots))
+    orientation = orientation_of_dims(file.dataset, shape.latitude, shape.longitude)
+    alternatives = list(by_experiment(file.dataset, _reader(file, name, shape), slots))
     for i, channel in present:
-        target = VARIABLES.get(channel, meaning.variable)  # a single-level z is orography
-        try:
-            conversion = conversion_to(target, units)
-        except InputError as error:
-            cure = (
-                "set the attribute units" if file.in_memory else f"mend the file or set source.units: {{{name}: ...}}"
-            )
-            raise InputError(f"its variable {name} {error}; {cure}") from None
+        conversion = _conversion(file, name, VARIABLES.get(channel, meaning.variable), units)
         contents.pieces += [
-            Piece(contents.path, name, channel, own, i, orientation, units, conversion, rank, held_slots, archive, mean)
-            for own, held_slots in alternatives
+            Piece(file.path, name, channel, own, i, orientation, units, conversion, rank, held, archive, mean)
+            for own, held in alternatives
         ]
+
+
+def _reader(file: _File, name: str, shape: FieldShape) -> DatasetReader:
+    chunks = Chunking.of(file.dataset.variables[name], shape.slots, None if shape.level is None else shape.level.name)
+    held, access = file.dataset if file.in_memory else None, file.rules.source.access
+    return DatasetReader(file.path, file.format, name, shape, chunks, held, file.stamp, access)
+
+
+def _conversion(file: _File, name: str, target: Variable, units: str | None) -> Conversion:
+    """From a variable's units to those of the channel table (of a single-level z, which is orography, its own)."""
+    try:
+        return conversion_to(target, units)
+    except InputError as error:
+        cure = "set the attribute units" if file.in_memory else f"mend the file or set source.units: {{{name}: ...}}"
+        raise InputError(f"its variable {name} {error}; {cure}") from None
+
+
+def _meaning_on_layer(contents: Contents, file: _File, name: str) -> Meaning | None:
+    """What a field is, or None where it is nothing of ours: then `contents` says why."""
+    variable = file.dataset.variables[name]
+    layer, level = layer_of(file.dataset, variable)
+    own_name = str(variable.attrs.get("GRIB_shortName", name))
+    if meaning := renamed(file.rules, own_name, layer, level):
+        return meaning
+    meaning = _meaning(contents, file, name)
+    if meaning is None:
+        contents.others.append(name)
+    elif not (meaning.variable.on_levels or belongs(meaning, layer, level)):
+        short = meaning.variable.short
+        contents.others.append(f"{name} ({layer} {level})")
+        if short in file.wanted:
+            contents.refused.setdefault(short, f"{short} {elsewhere(meaning, own_name, layer, level)}")
+        return None
+    return meaning
 
 
 def _meaning(contents: Contents, file: _File, name: str) -> Meaning | None:

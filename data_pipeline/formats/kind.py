@@ -97,7 +97,8 @@ _STATISTICS = (  # NOAA PSL's attribute `statistic`, in the order in which its w
     ("standard deviation", "standard_deviation"), ("std", "standard_deviation"), ("maximum", "maximum"),
     ("minimum", "minimum"), ("mean", "mean"), ("average", "mean"),
 )  # fmt: skip
-_MEANS = {"mean", "monthly_mean"}
+_OTHER_VALUES = {"spread", "probability", "index", "standard_deviation", "anomaly", "difference", "error", "area"}
+"""Kinds whose values are far from those of the field, so that `prepare` takes them for damaged ones."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def describe(clues: Sequence[Clue], kinds: Collection[str]) -> str:
         return f"is the field itself, not {asked}"
     told = " and ".join(f"{KINDS.get(clue.kind, 'of an unknown kind')} ({clue.said})" for clue in clues)
     cure = f"[{', '.join(clue.kind for clue in clues)}]"
-    return f"is {told}, not {asked} (to take it all the same: source.kinds: {cure})"
+    doubt = "; its values are checked as if it were the field" if {clue.kind for clue in clues} & _OTHER_VALUES else ""
+    return f"is {told}, not {asked} (to take it all the same: source.kinds: {cure}{doubt})"
 
 
 def _known(key: str, value: str, table: Mapping[str, str], states: Collection[str] | None) -> list[Clue]:
