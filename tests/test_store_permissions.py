@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,10 +50,16 @@ def as_nobody(store: Path, work: str) -> str:
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Where everyone may write: pytest keeps its own folders for their owner."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+@pytest.fixture
 def store(tmp_path) -> Path:
-    """Of this user, in a folder where everyone may write."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o777)
+    """Of this user."""
     path = tmp_path / "store.zarr"
     prepare(data_config(path), invented_source(TIMES[:100], GRID))
     return path
