@@ -12,7 +12,13 @@ import xarray as xr
 from weatherfm.data_pipeline.formats.accumulation import rank_of_sum
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.clock import slots_of
-from weatherfm.data_pipeline.formats.dataset_kind import by_experiment, clues_of_variable, layer_of, sums_of_means
+from weatherfm.data_pipeline.formats.dataset_kind import (
+    at_months,
+    by_experiment,
+    clues_of_variable,
+    layer_of,
+    sums_of_means,
+)
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape, open_dataset
 from weatherfm.data_pipeline.formats.dimensions import (
     Dimension,
@@ -110,6 +116,8 @@ def _index(file: _File, limits: Span) -> Contents:
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
         found = slots_of(dataset, dims)
+        if "monthly_mean" in file.rules.source.kinds:
+            found = at_months(found)
         return limits.limit(with_bounds(found, dataset, dims) if accumulated else found, accumulated)
 
     gridded = 0

@@ -158,6 +158,9 @@ def _sum(tables: Sequence[Table], windows: dict[str, Window], ends: dict[str, np
         check_sums(table.channel, window, wanted, terms, data)
         if data.period is None:
             early = np.union1d(early, wanted[terms.early])
+            begin = wanted[terms.complete][0]  # other channels may have the start of a forecast, which ends no sum
+            union = np.concatenate([other.times for other in tables])
+            early = np.union1d(early, union[(union >= begin - window.span) & (union < begin)])
         rows, signs = terms.rows[terms.complete], terms.signs[terms.complete]
         if rows.shape[1] == 1:
             table.keep(rows[:, 0])
