@@ -195,3 +195,16 @@ def test_the_start_of_a_forecast_ends_no_sum(tmp_path, caplog):
     ]  # fmt: skip
     np.testing.assert_allclose(data.state.values[:, 1], 6e-3, rtol=1e-6)
     assert "1 times left out: the sums at 2020-01-01T00 begin before the files do" in caplog.text
+
+
+def test_fields_in_groups(tmp_path):
+    path = tmp_path / "x.nc"
+    field().to_netcdf(path, engine="netcdf4", group="forecast")
+    with pytest.raises(InputError, match=r"its fields in groups \(forecast\).*ncks -G : -g forecast"):
+        open_files(path, ["t2m"])
+
+
+def test_no_times(tmp_path):
+    path = write_netcdf(tmp_path / "x.nc", field().isel(time=slice(0, 0)))
+    with pytest.raises(InputError, match="the files with t2m hold no time at all"):
+        open_files(path, ["t2m"])

@@ -25,7 +25,6 @@ from weatherfm.data_pipeline.formats.dimensions import (
     dimensions_of,
     is_called_level,
     orientation_of_dims,
-    role_of,
     scalars_of,
     with_units,
 )
@@ -34,6 +33,7 @@ from weatherfm.data_pipeline.formats.kind import describe, taken
 from weatherfm.data_pipeline.formats.layers import belongs, elsewhere, renamed
 from weatherfm.data_pipeline.formats.levels import doubt_of_levels, levels_in_hpa
 from weatherfm.data_pipeline.formats.names import Doubt, Meaning, NameRules, channel_name
+from weatherfm.data_pipeline.formats.no_field import what_it_holds
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.span import Span
@@ -129,7 +129,7 @@ def _index(file: _File, limits: Span) -> Contents:
         orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
         _add(contents, file, name, shape, slots)
     if not gridded:
-        raise InputError(f"it holds {_no_field(dataset)}")
+        raise InputError(f"it holds {what_it_holds(dataset, None if file.in_memory else file.path, file.format)}")
     return contents
 
 
@@ -310,28 +310,6 @@ def _shape(file: _File, name: str, dims: dict[str, Dimension], scalars: list[Dim
             if dataset.sizes[dim.name] > 1 and (dim.role not in used or (dim.role == "level" and not levels))
         ),
     )
-
-
-def _no_field(dataset: xr.Dataset) -> str:
-    """What a dataset without any field on latitudes and longitudes holds, and what helps."""
-    sizes = ", ".join(f"{name} {size}" for name, size in dataset.sizes.items()) or "none"
-    if {"variable", "cell"} <= set(map(str, dataset.sizes)) and "data" in dataset.variables:
-        names = ", ".join(map(str, dataset.attrs.get("variables", [])[:6]))
-        return (
-            f"one array of all variables ({names}, ...) on {dataset.sizes['cell']} flattened cells, as anemoi-datasets "
-            "writes: such stores are not read; give weatherfm what they were made from, or write each variable on its "
-            "latitudes and longitudes"
-        )
-    for name, role in ((str(name), role_of(str(name), v)) for name, v in dataset.variables.items() if v.ndim == 1):
-        along = dataset.variables[name].dims
-        alike = [other for other, v in dataset.variables.items() if v.dims == along]
-        if role == "latitude" and any(role_of(str(other), dataset.variables[other]) == "longitude" for other in alike):
-            return (
-                f"its fields on a list of {dataset.sizes[along[0]]} points ({along[0]}), as reduced Gaussian, "
-                "icosahedral and unstructured grids: bring them to a regular grid first, e.g. with "
-                "`cdo setgridtype,regular` or `cdo remapcon,r360x180`"
-            )
-    return f"no field on a latitude-longitude grid (dimensions {sizes}); regrid it first"
 
 
 def _describe(name: str, meaning: Meaning, channels: list[str]) -> str:
