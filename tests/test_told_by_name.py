@@ -208,3 +208,26 @@ def test_no_times(tmp_path):
     path = write_netcdf(tmp_path / "x.nc", field().isel(time=slice(0, 0)))
     with pytest.raises(InputError, match="the files with t2m hold no time at all"):
         open_files(path, ["t2m"])
+
+
+def test_variables_along_a_dimension(tmp_path):
+    """As earth2studio's arrays are, when written as they are."""
+    coords = {"time": TIMES, "variable": ["t2m", "u10m"], "lat": LATITUDE, "lon": LONGITUDE}
+    array = xr.DataArray(
+        np.stack([wave(), wave(base=5.0)], axis=1), coords, ("time", "variable", "lat", "lon"), "fields"
+    )
+    path = write_netcdf(tmp_path / "x.nc", array.to_dataset())
+    told = r"fields holds several variables along variable \(t2m, u10m, \.\.\.\): .*to_dataset\('variable'\)"
+    with pytest.raises(InputError, match=told):
+        open_files(path, ["t2m"])
+    apart = array.to_dataset("variable")
+    for name, units in (("t2m", "K"), ("u10m", "m s-1")):
+        apart[name].attrs["units"] = units
+    state = open_files(write_netcdf(tmp_path / "y.nc", apart), ["u10"]).state
+    np.testing.assert_allclose(state.values[:, 0], wave(base=5.0), rtol=1e-6)
+
+
+def test_a_dimension_of_unknown_meaning(tmp_path):
+    dataset = xr.concat([field(), field(base=270.0)], "batch")
+    with pytest.raises(InputError, match=r"t2m has several fields along batch, .*ncks -d batch,0"):
+        open_files(write_netcdf(tmp_path / "x.nc", dataset), ["t2m"])

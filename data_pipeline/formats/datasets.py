@@ -33,7 +33,7 @@ from weatherfm.data_pipeline.formats.kind import describe, taken
 from weatherfm.data_pipeline.formats.layers import belongs, elsewhere, renamed
 from weatherfm.data_pipeline.formats.levels import doubt_of_levels, levels_in_hpa
 from weatherfm.data_pipeline.formats.names import Doubt, Meaning, NameRules, channel_name
-from weatherfm.data_pipeline.formats.no_field import what_it_holds
+from weatherfm.data_pipeline.formats.no_field import names_along, unknown_dimensions, what_it_holds
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.span import Span
@@ -140,10 +140,14 @@ def _add(
     variable = file.dataset.variables[name]
     meaning = _meaning_on_layer(contents, file, name)
     if meaning is None:
+        contents.doubts.update(dict.fromkeys(file.wanted, told) if (told := names_along(file.dataset, name)) else {})
         return
     if shape.unknown:
         contents.others.append(f"{name} (over {', '.join(shape.unknown)})")
         _doubt_level(contents, file, name, meaning)
+        for channel in file.wanted if shape.level is None else ():
+            if parse_channel(channel).variable is meaning.variable:
+                contents.doubts.setdefault(channel, unknown_dimensions(name, shape.unknown))
         return
     channels = _channels(contents.path, name, variable.attrs, shape, meaning, file.rules)
     if not channels:

@@ -1,12 +1,19 @@
-"""What a file holds that has no field on latitudes and longitudes, and what helps."""
+"""What a file holds that cannot be read as fields of one variable on latitudes and longitudes, and what helps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import netCDF4
+import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.formats.ambiguous import reading_of
 from weatherfm.data_pipeline.formats.dimensions import role_of
 from weatherfm.data_pipeline.formats.paths import Format
+from weatherfm.variables import find_variable
+
+_SHOWN = 6
 
 
 def what_it_holds(dataset: xr.Dataset, path: str | None, format: Format) -> str:
@@ -18,6 +25,27 @@ def what_it_holds(dataset: xr.Dataset, path: str | None, format: Format) -> str:
     return (
         f"its fields in groups ({', '.join(groups[:6])}), which are not looked into; write each as a file, e.g. "
         f"`ncks -G : -g {groups[0]} IN.nc OUT.nc`"
+    )
+
+
+def names_along(dataset: xr.Dataset, name: str) -> str | None:
+    """Where a field holds several variables along a dimension of their names, how to take it apart; None where not."""
+    for dim in dataset.variables[name].dims:
+        values = dataset.variables[dim].values if dim in dataset.variables else np.zeros(0)
+        texts = [str(one) for one in values.ravel()[:_SHOWN].tolist()] if values.dtype.kind in "UO" else []
+        if any(find_variable(text) or reading_of(text) for text in texts):
+            return (
+                f"{name} holds several variables along {dim} ({', '.join(texts)}, ...): write each as a variable of "
+                f"its own, e.g. with xarray: dataset['{name}'].to_dataset('{dim}').to_netcdf(...)"
+            )
+    return None
+
+
+def unknown_dimensions(name: str, dims: Sequence[str]) -> str:
+    """What to do with a field that has more dimensions than are known here."""
+    return (
+        f"{name} has several fields along {' and '.join(dims)}, and what these are is not known here: write one of "
+        f"them, e.g. `ncks -d {dims[0]},0 IN.nc OUT.nc`"
     )
 
 
