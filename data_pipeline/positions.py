@@ -124,11 +124,12 @@ class Portion:
         if len(self.parts) == 1:
             return np.asarray(fields.read(self.times, self.channels), np.float32)
         out = np.empty((len(self.times), len(self.channels), *fields.shape[2:]), np.float32)
-        how: dict[str, Any] = {"scheduler": "synchronous"}
-        if threads > 1:
-            how = {"scheduler": "threads", "num_workers": threads}
+        if threads == 1:
+            for part in self.parts:
+                self._fill(out, fields, part)
+            return out
         fill = dask.delayed(self._fill, pure=False, traverse=False)
-        dask.compute(*[fill(out, fields, part) for part in self.parts], **how)
+        dask.compute(*[fill(out, fields, part) for part in self.parts], scheduler="threads", num_workers=threads)
         return out
 
     def _fill(self, out: np.ndarray, fields: Readable, part: tuple[slice, slice]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _COARSER = 2  # times: from here on, methods that look at points skip some
 _VECTOR = ("eastward_wind", "northward_wind")
 _ROUNDING = 1e-9  # of a share that is exactly the least one
+_BAND_BYTES = 2**20  # of rows in float64 that are summed at once: they stay in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,8 @@ class Regridder:
     _rows: Any = field(init=False, repr=False)
     _columns: Any = field(init=False, repr=False)
     """Sparse weights [target, source] of each axis; for nearest, the index of each target row and column."""
+    _bands: list[tuple[slice, slice, Any]] = field(init=False, repr=False, default_factory=list)
+    """(target rows, source rows that go into them, weights [target, source] between these), all of `_rows`."""
 
     def __post_init__(self) -> None:
         if self.method == "conservative":
@@ -64,6 +67,8 @@ class Regridder:
             raise ValueError(f"method must be conservative, bilinear or nearest, got {self.method!r}")
         object.__setattr__(self, "_rows", rows)
         object.__setattr__(self, "_columns", columns)
+        if self.method != "nearest":
+            object.__setattr__(self, "_bands", list(_bands_of(rows, 8 * self.source.shape[1])))
 
     @property
     def workspace_bytes(self) -> int:
@@ -71,8 +76,10 @@ class Regridder:
         (n_lat, n_lon), (target_lat, target_lon) = self.source.shape, self.target.shape
         if self.method == "nearest":
             return 4 * target_lat * (n_lon + target_lon)
-        values_and_mask = (8 + 8 + 2) * (n_lat + 2) * n_lon
-        return values_and_mask + 8 * target_lat * (2 * n_lon + 4 * target_lon)
+        value = 8 if any(self._poles) else 4
+        values_and_mask = (2 * value + 2) * (n_lat + 2) * n_lon
+        band = 8 * n_lon * max(rows.stop - rows.start for _, rows, _ in self._bands)
+        return values_and_mask + band + 8 * target_lat * (2 * n_lon + 4 * target_lon)
 
     def __call__(self, fields: np.ndarray, vector: np.ndarray | bool = False) -> np.ndarray:
         """[..., lat, lon] float32 on the source grid -> [..., lat, lon] float32 on the target grid.
@@ -98,8 +105,10 @@ class Regridder:
         return out
 
     def _with_poles(self, values: np.ndarray, component: bool) -> np.ndarray:
-        """[lat, lon] -> [row, lon] float64, with the rows that `row_points` adds for bilinear interpolation."""
-        north, south = row_points(self.source)[1:] if self.method == "bilinear" else (0, 0)
+        """[lat, lon] -> [row, lon], with the rows that `row_points` adds for bilinear interpolation, as float64 then."""
+        north, south = self._poles
+        if not north and not south:
+            return values
         rows = np.empty((north + len(values) + south, values.shape[1]))
         rows[north : north + len(values)] = values
         if north:
@@ -108,19 +117,26 @@ class Regridder:
             rows[-1] = self._pole(rows[-2], component)
         return rows
 
+    @property
+    def _poles(self) -> tuple[int, int]:
+        """Rows to add at the (north, south) end."""
+        return row_points(self.source)[1:] if self.method == "bilinear" else (0, 0)
+
     def _weighted(self, values: np.ndarray) -> np.ndarray:
-        """[row, lon] -> [target lat, target lon] float64; `values` is overwritten where some are missing."""
+        """[row, lon] -> [target lat, target lon] float64."""
         result = self._product(values)
         if not np.isnan(result).any():
             return result
         there = ~np.isnan(values)
-        np.copyto(values, 0, where=~there)
-        total, share = self._product(values), self._product(there.astype(np.float64))
+        total, share = self._product(np.where(there, values, np.zeros(1, values.dtype))), self._product(there)
         enough = share >= LEAST_SHARE - _ROUNDING
         return np.divide(total, share, out=np.full_like(total, np.nan), where=enough)
 
     def _product(self, values: np.ndarray) -> np.ndarray:
-        between = self._rows @ values  # [target lat, lon]
+        """[row, lon] of any type -> [target lat, target lon] float64; few rows at a time are held as float64."""
+        between = np.empty((self._rows.shape[0], values.shape[1]))  # [target lat, lon]
+        for target, source, weights in self._bands:
+            between[target] = weights @ values[source].astype(np.float64)
         product: np.ndarray = (self._columns @ between.T).T  # [target lat, target lon]
         return product
 
@@ -133,6 +149,17 @@ class Regridder:
             return wave  # missing wherever any of the row is
         there = row[~np.isnan(row)]
         return np.full(len(row), there.mean() if len(there) >= LEAST_SHARE * len(row) else np.nan)
+
+
+def _bands_of(weights: Any, row_bytes: int) -> Iterator[tuple[slice, slice, Any]]:
+    """`weights` [target, source] cut along target: a band's source rows take no more than `_BAND_BYTES`, if it can be."""
+    each = [(int(own.min()), int(own.max()) + 1) for own in np.split(weights.indices, weights.indptr[1:-1])]
+    start, (first, stop) = 0, each[0]
+    for row, (a, b) in enumerate([*each[1:], (0, 0)], 1):
+        if row == len(each) or (max(stop, b) - min(first, a)) * row_bytes > _BAND_BYTES:
+            yield slice(start, row), slice(first, stop), weights[start:row, first:stop]
+            start, first, stop = row, a, b
+        first, stop = min(first, a), max(stop, b)
 
 
 def place(source: SourceData, area: Area | None, regrid: RegridConfig | None) -> SourceData:

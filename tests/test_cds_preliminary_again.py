@@ -103,7 +103,7 @@ def test_an_append_of_the_same_period_takes_them(tmp_path, server):
     server.answer = partial(answer, first_era5t="2020-03-01")
     data = config(tmp_path)
     prepare(data)
-    assert len(open_store(data.store).manifest["times"]["preliminary"]) == 10
+    assert open_store(data.store).manifest["times"]["preliminary"] == [["2020-03-01T00:00:00", "2020-03-05T12:00:00"]]
     server.answer = partial(warmer, first_era5t="2100-01-01")
     a_day_later(tmp_path / "cache")
     append(data)

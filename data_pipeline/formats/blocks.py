@@ -26,7 +26,7 @@ DECODE_BYTES = 128 * 2**20
 _MOST_TOGETHER = 40
 """Channels that are kept together at most: a little more than ERA5's 37 levels."""
 _FINE = 2**20
-"""Bytes of a field from which on `prepare` writes channels apart."""
+"""Bytes of a field from which on `prepare` writes channels apart, and what shares no chunk is read apart."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def blocks_of(selection: Selection, derivation: Derivation | None, n_channel: in
     most = max(1, BLOCK_BYTES // field)
     lengths = [0]
     for run in runs:
-        if lengths[-1] and lengths[-1] + len(run) > most:
+        if lengths[-1] and (field >= _FINE or lengths[-1] + len(run) > most):  # a block of one reader is not copied
             lengths.append(0)
         lengths[-1] += len(run)
     fitting = max(1, BLOCK_BYTES // (field * max(lengths)))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import tensorstore as ts
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.remote import is_address
+from weatherfm.data_pipeline.formats.whole_chunks import read_whole
 
 
 def read_plain(path: str, name: str, variable: xr.Variable, pick: dict[Any, Any]) -> np.ndarray | None:
@@ -32,10 +35,16 @@ def read_plain(path: str, name: str, variable: xr.Variable, pick: dict[Any, Any]
         return None
     try:
         metadata = "zarr.json" if os.path.exists(os.path.join(path, name, "zarr.json")) else ".zarray"
-        array = _open(path, name, metadata, os.stat(os.path.join(path, name, metadata)).st_mtime_ns)
+        changed = os.stat(os.path.join(path, name, metadata)).st_mtime_ns
+        array = _open(path, name, metadata, changed)
         if array.dtype.numpy_dtype != variable.dtype:
             return None
-        return np.asarray(array.oindex[tuple(pick.get(dim, slice(None)) for dim in variable.dims)].read().result())
+        picks = tuple(pick.get(dim, slice(None)) for dim in variable.dims)
+        if metadata == ".zarray":
+            whole = read_whole(os.path.join(path, name), _metadata(path, name, changed), picks)
+            if whole is not None:
+                return whole
+        return np.asarray(array.oindex[picks].read().result())
     except (ValueError, OSError):
         return None
 
@@ -45,6 +54,12 @@ def _is_plain(encoding: dict[Any, Any]) -> bool:
     fill = encoding.get("_FillValue", np.nan)
     packed = {"scale_factor", "add_offset", "missing_value", "_Unsigned"} & encoding.keys()
     return not packed and bool(np.isnan(fill))
+
+
+@lru_cache(maxsize=256)
+def _metadata(path: str, name: str, changed: int) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(path, name, ".zarray").read_text())
+    return found
 
 
 @lru_cache(maxsize=256)

@@ -38,13 +38,15 @@ from distributed import LocalCluster
 import weatherfm.data_pipeline.sources.files  # noqa: F401 - imported before the clock starts
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.plausible import plausible_bounds
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.regrid_weights import conservative_weights
 from weatherfm.grid import Grid, regular_grid
+from weatherfm.variables import parse_channel
 
 LEVELS = (300, 500, 700, 850, 925)
-UPPER = {"geopotential": ("z", 5e4, 2e3), "temperature": ("t", 270, 15), "u_component_of_wind": ("u", 5, 12)}
-SURFACE = {"2m_temperature": ("t2m", 285, 15), "mean_sea_level_pressure": ("msl", 1.01e5, 1e3)}
+UPPER = {"geopotential": "z", "temperature": "t", "u_component_of_wind": "u"}
+SURFACE = {"2m_temperature": "t2m", "mean_sea_level_pressure": "msl"}
 METHODS = ("obvious", "obvious, float32", "weatherfm", "weatherfm, processes")
 ALL = {**UPPER, **SURFACE}
 DISTINCT = 8
@@ -59,10 +61,12 @@ def names_of(count: int) -> list[str]:
 
 def channels_of(count: int) -> list[str]:
     """Their channels."""
-    chosen = [(name, ALL[name][0]) for name in names_of(count)]
-    return [
-        channel for name, short in chosen for channel in ([f"{short}{v}" for v in LEVELS] if name in UPPER else [short])
-    ]
+    return [channel for name in names_of(count) for channel in channels_in(name)]
+
+
+def channels_in(name: str) -> list[str]:
+    """Those of one variable."""
+    return [f"{ALL[name]}{level}" for level in LEVELS] if name in UPPER else [ALL[name]]
 
 
 def write_input(path: Path, n_times: int, n_variables: int) -> int:
@@ -72,20 +76,19 @@ def write_input(path: Path, n_times: int, n_variables: int) -> int:
     waves = np.cos(np.deg2rad(latitude))[:, None] * np.sin(np.deg2rad(longitude) * 3)  # [lat, lon]
     noise = np.random.default_rng(0).standard_normal((721, 1440))
 
-    def block(mean: float, spread: float, levels: int, time: int) -> np.ndarray:
-        field = mean + spread * (np.roll(waves, 11 * time, axis=1) + 0.02 * np.roll(noise, 7 * time, axis=1))
-        stack = np.stack([field * (1 + 0.05 * level) for level in range(levels)]) if levels else field
-        return stack[None].astype(np.float32)
+    def block(name: str, time: int) -> np.ndarray:
+        field = np.roll(waves, 11 * time, axis=1) + 0.02 * np.roll(noise, 7 * time, axis=1)
+        bounds = [plausible_bounds(parse_channel(channel)) for channel in channels_in(name)]
+        stack = np.stack([(low + high) / 2 + (high - low) / 5 * field for low, high in bounds])
+        return (stack if name in UPPER else stack[0])[None].astype(np.float32)
 
     variables, first, n_bytes = {}, {}, 0
     for name in names_of(n_variables):
-        short, mean, spread = ALL[name]
-        levels = len(LEVELS) if name in UPPER else 0
-        shape = (1, *((levels,) if levels else ()), 721, 1440)
-        dims = ("time", *(("level",) if levels else ()), "latitude", "longitude")
+        shape = (1, *((len(LEVELS),) if name in UPPER else ()), 721, 1440)
+        dims = ("time", *(("level",) if name in UPPER else ()), "latitude", "longitude")
         empty = da.zeros((n_times, *shape[1:]), chunks=shape, dtype=np.float32)
-        variables[name] = (dims, empty, {"units": UNITS[short]})
-        first[name] = (dims, np.concatenate([block(mean, spread, levels, t) for t in range(min(DISTINCT, n_times))]))
+        variables[name] = (dims, empty, {"units": UNITS[ALL[name]]})
+        first[name] = (dims, np.concatenate([block(name, t) for t in range(min(DISTINCT, n_times))]))
         n_bytes += n_times * int(np.prod(shape)) * 4
     coords = {"time": times, "level": list(LEVELS), "latitude": latitude, "longitude": longitude}
     xr.Dataset(variables, coords).to_zarr(path, zarr_format=2, consolidated=True, compute=False)
@@ -139,12 +142,12 @@ def run_obvious(options: argparse.Namespace, store: Path) -> float:
         columns_in = xr.DataArray(longitude, dims=("column", "longitude"))
         fields = []
         for name in names_of(options.variables):
-            short = ALL[name][0]
             coarse = xr.dot(xr.dot(source[name], rows_in, dim="latitude"), columns_in, dim="longitude")
             coarse = coarse.astype(np.float32).rename(row="latitude", column="longitude")
-            names = [f"{short}{level}" for level in LEVELS] if name in UPPER else [short]
             coarse = coarse.rename(level="channel") if name in UPPER else coarse.expand_dims("channel", 1)
-            fields.append(coarse.assign_coords(channel=names).transpose("time", "channel", "latitude", "longitude"))
+            fields.append(
+                coarse.assign_coords(channel=channels_in(name)).transpose("time", "channel", "latitude", "longitude")
+            )
         state = xr.concat(fields, "channel", coords="minimal", compat="override")
         state = state.assign_coords(latitude=target.latitude, longitude=target.longitude)
         state.chunk(time=1, channel=-1).to_dataset(name="state").drop_encoding().to_zarr(store, zarr_format=3)
