@@ -150,11 +150,13 @@ def _missing_times(times: np.ndarray, step_hours: int, config: DataConfig) -> np
     offsets = (times - times[0]) // step
     uneven = times[(times - times[0]) % step != np.timedelta64(0, "s")]
     if len(uneven) and _are_months(times):
-        raise InputError(
-            f"times are a month apart ({name_times(times, 3)}), which is no fixed number of hours; with step=24h and "
-            "allow_gaps=true they are kept as single days among gaps: enough for statistics, and for lead times that "
-            "months really are apart (744h, of those of 31 days)"
+        cure = (
+            "with step=24h and allow_gaps=true they are kept as single days among gaps: enough for statistics, and for "
+            "lead times that months really are apart (744h, of those of 31 days)"
         )
+        if hour_of_day(times).any():
+            cure = "write them at 00 UTC of one day each"
+        raise InputError(f"times are a month apart ({name_times(times, 3)}), which is no fixed number of hours; {cure}")
     if len(uneven):
         raise InputError(
             f"uneven times: most are {step_hours}h apart, {name_times(uneven)} are not; set step to leave them out"

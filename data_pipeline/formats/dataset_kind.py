@@ -26,7 +26,15 @@ def clues_of_variable(dataset: xr.Dataset, name: str, slots: Slots, meaning: Var
     """Why the variable `name` is not the state (`formats.kind`); empty where it is."""
     variable = dataset.variables[name]
     hours = _hours_of_means(dataset, variable, slots.times)
-    return clues_of_attributes(variable.attrs, dataset.attrs, hours, meaning.accumulated)
+    clues = clues_of_attributes(variable.attrs, dataset.attrs, hours, meaning.accumulated)
+    means = next((dim for dim in variable.dims if "climatology" in _attributes(dataset, dim)), None)
+    if means is None or any(clue.kind == "climatology" for clue in clues):
+        return clues
+    return (*clues, Clue("climatology", f"its {means} has bounds of a climatology"))
+
+
+def _attributes(dataset: xr.Dataset, dim: Any) -> dict[Any, Any]:
+    return {} if dim not in dataset.variables else dataset.variables[dim].attrs
 
 
 def layer_of(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str]:
@@ -37,6 +45,14 @@ def layer_of(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str]:
     if level is None and coordinate is not None and coordinate.ndim == 0:
         level = coordinate.values
     return layer, "" if level is None or np.isnan(float(level)) else f"{float(level):g}"
+
+
+def at_months(slots: Slots) -> Slots:
+    """The slots of monthly means, each at the first of its month: some files write the middle."""
+    months = slots.times.astype("datetime64[M]")
+    if len(np.unique(months)) < len(np.unique(slots.times)):  # one for each hour of the day
+        return slots
+    return replace(slots, times=months.astype("datetime64[s]"))
 
 
 def sums_of_means(slots: Slots, clues: tuple[Clue, ...], attributes: dict[Any, Any], meaning: Variable) -> Slots:

@@ -12,14 +12,19 @@ import xarray as xr
 from weatherfm.data_pipeline.formats.accumulation import rank_of_sum
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.clock import slots_of
-from weatherfm.data_pipeline.formats.dataset_kind import by_experiment, clues_of_variable, layer_of, sums_of_means
+from weatherfm.data_pipeline.formats.dataset_kind import (
+    at_months,
+    by_experiment,
+    clues_of_variable,
+    layer_of,
+    sums_of_means,
+)
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape, open_dataset
 from weatherfm.data_pipeline.formats.dimensions import (
     Dimension,
     dimensions_of,
     is_called_level,
     orientation_of_dims,
-    role_of,
     scalars_of,
     with_units,
 )
@@ -28,6 +33,7 @@ from weatherfm.data_pipeline.formats.kind import describe, taken
 from weatherfm.data_pipeline.formats.layers import belongs, elsewhere, renamed
 from weatherfm.data_pipeline.formats.levels import doubt_of_levels, levels_in_hpa
 from weatherfm.data_pipeline.formats.names import Doubt, Meaning, NameRules, channel_name
+from weatherfm.data_pipeline.formats.no_field import names_along, unknown_dimensions, what_it_holds
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.span import Span
@@ -110,6 +116,8 @@ def _index(file: _File, limits: Span) -> Contents:
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
         found = slots_of(dataset, dims)
+        if "monthly_mean" in file.rules.source.kinds:
+            found = at_months(found)
         return limits.limit(with_bounds(found, dataset, dims) if accumulated else found, accumulated)
 
     gridded = 0
@@ -121,7 +129,7 @@ def _index(file: _File, limits: Span) -> Contents:
         orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
         _add(contents, file, name, shape, slots)
     if not gridded:
-        raise InputError(f"it holds {_no_field(dataset)}")
+        raise InputError(f"it holds {what_it_holds(dataset, None if file.in_memory else file.path, file.format)}")
     return contents
 
 
@@ -132,10 +140,14 @@ def _add(
     variable = file.dataset.variables[name]
     meaning = _meaning_on_layer(contents, file, name)
     if meaning is None:
+        contents.doubts.update(dict.fromkeys(file.wanted, told) if (told := names_along(file.dataset, name)) else {})
         return
     if shape.unknown:
         contents.others.append(f"{name} (over {', '.join(shape.unknown)})")
         _doubt_level(contents, file, name, meaning)
+        for channel in file.wanted if shape.level is None else ():
+            if parse_channel(channel).variable is meaning.variable:
+                contents.doubts.setdefault(channel, unknown_dimensions(name, shape.unknown))
         return
     channels = _channels(contents.path, name, variable.attrs, shape, meaning, file.rules)
     if not channels:
@@ -302,28 +314,6 @@ def _shape(file: _File, name: str, dims: dict[str, Dimension], scalars: list[Dim
             if dataset.sizes[dim.name] > 1 and (dim.role not in used or (dim.role == "level" and not levels))
         ),
     )
-
-
-def _no_field(dataset: xr.Dataset) -> str:
-    """What a dataset without any field on latitudes and longitudes holds, and what helps."""
-    sizes = ", ".join(f"{name} {size}" for name, size in dataset.sizes.items()) or "none"
-    if {"variable", "cell"} <= set(map(str, dataset.sizes)) and "data" in dataset.variables:
-        names = ", ".join(map(str, dataset.attrs.get("variables", [])[:6]))
-        return (
-            f"one array of all variables ({names}, ...) on {dataset.sizes['cell']} flattened cells, as anemoi-datasets "
-            "writes: such stores are not read; give weatherfm what they were made from, or write each variable on its "
-            "latitudes and longitudes"
-        )
-    for name, role in ((str(name), role_of(str(name), v)) for name, v in dataset.variables.items() if v.ndim == 1):
-        along = dataset.variables[name].dims
-        alike = [other for other, v in dataset.variables.items() if v.dims == along]
-        if role == "latitude" and any(role_of(str(other), dataset.variables[other]) == "longitude" for other in alike):
-            return (
-                f"its fields on a list of {dataset.sizes[along[0]]} points ({along[0]}), as reduced Gaussian, "
-                "icosahedral and unstructured grids: bring them to a regular grid first, e.g. with "
-                "`cdo setgridtype,regular` or `cdo remapcon,r360x180`"
-            )
-    return f"no field on a latitude-longitude grid (dimensions {sizes}); regrid it first"
 
 
 def _describe(name: str, meaning: Meaning, channels: list[str]) -> str:
