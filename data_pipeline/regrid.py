@@ -105,7 +105,7 @@ class Regridder:
         return out
 
     def _with_poles(self, values: np.ndarray, component: bool) -> np.ndarray:
-        """[lat, lon] -> [row, lon], with the rows that `row_points` adds for bilinear interpolation, as float64 then."""
+        """[lat, lon] -> [row, lon], as float64 with the rows that `row_points` adds, where it does."""
         north, south = self._poles
         if not north and not south:
             return values
@@ -152,7 +152,7 @@ class Regridder:
 
 
 def _bands_of(weights: Any, row_bytes: int) -> Iterator[tuple[slice, slice, Any]]:
-    """`weights` [target, source] cut along target: a band's source rows take no more than `_BAND_BYTES`, if it can be."""
+    """`weights` [target, source] cut along target: a band's source rows take `_BAND_BYTES` at most, if it can be."""
     each = [(int(own.min()), int(own.max()) + 1) for own in np.split(weights.indices, weights.indptr[1:-1])]
     start, (first, stop) = 0, each[0]
     for row, (a, b) in enumerate([*each[1:], (0, 0)], 1):

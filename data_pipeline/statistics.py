@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 _FIELDS = ("count", "mean", "m2", "minimum", "maximum")
+_NUMBERS = "float64"
+"""Key of all numbers in a record: base64 of [field, channel] little-endian float64, fields in the order above."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,18 +67,23 @@ class ChannelStatistics:
         """[channel] population standard deviation; NaN where there are no values."""
         return np.sqrt(np.divide(self.m2, self.count, out=np.full_like(self.m2, np.nan), where=self.count > 0))
 
-    def to_dict(self) -> dict[str, list[float | str]]:
-        """Lists for JSON; Python writes and reads each float64 exactly. Infinities become text."""
-        return {name: [_plain(value) for value in getattr(self, name).tolist()] for name in _FIELDS}
+    def to_dict(self) -> dict[str, str]:
+        """For JSON, every bit kept: one text of all numbers, which takes half the room and a tenth of the time that
+        lists of them take; a store has millions."""
+        numbers = np.array([getattr(self, name) for name in _FIELDS], "<f8")  # [field, channel]
+        return {_NUMBERS: base64.b64encode(numbers.tobytes()).decode()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ChannelStatistics:
-        """Inverse of `to_dict`."""
-        return cls(*(np.array([float(value) for value in data[name]], np.float64) for name in _FIELDS))
+        """Inverse of `to_dict`.
 
-
-def _plain(value: float) -> float | str:
-    return value if np.isfinite(value) else str(value)
+        Raises:
+            KeyError, TypeError, ValueError: it is none of `to_dict`, or holds NaN.
+        """
+        numbers = np.frombuffer(base64.b64decode(data[_NUMBERS], validate=True), "<f8").reshape(len(_FIELDS), -1)
+        if np.isnan(numbers).any():
+            raise ValueError("a statistic is NaN")
+        return cls(*numbers.astype(np.float64))
 
 
 def total(parts: Iterable[ChannelStatistics], n_channels: int) -> ChannelStatistics:

@@ -337,7 +337,7 @@ def test_a_request_that_is_none(store):
 
 def test_statistics_of_the_wrong_kind(store):
     data = json.loads((store / "shards.json").read_text())
-    data["state-00000-000"]["payload"] = {"state": {"count": "many"}}
+    data["state-00000-000"]["payload"] = {"state": {"float64": "many"}}
     (store / "shards.json").write_text(json.dumps(data))
     _seal(store)
     with pytest.raises(InputError, match=r"the records .* hold statistics that are none"):

@@ -54,6 +54,14 @@ def test_json_keeps_every_bit(some):
         np.testing.assert_array_equal(getattr(back, name), getattr(some, name))
 
 
+@pytest.mark.parametrize(
+    "data", [{}, {"float64": 1}, {"float64": "many"}, {"float64": "AAAA"}, {"float64": "/////////38=" * 5}], ids=str
+)
+def test_what_is_no_record_of_statistics_is_refused(data):
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        ChannelStatistics.from_dict(data)
+
+
 def test_join_channels_restores_all_channels():
     joined = join_channels([ChannelStatistics.of(VALUES[:, :2]), ChannelStatistics.of(VALUES[:, 2:])])
     np.testing.assert_array_equal(joined.m2, ChannelStatistics.of(VALUES).m2)

@@ -15,6 +15,7 @@ from invented_source import assert_same_tree, data_config, fields, invented_sour
 from weatherfm.data_pipeline.manifest import entry_of, seal
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
+from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
@@ -76,7 +77,10 @@ def _edit(path: Path, change) -> None:
 
 
 def _shift_mean(records) -> None:
-    records["state-00000-001"]["payload"]["state"]["mean"][0] += 253.0
+    payload = records["state-00000-001"]["payload"]
+    noted = ChannelStatistics.from_dict(payload["state"])
+    noted.mean[0] += 253.0
+    payload["state"] = noted.to_dict()
 
 
 def test_append_believes_no_changed_statistics(store):
@@ -133,8 +137,8 @@ def test_old_shard_that_a_change_is_measured_from_is_compared_first(store, whole
 def test_damaged_note_of_the_journal_is_forgotten_and_its_work_done_again(half, old, caplog):
     note = half / ".progress/done/state-00000-001"
     text = note.read_text()
-    assert '"mean":[2' in text
-    note.write_text(text.replace('"mean":[2', '"mean":[5'))
+    assert '"state":{"float64":"A' in text
+    note.write_text(text.replace('"state":{"float64":"A', '"state":{"float64":"B'))
     read: list[int] = []
 
     def count(number, values):

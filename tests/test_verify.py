@@ -204,9 +204,11 @@ def test_preliminary_times_are_a_warning_with_the_way_out(store):
 def test_records_of_shards_are_compared(store):
     file = store / SHARDS
     records = json.loads(file.read_text())
-    payload = records["state-00000-001"]["payload"]["state"]
-    payload["mean"][0] += 1e-3
-    payload["count"][0] += 1
+    payload = records["state-00000-001"]["payload"]
+    noted = ChannelStatistics.from_dict(payload["state"])
+    noted.mean[0] += 1e-3
+    noted.count[0] += 1
+    payload["state"] = noted.to_dict()
     file.write_text(json.dumps(records))
     _accept_files(store)
     expected = f"statistics: count, mean, std of t2m noted for shard 0 in {SHARDS} differ from what it holds"

@@ -29,10 +29,15 @@ class Orientation:
         """True when a file's rows and columns come in the grid's order; there may be more of them than in the grid."""
         return all(np.array_equal(index, np.arange(len(index))) for index in (self.rows, self.columns))
 
+    @cached_property
+    def _follow(self) -> tuple[bool, bool]:
+        """Whether rows and columns are neighbours in the file in the grid's order: looked at once, not by field."""
+        return bool((np.diff(self.rows) == 1).all()), bool((np.diff(self.columns) == 1).all())
+
     def arrange(self, values: np.ndarray) -> np.ndarray:
         """[..., file lat, file lon] -> [..., lat, lon]: north first, west first, no column twice."""
-        for axis, index in ((-2, self.rows), (-1, self.columns)):
-            if len(index) != values.shape[axis] or (np.diff(index) != 1).any():
+        for axis, index, follow in zip((-2, -1), (self.rows, self.columns), self._follow, strict=True):
+            if not follow or len(index) != values.shape[axis]:
                 values = np.take(values, index, axis=axis)
         return values
 

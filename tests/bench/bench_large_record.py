@@ -102,8 +102,8 @@ def make_store(folder: Path, n_times: int) -> StorePlan:
     writing.check_space = lambda *_: None
     source = record_of(n_times)
     plan = plan_store(config_of(folder / "store.zarr"), source)
-    with Journal(folder / "store.zarr", identity_of(plan, source)) as journal:
-        Pretence(folder / "store.zarr", plan, source, None, journal, None).run(lambda *_: None)
+    journal = Journal(folder / "store.zarr", identity_of(plan, source), source.identity)
+    Pretence(folder / "store.zarr", plan, source, None, journal, None).run(lambda *_: None)
     return plan
 
 
