@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Files of tests run side by side in so many processes; `make test WORKERS=0` runs them one after the other.
-WORKERS ?= 2
-PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
+# Files of tests run side by side in so many processes, the longest first (tests/conftest.py); `make test WORKERS=0` runs
+# them one after the other. One more than the two cores of a small machine: tests of ranks and signals wait half the time.
+WORKERS ?= 3
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PYTHONUNBUFFERED = 1
 
 .PHONY: demo test test-fast lint format clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +34,19 @@ def with_defaults(request: dict[str, Any]) -> dict[str, Any]:
         return request
 
 
-def build_manifest(plan: StorePlan, source: SourceData, records: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def build_manifest(
+    plan: StorePlan,
+    source: SourceData,
+    records: Mapping[str, Mapping[str, Any]],
+    small: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
     """All that is known of a store, sealed; without time stamps, so that the same input gives the same bytes.
 
     Args:
         plan: of the store.
         source: where it came from.
         records: name -> {`sha256`, `bytes`} of the records of its files.
+        small: key -> the same of its files that are no shards: what training reads is checked against these.
     """
     config, axis = plan.config, plan.axis
     periods = {
@@ -80,6 +87,7 @@ def build_manifest(plan: StorePlan, source: SourceData, records: dict[str, dict[
             },
             "tendency": {"period": periods["train"], "lead_hours": plan.tendency_lead},
             "records": records,
+            "small": small,
         }
     )
 

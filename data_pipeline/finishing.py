@@ -62,7 +62,7 @@ def finish(
     }
     entries = {name: entry_of(contents[name]) for name in RECORDS}
     if original is None:
-        manifest: Mapping[str, Any] = build_manifest(plan, source, entries)
+        manifest: Mapping[str, Any] = build_manifest(plan, source, entries, {key: files[key] for key in sorted(files)})
         content = to_bytes(manifest)
     else:
         _refuse_other_values(original, listed, entries)

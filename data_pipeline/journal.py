@@ -64,11 +64,16 @@ def disk_errors(target: Path, n_bytes: int) -> Iterator[None]:
     """Around writing `n_bytes` to `target`.
 
     Raises:
-        InputError: the disk or a quota is full.
+        InputError: the disk or a quota is full, or no file may be so large.
     """
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise InputError(
+                f"{target} has {n_bytes} bytes, and the file system or a limit (ulimit -f) lets no file be that large; "
+                "lift the limit, or choose another place"
+            ) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(

@@ -78,6 +78,7 @@ class _Manifest(_Part):
     climatology: _Climatology
     tendency: _Tendency
     records: dict[str, dict[str, Any]]
+    small: dict[str, dict[str, Any]]
     checksum: str
 
 
@@ -134,7 +135,10 @@ def _is_there(path: Path) -> bool:
 def _parse(file: Path) -> Any:
     if (size := file.stat().st_size) > _MOST_BYTES:
         raise Damaged(f"it has {size} bytes, no manifest has more than {_MOST_BYTES}")
-    return parse_json(file.read_bytes(), strict_numbers=True)
+    try:
+        return parse_json(file.read_bytes(), strict_numbers=True)
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); mend that, as by its permissions") from error
 
 
 def _check_kind(path: Path, manifest: Any) -> None:
@@ -156,6 +160,7 @@ def _check_content(manifest: dict[str, Any]) -> None:
         raise Damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     if sorted(check_files(found.records)) != sorted(RECORDS):
         raise Damaged(f"records: they must be {' and '.join(RECORDS)}")
+    check_files(found.small)
     times = found.times
     try:
         start, end = datetime.fromisoformat(times.start), datetime.fromisoformat(times.end)

@@ -30,7 +30,7 @@ from weatherfm.data_pipeline.records import Damaged, differences_between
 from weatherfm.data_pipeline.source_files import changes_between, read_sources
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.data_pipeline.store_files import read_files, read_shards, require_small_files
-from weatherfm.data_pipeline.swap import hold, place_of, place_of_next, swap
+from weatherfm.data_pipeline.swap import hold, place_of, place_of_next, refuse_fixed, swap
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.data_pipeline.time_ranges import from_ranges, to_ranges
 from weatherfm.data_pipeline.writing import Writing
@@ -73,6 +73,7 @@ def append(
     root = place_of(config.store)
     with hold(root):
         store = open_store(root)
+        refuse_fixed(root)
         require_small_files(root, store.manifest)
         _refuse_other_settings(store, config)
         source = source or open_config(config)
@@ -118,6 +119,7 @@ def repair(
             raise InputError(f"the store {root} was made with another {differences[0][0]}; give its own configuration")
         if not bad_files:
             return store
+        refuse_fixed(root)
         source = source or open_config(config)
         plan = plan_store(config, source, scheduler=scheduler)
         _tell_source_changes(store, source)
@@ -143,7 +145,7 @@ def _write_successor(
 ) -> None:
     """A finished store beside `store`; goes on with one that was interrupted."""
     successor, identity = place_of_next(store.path), identity_of(plan, source)
-    if _is_whole(successor, plan, original):
+    if _is_whole(successor, plan, source, original):
         remove_journal(successor)
         return  # killed just before it took its place
     if successor.exists() and not is_begun_for(successor, identity, source.identity):
@@ -163,14 +165,16 @@ def _write_successor(
     writing.run(warner(plan))
 
 
-def _is_whole(successor: Path, plan: StorePlan, original: Original | None) -> bool:
-    """True when the successor is finished and the one that is wanted."""
+def _is_whole(successor: Path, plan: StorePlan, source: SourceData, original: Original | None) -> bool:
+    """True when the successor is finished and sound, the one that is wanted, and of the files as they are."""
     if not (successor / manifests.NAME).is_file():
         return False
     try:
         store = open_store(successor)
-        return _is_up_to_date(store, plan) and (original is None or original.manifest == store.manifest)
-    except InputError:  # one that cannot be read is made anew
+        require_small_files(successor, store.manifest)
+        same = original is None or original.manifest == store.manifest
+        return same and _is_up_to_date(store, plan) and read_sources(successor, store.manifest) == source.identity
+    except (InputError, Damaged):  # one that cannot be read is made anew
         return False
 
 

@@ -15,7 +15,7 @@ from weatherfm.data_pipeline.kept_fields import KeptFields
 from weatherfm.data_pipeline.manifest import TIME_UNITS
 from weatherfm.data_pipeline.manifest_reading import read_sealed_manifest
 from weatherfm.data_pipeline.records import Damaged, parse_json
-from weatherfm.data_pipeline.store_files import read_files
+from weatherfm.data_pipeline.store_files import fault_of, read_files, refuse_mixture
 from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, name_times
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
@@ -97,6 +97,7 @@ class Store:
     @cached_property
     def times(self) -> np.ndarray:
         """[time] datetime64[s], ascending."""
+        hours = self._small("time").astype("datetime64[h]").astype("datetime64[s]")
         file = self.path / "time" / "zarr.json"
         try:
             units = parse_json(file.read_bytes())["attributes"]["units"]
@@ -104,7 +105,7 @@ class Store:
             raise InputError(f"{file} is missing or damaged ({error!r}); `weatherfm verify` tells more") from None
         if units != TIME_UNITS:
             raise InputError(f"time of the store {self.path} is in {units!r}, expected {TIME_UNITS!r}; prepare it anew")
-        return self._small("time").astype("datetime64[h]").astype("datetime64[s]")
+        return hours
 
     @cached_property
     def mean(self) -> np.ndarray:
@@ -278,13 +279,26 @@ class Store:
 
     @cached_property
     def _state(self) -> ts.TensorStore:
+        self._refuse_changed("state")
         return open_array(self.path, "state")
 
     @cached_property
     def _climatology(self) -> ts.TensorStore:
+        self._refuse_changed("climatology")
         return open_array(self.path, "climatology")
 
+    def _refuse_changed(self, name: str) -> None:
+        """Nothing, when metadata of an array, and its values if it is a small one, are those that prepare wrote."""
+        for key, entry in self.manifest["small"].items():
+            if key.startswith(f"{name}/") and (fault := fault_of(self.path / key, entry)):
+                refuse_mixture(self.path, self.manifest)
+                raise InputError(
+                    f"{self.path / key} is missing or damaged (it {fault}); `weatherfm verify {self.path} --repair` "
+                    "mends it"
+                )
+
     def _small(self, name: str) -> np.ndarray:
+        self._refuse_changed(name)
         return self._fetch(open_array(self.path, name))
 
     def _fetch(self, view: ts.TensorStore) -> np.ndarray:

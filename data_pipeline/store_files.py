@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from weatherfm.data_pipeline.manifest import FILES, SHARDS, entry_of
+from weatherfm.data_pipeline.manifest_reading import read_manifest
 from weatherfm.data_pipeline.records import Damaged, check_files, check_records, parse_json, path_inside
 from weatherfm.errors import InputError
 
@@ -31,14 +32,21 @@ def read_shards(path: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, 
     return _read(path, manifest, SHARDS, check_records)
 
 
+def is_small(key: str) -> bool:
+    """True of metadata, coordinates, statistics and static fields: all but the shards."""
+    return not key.startswith(_BIG)
+
+
 def fault_of(file: Path, expected: Mapping[str, Any]) -> str | None:
     """What is wrong with a small file that is to be read: missing, of another size or with a wrong checksum."""
     try:
         if file.stat().st_size != expected["bytes"]:
             return f"has {file.stat().st_size} bytes instead of {expected['bytes']}"
         return None if entry_of(file.read_bytes()) == expected else "has a wrong checksum"
-    except OSError:
+    except FileNotFoundError:
         return "is missing"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def require_small_files(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -55,7 +63,7 @@ def require_small_files(path: Path, manifest: Mapping[str, Any]) -> None:
     """
     plain: set[str] = set()
     files = {key: (path_inside(path, key, plain), entry) for key, entry in read_files(path, manifest).items()}
-    faults = {key: fault_of(*file) for key, file in files.items() if not key.startswith(_BIG)}
+    faults = {key: fault_of(*file) for key, file in files.items() if is_small(key)}
     if bad := [f"{key} {fault}" for key, fault in faults.items() if fault]:
         raise InputError(f"the store {path} is damaged: {'; '.join(bad[:5])}; `weatherfm verify {path} --repair` first")
 
@@ -63,9 +71,20 @@ def require_small_files(path: Path, manifest: Mapping[str, Any]) -> None:
 def _read(path: Path, manifest: Mapping[str, Any], name: str, check: Any) -> dict[str, dict[str, Any]]:
     file, expected = path_inside(path, name), manifest["records"][name]
     if fault := fault_of(file, expected):
+        refuse_mixture(path, manifest)
         raise InputError(f"{file} {fault}: `weatherfm verify {path} --repair` mends the store")
     try:
         found: dict[str, dict[str, Any]] = check(parse_json(file.read_bytes()))
     except Damaged as error:  # whoever wrote it also sealed it
         raise InputError(f"{file} cannot be believed: {error}; the store {path} is not read any further") from None
     return found
+
+
+def refuse_mixture(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Nothing while `manifest` is that of the store at `path`: who opened it before has the one of what was there.
+
+    Raises:
+        InputError: an `append` put another store in its place.
+    """
+    if read_manifest(path)["checksum"] != manifest["checksum"]:
+        raise InputError(f"the store {path} was replaced by its successor (append) since it was opened; start again")

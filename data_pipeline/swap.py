@@ -81,7 +81,27 @@ def settle(root: Path) -> None:
         last.rename(root)
         return
     if (root / NAME).is_file():
-        shutil.rmtree(last)
+        try:
+            shutil.rmtree(last)
+        except OSError as error:
+            raise InputError(
+                f"{last} cannot be removed ({error}); it stood at {root} before its successor, which is there whole, "
+                "took its place: remove it, or have its owner do so"
+            ) from error
+
+
+def refuse_fixed(root: Path) -> None:
+    """Nothing where the finished store `root` may be replaced by its successor.
+
+    Raises:
+        InputError: this user may not change what is in its folders.
+    """
+    folders = [root, *(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())]
+    if fixed := [path for path in folders if not os.access(path, os.W_OK | os.X_OK)]:
+        raise InputError(
+            f"{fixed[0]} cannot be changed by this user, so that nothing can take the place of the store {root}; have "
+            "its owner do this, or give yourself the right to write there"
+        )
 
 
 def _take(lock: FileLock, root: Path) -> None:

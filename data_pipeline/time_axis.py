@@ -138,10 +138,25 @@ def _usual_step(times: np.ndarray) -> int:
     return int(steps[np.argmax(counts)])
 
 
+def _are_months(times: np.ndarray) -> bool:
+    """One time a month, of monthly means."""
+    months = np.diff(times.astype("datetime64[M]").astype(np.int64))
+    days = times.astype("datetime64[D]") - times.astype("datetime64[M]").astype("datetime64[D]")
+    return bool((months == 1).all() and (np.ptp(days) <= np.timedelta64(3, "D")))
+
+
 def _missing_times(times: np.ndarray, step_hours: int, config: DataConfig) -> np.ndarray:
     step = step_hours * _HOUR
     offsets = (times - times[0]) // step
     uneven = times[(times - times[0]) % step != np.timedelta64(0, "s")]
+    if len(uneven) and _are_months(times):
+        cure = (
+            "with step=24h and allow_gaps=true they are kept as single days among gaps: enough for statistics, and for "
+            "lead times that months really are apart (744h, of those of 31 days)"
+        )
+        if hour_of_day(times).any():
+            cure = "write them at 00 UTC of one day each"
+        raise InputError(f"times are a month apart ({name_times(times, 3)}), which is no fixed number of hours; {cure}")
     if len(uneven):
         raise InputError(
             f"uneven times: most are {step_hours}h apart, {name_times(uneven)} are not; set step to leave them out"

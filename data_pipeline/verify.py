@@ -67,5 +67,5 @@ def _guarded(check: Callable[[Store, VerifyReport], None], label: str, store: St
     """A check that cannot read what it needs is a finding, not the end."""
     try:
         check(store, report)
-    except (InputError, OSError, KeyError, ValueError) as error:
-        report.error(label, f"cannot be checked: {error}", kind="unreadable")
+    except (InputError, OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        report.error(label, f"cannot be checked: {str(error) or type(error).__name__}", kind="unreadable")

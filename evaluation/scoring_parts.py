@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
-import dask
 import numpy as np
 from tqdm import tqdm
 
 from weatherfm.atomic import write_atomically
-from weatherfm.data_pipeline.parallel import run_tasks
+from weatherfm.data_pipeline.cluster import capacity_of
+from weatherfm.data_pipeline.parallel import Call, run_tasks
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.scored_cases import ScoredCases, load_part, merge, save_part
@@ -135,9 +135,9 @@ def _elsewhere(
     works: Sequence[Work], pieces: Sequence[np.ndarray], undone: Sequence[tuple[int, ...]], scheduler: str, bar: tqdm
 ) -> Iterator[tuple[str, Part]]:
     """On a cluster's workers, each with files of its own; truth around the ends of a part is read twice."""
-    score = dask.delayed(_score_opened, pure=False)
-    tasks = (score(_name(group, i), *_closed(works[group]), pieces[i]) for group, i in undone)
-    for name, part in run_tasks(tasks, 1, scheduler):
+    closed = [_closed(work) for work in works]
+    calls = (Call(_name(*at), _score_opened, (*at, pieces[at[1]])) for at in undone)
+    for name, part in run_tasks(calls, capacity_of(scheduler)[0], closed, scheduler):
         bar.update(len(next(iter(part.values())).init_times))
         yield name, part
 
@@ -148,13 +148,14 @@ def _closed(work: Work) -> tuple[dict[str, str], str, Task]:
 
 
 def _score_opened(
-    part: str, paths: Mapping[str, str], store_path: str, task: Task, init_times: np.ndarray
+    works: Sequence[tuple[dict[str, str], str, Task]], group: int, piece: int, init_times: np.ndarray
 ) -> tuple[str, Part]:
+    paths, store_path, task = works[group]
     store = open_store(store_path)
     files = {name: ForecastFile(path, store.step_hours) for name, path in paths.items()}
     for file in files.values():
         file.require(task.wanted.channels, task.lead_times, store.grid)
-    return part, Work(files, store, task).scorer(threads=1).score(init_times)
+    return _name(group, piece), Work(files, store, task).scorer(threads=1).score(init_times)
 
 
 def _name(group: int, part: int) -> str:

@@ -14,6 +14,7 @@ from era5_grib import answer
 
 from weatherfm.data_pipeline.cds import queue
 from weatherfm.data_pipeline.cds.engines import Patience
+from weatherfm.data_pipeline.manifest import seal
 
 
 @contextmanager
@@ -33,4 +34,4 @@ def a_day_later(cache: Path) -> None:
     for note in cache.glob("*.json"):
         told = json.loads(note.read_bytes())
         told["downloaded"] = str(date.fromisoformat(told["downloaded"]) - timedelta(days=1))
-        note.write_text(json.dumps(told))
+        note.write_text(json.dumps(seal(told)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -10,6 +11,38 @@ import pytest
 import weatherfm.data_pipeline.formats.codes  # noqa: F401 - before any test imports ecCodes by itself
 
 os.environ.setdefault("WANDB_MODE", "disabled")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # others are processes that import PyTorch, in every rank
+gc.disable()  # until all is imported: of the million objects that come by it none is garbage
+
+LONG = (
+    "distributed/test_parity.py",
+    "test_prepare.py",
+    "distributed/test_train_command.py",
+    "distributed/test_forecast_ranks.py",
+    "distributed/test_launch.py",
+    "distributed/test_plan_against_ranks.py",
+    "distributed/test_resume.py",
+    "distributed/test_train_layouts.py",
+    "test_trainer.py",
+    "test_plan.py",
+    "distributed/test_compile.py",
+    "distributed/test_shared_fields.py",
+)
+"""Files of a minute and more, the longest first: dealt out to several processes, one of them at the end would leave
+the others without work."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; all others as they were."""
+    here = Path(__file__).parent
+    rank = {here / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    """From here on only what tests make is looked through for garbage."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import tempfile
 from collections.abc import Callable
@@ -14,7 +15,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 # ranks are forked from a process that has imported all this once: that takes longer than most tests
-multiprocessing.set_forkserver_preload(["torch", "weatherfm.training.trainer", "weatherfm.training.plan.counter"])
+LATE = ["torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"]  # at its first use
+OWN = ["weatherfm.training.trainer", "weatherfm.training.forecasting", "weatherfm.training.plan.rank_step"]
+TESTS = ["pytest", "yaml", "weatherfm.data_pipeline.prepare"]  # what files of tests import, and so each of their ranks
+multiprocessing.set_forkserver_preload(["torch", *LATE, *OWN, *TESTS])
 
 
 def spawn(world: int, function: Callable[..., Any], *arguments: Any, timeout: float = 300) -> list[Any]:
@@ -30,6 +34,7 @@ def spawn(world: int, function: Callable[..., Any], *arguments: Any, timeout: fl
 
 
 def _rank(rank: int, world: int, folder: str, timeout: float, function: Callable[..., Any], arguments: tuple) -> None:
+    gc.freeze()  # what was imported is never garbage: not to be looked through in every rank
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", world)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=timeout))

@@ -55,11 +55,18 @@ def test_against_the_plain_weighted_mean_round_the_year():
         np.testing.assert_allclose(found[target], expected, rtol=1e-7)  # float32 of a float64 mean
 
 
-def test_leap_day_has_a_climatology_of_its_own():
+def test_29_february_shares_day_60_with_1_march_of_other_years():
     values = np.where(np.datetime64("2000-02-29") == YEARS, 100.0, 0.0)
     found = _climatology(YEARS, values, 3)
     # 60 is 29 February 2000 and 1 March of the two other years; a window of 3 weighs that day alone
     np.testing.assert_allclose(found[59], 100 / 3, rtol=1e-6)
+    assert np.count_nonzero(found) == 1
+
+
+def test_31_december_of_a_leap_year_has_day_366_for_itself():
+    values = np.where(np.datetime64("2000-12-31") == YEARS, 100.0, 0.0)
+    found = _climatology(YEARS, values, 1)
+    assert found[365] == 100
     assert np.count_nonzero(found) == 1
 
 

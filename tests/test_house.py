@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
-import resource
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,19 @@ HEAVY = {
     "jax",
     "netCDF4",
 }
+PARSING = {
+    "attr",
+    "attrs",
+    "cyclopts",
+    "docstring_parser",
+    "markdown_it",
+    "mdurl",
+    "pygments",
+    "rich",
+    "tqdm",
+    "typing_extensions",
+}
+"""What reads a command line and shows its help."""
 
 
 def sources(*places: str) -> list[Path]:
@@ -121,8 +134,24 @@ def run_python(code: str, *flags: str) -> str:
     return done.stdout
 
 
+def packages(modules: list[str]) -> set[str]:
+    """Those that are not Python's own, nor of the way in which this one is installed (as Debian's sitecustomize)."""
+    return {m.split(".")[0] for m in modules if not m.startswith("_")} - sys.stdlib_module_names - at_start()
+
+
+@cache
+def at_start() -> set[str]:
+    """What any Python here imports before its first line."""
+    return set(run_python("import sys; print(*sys.modules)").split())
+
+
+def own(modules: list[str]) -> list[str]:
+    return [m for m in modules if m.split(".")[0] == "weatherfm"]
+
+
 @pytest.mark.parametrize("verb", [[], ["train"], ["prepare"]], ids=str)
-def test_help_imports_neither_torch_nor_the_data_stack(verb):
+def test_help_imports_only_what_shows_it(verb):
+    """So that it answers within half a second: seconds themselves depend on what else a machine does."""
     code = f"""
 import json, sys
 from weatherfm.cli import run_command
@@ -131,22 +160,20 @@ print(json.dumps([status, sorted(sys.modules)]))
 """
     status, modules = json.loads(run_python(code).splitlines()[-1])
     assert status == 0
-    assert not {"torch", *HEAVY} & set(modules)
+    assert packages(modules) <= PARSING | {"weatherfm"}
+    assert len(own(modules)) < 40
 
 
 def test_importing_the_package_imports_nothing_else():
     code = """
-import sys, time
-start = time.process_time()
+import sys
 import weatherfm
-spent = time.process_time() - start
 assert {"load", "forecast", "open_store"} <= set(dir(weatherfm))
-print(spent, *sys.modules)
+print(*sys.modules)
 """
-    run_python(code)  # once, so that bytecode is written
-    spent, *modules = run_python(code).split()
-    assert float(spent) < 0.1
-    assert not {"torch", "numpy", "pydantic", *HEAVY} & set(modules)
+    modules = run_python(code).split()
+    assert packages(modules) == {"weatherfm"}
+    assert own(modules) == ["weatherfm"]
 
 
 def test_public_names_are_there_when_asked_for():
@@ -158,18 +185,6 @@ print(weatherfm.load is load, weatherfm.open_store.__module__, forecast.__module
     assert run_python(code).split() == [
         "True", "weatherfm.data_pipeline.store", "weatherfm.evaluation.forecasting.in_memory", "False"
     ]  # fmt: skip
-
-
-def test_help_answers_within_half_a_second():
-    code = "from weatherfm.cli import run_command; run_command(['--help'])"
-    run_python(code)  # once, so that bytecode is written
-    spent = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        run_python(code)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    assert min(spent) < 0.5  # processor seconds: a busy machine does not make it fail
 
 
 def test_training_side_imports_without_the_data_stack():

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -108,22 +107,27 @@ def test_iterate_gives_the_batches_in_order_from_any_start(store, workers):
 
 
 def test_reading_ahead_overlaps_with_the_consumer(store, monkeypatch):
-    real = loaders.read_batch
+    real, reads, ahead = loaders.read_batch, [], threading.Event()
 
-    def slow(*args):
-        time.sleep(0.05)
+    def watched(*args):
+        reads.append(args)
+        if len(reads) == 3:
+            ahead.set()
         return real(*args)
 
-    monkeypatch.setattr(loaders, "read_batch", slow)
+    monkeypatch.setattr(loaders, "read_batch", watched)
 
-    def seconds(workers: int) -> float:
-        start = time.perf_counter()
-        for _ in _loader(store, workers=workers).iterate(0, 10):
-            time.sleep(0.05)  # the model at work
-        return time.perf_counter() - start
+    def read_while_the_first_is_at_work(workers: int, patience: float) -> bool:
+        reads.clear()
+        ahead.clear()
+        batches = _loader(store, workers=workers).iterate(0, 10)
+        next(batches)
+        found = ahead.wait(patience)
+        batches.close()
+        return found
 
-    assert seconds(0) > 0.95  # 10 x (0.05 + 0.05)
-    assert seconds(2) < 0.85  # 0.55 when both overlap fully
+    assert read_while_the_first_is_at_work(2, 120)
+    assert not read_while_the_first_is_at_work(0, 0.1)
 
 
 def test_leaving_early_stops_the_threads(store):

@@ -276,7 +276,7 @@ def test_several_processes_find_what_one_does():
 
 # The command --------------------------------------------------------------------------------------------------
 
-PLAN = ["plan", str(CONFIGS / "debug.yaml"), "--grid", "16x32", "--jobs", "1"]
+PLAN = ["plan", str(CONFIGS / "debug.yaml"), "model.depth=1", "--grid", "16x32", "--jobs", "1"]
 
 
 def test_the_command_prints_a_table_and_the_same_as_json(capsys):
@@ -312,7 +312,7 @@ def test_the_command_prints_a_table_and_the_same_as_json(capsys):
 )
 def test_wrong_input_is_one_message(options, message, capsys):
     grid = [] if "--grid" in options else ["--grid", "16x32"]
-    assert run_command(["plan", PLAN[1], *options, "--jobs", "1", *grid]) == 2
+    assert run_command(["plan", PLAN[1], "model.depth=1", *options, "--jobs", "1", *grid]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert "Traceback" not in error
@@ -320,7 +320,8 @@ def test_wrong_input_is_one_message(options, message, capsys):
 
 def test_what_does_not_fit_is_told_with_what_would_help():
     def message(**changes):
-        config, domain = make_config(**changes), make_domain(6, (32, 64))
+        model = {"depth": 1} | changes.pop("model", {})
+        config, domain = make_config(model=model, **changes), make_domain(6, (32, 64))
         with pytest.raises(InputError) as error:
             make_plan(config, domain, Machine(1, 1e-6), Training(), jobs=1)
         return str(error.value)
@@ -330,7 +331,7 @@ def test_what_does_not_fit_is_told_with_what_would_help():
         model={"width": 512, "heads": 8}, training={"batch_size": 1}
     )
     assert "lower model.aggregation.block_mib" in message(model={"width": 16, "heads": 16})
-    large = {"depth": 2, "width": 64, "patch_size": 1, "aggregation": {"block_mib": 0.1}}
+    large = {"width": 64, "patch_size": 1, "aggregation": {"block_mib": 0.1}}
     assert "lower training.batch_size" in message(model=large, training={"batch_size": 8})
 
 

@@ -88,6 +88,7 @@ def test_manifest_describes_the_store(finished):
     assert manifest["climatology"]["period"] == {"start": "2000-01-01", "end": "2000-01-25"}
     assert set(manifest["records"]) == {"files.json", "shards.json"}
     listed = json.loads((finished / "files.json").read_text())
+    assert manifest["small"] == {key: entry for key, entry in listed.items() if "/c/" not in key or key[-4:] == "/c/0"}
     assert set(listed) == set(tree(finished)) - {"manifest.json", "sources.json", *manifest["records"]}
 
 

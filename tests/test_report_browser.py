@@ -91,7 +91,7 @@ def look(page, *arguments: str, width: int = 1280, height: int = 900) -> tuple[s
         *arguments, page.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env=os.environ | {"HOME": str(page.parent)}
+        command, capture_output=True, text=True, timeout=240, env=os.environ | {"HOME": str(page.parent)}
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)

@@ -110,7 +110,7 @@ class Meeting:
     """Where models that run side by side in threads lay their parts down, and each goes on with all of them."""
 
     def __init__(self, count):
-        self.barrier, self.parts = threading.Barrier(count, timeout=20), {}
+        self.barrier, self.parts = threading.Barrier(count, timeout=240), {}
 
     def bring(self, index, part):
         self.barrier.wait()

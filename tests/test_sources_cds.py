@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from era5_grib import answer, invented
 from invented_source import assert_same_tree
 
 from weatherfm.data_pipeline.config import DataConfig, Period
+from weatherfm.data_pipeline.manifest import seal
 from weatherfm.data_pipeline.plan import plan_store
 from weatherfm.data_pipeline.plan_text import to_text
 from weatherfm.data_pipeline.prepare import prepare
@@ -195,7 +197,7 @@ def test_a_file_that_was_exchanged_is_refused(tmp_path):
     source.fetch()
     february, march = sorted((tmp_path / "cache").glob("*.grib"))
     note = february.with_suffix(".grib.json")
-    note.write_text(note.read_text().replace(str(february.stat().st_size), str(march.stat().st_size)))
+    note.write_text(json.dumps(seal(json.loads(note.read_text()) | {"bytes": march.stat().st_size})))
     february.write_bytes(march.read_bytes())
     with pytest.raises(InputError, match=rf"{february.name}: t2m is not there for .*; delete the file"):
         source.state[:1].compute(scheduler="synchronous")

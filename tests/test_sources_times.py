@@ -43,12 +43,12 @@ def test_integer_dates(tmp_path):
     [
         (np.arange(4), {}, "plain numbers"),
         (np.arange(4), {"units": "days since 2020-01-01", "calendar": "360_day"}, "'360_day' calendar"),
-        (np.arange(4), {"units": "days since the flood"}, "cannot be opened"),
+        (np.arange(4), {"units": "days since the flood"}, "times are counted in"),
     ],
 )
 def test_unreadable_times_are_refused(tmp_path, times, attributes, says):
     dataset = field().assign_coords(time=("time", times, attributes))
-    with pytest.raises(InputError, match=rf"x\.nc: it.*{says}"):
+    with pytest.raises(InputError, match=rf"x\.nc: .*{says}"):
         open_files(write_netcdf(tmp_path / "x.nc", dataset), ["t2m"])
 
 

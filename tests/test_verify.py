@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.source_files import record_of_sources
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.verification import shard_notes
+from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 from weatherfm.grid import regular_grid
@@ -58,6 +61,8 @@ def _accept_files(store: Path) -> None:
     def change(manifest):
         for name in manifest["records"]:
             manifest["records"][name] = entry_of((store / name).read_bytes())
+        for key in manifest["small"]:
+            manifest["small"][key] = entry_of((store / key).read_bytes())
 
     _rewrite(store, change)
 
@@ -255,3 +260,43 @@ def test_no_store(tmp_path):
     write_file(tmp_path, ".progress/request.json", b"{}")
     with pytest.raises(InputError, match="not finished"):
         verify(tmp_path)
+
+
+@pytest.mark.parametrize("state", [None, [1], {}, {"count": ["many"]}, {"mean": [1.0]}, 7])
+def test_notes_of_shards_that_are_no_statistics(store, state):
+    """An error with a name, whatever stands there; the other shards are compared all the same."""
+    file = store / SHARDS
+    records = json.loads(file.read_text())
+    records["state-00000-000"]["payload"]["state"] = state
+    records["state-00000-001"]["payload"]["state"]["mean"][0] += 1e-3
+    file.write_text(json.dumps(records))
+    _accept_files(store)
+    errors = _errors(store).splitlines()
+    assert errors[0] == f"statistics: {SHARDS} notes no statistics for state-00000-000 (1 shards)"
+    assert errors[1:] == [f"statistics: mean of t2m noted for shard 0 in {SHARDS} differ from what it holds"]
+
+
+def test_notes_of_many_shards_are_read_once(monkeypatch):
+    """They were read once a channel: a minute for 69 channels in 20,000 shards."""
+    n_channels, n_rows, made = 69, 500, []
+    numbers = {name: [1.0] * n_channels for name in ("count", "mean", "m2", "minimum", "maximum")}
+    records = {f"state-{row:05d}-000": {"payload": {"state": numbers}} for row in range(n_rows)}
+    from_dict = ChannelStatistics.from_dict
+    monkeypatch.setattr(shard_notes, "read_shards", lambda path, manifest: records)
+    monkeypatch.setattr(ChannelStatistics, "from_dict", lambda data: made.append(1) or from_dict(data))
+    held = SimpleNamespace(
+        path=None,
+        manifest=None,
+        shard_shape=(3, n_channels),
+        times=np.arange(3 * n_rows),
+        channels=["t2m"] * n_channels,
+    )
+    report = VerifyReport("store")
+    one = from_dict({name: values[:1] for name, values in numbers.items()})
+    scan = SimpleNamespace(trained=dict.fromkeys(range(n_rows), one) | {7: one + one})
+    notes = shard_notes.ShardNotes(held, report)
+    for channel in range(n_channels):
+        notes.compare(report, channel, scan)
+    assert len(made) == n_rows
+    assert len(report.problems) == n_channels
+    assert report.problems[0].message.startswith("count of t2m noted for shard 7 in")

@@ -10,10 +10,12 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from invented_source import data_config, times_every
 
-from weatherfm.data_pipeline.manifest import NAME, seal, to_bytes
+from weatherfm.data_pipeline.manifest import FILES, NAME, SOURCES, entry_of, seal, to_bytes
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.source_files import record_of_sources
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.grid import Grid, regular_grid
@@ -83,20 +85,17 @@ def test_sums_of_radiation(tmp_path, hours, watts, wrong):
 def test_a_field_without_any_value(tmp_path):
     """Nothing that prepare makes, but a store may have been changed and sealed again."""
     path = store(tmp_path / "s.zarr", "t500", random(240, 280))
-    import hashlib
-
-    import zarr
-
     state = zarr.open_group(path, mode="r+")["state"]
     values = state[:]
     values[7, 0] = np.nan
     state[:] = values
+    files = json.loads((path / FILES).read_text())
+    (path / FILES).write_text(json.dumps({key: entry_of((path / key).read_bytes()) for key in files}))
     manifest = json.loads((path / NAME).read_text())
-    for key, entry in manifest["files"].items():
-        content = (path / key).read_bytes()
-        entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    manifest.pop("checksum", None)
-    (path / NAME).write_bytes(to_bytes(seal(manifest)))
+    manifest["records"][FILES] = entry_of((path / FILES).read_bytes())
+    manifest = seal(manifest)
+    (path / NAME).write_bytes(to_bytes(manifest))
+    (path / SOURCES).write_bytes(record_of_sources({}, manifest["checksum"]))
     (problem,) = found(path, "nan")
     assert "t500 has 72 values that are not finite" in problem.message
     assert "1 fields have no value at all" in problem.message

@@ -29,6 +29,7 @@ from weatherfm.data_pipeline.formats.grib import index_grib
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import recognise
 from weatherfm.data_pipeline.formats.pieces import Contents
+from weatherfm.data_pipeline.manifest import seal
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
@@ -78,7 +79,7 @@ class Downloads:
             "preliminary": [str(one) for one in preliminary],
         }
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(note, indent=1), encoding="utf-8")
+        part.write_text(json.dumps(seal(note), indent=1), encoding="utf-8")
         os.replace(part, f"{path}.json")
         os.replace(came, path)
         return path

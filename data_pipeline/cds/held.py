@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ import numpy as np
 from weatherfm.data_pipeline.cds.box import NATIVE_STEP, Box
 from weatherfm.data_pipeline.cds.requests import PRESSURE_LEVELS, channels_of, store_name
 from weatherfm.data_pipeline.cds.wanted import Wanted
+from weatherfm.data_pipeline.manifest import is_sealed
 from weatherfm.variables import VARIABLES
 
 FINAL_MONTHS = 2
 """Whole months after which ECMWF has replaced ERA5T by final ERA5, which it does two to three months after its day."""
 
+_log = logging.getLogger(__name__)
 _END = b"7777"  # of every GRIB message
 
 
@@ -63,17 +66,20 @@ def read_note(path: Path) -> Held | None:
     note = Path(f"{path}.json")
     try:
         told = json.loads(note.read_bytes())
+        if "checksum" in told and not is_sealed(told):  # those of former versions have none
+            _log.warning("%s was changed since it was written; its file is not believed and fetched again", note)
+            return None
         if path.stat().st_size != told["bytes"] or not _ends_well(path):
             return None
         body = told["request"]
         days = [f"{year}-{month}-{day}" for year, month, day in product(body["year"], body["month"], body["day"])]
         times = np.array([f"{day}T{hour}" for day, hour in product(days, body["time"])], "datetime64[s]")
-        preliminary = np.array(told["preliminary"], "datetime64[s]")
-        arrived = told.get("arrived") or note.stat().st_mtime_ns
+        preliminary = np.array([str(one) for one in told["preliminary"]], "datetime64[s]")
+        arrived = int(told.get("arrived") or note.stat().st_mtime_ns)
         downloaded = np.datetime64(told["downloaded"], "D")
         channels = _channels(told["dataset"], body)
         return Held(path, _place(body), channels, np.sort(times), preliminary, downloaded, arrived)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader
+from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
 from weatherfm.data_pipeline.formats.experiments import experiment_name, experiment_names, groups_of
 from weatherfm.data_pipeline.formats.kind import Clue, clues_of_attributes
-from weatherfm.data_pipeline.formats.pieces import Slots
+from weatherfm.data_pipeline.formats.pieces import Slots, are_era5t
 from weatherfm.variables import Variable
 
 _FREQUENCY_HOURS = {  # CMIP's attribute `frequency`
@@ -26,7 +26,15 @@ def clues_of_variable(dataset: xr.Dataset, name: str, slots: Slots, meaning: Var
     """Why the variable `name` is not the state (`formats.kind`); empty where it is."""
     variable = dataset.variables[name]
     hours = _hours_of_means(dataset, variable, slots.times)
-    return clues_of_attributes(variable.attrs, dataset.attrs, hours, meaning.accumulated)
+    clues = clues_of_attributes(variable.attrs, dataset.attrs, hours, meaning.accumulated)
+    means = next((dim for dim in variable.dims if "climatology" in _attributes(dataset, dim)), None)
+    if means is None or any(clue.kind == "climatology" for clue in clues):
+        return clues
+    return (*clues, Clue("climatology", f"its {means} has bounds of a climatology"))
+
+
+def _attributes(dataset: xr.Dataset, dim: Any) -> dict[Any, Any]:
+    return {} if dim not in dataset.variables else dataset.variables[dim].attrs
 
 
 def layer_of(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str]:
@@ -39,6 +47,14 @@ def layer_of(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, str]:
     return layer, "" if level is None or np.isnan(float(level)) else f"{float(level):g}"
 
 
+def at_months(slots: Slots) -> Slots:
+    """The slots of monthly means, each at the first of its month: some files write the middle."""
+    months = slots.times.astype("datetime64[M]")
+    if len(np.unique(months)) < len(np.unique(slots.times)):  # one for each hour of the day
+        return slots
+    return replace(slots, times=months.astype("datetime64[s]"))
+
+
 def sums_of_means(slots: Slots, clues: tuple[Clue, ...], attributes: dict[Any, Any], meaning: Variable) -> Slots:
     """The slots of a monthly mean of sums: where these are daily ones, each is over a day and not over the month."""
     daily = attributes.get("GRIB_stepType") == "avgad" or attributes.get("GRIB_stream") in ("moda", "edmo", "mdfa")
@@ -48,16 +64,35 @@ def sums_of_means(slots: Slots, clues: tuple[Clue, ...], attributes: dict[Any, A
 
 
 def by_experiment(dataset: xr.Dataset, reader: DatasetReader, slots: Slots) -> Iterator[tuple[DatasetReader, Slots]]:
-    """A variable's reader and slots, once for each experiment along its dimension that is not merged with others."""
+    """A variable's reader and slots, once for each experiment along its dimension that is not merged with others.
+
+    Of ERA5's two, the final field comes first whatever the order in the file; times that only have the other one are
+    preliminary, which is seen in the row of points in the middle of each field.
+    """
     dim = reader.shape.expver
     if dim is None or dim not in dataset.variables:
         yield reader, _with_attribute(dataset, reader.name, slots)
         return
     names = [experiment_name(value) for value in np.atleast_1d(dataset.variables[dim].values).tolist()]
     for group in groups_of(names):
-        own = np.full(len(slots.times), names[group[0]], "U16")
-        shape = replace(reader.shape, versions=tuple(group))
-        yield replace(reader, shape=shape), replace(slots, experiments=own)
+        ordered = sorted(group, key=lambda version: names[version])
+        own = np.full(len(slots.times), names[ordered[0]], "U16")
+        shape = replace(reader.shape, versions=tuple(ordered))
+        early = _only_in_last(dataset, shape, reader.name) if len(group) > 1 else are_era5t([names[ordered[0]]])
+        preliminary = np.broadcast_to(early, own.shape) if len(early) == 1 else early[slots.index]
+        yield replace(reader, shape=shape), replace(slots, experiments=own, preliminary=preliminary)
+
+
+def _only_in_last(dataset: xr.Dataset, shape: FieldShape, name: str) -> np.ndarray:
+    """[slot] bool: the first of the versions has nothing where the last one has something."""
+    rows = []
+    for version in (shape.versions[0], shape.versions[-1]):
+        middle = {shape.expver: version, shape.latitude.name: dataset.sizes[shape.latitude.name] // 2}
+        part = dataset.variables[name].isel({dim: 0 for dim in dataset.variables[name].dims
+                                             if dim not in (*shape.slots, shape.longitude.name)} | middle)  # fmt: skip
+        rows.append(np.isnan(part.transpose(*shape.slots, shape.longitude.name).values))
+    lacking: np.ndarray = (rows[0] & ~rows[1]).any(axis=-1).reshape(-1)
+    return lacking
 
 
 def _with_attribute(dataset: xr.Dataset, name: str, slots: Slots) -> Slots:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -179,6 +180,11 @@ def _open(path: str, format: Format, stamp: Stamp | None, access: Access) -> xr.
         raise
     except (OSError, ValueError, KeyError, IndexError, RuntimeError, OverflowError, TypeError) as error:
         text = " ".join(str(error).split())[:200]
+        if told := re.match(r"unable to decode time units (.+?)\. Try opening", text):
+            raise InputError(
+                f"its times are counted in {told[1]}, which is no date to count from; mend the attributes units "
+                "(days since 2020-01-01) and calendar (standard) of its time"
+            ) from error
         raise InputError(f"it cannot be opened: truncated or damaged ({type(error).__name__}: {text})") from error
 
 

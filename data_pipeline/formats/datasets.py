@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -12,28 +12,35 @@ import xarray as xr
 from weatherfm.data_pipeline.formats.accumulation import rank_of_sum
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.clock import slots_of
-from weatherfm.data_pipeline.formats.dataset_kind import by_experiment, clues_of_variable, layer_of, sums_of_means
+from weatherfm.data_pipeline.formats.dataset_kind import (
+    at_months,
+    by_experiment,
+    clues_of_variable,
+    layer_of,
+    sums_of_means,
+)
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape, open_dataset
 from weatherfm.data_pipeline.formats.dimensions import (
     Dimension,
     dimensions_of,
+    is_called_level,
     orientation_of_dims,
-    role_of,
     scalars_of,
     with_units,
 )
 from weatherfm.data_pipeline.formats.identity import Stamp, stamp_of
 from weatherfm.data_pipeline.formats.kind import describe, taken
-from weatherfm.data_pipeline.formats.layers import belongs, renamed
+from weatherfm.data_pipeline.formats.layers import belongs, elsewhere, renamed
 from weatherfm.data_pipeline.formats.levels import doubt_of_levels, levels_in_hpa
 from weatherfm.data_pipeline.formats.names import Doubt, Meaning, NameRules, channel_name
+from weatherfm.data_pipeline.formats.no_field import names_along, unknown_dimensions, what_it_holds
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.span import Span
 from weatherfm.data_pipeline.formats.sum_spans import archive_of, said_hours, with_bounds
-from weatherfm.data_pipeline.formats.units import conversion_to
+from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
 from weatherfm.errors import InputError
-from weatherfm.variables import VARIABLES, parse_channel
+from weatherfm.variables import VARIABLES, Variable, parse_channel
 
 _PROVENANCE = (
     "title",
@@ -89,7 +96,8 @@ class _File:
         found = {
             dim.coordinate: doubt_of_levels(self.dataset.variables[dim.coordinate], dim.coordinate)
             for dim in (*dimensions_of(self.dataset).values(), *scalars_of(self.dataset))
-            if dim.role == "level" and dim.coordinate is not None and dim.coordinate not in told
+            if dim.coordinate is not None and dim.coordinate not in told
+            if dim.role == "level" or is_called_level(dim, self.dataset)
         }
         return {name: doubt for name, doubt in found.items() if doubt is not None}
 
@@ -108,6 +116,8 @@ def _index(file: _File, limits: Span) -> Contents:
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
         found = slots_of(dataset, dims)
+        if "monthly_mean" in file.rules.source.kinds:
+            found = at_months(found)
         return limits.limit(with_bounds(found, dataset, dims) if accumulated else found, accumulated)
 
     gridded = 0
@@ -119,7 +129,7 @@ def _index(file: _File, limits: Span) -> Contents:
         orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
         _add(contents, file, name, shape, slots)
     if not gridded:
-        raise InputError(f"it holds {_no_field(dataset)}")
+        raise InputError(f"it holds {what_it_holds(dataset, None if file.in_memory else file.path, file.format)}")
     return contents
 
 
@@ -127,61 +137,100 @@ def _add(
     contents: Contents, file: _File, name: str, shape: FieldShape, slots_in: Callable[[tuple[str, ...], bool], Slots]
 ) -> None:
     """Put one variable's channels into `contents`."""
-    variable, rules, wanted = file.dataset.variables[name], file.rules, file.wanted
-    layer, level = layer_of(file.dataset, variable)
-    meaning = renamed(rules, str(variable.attrs.get("GRIB_shortName", name)), layer, level)
+    variable = file.dataset.variables[name]
+    meaning = _meaning_on_layer(contents, file, name)
     if meaning is None:
-        meaning = _meaning(contents, file, name)
-        if meaning is not None and not (meaning.variable.on_levels or belongs(meaning, layer, level)):
-            contents.others.append(f"{name} ({layer} {level})")
-            return
-    if meaning is None or shape.unknown:
-        contents.others.append(name + (f" (over {', '.join(shape.unknown)})" if shape.unknown else ""))
-        if meaning is not None:
-            _doubt_level(contents, file, name, meaning)
+        contents.doubts.update(dict.fromkeys(file.wanted, told) if (told := names_along(file.dataset, name)) else {})
         return
-    channels = _channels(contents.path, name, variable.attrs, shape, meaning, rules)
+    if shape.unknown:
+        contents.others.append(f"{name} (over {', '.join(shape.unknown)})")
+        _doubt_level(contents, file, name, meaning)
+        for channel in file.wanted if shape.level is None else ():
+            if parse_channel(channel).variable is meaning.variable:
+                contents.doubts.setdefault(channel, unknown_dimensions(name, shape.unknown))
+        return
+    channels = _channels(contents.path, name, variable.attrs, shape, meaning, file.rules)
     if not channels:
         contents.others.append(f"{name} ({meaning.variable.era5}, level not told)")
         _doubt_level(contents, file, name, meaning)
         return
-    present = [(i, c) for i, c in channels if c in wanted]
+    present = [(i, c) for i, c in channels if c in file.wanted]
     if len(present) < len(channels):
         contents.others.append(_describe(name, meaning, [c for _, c in channels]))
-    if not present:
-        return
-    units = rules.units(name, meaning.variable, variable.attrs.get("units"))
-    chunks = Chunking.of(variable, shape.slots, None if shape.level is None else shape.level.name)
-    held = file.dataset if file.in_memory else None
-    access = file.rules.source.access
-    reader = DatasetReader(contents.path, file.format, name, shape, chunks, held, file.stamp, access)
-    orientation = orientation_of_dims(file.dataset, shape.latitude, shape.longitude)
-    slots = slots_in(shape.slots, meaning.variable.accumulated)
+    if present:
+        slots = slots_in(shape.slots, meaning.variable.accumulated)
+        _add_present(contents, file, name, shape, meaning, present, slots)
+
+
+def _add_present(
+    contents: Contents,
+    file: _File,
+    name: str,
+    shape: FieldShape,
+    meaning: Meaning,
+    present: Sequence[tuple[int, str]],
+    slots: Slots,
+) -> None:
+    """Put the channels (level index, name) that a variable holds and that are wanted into `contents`, if they are it.
+
+    Raises:
+        InputError: units that do not fit, or none (without the file's name).
+    """
+    variable, kinds = file.dataset.variables[name], file.rules.source.kinds
     clues = clues_of_variable(file.dataset, name, slots, meaning.variable)
-    if not taken(clues, rules.source.kinds, meaning.variable.constant):
+    if not taken(clues, kinds, meaning.variable.constant):
         contents.others.append(f"{name} ({', '.join(clue.kind for clue in clues)})")
         for _, channel in present:
-            contents.refused.setdefault(channel, f"{channel} {describe(clues, rules.source.kinds)}")
+            contents.refused.setdefault(channel, f"{channel} {describe(clues, kinds)}")
         return
+    units = file.rules.units(name, meaning.variable, variable.attrs.get("units"))
     mean = next((clue.said for clue in clues if clue.kind == "daily_mean"), "")
     slots, rank, archive = sums_of_means(slots, clues, variable.attrs, meaning.variable), meaning.rank, ""
     if meaning.variable.accumulated:
         slots = replace(slots, accumulated=said_hours(name, variable, slots))
         rank, archive = rank_of_sum(rank, slots), archive_of(file.dataset, name)
-    alternatives = list(by_experiment(file.dataset, reader, slots))
+    orientation = orientation_of_dims(file.dataset, shape.latitude, shape.longitude)
+    alternatives = list(by_experiment(file.dataset, _reader(file, name, shape), slots))
     for i, channel in present:
-        target = VARIABLES.get(channel, meaning.variable)  # a single-level z is orography
-        try:
-            conversion = conversion_to(target, units)
-        except InputError as error:
-            cure = (
-                "set the attribute units" if file.in_memory else f"mend the file or set source.units: {{{name}: ...}}"
-            )
-            raise InputError(f"its variable {name} {error}; {cure}") from None
+        conversion = _conversion(file, name, VARIABLES.get(channel, meaning.variable), units)
         contents.pieces += [
-            Piece(contents.path, name, channel, own, i, orientation, units, conversion, rank, held_slots, archive, mean)
-            for own, held_slots in alternatives
+            Piece(file.path, name, channel, own, i, orientation, units, conversion, rank, held, archive, mean)
+            for own, held in alternatives
         ]
+
+
+def _reader(file: _File, name: str, shape: FieldShape) -> DatasetReader:
+    chunks = Chunking.of(file.dataset.variables[name], shape.slots, None if shape.level is None else shape.level.name)
+    held, access = file.dataset if file.in_memory else None, file.rules.source.access
+    return DatasetReader(file.path, file.format, name, shape, chunks, held, file.stamp, access)
+
+
+def _conversion(file: _File, name: str, target: Variable, units: str | None) -> Conversion:
+    """From a variable's units to those of the channel table (of a single-level z, which is orography, its own)."""
+    try:
+        return conversion_to(target, units)
+    except InputError as error:
+        cure = "set the attribute units" if file.in_memory else f"mend the file or set source.units: {{{name}: ...}}"
+        raise InputError(f"its variable {name} {error}; {cure}") from None
+
+
+def _meaning_on_layer(contents: Contents, file: _File, name: str) -> Meaning | None:
+    """What a field is, or None where it is nothing of ours: then `contents` says why."""
+    variable = file.dataset.variables[name]
+    layer, level = layer_of(file.dataset, variable)
+    own_name = str(variable.attrs.get("GRIB_shortName", name))
+    if meaning := renamed(file.rules, own_name, layer, level):
+        return meaning
+    meaning = _meaning(contents, file, name)
+    if meaning is None:
+        contents.others.append(name)
+    elif not (meaning.variable.on_levels or belongs(meaning, layer, level)):
+        short = meaning.variable.short
+        contents.others.append(f"{name} ({layer} {level})")
+        if short in file.wanted:
+            contents.refused.setdefault(short, f"{short} {elsewhere(meaning, own_name, layer, level)}")
+        return None
+    return meaning
 
 
 def _meaning(contents: Contents, file: _File, name: str) -> Meaning | None:
@@ -265,28 +314,6 @@ def _shape(file: _File, name: str, dims: dict[str, Dimension], scalars: list[Dim
             if dataset.sizes[dim.name] > 1 and (dim.role not in used or (dim.role == "level" and not levels))
         ),
     )
-
-
-def _no_field(dataset: xr.Dataset) -> str:
-    """What a dataset without any field on latitudes and longitudes holds, and what helps."""
-    sizes = ", ".join(f"{name} {size}" for name, size in dataset.sizes.items()) or "none"
-    if {"variable", "cell"} <= set(map(str, dataset.sizes)) and "data" in dataset.variables:
-        names = ", ".join(map(str, dataset.attrs.get("variables", [])[:6]))
-        return (
-            f"one array of all variables ({names}, ...) on {dataset.sizes['cell']} flattened cells, as anemoi-datasets "
-            "writes: such stores are not read; give weatherfm what they were made from, or write each variable on its "
-            "latitudes and longitudes"
-        )
-    for name, role in ((str(name), role_of(str(name), v)) for name, v in dataset.variables.items() if v.ndim == 1):
-        along = dataset.variables[name].dims
-        alike = [other for other, v in dataset.variables.items() if v.dims == along]
-        if role == "latitude" and any(role_of(str(other), dataset.variables[other]) == "longitude" for other in alike):
-            return (
-                f"its fields on a list of {dataset.sizes[along[0]]} points ({along[0]}), as reduced Gaussian, "
-                "icosahedral and unstructured grids: bring them to a regular grid first, e.g. with "
-                "`cdo setgridtype,regular` or `cdo remapcon,r360x180`"
-            )
-    return f"no field on a latitude-longitude grid (dimensions {sizes}); regrid it first"
 
 
 def _describe(name: str, meaning: Meaning, channels: list[str]) -> str:

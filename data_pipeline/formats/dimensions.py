@@ -94,6 +94,13 @@ def _is_pressure_level(name: str, units: str, values: xr.Variable | None) -> boo
     return named and not units
 
 
+def is_called_level(dim: Dimension, dataset: xr.Dataset) -> bool:
+    """True for numbers under a name of pressure levels that are none, by their units or by what is said of them."""
+    values = None if dim.coordinate is None else dataset.variables[dim.coordinate]
+    called = dim.role == "unknown" and values is not None and values.dtype.kind in "iuf"
+    return called and _LEVEL.fullmatch(dim.name.lower()) is not None
+
+
 def orientation_of_dims(dataset: xr.Dataset, latitude: Dimension, longitude: Dimension) -> Orientation:
     """Orientation of fields on these two dimensions.
 

@@ -141,8 +141,8 @@ def contents_of_grib(path: str, stamp: Stamp | None, index: GribIndex, meanings:
     """What a GRIB file with these headers holds; reading refuses it once its stamp is another.
 
     Raises:
-        InputError: a wanted field on an unsupported grid, in units that do not fit, or there twice (without the file's
-            name).
+        InputError: a wanted field on an unsupported grid, in units that do not fit, or there twice with other values
+            (without the file's name).
     """
     contents, others = Contents(path), set()
     series: dict[tuple[Any, ...], tuple[Taken, Rows]] = {}
@@ -159,7 +159,7 @@ def contents_of_grib(path: str, stamp: Stamp | None, index: GribIndex, meanings:
     contents.others = sorted(others)
     reader = GribReader(path, index.offsets, index.lengths, index.numbers, stamp)
     for known, rows in series.values():
-        found, slots = known.found, rows.slots(known.found.channel)
+        found, slots = known.found, rows.slots(known.found.channel, index, reader)
         contents.pieces.append(
             Piece(
                 path, found.name, found.channel, reader, 0, known.orientation, known.units, known.conversion,

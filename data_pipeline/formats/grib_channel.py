@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from weatherfm.data_pipeline.formats.grib_headers import Header
 from weatherfm.data_pipeline.formats.kind import clues_of_header, describe, taken
-from weatherfm.data_pipeline.formats.layers import belongs, renamed
+from weatherfm.data_pipeline.formats.layers import belongs, elsewhere, renamed
 from weatherfm.data_pipeline.formats.names import Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
@@ -109,10 +109,7 @@ def channel_of(path: str, header: Header, rules: NameRules) -> Found | str:
     if not isinstance(meaning, Meaning):
         return described
     if not meaning.variable.on_levels and not belongs(meaning, layer, header.level):
-        why = (
-            f"lies on the layer {layer} {header.level} (GRIB typeOfLevel), where it is another field (if it is not: "
-            f"source.rename: {{'{name}:{layer}:{header.level}': {meaning.variable.short}}})"
-        )
+        why = elsewhere(meaning, name, layer, header.level)
         return Found(meaning.variable, meaning.variable.short, name, meaning.rank, header.units, why)
     channel = _channel(path, header, meaning, rules)
     return described if channel is None else Found(meaning.variable, channel, name, meaning.rank, header.units)

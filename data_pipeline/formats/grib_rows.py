@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weatherfm.data_pipeline.formats.experiments import experiment_name, record_of
+from weatherfm.data_pipeline.formats.grib_copies import refuse_different_copies
 from weatherfm.data_pipeline.formats.grib_headers import Header
 from weatherfm.data_pipeline.formats.grib_index import GribIndex
-from weatherfm.data_pipeline.formats.pieces import Slots, are_era5t
-from weatherfm.errors import InputError
+from weatherfm.data_pipeline.formats.pieces import Reader, Slots, are_era5t
 from weatherfm.variables import Variable
 
 _HOURS_OF_DAY = {"mnth"}
@@ -35,11 +35,16 @@ class Rows:
         leads, members, names, spans = (np.full(len(where), value, kind) for value, kind in same)
         self.parts.append((times, leads, members, where, names, spans))
 
-    def slots(self, channel: str) -> Slots:
+    def slots(self, channel: str, index_of: GribIndex, reader: Reader) -> Slots:
         """Each time, lead time, member and span once: of ERA5 the final field before the preliminary one.
 
+        Args:
+            channel: what the fields hold.
+            index_of: of the file.
+            reader: of its fields, which compares those that stand there twice: equal ones are one.
+
         Raises:
-            InputError: a field that stands there twice (without the file's name).
+            InputError: two fields of the same time that differ (without the file's name).
         """
         columns = [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in zip(*self.parts, strict=True)]
         times, leads, members, index, names, spans = columns
@@ -54,13 +59,7 @@ class Rows:
         for key in keys:
             same &= key[order][1:] == key[order][:-1]
         twice = same & (names[order][1:] == names[order][:-1])
-        if twice.any():
-            at = int(np.flatnonzero(twice)[0])
-            first, second = order[at], order[at + 1]
-            raise InputError(
-                f"it holds {channel} at {times[first]} twice (messages {index[first] + 1} and {index[second] + 1}); "
-                "remove one"
-            )
+        refuse_different_copies(channel, slots, order, np.flatnonzero(twice), index_of, reader)
         return slots.keep(order[np.concatenate([[True], ~same])])
 
 

@@ -6,6 +6,7 @@ version wrote and what belongs to a file that has changed since is read again. N
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ from weatherfm.data_pipeline.formats.grib_index import GribIndex, read_grib_inde
 from weatherfm.data_pipeline.formats.identity import Stamp
 
 _log = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 _WORTH = 2000
 """Fields whose headers take about a second to read: fewer are not kept."""
 
@@ -102,18 +103,26 @@ class KeptIndex:
         if header not in self._names:
             axes = next((name for name, one in self._axes.items() if one == header.axes), None)
             if axes is None:
-                axes = f"a{len(self._axes)}-{os.getpid()}"
+                plain = _plain(header.axes)
+                axes = _name_of(plain)
                 self._axes[axes] = header.axes
-                lines.append(_line({"name": axes, "axes": _plain(header.axes)}))
-            name = f"h{len(self._names)}-{os.getpid()}"
-            lines.append(_line({"name": name, "header": {**vars(header), "axes": axes}}))
-            self._headers[name], self._names[header] = header, name
+                lines.append(_line({"name": axes, "axes": plain}))
+            said = {**vars(header), "axes": axes}
+            name = self._names[header] = _name_of(said)
+            if name not in self._headers:
+                lines.append(_line({"name": name, "header": said}))
+                self._headers[name] = header
         return self._names[header]
 
 
 def file_beside(store: Path) -> Path:
     """`.NAME.headers/...` beside a store; it is of one version of ecCodes, whose tables names come from."""
     return store.with_name(f".{store.name}.headers") / f"grib-{_FORMAT}-{eccodes.codes_get_api_version()}.jsonl"
+
+
+def _name_of(said: dict[str, Any]) -> str:
+    """Equal for equal content alone, whichever process writes it: numbers of processes repeat from host to host."""
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _line(record: dict[str, Any]) -> bytes:

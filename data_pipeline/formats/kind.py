@@ -97,7 +97,15 @@ _STATISTICS = (  # NOAA PSL's attribute `statistic`, in the order in which its w
     ("standard deviation", "standard_deviation"), ("std", "standard_deviation"), ("maximum", "maximum"),
     ("minimum", "minimum"), ("mean", "mean"), ("average", "mean"),
 )  # fmt: skip
-_MEANS = {"mean", "monthly_mean"}
+_WORDS = (  # in long_name and standard_name; "mean" alone is in that of sea level pressure
+    (r"\b(ensemble|inter-?member)[ _]mean", "ensemble_mean"), (r"\bspread\b", "spread"),
+    (r"\blong[ -]term[ -]mean|climatolog", "climatology"), (r"anomal", "anomaly"),
+    (r"\bstandard[ _]deviation|\bvariance\b", "standard_deviation"), (r"\bprobability\b", "probability"),
+    (r"\b(percentile|quantile|median)\b", "quantile"), (r"\bmonthly[ _-](mean|average)", "monthly_mean"),
+    (r"^max(imum)?\b", "maximum"), (r"^min(imum)?\b", "minimum"),
+)  # fmt: skip
+_OTHER_VALUES = {"spread", "probability", "index", "standard_deviation", "anomaly", "difference", "error", "area"}
+"""Kinds whose values are far from those of the field, so that `prepare` takes them for damaged ones."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +165,9 @@ def clues_of_attributes(
         found.append(
             _mean_over(hours, f"statistic {statistic!r}") if kind == "mean" else Clue(kind, f"statistic {statistic!r}")
         )
+    for key in ("long_name", "standard_name"):
+        text = str(attributes.get(key, "")).lower().replace("_", " ")
+        found += [Clue(kind, f"{key} {text!r}") for words, kind in _WORDS if re.search(words, text)][:1]
     return _distinct(found)
 
 
@@ -175,7 +186,8 @@ def describe(clues: Sequence[Clue], kinds: Collection[str]) -> str:
         return f"is the field itself, not {asked}"
     told = " and ".join(f"{KINDS.get(clue.kind, 'of an unknown kind')} ({clue.said})" for clue in clues)
     cure = f"[{', '.join(clue.kind for clue in clues)}]"
-    return f"is {told}, not {asked} (to take it all the same: source.kinds: {cure})"
+    doubt = "; its values are checked as if it were the field" if {clue.kind for clue in clues} & _OTHER_VALUES else ""
+    return f"is {told}, not {asked} (to take it all the same: source.kinds: {cure}{doubt})"
 
 
 def _known(key: str, value: str, table: Mapping[str, str], states: Collection[str] | None) -> list[Clue]:

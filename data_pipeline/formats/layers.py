@@ -35,6 +35,14 @@ def belongs(meaning: Meaning, layer: str, level: str) -> bool:
     return named or (not level and any(one.startswith(f"{layer}:") for one in allowed))
 
 
+def elsewhere(meaning: Meaning, name: str, layer: str, level: str) -> str:
+    """Why a field that does not belong is not the channel, and how to say that it is all the same."""
+    return (
+        f"lies on the layer {layer} {level} (GRIB typeOfLevel), where it is another field (if it is not: "
+        f"source.rename: {{'{name}:{layer}:{level}': {meaning.variable.short}}})"
+    )
+
+
 def renamed(rules: NameRules, name: str, layer: str, level: str) -> Meaning | None:
     """What `source.rename` makes of `NAME:LAYER:LEVEL` or `NAME:LAYER`, as `t:surface:0`; it knows the layer."""
     return rules.renamed(f"{name}:{layer}:{level}") or rules.renamed(f"{name}:{layer}")

@@ -31,14 +31,18 @@ def doubt_of_levels(coordinate: xr.Variable, name: str) -> str | None:
     """Why the values of a coordinate cannot be believed to be pressures, and how to say what they are, or None.
 
     Believed are values with units of pressure that are possible, and without units those that are mostly the levels of
-    archives in hPa or Pa.
+    archives in hPa or Pa; never those with other units.
     """
     values, levels = np.atleast_1d(np.asarray(coordinate.values, np.float64)), levels_in_hpa(coordinate, name)
     units = str(coordinate.attrs.get("units", "")).strip()
+    if units and pressure_factor(units) is None and not name.lower().endswith(("inhpa", "inpa")):
+        return _cure(values, name, f"have the units {units!r}, which are none of pressure")
     told = pressure_factor(units) is not None or name.lower().endswith(("inhpa", "inpa"))
     reason = _odd_units(values, levels, units) if told else _odd_numbers(levels)
-    if reason is None:
-        return None
+    return None if reason is None else _cure(values, name, reason)
+
+
+def _cure(values: np.ndarray, name: str, reason: str) -> str:
     shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
     return (
         f"its levels {name} ({shown}) {reason}; say their units with source.units: {{{name}: hPa}} (or Pa), or, where "

@@ -130,6 +130,8 @@ def _limit(table: Table, data: DataConfig, window: Window | None) -> np.ndarray:
     Of a sum, all its terms stay.
     """
     keep = table.chosen if data.period is None else table.chosen & data.period.contains(table.times)
+    if not len(table.times):
+        raise InputError(f"the files with {table.channel} hold no time at all; fetch them again, or leave them out")
     if not keep.any():
         raise InputError(
             f"no file holds {table.channel} in data.period {data.period}; the files go from "
@@ -149,7 +151,7 @@ def _limit(table: Table, data: DataConfig, window: Window | None) -> np.ndarray:
 
 def _sum(tables: Sequence[Table], windows: dict[str, Window], ends: dict[str, np.ndarray], data: DataConfig) -> None:
     """Make each row of an accumulated channel the sum over its window; a time with an incomplete one is missing."""
-    early = np.zeros(0, "datetime64[s]")
+    early, asked = np.zeros(0, "datetime64[s]"), np.concatenate(list(ends.values()))
     for table in tables:
         if (window := windows.get(table.channel)) is None:
             continue
@@ -158,6 +160,8 @@ def _sum(tables: Sequence[Table], windows: dict[str, Window], ends: dict[str, np
         check_sums(table.channel, window, wanted, terms, data)
         if data.period is None:
             early = np.union1d(early, wanted[terms.early])
+            begin = wanted[terms.complete][0]  # other channels may have the start of a forecast, which ends no sum
+            early = np.union1d(early, asked[(asked >= begin - window.span) & (asked < begin)])
         rows, signs = terms.rows[terms.complete], terms.signs[terms.complete]
         if rows.shape[1] == 1:
             table.keep(rows[:, 0])

@@ -14,6 +14,7 @@ from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
+_FIRST, _LAST = np.datetime64("1700-01-01", "s"), np.datetime64("2200-01-01", "s")
 _COLUMNS = ("times", "leads", "numbers", "piece", "slot", "hours", "preliminary", "chosen", "signs")
 
 
@@ -59,7 +60,7 @@ def table_of(channel: str, pieces: Sequence[Piece]) -> Table:
     """All fields of `channel`, in the order of `pieces`.
 
     Raises:
-        InputError: a field without a time.
+        InputError: a field without a time, or of a year that cannot be.
     """
     numbered = [(i, piece) for i, piece in enumerate(pieces) if piece.channel == channel]
     for _, piece in numbered:
@@ -67,6 +68,11 @@ def table_of(channel: str, pieces: Sequence[Piece]) -> Table:
             raise InputError(
                 f"{piece.path}: {piece.name} has no time (or a missing value for one); add a time coordinate "
                 "with 'units: hours since ...', or leave the file out (source.exclude)"
+            )
+        if (odd := piece.slots.times[(piece.slots.times < _FIRST) | (piece.slots.times > _LAST)]).size:
+            raise InputError(
+                f"{piece.path}: {piece.name} is at {odd[0]}, and no weather is known of that year (the year may be "
+                "missing in the file); mend the date, or leave the file out (source.exclude)"
             )
     slots = [piece.slots for _, piece in numbered]
     count = sum(len(s.times) for s in slots)

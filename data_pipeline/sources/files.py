@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weatherfm.constants import GRAVITY
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inputs
 from weatherfm.data_pipeline.formats.archive import name_of
@@ -36,6 +37,8 @@ from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
 NOTHING: Mapping[str, str] = {}
+_LOWEST = 1000 * GRAVITY
+"""m2 s-2, of the lowest point of any belt of latitudes."""
 _SHOWN = 10
 """Files or names that a message lists before it only counts."""
 
@@ -183,6 +186,13 @@ def _constant_field(piece: Piece) -> np.ndarray:
         raise InputError(
             f"{piece.path}: {piece.name} was taken for {piece.channel}, but it changes with time (by {change:g}); "
             f"if it lies on a pressure level, give it: source.levels: {{{piece.name}: 500}}"
+        )
+    lowest = float(np.nanmin(values[0])) if np.isfinite(values[0]).any() else 0.0
+    if piece.channel == "orography" and piece.orientation.grid.periodic and lowest > _LOWEST:
+        raise InputError(
+            f"{piece.path}: {piece.name} was taken for orography, but its lowest point is {lowest:.0f} m2 s-2 "
+            f"({lowest / GRAVITY:.0f} m): it is the geopotential of a pressure level; give it: source.levels: "
+            f"{{{piece.name}: 500}}, and name the file of the orography"
         )
     return values[0]
 

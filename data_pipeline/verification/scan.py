@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -138,9 +139,9 @@ class ChannelScan:
             tendency = ChannelStatistics.of((part.window[later + m] - part.window[earlier])[:, None])
             self.tendency = self.tendency + tendency
 
-    @property
+    @cached_property
     def training(self) -> ChannelStatistics:
-        """Of all training times, as the store's statistics are."""
+        """Of all training times, as the store's statistics are; asked for when all times were added."""
         return total((self.trained[row] for row in sorted(self.trained)), 1)
 
     @property

@@ -11,15 +11,11 @@ from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.changes import check_changes
 from weatherfm.data_pipeline.verification.known_climatology import compare_climatology
 from weatherfm.data_pipeline.verification.meaning import check_meaning
-from weatherfm.data_pipeline.verification.moments import (
-    compare_extremes,
-    compare_shards,
-    compare_statistics,
-    read_shard_records,
-)
+from weatherfm.data_pipeline.verification.moments import compare_extremes, compare_statistics
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
 from weatherfm.data_pipeline.verification.scan import ChannelScan
 from weatherfm.data_pipeline.verification.season import check_season
+from weatherfm.data_pipeline.verification.shard_notes import ShardNotes
 from weatherfm.data_pipeline.verification.stream import scan_store
 from weatherfm.variables import parse_channel
 
@@ -31,7 +27,7 @@ def check_values(store: Store, report: VerifyReport, sample: int | None) -> None
     if sample is not None and sample < len(times):
         chosen = np.unique(np.linspace(0, len(times) - 1, sample).astype(np.int64))
     whole = len(chosen) == len(times)
-    records = read_shard_records(store) if whole else {}
+    notes = ShardNotes(store, report) if whole else None
     n_bad = 0
 
     def take(channel: int, scan: ChannelScan) -> None:
@@ -47,9 +43,9 @@ def check_values(store: Store, report: VerifyReport, sample: int | None) -> None
             compare_extremes(store, report, channel, scan)
         else:
             row |= check_changes(store, report, channel, scan)
-        if whole and scan.whole:
+        if notes is not None and scan.whole:
             compare_statistics(store, report, channel, scan)
-            compare_shards(store, report, records, channel, scan)
+            notes.compare(report, channel, scan)
             if scan.sums is not None and scan.frame.climatology is not None:
                 compare_climatology(store, report, channel, scan.frame.climatology, scan.sums)
         report.channels.append(row)

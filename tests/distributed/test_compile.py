@@ -23,13 +23,19 @@ from weatherfm.training.step import compute_gradients
 MODES = ["none", "block", "selective"]
 
 
-def outcome(rank: int, mode: str, layout: Layout | None, compile: bool) -> dict:
+def outcomes(rank: int, mode: str, layout: Layout | None) -> tuple[dict, dict]:
+    """Compiled, and as Python runs it."""
+    return outcome(mode, layout, True), outcome(mode, layout, False)
+
+
+def outcome(mode: str, layout: Layout | None, compile: bool) -> dict:
     """Graphs compiled for a step, a validation and another step, and what these gave."""
     torch._dynamo.reset()
     counters.clear()
     plain = parity.make_config("flat").model_dump(mode="json")
     plain["parallel"]["activation_checkpointing"] = mode
     plain["training"]["compile"] = compile
+    plain["training"]["batch_size"] *= layout.dp if layout else 1  # so that ranks and one process share compiled code
     config = parse_settings(RunConfig, plain, "test")
     domain = parity.make_domain(config)
     role = find_role(config.parallel, config.model, domain, build_mesh(layout, "cpu") if layout else None)
@@ -52,8 +58,8 @@ def outcome(rank: int, mode: str, layout: Layout | None, compile: bool) -> dict:
 
 
 def assert_compiled(mode: str, layout: Layout | None) -> None:
-    run = (lambda *a: [outcome(0, *a)]) if layout is None else (lambda *a: spawn(layout.devices, outcome, *a))
-    for compiled, eager in zip(run(mode, layout, True), run(mode, layout, False), strict=True):
+    ranks = [outcomes(0, mode, None)] if layout is None else spawn(layout.devices, outcomes, mode, layout)
+    for compiled, eager in ranks:
         assert eager["graphs"] == [0, 0, 0]
         first, validated, again = compiled["graphs"]
         assert first >= 1

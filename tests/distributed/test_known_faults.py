@@ -3,8 +3,8 @@
 1. Every rank tokenised the first channels instead of its own.
 2. Biases of row-parallel layers were added once a rank.
 3. Weights that ranks of `tp` hold alike drifted apart.
-4. The sum over test batches was reported as a mean: here the loss; scores of whole runs with batches of other sizes in
-   test_train_layouts.py, against an independent mean in tests/test_trainer.py (the untrained model).
+4. The sum over test batches was reported as a mean: here of one process with batches of several sizes; of ranks in
+   test_train_layouts.py.
 5. Checkpoints were one file a rank that no other layout could read: tests/distributed/test_train_layouts.py.
 6. Channels that the ranks do not divide: 84 on 8.
 """
@@ -13,14 +13,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import test_parity as parity
 import torch
+import toy_run
 from spawn_ranks import spawn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from weatherfm.config import parse_settings
+from weatherfm.data_pipeline.store import open_store
 from weatherfm.model import WeatherViT
 from weatherfm.training.batches import predict
 from weatherfm.training.build import build_model
@@ -31,6 +34,7 @@ from weatherfm.training.mesh import build_mesh
 from weatherfm.training.optimizer import build_optimizer
 from weatherfm.training.role import Role, find_role
 from weatherfm.training.step import compute_gradients, exchange, update_weights
+from weatherfm.training.validation import Validator, validation_inits
 
 TP2 = Layout(1, 1, 2)
 
@@ -144,15 +148,26 @@ def test_weights_that_ranks_hold_alike_stay_alike():
 # 4: the validation loss is a mean, whatever the batches ----------------------------------------------------------
 
 
-def test_losses_are_means_over_samples_and_channels():
-    config = parity.make_config("flat")
-    loss = forecast_loss(config.model, parity.make_domain(config), {})
-    torch.manual_seed(0)
-    truth, forecast = torch.randn(6, 8, 8, 16), torch.randn(6, 8, 8, 16)
-    lead = torch.full((6,), 24)
-    whole = loss(forecast, truth, lead).mean()
-    parts = [loss(forecast[i : i + 2], truth[i : i + 2], lead[:2]).mean() for i in (0, 2, 4)]
-    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+def test_the_validation_loss_is_a_mean_whatever_the_batches(tmp_path):
+    """Of an untrained model, whose head is zero, so that its forecast is the state it starts from."""
+    toy_run.make_store(tmp_path)
+    store, cpu = open_store(tmp_path / "store.zarr"), torch.device("cpu")
+    area = store.grid.area_weights / store.grid.area_weights.sum()
+    for batch_size in (1, 2, 3, 4, 5):  # of five samples
+        config = toy_run.make_run(tmp_path, batch_size=batch_size, validation_samples=5)
+        role = find_role(config.parallel, config.model, store.domain(), None)
+        loss = forecast_loss(config.model, store.domain(), {}, None, role.share.channels)
+        found = Validator(config, store, loss, torch.float32, role)(
+            build_model(config, store.domain(), role, cpu, torch.float32)
+        )
+        inits = validation_inits(config, store)
+        assert len(inits) == 5
+        losses = []  # [lead time, channel]
+        for hours in (6, 12):
+            later = store.read(store.index_of(inits + np.timedelta64(hours, "h"))).astype(float)
+            change = later - store.read(store.index_of(inits))  # [sample, channel, lat, lon]
+            losses.append((np.square(change) * area).sum((-2, -1)).mean(0) / np.square(store.tendency_std))
+        assert found["loss"] == pytest.approx(np.mean(losses), rel=1e-4)  # float32 increments
 
 
 # 6 -----------------------------------------------------------------------------------------------------------

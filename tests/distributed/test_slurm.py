@@ -85,11 +85,11 @@ def test_finished_just_before_the_end_of_its_time_it_is_not_queued_again(submit,
 
 def signalled(job: subprocess.Popen, folder: Path) -> int:
     """The status of a job that SLURM tells of its end."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not (folder / "arguments").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
     job.send_signal(signal.SIGUSR1)
-    status = job.wait(60)
+    status = job.wait(240)
     assert (folder / "stopped").exists()
     return status

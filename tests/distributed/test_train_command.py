@@ -17,6 +17,8 @@ from jobs import children, start
 from weatherfm.errors import STOPPED
 
 TIMINGS = {"samples_per_second", "data_wait_share", "memory_gib"}
+STEPS = 50
+"""Of a run that is to be disturbed after its first checkpoint, of step 5: some seconds of them."""
 COMMAND = [sys.executable, "-m", "weatherfm.cli", "train"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "weatherfm.cli", "train"]
 
@@ -30,7 +32,9 @@ def folder(tmp_path_factory) -> Path:
 
 def config(folder: Path, run: str) -> str:
     path = folder / f"{run}.yaml"
-    path.write_text(yaml.safe_dump(toy_run.run_settings(folder, run, steps=100) | {"parallel": {"tp": 2}}))
+    settings = toy_run.run_settings(folder, run, steps=STEPS) | {"parallel": {"tp": 2}}
+    settings["model"]["depth"] = 1
+    path.write_text(yaml.safe_dump(settings))
     return str(path)
 
 
@@ -47,9 +51,10 @@ def under_way(run: Path) -> bool:
 @pytest.fixture(scope="module")
 def undisturbed(folder) -> Path:
     status, lines = start([*COMMAND, config(folder, "undisturbed"), "--devices", "2"]).end()
-    assert status == 0
-    assert lines[-1] == f"weights   {folder / 'undisturbed' / 'weights.safetensors'}"
-    assert sum("step 100 of 100" in line for line in lines) == 1  # one rank speaks
+    assert status == 0, lines
+    # not the last line: PyTorch may warn on stderr of connections that others have closed before, as all end
+    assert lines.count(f"weights   {folder / 'undisturbed' / 'weights.safetensors'}") == 1, lines
+    assert sum(f"step {STEPS} of {STEPS}" in line for line in lines) == 1, lines  # one rank speaks
     return folder / "undisturbed"
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Scheduler = Annotated[
     str | None,
     Parameter(
-        help="Address of a dask.distributed scheduler (tcp://host:port); its workers write, so they must see the same "
-        "files. Without it, threads of this process do the work."
+        help="Address of a dask.distributed scheduler (tcp://host:port) whose workers do the work; they must see the "
+        "same files. Without it, threads of this process do it."
     ),
 ]
 Workers = Annotated[int | None, Parameter(help="Most shards to write at a time; by default one a CPU core.")]

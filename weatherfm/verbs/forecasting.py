@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weatherfm.errors import InputError
-from weatherfm.verbs.run import is_run, load, say, settings
+from weatherfm.verbs.run import importing, is_run, load, say, settings
 
 if TYPE_CHECKING:
     from weatherfm.evaluation.config import ForecastConfig
@@ -82,25 +82,29 @@ def run_forecast(asked: Asked) -> int:
     order = _order(asked)
     _require_processes(asked, order.parallel)
     if asked.devices is not None:
-        from weatherfm.training.ranks.launch import launch, require_devices
+        with importing():
+            from weatherfm.training.ranks.launch import launch, require_devices
 
         require_devices(asked.devices, 0, order.forecast.device, "forecast.device")
         return launch(asked.command(), asked.devices)
     if "RANK" in os.environ:  # torchrun has started others beside this process
-        from weatherfm.training.forecasting import forecast_together
+        with importing():
+            from weatherfm.training.forecasting import forecast_together
 
         say(forecast_together(order.weights, order.place, order.forecast, order.parallel, order.output, order.rules))
         return 0
-    from weatherfm.evaluation.forecasting.command import forecast
+    with importing():
+        from weatherfm.evaluation.forecasting.command import forecast
 
     say(forecast(order.weights, order.place, order.forecast, order.output, order.rules))
     return 0
 
 
 def _order(asked: Asked) -> _Order:
-    from weatherfm.data_pipeline.source_config import FilesSource
-    from weatherfm.evaluation.config import ForecastConfig
-    from weatherfm.training.layout import ParallelConfig
+    with importing():
+        from weatherfm.data_pipeline.source_config import FilesSource
+        from weatherfm.evaluation.config import ForecastConfig
+        from weatherfm.training.layout import ParallelConfig
 
     place: str | None
     rules = None

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from weatherfm.errors import STOPPED
 from weatherfm.training.plan.machine import Machine, Training
 from weatherfm.training.signals import StopSignals
-from weatherfm.verbs.run import Overrides, as_json, load, say
+from weatherfm.verbs.run import Overrides, as_json, importing, load, say
 
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
@@ -36,7 +36,8 @@ def train(config: Path, *overrides: Overrides, devices: int | None = None, resta
         run = load(config, overrides)
         if devices is None:
             return 0 if train_run(run, stop) else STOPPED
-        from weatherfm.training.ranks.launch import launch, require_devices
+        with importing():
+            from weatherfm.training.ranks.launch import launch, require_devices
 
         require_devices(devices, restarts, run.training.device)
         debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
@@ -102,7 +103,8 @@ def train_run(run: RunConfig, stop: StopSignals | None = None) -> bool:
         run: its settings.
         stop: who listens for signals already, if anybody does.
     """
-    from weatherfm.training.trainer import train as train_model
+    with importing():
+        from weatherfm.training.trainer import train as train_model
 
     summary = train_model(run, stop)
     if summary.stopped_by and summary.steps == summary.resumed_from:

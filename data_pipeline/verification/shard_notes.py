@@ -1,0 +1,76 @@
+"""Statistics noted with each shard, from which `append` merges those of the store, against those computed again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from weatherfm.data_pipeline.manifest import SHARDS
+from weatherfm.data_pipeline.statistics import ChannelStatistics, join_channels
+from weatherfm.data_pipeline.store import Store
+from weatherfm.data_pipeline.store_files import read_shards
+from weatherfm.data_pipeline.verification.moments import RELATIVE
+from weatherfm.data_pipeline.verification.report import VerifyReport
+from weatherfm.data_pipeline.verification.scan import ChannelScan
+
+_NAMES = ("count", "mean", "std", "minimum", "maximum")
+_NOTHING = ChannelStatistics.empty(1)
+
+
+class ShardNotes:
+    """What is noted, read once: 40 bytes a shard and channel.
+
+    Args:
+        store: to look at.
+        report: told of notes that are no statistics.
+
+    Raises:
+        InputError: the record of shards cannot be read.
+    """
+
+    def __init__(self, store: Store, report: VerifyReport) -> None:
+        self._store = store
+        self._times, self._channels = store.shard_shape
+        rows = -(-len(store.times) // self._times)
+        self._noted = np.full((len(store.channels), rows, len(_NAMES)), np.nan)  # no count: no note
+        records, wrong = read_shards(store.path, store.manifest), []
+        for column, start in enumerate(range(0, len(store.channels), self._channels)):
+            part = self._noted[start : start + self._channels]
+            for row in range(rows):
+                name = f"state-{row:05d}-{column:03d}"
+                if name in records and not _read_into(part[:, row], records[name]["payload"]):
+                    wrong.append(name)
+        if wrong:
+            message = f"{SHARDS} notes no statistics for {', '.join(wrong[:5])} ({len(wrong)} shards)"
+            report.error("statistics", message, kind="shard statistics", files=(SHARDS,))
+
+    def compare(self, report: VerifyReport, channel: int, scan: ChannelScan) -> None:
+        """One channel; shards without a note are left out."""
+        noted = self._noted[channel]
+        found = _columns(join_channels([scan.trained.get(row, _NOTHING) for row in range(len(noted))]))
+        scale = np.maximum(np.abs(found[:, 1]), np.nan_to_num(found[:, 2]))[:, None]
+        with np.errstate(invalid="ignore"):  # of no values, whose smallest is infinite
+            wrong = (np.isnan(noted) != np.isnan(found)) | (np.abs(noted - found) > RELATIVE * scale)
+        wrong[:, 1:] &= found[:, :1] > 0  # of no values there is only the count
+        wrong[:, 0] = noted[:, 0] != found[:, 0]
+        wrong[np.isnan(noted[:, 0])] = False
+        for row in np.flatnonzero(wrong.any(1)):
+            name, which = self._store.channels[channel], [_NAMES[i] for i in np.flatnonzero(wrong[row])]
+            message = f"{', '.join(which)} of {name} noted for shard {row} in {SHARDS} differ from what it holds"
+            report.error("statistics", message, kind="shard statistics", channel=name, files=(SHARDS,))
+
+
+def _read_into(out: np.ndarray, payload: Any) -> bool:
+    """Put what is noted of a shard into `out` [channel, statistic]; False where that is none."""
+    try:
+        noted = ChannelStatistics.from_dict(payload["state"])
+        out[:] = _columns(noted)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return not np.isnan(noted.count).any()
+
+
+def _columns(found: ChannelStatistics) -> np.ndarray:
+    """[channel, statistic]."""
+    return np.stack([getattr(found, name) for name in _NAMES], axis=-1)
