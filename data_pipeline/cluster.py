@@ -65,7 +65,7 @@ def _connected(scheduler: str) -> Iterator[Client]:
     from distributed import Client  # slow to import, and seldom needed
 
     try:
-        client = Client(scheduler, timeout="10s")
+        client = Client(scheduler, timeout="10s", set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(
             f"no dask scheduler answers at {scheduler!r} ({error}); start one with `dask scheduler` and give its "
