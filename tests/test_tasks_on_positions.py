@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import time
 from pathlib import Path
 
 import cloudpickle
@@ -60,12 +59,9 @@ def test_a_task_at_60_000_times_is_made_without_the_record(tmp_path, monkeypatch
         tasks = list(made.tasks.state())
         with monkeypatch.context() as watched:
             watched.setattr(da.Array, "__dask_graph__", graphs.append)
-            start = time.process_time()
             sent = [cloudpickle.dumps((task, made._portion([task]))) for task in tasks[-20:]]
-            each = (time.process_time() - start) / 20
         sizes.append(len(sent[-2]))
     assert graphs == []
-    assert each < 0.01
     assert sizes[1] < 1.1 * sizes[0] + 100
 
 
