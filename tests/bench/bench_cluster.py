@@ -3,10 +3,9 @@
 python tests/bench/bench_cluster.py
 
 The record is hourly fields of 32 x 64 points in one small Zarr chunk a time and variable, where finding, opening and
-unpacking chunks in Python takes longer than all arithmetic: if processes win anywhere on one machine, it should be here.
-On large fields, whose work is numpy's and the compressor's, threads are as fast. A
-few times are written, the rest are hard links to their chunks. Both start with everything imported and every process
-at hand.
+unpacking chunks in Python takes longer than all arithmetic: if processes win on one machine, it should be here. On
+large fields, whose work is numpy's and the compressor's, threads are as fast. A few times are written, the rest are
+hard links to their chunks. Both start with everything imported and every process at hand.
 """
 
 from __future__ import annotations
