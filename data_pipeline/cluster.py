@@ -89,7 +89,8 @@ def _finished(client: Client, flow: dict[Future, Call], scheduler: str) -> Itera
     since = time.monotonic()
     while not (done := [future for future in flow if future.done()]):
         try:
-            wait(list(flow), timeout=_LOOK, return_when="FIRST_COMPLETED")
+            with client.as_current():
+                wait(list(flow), timeout=_LOOK, return_when="FIRST_COMPLETED")
         except TimeoutError:
             since = time.monotonic() if _workers(client) else since
             if time.monotonic() - since > _PATIENCE:

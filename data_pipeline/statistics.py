@@ -78,11 +78,9 @@ class ChannelStatistics:
         """Inverse of `to_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none of `to_dict`, or holds NaN.
+            KeyError, TypeError, ValueError: it is none of `to_dict`.
         """
         numbers = np.frombuffer(base64.b64decode(data[_NUMBERS], validate=True), "<f8").reshape(len(_FIELDS), -1)
-        if np.isnan(numbers).any():
-            raise ValueError("a statistic is NaN")
         return cls(*numbers.astype(np.float64))
 
 

@@ -262,13 +262,18 @@ def test_no_store(tmp_path):
         verify(tmp_path)
 
 
-@pytest.mark.parametrize("state", [None, [1], {}, {"count": ["many"]}, {"mean": [1.0]}, 7])
+@pytest.mark.parametrize(
+    "state", [None, [1], {}, {"float64": "many"}, {"float64": "AAAA"}, {"mean": [1.0]}, 7], ids=str
+)
 def test_notes_of_shards_that_are_no_statistics(store, state):
     """An error with a name, whatever stands there; the other shards are compared all the same."""
     file = store / SHARDS
     records = json.loads(file.read_text())
     records["state-00000-000"]["payload"]["state"] = state
-    records["state-00000-001"]["payload"]["state"]["mean"][0] += 1e-3
+    other = records["state-00000-001"]["payload"]
+    noted = ChannelStatistics.from_dict(other["state"])
+    noted.mean[0] += 1e-3
+    other["state"] = noted.to_dict()
     file.write_text(json.dumps(records))
     _accept_files(store)
     errors = _errors(store).splitlines()
@@ -279,8 +284,8 @@ def test_notes_of_shards_that_are_no_statistics(store, state):
 def test_notes_of_many_shards_are_read_once(monkeypatch):
     """They were read once a channel: a minute for 69 channels in 20,000 shards."""
     n_channels, n_rows, made = 69, 500, []
-    numbers = {name: [1.0] * n_channels for name in ("count", "mean", "m2", "minimum", "maximum")}
-    records = {f"state-{row:05d}-000": {"payload": {"state": numbers}} for row in range(n_rows)}
+    noted = ChannelStatistics(*np.ones((5, n_channels)))
+    records = {f"state-{row:05d}-000": {"payload": {"state": noted.to_dict()}} for row in range(n_rows)}
     from_dict = ChannelStatistics.from_dict
     monkeypatch.setattr(shard_notes, "read_shards", lambda path, manifest: records)
     monkeypatch.setattr(ChannelStatistics, "from_dict", lambda data: made.append(1) or from_dict(data))
@@ -292,7 +297,7 @@ def test_notes_of_many_shards_are_read_once(monkeypatch):
         channels=["t2m"] * n_channels,
     )
     report = VerifyReport("store")
-    one = from_dict({name: values[:1] for name, values in numbers.items()})
+    one = ChannelStatistics(*np.ones((5, 1)))
     scan = SimpleNamespace(trained=dict.fromkeys(range(n_rows), one) | {7: one + one})
     notes = shard_notes.ShardNotes(held, report)
     for channel in range(n_channels):
