@@ -30,15 +30,16 @@ LIMIT = 2**30
 
 
 class DeadlyFields(Readable):
-    """Fields whose reading kills the process, the first `deaths` times in all; notes when it read."""
+    """Fields whose reading kills any process but the one that made them, the first `deaths` times in all; notes when
+    it read."""
 
     def __init__(self, folder: Path, deaths: int) -> None:
-        self.folder, self.deaths = folder, deaths
+        self.folder, self.deaths, self.made_in = folder, deaths, os.getpid()
         self.shape = (len(TIMES), 3, *GRID.shape)
 
     def read(self, times: np.ndarray, channels: np.ndarray) -> np.ndarray:
         begin = time.time()
-        if len(list(self.folder.glob("death*"))) < self.deaths:
+        if os.getpid() != self.made_in and len(list(self.folder.glob("death*"))) < self.deaths:
             (self.folder / f"death{os.getpid()}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
         (self.folder / f"read-{begin}-{time.time()}").touch()
