@@ -87,7 +87,8 @@ def test_members_can_be_left_out(tmp_path, two):
 
 
 @pytest.mark.parametrize(
-    "name", ["../victim.nc", "a/../../victim.nc", "/tmp/victim.nc", "..\\victim.nc", "C:/victim.nc", "\\victim.nc"]
+    "name",
+    ["../victim.nc", "a/../../victim.nc", "/elsewhere/victim.nc", "..\\victim.nc", "C:/victim.nc", "\\victim.nc"],
 )
 def test_a_member_that_leaves_the_folder(tmp_path, two, name):
     path = packed(tmp_path / "a.zip", {name: next(iter(two.values()))})

@@ -51,11 +51,8 @@ def test_forty_years_of_69_channels_are_960_requests():
 def test_what_is_sent():
     """Bodies written by hand, as the store's form shows them."""
     upper, single = ask(config(["z500", "t850", "z850", "t2m", "sp"], period="2020-02-28/2020-02-29", step="12h"))
-    assert upper.dataset == "reanalysis-era5-pressure-levels"
-    assert upper.body == {
+    both = {
         "product_type": ["reanalysis"],
-        "variable": ["temperature", "geopotential"],
-        "pressure_level": ["500", "850"],
         "year": ["2020"],
         "month": ["02"],
         "day": ["28", "29"],
@@ -63,16 +60,16 @@ def test_what_is_sent():
         "data_format": "grib",
         "download_format": "unarchived",
     }
+    assert upper.dataset == "reanalysis-era5-pressure-levels"
+    assert upper.body == {
+        "variable": ["temperature", "geopotential"],
+        "pressure_level": ["500", "850"],
+        **both,
+    }
     assert single.dataset == "reanalysis-era5-single-levels"
     assert single.body == {
-        "product_type": ["reanalysis"],
         "variable": ["surface_pressure", "2m_temperature"],
-        "year": ["2020"],
-        "month": ["02"],
-        "day": ["28", "29"],
-        "time": ["00:00", "12:00"],
-        "data_format": "grib",
-        "download_format": "unarchived",
+        **both,
     }
 
 

@@ -85,11 +85,12 @@ def test_notes_without_checksum_that_say_what_none_can(tmp_path, server, key, va
 
 
 @pytest.mark.parametrize("change", [{"grid": []}, {"grid": [{}]}, {"area": 3}, {"time": 5}, {"year": ["x"]}])
-def test_requests_in_notes_that_are_none(tmp_path, server, change):
+def test_requests_in_notes_that_are_none(tmp_path, server, change, caplog):
     fetched(tmp_path)
     (note,) = (tmp_path / "cache").glob("*.json")
     told = json.loads(note.read_text())
     told.pop("checksum")
     note.write_text(json.dumps(told | {"request": told["request"] | change}))
     assert read_note(note.with_suffix("")) is None
+    assert f"{note} is no note of a download" in caplog.text
     fetched(tmp_path)

@@ -70,6 +70,7 @@ def read_note(path: Path) -> Held | None:
             _log.warning("%s was changed since it was written; its file is not believed and fetched again", note)
             return None
         if path.stat().st_size != told["bytes"] or not _ends_well(path):
+            _log.warning("%s is not as long as its note says, or cut; it is not believed and fetched again", path)
             return None
         body = told["request"]
         days = [f"{year}-{month}-{day}" for year, month, day in product(body["year"], body["month"], body["day"])]
@@ -79,7 +80,10 @@ def read_note(path: Path) -> Held | None:
         downloaded = np.datetime64(told["downloaded"], "D")
         channels = _channels(told["dataset"], body)
         return Held(path, _place(body), channels, np.sort(times), preliminary, downloaded, arrived)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        _log.warning("%s is no note of a download (%r); its file is not believed and fetched again", note, error)
         return None
 
 
