@@ -40,11 +40,19 @@ def grib(tmp_path, *messages: bytes):
     ("type", "cl", "a climatology", "climatology"),
     ("type", "fcmax", "a maximum", "maximum"),
     ("type", "ef", "an estimate of errors", "error"),
-    ("type", "4v", "of an unknown kind", "4v"),
+    ("type", "fcstdev", "a standard deviation", "standard_deviation"),
+    ("type", "ssd", "of an unknown kind", "ssd"),
     ("stream", "moda", "a monthly mean", "monthly_mean"),
     ("stream", "mnth", "a monthly mean", "monthly_mean"),
     ("stream", "msmm", "a monthly mean", "monthly_mean"),
+    ("stream", "sfmm", "a monthly mean", "monthly_mean"),
+    ("stream", "clmn", "a monthly mean", "monthly_mean"),
+    ("stream", "mofm", "a mean over time", "mean"),
+    ("stream", "dame", "a mean over time", "mean"),
     ("stream", "mmsa", "an anomaly", "anomaly"),
+    ("stream", "smma", "an anomaly", "anomaly"),
+    ("stream", "msda", "a standard deviation", "standard_deviation"),
+    ("stream", "eehs", "a climatology", "climatology"),
 ])  # fmt: skip
 def test_types_and_streams_of_ecmwf(tmp_path, key, value, words, kind):
     path = grib(tmp_path, surface(**{key: value}))
@@ -53,8 +61,9 @@ def test_types_and_streams_of_ecmwf(tmp_path, key, value, words, kind):
 
 
 @pytest.mark.parametrize("keys", [
-    {"type": "an"}, {"type": "fc"}, {"type": "cf", "stream": "enfo"}, {"type": "pf", "stream": "enfo", "number": 3},
-    {"type": "pf", "stream": "enfh"}, {"type": "fc", "stream": "mmsf"}, {"type": "an", "stream": "enda"},
+    {"type": "an"}, {"type": "4v"}, {"type": "fc"}, {"type": "cf", "stream": "enfo"},
+    {"type": "pf", "stream": "enfo", "number": 3}, {"type": "pf", "stream": "enfh"}, {"type": "fc", "stream": "mmsf"},
+    {"type": "fc", "stream": "mmaf"}, {"type": "an", "stream": "enda"},
 ])  # fmt: skip
 def test_states_are_taken(tmp_path, keys):
     data = open_files(grib(tmp_path, surface(**keys)), ["t2m"])

@@ -4,8 +4,8 @@ Everything that files say about it stands in the tables of this module: GRIB's k
 and the Climate Data Store write into NetCDF, CF's cell_methods, and `statistic` of NOAA's PSL. A field is the state
 where nothing says otherwise. What no table knows goes by the file's own word for it, and is not the state either.
 
-Sources: MARS type and stream tables (codes.ecmwf.int/grib), WMO code tables 4.0, 4.7 and 4.10, NCEP office note 388
-(edition 1), CF conventions, appendix E.
+Sources: ecCodes' tables of MARS types and streams (definitions/mars), WMO code tables 4.0, 4.7 and 4.10, NCEP office
+note 388 (edition 1), CF conventions, appendix E.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ KINDS = {
 }
 """`source.kinds` -> what messages call it."""
 
-_STATE_TYPES = {"an", "ia", "fg", "oi", "3v", "fc", "cf", "pf", "pa", "cp", "af", "si", "unknown", ""}
+_STATE_TYPES = {"an", "ia", "fg", "oi", "3v", "4v", "fc", "cf", "pf", "pa", "cp", "af", "si", "unknown", ""}
 _TYPES = {  # MARS type, or type of processed data
-    **dict.fromkeys(("es", "ses", "wes", "taes", "cs"), "spread"),
-    **dict.fromkeys(("em", "wem", "taem", "cm", "cr"), "ensemble_mean"),
+    **dict.fromkeys(("es", "ses", "wes", "taes", "cs", "estdtm"), "spread"),
+    **dict.fromkeys(("em", "wem", "taem", "cm", "emtm"), "ensemble_mean"),
     **dict.fromkeys(("ep", "fp", "pb", "pd"), "probability"),
     **dict.fromkeys(("cd", "ed"), "quantile"),
     **dict.fromkeys(("efi", "efic", "sot"), "index"),
     **dict.fromkeys(("fcmean", "hcmean"), "mean"),
-    **dict.fromkeys(("fcstdev", "tasd", "ssd"), "standard_deviation"),
     **dict.fromkeys(("ef", "ea", "me", "eme"), "error"),
     **dict.fromkeys(("4i", "3g", "4g", "sg"), "difference"),
-    "fcmax": "maximum", "fcmin": "minimum", "fa": "sum", "cl": "climatology",
+    "fcmax": "maximum", "fcmin": "minimum", "fcstdev": "standard_deviation", "fa": "sum", "cl": "climatology",
 }  # fmt: skip
 _STREAMS = {  # every other stream holds states
-    **dict.fromkeys(("moda", "mnth", "mdfa", "edmo", "edmm", "ewmo", "ewmm", "wamo", "wmm"), "monthly_mean"),
-    **dict.fromkeys(("msmm", "swmm", "esmm", "ewms", "mofm", "wamf", "mfwm", "mfhm", "mfhw"), "monthly_mean"),
-    **dict.fromkeys(("mmsa", "smma", "swma", "mmaf", "mfam", "mfaw", "mofa"), "anomaly"),
-    **dict.fromkeys(("mosd", "mnsd", "msdc"), "standard_deviation"),
-    **dict.fromkeys(("dacl", "dacw", "efhs", "ehls"), "climatology"),
+    **dict.fromkeys(("mnth", "moda", "monr", "mdfa", "sfmm", "swmm", "clmn", "msmm", "mswm", "mmam"), "monthly_mean"),
+    **dict.fromkeys(("mmwm", "esmm", "ehmm", "edmm", "edmo", "ewmm", "ewmo", "wamo", "wamd"), "monthly_mean"),
+    **dict.fromkeys(("mofm", "wmfm", "mnfm", "mfhm", "mfwm", "mhwm", "dame"), "mean"),  # of weeks; of a day
+    **dict.fromkeys(("mmsa", "smma", "mnfa", "mfaw", "mfam", "mawm"), "anomaly"),
+    **dict.fromkeys(("msdc", "msda", "mnvr"), "standard_deviation"),
+    **dict.fromkeys(("dacl", "dacw", "efhs", "eehs", "wehs", "wees"), "climatology"),
 }  # fmt: skip
 _STEPS = {  # type of statistical processing, as ecCodes calls it
     "avg": "mean", "avgd": "mean",
