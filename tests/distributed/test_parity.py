@@ -27,7 +27,7 @@ from weatherfm.training.step import compute_gradients, exchange, update_weights
 
 TOLERANCE = 1e-9
 """Relative; float64 sums in another order leave 1e-15 or so, any mistake in a factor leaves 1e-2 or more."""
-STEPS = 8
+STEPS = 20
 
 HIERARCHICAL = {"kind": "hierarchical", "groups": 4}
 VARIANTS: dict[str, dict] = {
@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict] = {
     "tensor-parallel-alone": {"aggregation": {"evaluate": "tokens"}, "parallel": {"channels": "whole"}},
 }
 TELLING = ["flat-uneven", "attention", "linear-tree-uneven"]
-"""Variants that between them go through all that layouts do differently; they train for 8 steps, the others for 3."""
+"""Variants that between them go through all that layouts do differently; they train for 20 steps, the others for 3."""
 LAYOUTS = [
     (Layout(1, 1, 2), list(VARIANTS)),
     (Layout(1, 1, 4), TELLING),
