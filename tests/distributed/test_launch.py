@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 from jobs import alive, by_hand, free_port, launched, torchrun
 
 from weatherfm.errors import STOPPED, InputError
+from weatherfm.training.ranks import pulse
 from weatherfm.training.ranks.launch import require_devices
 
 HOST = os.uname().nodename
@@ -217,3 +219,10 @@ def test_no_launcher_in_a_launcher(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "8")
     with pytest.raises(InputError, match=r"torchrun.* has started 8 already"):
         require_devices(2, 0, "cpu")
+
+
+def test_what_is_silent_is_noticed_within_half_a_minute():
+    """Looks and the time between them, not seconds on a machine that has other work."""
+    watch = pulse.Pulse(dist.HashStore(), 0, ["here"] * 200, timeout=300.0)
+    assert pulse.LOOKS * watch.every <= 25
+    assert pulse.Pulse(dist.HashStore(), 0, ["here"] * 1024, timeout=300.0).every > 5  # rarer, where ranks are many
