@@ -12,7 +12,7 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -29,7 +29,7 @@ from weatherfm.data_pipeline.probe import probe
 from weatherfm.data_pipeline.records import Damaged, differences_between
 from weatherfm.data_pipeline.source_files import changes_between, read_sources
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.data_pipeline.store_files import read_files, read_shards, require_small_files
+from weatherfm.data_pipeline.store_files import foreign_files, read_files, read_shards, require_small_files
 from weatherfm.data_pipeline.swap import hold, place_of, place_of_next, refuse_fixed, swap
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.data_pipeline.time_ranges import from_ranges, to_ranges
@@ -75,6 +75,7 @@ def append(
         store = open_store(root)
         refuse_fixed(root)
         require_small_files(root, store.manifest)
+        _refuse_foreign(root, read_files(root, store.manifest))
         _refuse_other_settings(store, config)
         source = source or open_config(config)
         plan = plan_store(config, source, workers, memory, scheduler)
@@ -131,8 +132,20 @@ def repair(
         except OtherValues:
             shutil.rmtree(place_of_next(root))
             raise
+        successor = open_store(place_of_next(root))
+        _refuse_foreign(root, read_files(successor.path, successor.manifest))
         swap(root)
         return open_store(root)
+
+
+def _refuse_foreign(root: Path, files: Mapping[str, Any]) -> None:
+    """The whole folder of the store goes once its successor is there: nothing else may lie in it."""
+    if foreign := [key for key in foreign_files(root, files) if not Path(key).name.startswith(".")]:
+        more = f" and {len(foreign) - 3} others" if len(foreign) > 3 else ""
+        raise InputError(
+            f"{', '.join(foreign[:3])}{more} in {root} {'are' if foreign[1:] else 'is'} no part of the store, and the "
+            "folder is about to be replaced as a whole: move that elsewhere and start the same command again"
+        )
 
 
 def _write_successor(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from weatherfm.data_pipeline.manifest import FILES, SHARDS, entry_of
+from weatherfm.data_pipeline.manifest import FILES, NAME, PROGRESS, RECORDS, SHARDS, SOURCES, entry_of
 from weatherfm.data_pipeline.manifest_reading import read_manifest
 from weatherfm.data_pipeline.records import Damaged, check_files, check_records, parse_json, path_inside
 from weatherfm.errors import InputError
@@ -30,6 +31,24 @@ def read_shards(path: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, 
         InputError: the record is missing, damaged, or names files outside the store.
     """
     return _read(path, manifest, SHARDS, check_records)
+
+
+def foreign_files(path: Path, files: Mapping[str, Any]) -> list[str]:
+    """Keys of all files and links below the store's folder that are none of its own, sorted.
+
+    Args:
+        path: of the store.
+        files: its own, as `read_files` gives them.
+    """
+    own = files.keys() | {NAME, SOURCES, *RECORDS}
+    return sorted(key for key in _keys_below(path) if key not in own and key.split("/")[0] != PROGRESS)
+
+
+def _keys_below(root: Path) -> Iterator[str]:
+    """Of all files and links below a folder; links are not followed."""
+    for folder, folders, names in os.walk(root):
+        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        yield from (os.path.relpath(os.path.join(folder, name), root) for name in [*names, *linked])
 
 
 def is_small(key: str) -> bool:

@@ -99,6 +99,23 @@ def test_append_keeps_the_climatology_where_training_days_stay(tmp_path):
     assert_same_tree(path, tmp_path / "whole.zarr")
 
 
+@pytest.mark.parametrize("key", ["notes.txt", "state/c/0/mine/figure.png"])
+def test_what_is_not_the_stores_is_never_swapped_away(store, key):
+    mine = store / key
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.write_text("a year's work")
+    with pytest.raises(InputError, match=f"{key} in .* is no part of the store, .* move that elsewhere"):
+        append(config(store), source())
+    damaged = "state/c/0/0/0/0"
+    (store / damaged).write_bytes(b"")
+    with pytest.raises(InputError, match=f"{key} in .* is no part of the store"):
+        repair(store, {damaged}, config(store), source(OLD))
+    assert mine.read_text() == "a year's work"
+    mine.unlink()
+    repair(store, {damaged}, config(store), source(OLD))
+    assert verify(store).ok
+
+
 def test_append_again_changes_nothing(store, caplog):
     append(config(store), source())
     before = _inodes(store)

@@ -235,3 +235,9 @@ def test_more_than_the_sun_gives_is_not_plausible():
     assert 1361 * 3600 < high < 1.04 * 1361 * 3600
     assert plausible_bounds(tisr, 6)[1] == pytest.approx(6 * high)
     assert plausible_bounds(tisr)[1] == tisr.variable.bounds[1]
+
+
+def test_help_with_a_name_that_no_file_has_is_told(tmp_path, caplog):
+    path = write_netcdf(tmp_path / "x.nc", rain(1, long_name="hourly"))
+    open_files(path, ["tp"], sums={"tp": "1h", "tpp": "6h"}, units={"tp": "m"}, levels={"z_*.nc": 500})
+    assert caplog.messages == ["source.sums speaks of tpp, which no file holds: it changes nothing"]

@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 NOTHING: Mapping[str, str] = {}
 _LOWEST = 1000 * GRAVITY
 """m2 s-2, of the lowest point of any belt of latitudes."""
+_PATTERN = frozenset("*?[:")
+"""Signs of a pattern of file names, or of a name at one layer."""
 _SHOWN = 10
 """Files or names that a message lists before it only counts."""
 
@@ -78,6 +80,7 @@ def open_files(
         _log.info("%s is not taken from the source: it %s; computed from others where it is asked for", short, reason)
     _check_present(derivation.stored, pieces, contents, "channel")
     _check_present(data.static, pieces, contents, "static field")
+    _tell_idle_help(source, contents)
     needed = {*derivation.stored, *data.static}
     pieces = of_one_experiment([piece for piece in pieces if piece.channel in needed], source.experiment)
     selection = select(pieces, data.model_copy(update={"channels": list(derivation.stored)}), source)
@@ -146,6 +149,16 @@ def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequ
         )
     subject = "the file holds no" if len(contents) == 1 else f"none of the {len(contents)} files holds"
     raise InputError(f"{subject} {kind} {', '.join(missing)}; held are {listed or 'no known fields'}; {remedy}")
+
+
+def _tell_idle_help(source: FilesSource, contents: Sequence[Contents]) -> None:
+    """Warn of names that the settings help with and no file has: most are misspelt."""
+    held = {name for one in contents for piece in one.pieces for name in (piece.name, piece.channel)}
+    held |= {text.split()[0] for one in contents for text in one.others}
+    for setting in ("sums", "units", "levels", "rename"):
+        idle = [name for name in getattr(source, setting) if name not in held and not _PATTERN & set(name)]
+        if idle:
+            _log.warning("source.%s speaks of %s, which no file holds: it changes nothing", setting, ", ".join(idle))
 
 
 def doubts_about(missing: Sequence[str], contents: Sequence[Contents]) -> list[str]:

@@ -11,12 +11,12 @@ from typing import Any
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.cluster import capacity_of
-from weatherfm.data_pipeline.manifest import FILES, NAME, PROGRESS, RECORDS, SOURCES, file_checksum, is_sealed
+from weatherfm.data_pipeline.manifest import FILES, NAME, RECORDS, SOURCES, file_checksum, is_sealed
 from weatherfm.data_pipeline.parallel import Call, run_tasks
 from weatherfm.data_pipeline.records import Damaged, path_inside
 from weatherfm.data_pipeline.source_files import read_sources
 from weatherfm.data_pipeline.store import Store
-from weatherfm.data_pipeline.store_files import fault_of, read_files, read_shards
+from weatherfm.data_pipeline.store_files import fault_of, foreign_files, read_files, read_shards
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.errors import InputError
 
@@ -117,14 +117,5 @@ def _fault(root: Path, key: str, expected: Mapping[str, Any]) -> tuple[str, str]
 
 
 def _check_extra(store: Store, files: Files, report: VerifyReport) -> None:
-    for extra in sorted(set(_present(store.path)) - files.keys() - {NAME, SOURCES, *RECORDS}):
-        if extra.split("/")[0] != PROGRESS:
-            message = f"{extra} does not belong to the store"
-            report.warning("files", message, kind="extra", remedy="remove", files=(extra,))
-
-
-def _present(root: Path) -> Iterator[str]:
-    """Keys of all files and links below a folder; links are not followed."""
-    for folder, folders, names in os.walk(root):
-        linked = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        yield from (os.path.relpath(os.path.join(folder, name), root) for name in [*names, *linked])
+    for extra in foreign_files(store.path, files):
+        report.warning("files", f"{extra} does not belong to the store", kind="extra", remedy="remove", files=(extra,))
