@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from weatherfm.data_pipeline.parallel import Call
 
 _PATIENCE = 60.0
-"""Seconds without any worker after which nobody waits for one; a nanny takes some to start a new one."""
+"""Seconds without any worker that would begin a task after which nobody waits for one; a nanny takes some to start a
+new one."""
 _LOOK = 2.0
-"""Seconds between two looks at whether there are workers."""
+"""Seconds between two looks at whether there is one."""
 _UNLIMITED = 2**50
 """Bytes of a worker that has no limit of its own."""
 
@@ -92,9 +93,9 @@ def _finished(client: Client, flow: dict[Future, Call], scheduler: str) -> Itera
             with client.as_current():
                 wait(list(flow), timeout=_LOOK, return_when="FIRST_COMPLETED")
         except TimeoutError:
-            since = time.monotonic() if _workers(client) else since
+            since = time.monotonic() if any(map(_is_of_use, _workers(client).values())) else since
             if time.monotonic() - since > _PATIENCE:
-                raise _no_workers(scheduler) from None
+                raise _no_workers(scheduler, paused=len(_workers(client))) from None
     for future in done:
         task = flow.pop(future)
         if future.cancelled():
@@ -120,7 +121,18 @@ def _wait_for_one(client: Client, scheduler: str) -> None:
         raise _no_workers(scheduler) from None
 
 
-def _no_workers(scheduler: str) -> OutsideError:
+def _is_of_use(worker: dict[str, Any]) -> bool:
+    """It runs tasks or would begin one: dask pauses a worker at 80 % of its memory, which may never become less."""
+    return worker["status"] != "paused" or bool(worker["metrics"]["task_counts"].get("executing"))
+
+
+def _no_workers(scheduler: str, paused: int = 0) -> OutsideError:
+    if paused:
+        return OutsideError(
+            f"dask paused all {paused} workers of the scheduler at {scheduler}, for they hold 80 % of the memory that "
+            f"they may (memory_limit), and none has done anything for {_PATIENCE:.0f} s: give them more memory or "
+            "fewer threads, then the same command again: what is written is kept"
+        )
     return OutsideError(
         f"the dask scheduler at {scheduler} has had no workers for {_PATIENCE:.0f} s; start some with `dask worker "
         f"{scheduler}`, then the same command again: what is written is kept"

@@ -84,11 +84,15 @@ def told_again(folder: str) -> Told:
 
 @pytest.fixture(scope="module")
 def here():
-    """A cluster of threads in this process: quick, and no worker of it can die."""
+    """A cluster of threads in this process: quick, and no worker of it can die, or pauses for what tests hold."""
+    import dask
     from distributed import LocalCluster
 
     how = {"n_workers": 2, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
-    with LocalCluster(**how, memory_limit=LIMIT) as made:
+    limits = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause", "terminate")}
+    with dask.config.set(limits):  # workers look at them once
+        made = LocalCluster(**how, memory_limit=LIMIT)
+    with made:
         yield made.scheduler_address
 
 
@@ -134,6 +138,20 @@ def test_a_scheduler_without_workers_is_told(monkeypatch):
             find_limits(None, None, empty.scheduler_address)
         with pytest.raises(OutsideError, match="has had no workers"):
             list(run_tasks([Call("a", print, ())], 1, None, empty.scheduler_address))
+
+
+def test_workers_that_dask_paused_for_their_memory_are_told(monkeypatch):
+    """All memory of this process counts as theirs, which is more than they may have."""
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(cluster, "_PATIENCE", 1.0)
+    monkeypatch.setattr(cluster, "_LOOK", 0.2)
+    how = {"n_workers": 2, "processes": False, "dashboard_address": None, "memory_limit": "50 MB"}
+    with LocalCluster(**how) as full:
+        while {worker.status.name for worker in full.workers.values()} != {"paused"}:  # it looks now and then
+            time.sleep(0.05)
+        with pytest.raises(OutsideError, match=r"paused all 2 workers .* more memory"):
+            list(run_tasks([Call("a", print, ())], 1, None, full.scheduler_address))
 
 
 # --- processes, which can be killed ---

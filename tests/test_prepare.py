@@ -457,4 +457,4 @@ def test_stopped_at_every_single_rename_ends_with_the_same_bytes(tmp_path, monke
 @pytest.mark.slow
 def test_killed_at_random_moments_ends_with_the_same_bytes():
     script = Path(__file__).with_name("kill_prepare.py")
-    subprocess.run([sys.executable, str(script), "--kills", "60"], check=True, timeout=900)
+    subprocess.run([sys.executable, str(script), "--kills", "60"], check=True, timeout=800)
