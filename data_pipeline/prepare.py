@@ -15,7 +15,7 @@ from weatherfm.data_pipeline.disk import check_download
 from weatherfm.data_pipeline.journal import Journal, refuse_other_request, remove_journal
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
 from weatherfm.data_pipeline.probe import probe
-from weatherfm.data_pipeline.spread import doubts_about_spread
+from weatherfm.data_pipeline.spread import doubts_about_spread, doubts_about_values
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.data_pipeline.swap import hold, place_of, place_of_last
@@ -127,13 +127,13 @@ def static_fields(config: DataConfig, source: SourceData) -> np.ndarray | None:
 
 
 def warner(plan: StorePlan) -> Any:
-    """A function of the statistics of state and tendency that warns of channels no model can train on."""
+    """A function of the statistics of state and tendency that warns of channels no model can train on, or should."""
 
     def warn(state: ChannelStatistics, tendency: ChannelStatistics) -> None:
         texts = doubts_about_spread(
             plan.config.channels, state.std, tendency.std, state.minimum, state.maximum, plan.tendency_lead
         )
-        for text in texts:
+        for text in (*texts, *doubts_about_values(plan.config.channels, state.minimum, state.maximum)):
             _log.warning("%s", text)
         if not tendency.count.any():
             _log.warning(

@@ -31,9 +31,8 @@ def _parse_sums(value: Any) -> Any:
     for name, said in spans.items():
         hours = re.fullmatch(r"(\d+)([hd])", str(said).replace(" ", ""))
         if said not in ("since_midnight", "since_start") and not (hours and int(hours[1])):
-            raise ValueError(
-                f"write what sums span as 1h (or 6h, 1d), since_midnight or since_start, got {said!r} for {name}"
-            )
+            of = "" if name == _ALL else f" for {name}"
+            raise ValueError(f"write what sums span as 1h (or 6h, 1d), since_midnight or since_start, got {said!r}{of}")
     return {str(name): _in_hours(str(said).replace(" ", "")) for name, said in spans.items()}
 
 

@@ -23,7 +23,7 @@ from weatherfm.data_pipeline.formats.file_index import index_files
 from weatherfm.data_pipeline.formats.identity import identities_of
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files, identity
-from weatherfm.data_pipeline.formats.pieces import Contents, Piece
+from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece
 from weatherfm.data_pipeline.formats.reading import Fields
 from weatherfm.data_pipeline.formats.rivals import one_name_each
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
@@ -152,13 +152,24 @@ def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequ
 
 
 def _tell_idle_help(source: FilesSource, contents: Sequence[Contents]) -> None:
-    """Warn of names that the settings help with and no file has: most are misspelt."""
+    """Warn of names that the settings help with and no file has (most are misspelt), and of choices among nothing."""
     held = {name for one in contents for piece in one.pieces for name in (piece.name, piece.channel)}
     held |= {text.split()[0] for one in contents for text in one.others}
     for setting in ("sums", "units", "levels", "rename"):
         idle = [name for name in getattr(source, setting) if name not in held and not _PATTERN & set(name)]
         if idle:
             _log.warning("source.%s speaks of %s, which no file holds: it changes nothing", setting, ", ".join(idle))
+    slots = [piece.slots for one in contents for piece in one.pieces]
+    told = {
+        "number": any((one.numbers != NO_MEMBER).any() for one in slots),
+        "lead_time": any(not np.isnan(one.leads).all() for one in slots),
+        "experiment": any(one.experiments is not None for one in slots),
+    }
+    for setting, known in told.items():
+        if getattr(source, setting) is not None and not known:
+            _log.warning(
+                "source.%s changes nothing: no file says that of its fields, which are taken as they are", setting
+            )
 
 
 def doubts_about(missing: Sequence[str], contents: Sequence[Contents]) -> list[str]:

@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.chunks import Chunking
+from weatherfm.data_pipeline.formats.contradictions import contradiction
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
+from weatherfm.data_pipeline.formats.kind import KINDS, clues_of_attributes
 from weatherfm.data_pipeline.formats.names import channel_name
 from weatherfm.data_pipeline.formats.units import Conversion
 from weatherfm.errors import InputError
@@ -18,6 +20,8 @@ from weatherfm.evaluation.forecasts.layout import variables_of
 from weatherfm.evaluation.forecasts.units import check_units
 from weatherfm.variables import Channel, Variable, find_variable, parse_channel
 
+_SCORED = ("ensemble_mean", "daily_mean", "mean", "monthly_mean", "sum")
+"""Kinds of forecasts that can be scored beside the field itself."""
 _log = logging.getLogger(__name__)
 
 
@@ -53,6 +57,7 @@ class ForecastFields:
         if channel.variable.era5 not in self._variables:
             raise InputError(f"{self._path} lacks {name} (channel {channel.name}); it has {', '.join(self.channels)}")
         self._check_dims(name, channel.level is not None)
+        self._check_kind(name, channel.variable)
         if channel.level is not None and channel.level not in self._levels:
             levels = ", ".join(f"{level:g} hPa" for level in self._axes.levels)
             raise InputError(
@@ -163,6 +168,22 @@ class ForecastFields:
             raise InputError(
                 f"{name} of {self._path} has dims {', '.join(map(str, dims))}, expected "
                 f"{', '.join(sorted(required))}; select or rename the others"
+            )
+
+    def _check_kind(self, name: str, variable: Variable) -> None:
+        """A forecast of the field; the mean of an ensemble is one, and of a mean over time the truth has to be one."""
+        dataset = self._dataset
+        clues = clues_of_attributes(dataset[name].attrs, dataset.attrs, None, variable.accumulated)
+        odd = [clue for clue in clues if clue.kind not in _SCORED]
+        if text := contradiction(variable, name, dataset[name].attrs):
+            raise InputError(
+                f"{self._path}: {text.partition(' (if')[0]}; mend its attributes, or leave the channel out"
+            )
+        if odd:
+            told = " and ".join(f"{KINDS.get(clue.kind, 'of an unknown kind')} ({clue.said})" for clue in odd)
+            raise InputError(
+                f"{name} of {self._path} is {told}, no forecast of the field itself; leave the channel out, or "
+                "mend the attribute"
             )
 
     def _conversion(self, variable: Variable) -> Conversion:
