@@ -8,11 +8,13 @@ import xarray as xr
 import zarr
 from foreign_forecasts import dataset as forecasts
 from foreign_forecasts import write as write_forecasts
-from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, open_files, wave, write_netcdf
+from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.file_states import open_dataset_states
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.errors import InputError
+from weatherfm.evaluation.forecasting.state_checks import require_sound
 from weatherfm.evaluation.forecasts.file import ForecastFile
 
 _DAYS = np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]").astype("datetime64[ns]")
@@ -245,3 +247,31 @@ def test_the_mean_of_an_ensemble_is_scored(tmp_path):
 def test_levels_of_forecasts_that_are_no_pressures(tmp_path, levels, units, says):
     with pytest.raises(InputError, match=says):
         foreign(tmp_path, lambda made: made.assign_coords(level=("level", levels, units)))
+
+
+def test_archives_of_ecmwf_in_one_record_are_told(tmp_path, caplog):
+    """ERA5 and operations both call their experiment 0001."""
+    for i, (name, time) in enumerate((("ea", 0), ("ea", 600), ("od", 1200))):
+        message = grib_message("2t", kind="surface", time=time, **{"class": name})
+        (tmp_path / f"{i}.grib").write_bytes(message)
+    paths = [tmp_path / f"{i}.grib" for i in range(3)]
+    open_files(paths[:2], ["t2m"])
+    assert "different archives" not in caplog.text
+    open_files(paths, ["t2m"])
+    assert "different archives (class ea in " in caplog.text
+
+
+def test_states_whose_humidity_is_a_fraction_are_not_forecast_from():
+    latitude, longitude = np.linspace(90, -90, 19), np.arange(0, 360, 20.0)
+    values = np.random.default_rng(0).uniform(0, 1, (2, 1, 19, 18))
+    coordinates = {"time": TIMES[:2], "latitude": latitude, "longitude": longitude}
+    made = xr.Dataset({"r": (("time", "level", "latitude", "longitude"), values, {"units": "%"})}, coordinates)
+    states = open_dataset_states(made.assign_coords(level=("level", [850], {"units": "hPa"})), ["r850"])
+    with pytest.raises(InputError, match=r"r850 at 2020-01-01T00:00:00: at most .* they are a fraction of one"):
+        require_sound(states.read(states.times, ["r850"]), states.times, ["r850"], states)
+    made["r"] = made["r"] * 100
+    states = open_dataset_states(
+        made.assign(r=made["r"].assign_attrs(units="%")).assign_coords(level=("level", [850], {"units": "hPa"})),
+        ["r850"],
+    )
+    require_sound(states.read(states.times, ["r850"]), states.times, ["r850"], states)

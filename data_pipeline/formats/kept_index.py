@@ -25,7 +25,7 @@ from weatherfm.data_pipeline.formats.grib_index import GribIndex, read_grib_inde
 from weatherfm.data_pipeline.formats.identity import Stamp
 
 _log = logging.getLogger(__name__)
-_FORMAT = 2
+_FORMAT = 3
 _WORTH = 2000
 """Fields whose headers take about a second to read: fewer are not kept."""
 

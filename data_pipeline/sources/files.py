@@ -18,7 +18,7 @@ from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inpu
 from weatherfm.data_pipeline.formats.archive import name_of
 from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.cost import read_cost
-from weatherfm.data_pipeline.formats.experiments import of_one_experiment
+from weatherfm.data_pipeline.formats.experiments import of_one_experiment, warn_of_classes
 from weatherfm.data_pipeline.formats.file_index import index_files
 from weatherfm.data_pipeline.formats.identity import identities_of
 from weatherfm.data_pipeline.formats.names import NameRules
@@ -90,6 +90,7 @@ def open_files(
     state = view(fields, selection.times, data.channels, selection.grid, (blocks.times, blocks.channels))
     static, static_paths = _static(data, source, pieces, selection)
     used = {piece.path for piece in selection.pieces} | static_paths
+    warn_of_classes([one for one in contents if one.path in used])
     attributes = _provenance(data, source, contents, selection, derivation, never)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
