@@ -21,6 +21,7 @@ from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, name_tim
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
+from weatherfm.home import expanded
 
 _PIECE = 2**28
 """Bytes that `Store.keep` reads at a time."""
@@ -34,7 +35,7 @@ def open_store(path: str | Path) -> Store:
     Raises:
         InputError: no store there, an unfinished one, something else, or a manifest that was changed.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     return Store(path, read_sealed_manifest(path))
 
 

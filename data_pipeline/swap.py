@@ -17,13 +17,14 @@ from pathlib import Path
 from weatherfm.data_pipeline.manifest import NAME
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, Held, NoLocks
+from weatherfm.home import expanded
 
 _log = logging.getLogger(__name__)
 
 
 def place_of(store: str | Path) -> Path:
     """The folder itself of a store that is written, whatever links lead to it."""
-    return Path(store).expanduser().resolve()
+    return expanded(store).resolve()
 
 
 def place_of_next(root: Path) -> Path:

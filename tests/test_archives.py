@@ -263,6 +263,6 @@ def test_a_note_of_the_cache_is_not_believed_unchecked(tmp_path, two, note):
     (origin,) = tmp_path.glob("cache/*/origin.json")
     origin.write_text(note)
     (member,) = tmp_path.glob("cache/*/a.zip/*instant.nc")
-    with pytest.raises(InputError, match="the note of which one is gone or damaged .*delete the folder"):
+    with pytest.raises(InputError, match=r"the note of which one is gone or damaged .*delete the folder"):
         archive.origin_of(str(member))
     assert list(opened(path, ["t2m"], tmp_path).identity) == ["a.zip"]

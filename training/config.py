@@ -13,6 +13,7 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.device import Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
+from weatherfm.home import expanded
 from weatherfm.model import ModelConfig
 from weatherfm.training.layout import ParallelConfig
 
@@ -127,7 +128,7 @@ class RunConfig(Config):
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.run).expanduser()
+        return expanded(self.run)
 
 
 def load_run(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:

@@ -23,6 +23,7 @@ from typing import Any
 
 from weatherfm.data_pipeline.cache_folder import check_room, unwritable
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 
 _log = logging.getLogger(__name__)
 _FOLDER = ".unpacked"
@@ -66,7 +67,7 @@ def unpacked(path: str, cache: str, exclude: Sequence[str] = ()) -> list[str]:
     """
     told = os.stat(path)
     origin = {"path": os.path.abspath(path), "bytes": told.st_size, "changed": told.st_mtime_ns}
-    folder = Path(cache).expanduser() / _folder_of(origin)
+    folder = expanded(cache) / _folder_of(origin)
     try:
         with zipfile.ZipFile(path) as archive:
             members = _checked(archive, told.st_size)
@@ -87,8 +88,8 @@ def origin_of(path: str) -> str:
         origin: str = _origin(folder)["path"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f"{path} was unpacked from a ZIP archive, and the note of which one is gone or damaged ({error}); delete the folder "
-            f"{folder} and start the same command again"
+            f"{path} was unpacked from a ZIP archive, and the note of which one is gone or damaged ({error}); "
+            f"delete the folder {folder} and start the same command again"
         ) from error
     return origin
 

@@ -14,6 +14,7 @@ from weatherfm.data_pipeline.manifest import NAME
 from weatherfm.data_pipeline.states import States
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 
 _FILES = (".nc", ".nc4", ".netcdf", ".cdf", ".grib", ".grib1", ".grib2", ".grb", ".grb2", ".grib.gz", ".h5")
 """Endings of what is meant to be a file, where nothing is there."""
@@ -39,7 +40,7 @@ def open_place(
         return place
     rules = _rules(provenance) if rules is None else rules
     if isinstance(place, str | Path):
-        path = Path(place).expanduser()
+        path = expanded(place)
         text = str(place)
         if not text.strip():
             raise InputError("states are read from '', which is no path; name a store or files (--store)")

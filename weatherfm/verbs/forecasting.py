@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 from weatherfm.verbs.run import importing, is_run, load, say, settings
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _order(asked: Asked) -> _Order:
     given |= {"init": asked.init} if asked.init else {}
     wanted = settings(ForecastConfig, given, "forecast")
     output = Path(asked.output) if asked.output else weights.parent / "forecast.zarr"
-    return _Order(weights, place, wanted, parallel, output.expanduser(), rules)
+    return _Order(weights, place, wanted, parallel, expanded(output), rules)
 
 
 def _require_processes(asked: Asked, parallel: ParallelConfig) -> None:
