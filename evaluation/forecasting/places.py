@@ -21,7 +21,11 @@ _FILES = (".nc", ".nc4", ".netcdf", ".cdf", ".grib", ".grib1", ".grib2", ".grb",
 
 
 def open_place(
-    place: Any, channels: Sequence[str], provenance: Mapping[str, Any], rules: Mapping[str, Any] | None = None
+    place: Any,
+    channels: Sequence[str],
+    provenance: Mapping[str, Any],
+    rules: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Store | States:
     """Open what states are to be read from.
 
@@ -31,6 +35,7 @@ def open_place(
         provenance: of the weights: it tells what accumulated channels are sums over, and how its files were
             read.
         rules: how files are read, instead of what the weights tell (`FilesSource.reading_rules`).
+        storage_options: what opens a private store by its address.
 
     Raises:
         InputError: nothing there, or not readable as the states of these channels.
@@ -39,6 +44,8 @@ def open_place(
     if isinstance(place, Store | States):
         return place
     rules = _rules(provenance) if rules is None else rules
+    if storage_options:
+        rules = {**rules, "storage_options": dict(storage_options)}
     if isinstance(place, str | Path):
         path = expanded(place)
         text = str(place)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.formats.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
 from weatherfm.data_pipeline.formats.names import channel_name
@@ -29,9 +30,11 @@ class ForecastFields:
         dataset: what is there.
         axes: what its fields lie along.
         sums: ending of the names of sums such as precipitation (`_6hr`); None leaves them out.
+        access: what opens a private store.
     """
 
-    def __init__(self, path: str, dataset: xr.Dataset, axes: Axes, sums: str | None) -> None:
+    def __init__(self, path: str, dataset: xr.Dataset, axes: Axes, sums: str | None, access: Access = PUBLIC) -> None:
+        self._access = access
         self._path, self._dataset, self._axes, self._sums = path, dataset, axes, sums
         self._levels = {round(level): i for i, level in reversed(list(enumerate(axes.levels))) if level == round(level)}
         self._readers: dict[str, DatasetReader] = {}
@@ -132,7 +135,7 @@ class ForecastFields:
             level = dims[LEVEL] if LEVEL in dims and dims[LEVEL].name in variable.dims else None
             shape = FieldShape(dims[LATITUDE], dims[LONGITUDE], level, self._axes.levels, along, None, ())
             chunks = Chunking.of(variable, along, None if level is None else level.name)
-            self._readers[name] = DatasetReader(self._path, "zarr", name, shape, chunks)
+            self._readers[name] = DatasetReader(self._path, "zarr", name, shape, chunks, access=self._access)
         return self._readers[name]
 
     def _name(self, variable: Variable) -> str:

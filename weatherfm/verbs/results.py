@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from weatherfm.errors import InputError
-from weatherfm.verbs.run import Overrides, is_run, load, say, settings
+from weatherfm.verbs.run import Overrides, given_sections, is_run, load, say, settings
 
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
@@ -76,7 +76,7 @@ def evaluate(
     ----------
     source
         The run's YAML file, or a forecast in WeatherBench2's layout: a folder, or an address as
-        gs://weatherbench2/datasets/... (then --store says where the truth is).
+        gs://weatherbench2/datasets/... (then --store says where the truth is, and evaluation.* alone can be set).
     store
         Store with truth and climatology; by default the run's.
     against
@@ -106,7 +106,10 @@ def evaluate(
     if place is None:
         raise InputError(f"{source} is a forecast; say where the truth is with --store")
     given = {"regions": region, "by": by, "events": event}
-    chosen = run.evaluation.model_dump(mode="json") if run else {}
+    if run:
+        chosen = run.evaluation.model_dump(mode="json") | {"storage_options": run.evaluation.storage_options}
+    else:
+        chosen = given_sections(source, overrides, "a forecast", ("evaluation",))["evaluation"]
     wanted = settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
     folder = Path() if "://" in path else Path(path).parent
     say(
