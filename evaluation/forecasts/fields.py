@@ -13,7 +13,7 @@ from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
 from weatherfm.data_pipeline.formats.names import channel_name
 from weatherfm.data_pipeline.formats.units import Conversion
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, OutsideError
 from weatherfm.evaluation.forecasts.axes import LATITUDE, LAYOUT, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
 from weatherfm.evaluation.forecasts.layout import variables_of
 from weatherfm.evaluation.forecasts.units import check_units
@@ -121,7 +121,15 @@ class ForecastFields:
         reader = self._reader(name)
         order = self._axes.order(reader.shape.slots)
         slots, shape = self._axes.slots(inits, leads, members, order)
-        values = reader.read(slots, levels)
+        try:
+            values = reader.read(slots, levels)
+        except (InputError, OutsideError):
+            raise
+        except (OSError, RuntimeError, IndexError, ValueError) as error:
+            raise InputError(
+                f"{name} of {self._path} could not be read ({type(error).__name__}: {error}): a file of it is damaged; "
+                "fetch the forecast again, or make it anew"
+            ) from error
         values = values.reshape(*shape, *values.shape[1:])
         wanted = [order.index(dim) for dim in (LEAD, TIME, MEMBER) if dim in order]
         values = values.transpose(*wanted, *range(len(order), values.ndim))

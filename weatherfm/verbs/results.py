@@ -106,10 +106,7 @@ def evaluate(
     if place is None:
         raise InputError(f"{source} is a forecast; say where the truth is with --store")
     given = {"regions": region, "by": by, "events": event}
-    if run:
-        chosen = run.evaluation.model_dump(mode="json") | {"storage_options": run.evaluation.storage_options}
-    else:
-        chosen = given_sections(source, overrides, "a forecast", ("evaluation",))["evaluation"]
+    chosen = _chosen(run, source, overrides)
     wanted = settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
     folder = Path() if "://" in path else Path(path).parent
     say(
@@ -179,6 +176,13 @@ def report_run(run: RunConfig) -> None:
     """Show the scores of a run."""
     shown = _results().Page(run.folder / "scores.nc", store=Path(run.data.store), headline=run.evaluation.headline)
     say(_results().write_page(shown))
+
+
+def _chosen(run: RunConfig | None, source: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Settings of the evaluation: of a run, or those that follow a forecast."""
+    if run is None:
+        return given_sections(source, overrides, "a forecast", ("evaluation",))["evaluation"]
+    return run.evaluation.model_dump(mode="json") | {"storage_options": run.evaluation.storage_options}
 
 
 def _results() -> Any:
