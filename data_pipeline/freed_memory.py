@@ -1,9 +1,9 @@
 """What becomes of memory that arrays no longer need: kept for the next ones, in workers of dask as anywhere else.
 
 glibc maps a large array apart and hands it back when it is freed, until it has seen that such arrays come again: then
-it keeps their memory. dask's nanny starts workers with MALLOC_TRIM_THRESHOLD_, which turns that learning off (mallopt(3):
-setting any of the thresholds disables their dynamic adjustment): each field is then mapped, filled with zeros page by
-page and given back, which takes as much of the processor as reading it.
+it keeps their memory. dask's nanny starts workers with MALLOC_TRIM_THRESHOLD_, which turns that learning off, as any
+threshold that is set does (mallopt(3)): each field is then mapped, filled with zeros page by page and given back, which
+takes as much of the processor as reading it.
 """
 
 from __future__ import annotations
