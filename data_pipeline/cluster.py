@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from weatherfm.data_pipeline.freed_memory import keep_freed_memory
 from weatherfm.errors import InputError, OutsideError
 
 if TYPE_CHECKING:
@@ -68,9 +69,14 @@ def run_on_cluster(tasks: Iterable[Call], workers: int, shared: Any, scheduler: 
         for task in tasks:
             while len(flow) >= most:
                 yield from _finished(client, flow, scheduler)
-            flow[client.submit(task.function, held, *task.arguments, pure=False)] = task
+            flow[client.submit(_run, task.function, held, *task.arguments, pure=False)] = task
         while flow:
             yield from _finished(client, flow, scheduler)
+
+
+def _run(function: Callable[..., Any], *arguments: Any) -> Any:
+    keep_freed_memory()
+    return function(*arguments)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import date
 from typing import Any, Literal
 
@@ -16,7 +17,11 @@ from weatherfm.variables import parse_channel
 
 
 class Period(Config):
-    """Whole days from `start` to `end`, both included; written `2000-2007`, `2008` or `2000-01-01/2000-06-30`."""
+    """Whole days from `start` to `end`, both included.
+
+    Written as a year, month or day (`2008`, `2008-03`, `2008-03-05`), as two with a slash (`2000-01-01/2000-06-30`), or
+    as two years with a hyphen (`2000-2007`).
+    """
 
     start: date
     end: date
@@ -24,14 +29,14 @@ class Period(Config):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:
-        text = str(value).strip() if isinstance(value, str | int) else None
-        if text is None:
+        if not isinstance(value, str | int | date):
             return value
-        if match := re.fullmatch(r"(\d{4})(?:\s*-\s*(\d{4}))?", text):
-            return {"start": date(int(match[1]), 1, 1), "end": date(int(match[2] or match[1]), 12, 31)}
-        if match := re.fullmatch(r"(\d{4}-\d\d-\d\d)\s*/\s*(\d{4}-\d\d-\d\d)", text):
-            return {"start": match[1], "end": match[2]}
-        raise ValueError("write a period as 2000-2007, 2008 or 2000-01-01/2000-06-30")
+        text = str(value).strip()  # YAML reads 2008-03-05 as a date
+        years = re.fullmatch(r"(\d{4})\s*-\s*(\d{4})", text)
+        parts = years.groups() if years else re.split(r"\s*/\s*", text)
+        if len(parts) > 2 or not all(re.fullmatch(r"\d{4}(-\d\d){0,2}", part) for part in parts):
+            raise ValueError("write a period as 2000-2007, 2008, 2008-03 or 2000-01-01/2000-06-30")
+        return {"start": _days_of(parts[0])[0], "end": _days_of(parts[-1])[1]}
 
     @model_validator(mode="after")
     def _forward(self) -> Period:
@@ -49,6 +54,13 @@ class Period(Config):
     def contains(self, times: np.ndarray) -> np.ndarray:
         """[time] bool: which datetime64 values fall into the period."""
         return (times >= np.datetime64(self.start)) & (times < np.datetime64(self.end) + np.timedelta64(1, "D"))
+
+
+def _days_of(text: str) -> tuple[date, date]:
+    """First and last day of a year, month or day."""
+    year, month, day = [*map(int, text.split("-")), 0, 0][:3]
+    first, last_month = date(year, month or 1, day or 1), month or 12
+    return first, date(year, last_month, day or monthrange(year, last_month)[1])
 
 
 class Area(Config):

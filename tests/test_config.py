@@ -79,6 +79,9 @@ def test_overrides_are_typed(file):
         ("data.test=2002", r"train \(2001-01-01/2002-12-31\) and test .* share days"),
         ("data.test=2004-2003", "ends .* before it starts"),
         ("data.test=someday", "write a period as"),
+        ("data.test=2004-13", r"data\.test: month must be in 1\.\.12"),
+        ("data.test=2004/2005/2006", "write a period as"),
+        ("channels=[z500]", r"unknown key channels; did you mean data\.channels\?"),
         ("training.channel_weights={t2m: 2}", "names t2m, not among data.channels"),
         ("model.depth", "write section.key=value"),
         ("run.depth=3", "run is a value, not a section"),
@@ -88,6 +91,22 @@ def test_overrides_are_typed(file):
 def test_wrong_settings_are_refused_with_a_cure(file, override, message):
     with pytest.raises(InputError, match=message):
         load_run(file, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("2004", "2004-01-01/2004-12-31"),
+        ("2004-2005", "2004-01-01/2005-12-31"),
+        ("2004/2005", "2004-01-01/2005-12-31"),
+        ("2004-02", "2004-02-01/2004-02-29"),
+        ("2004-02/2004-11", "2004-02-01/2004-11-30"),
+        ("2004-03-05", "2004-03-05/2004-03-05"),
+        ("2004-03-05 / 2005", "2004-03-05/2005-12-31"),
+    ],
+)
+def test_periods_are_whole_years_months_and_days(file, text, days):
+    assert str(load_run(file, [f"data.test={text}"]).data.test) == days
 
 
 def test_wrong_files_are_refused(tmp_path):

@@ -52,7 +52,8 @@ def _describe(cls: type[BaseModel], problem: Any) -> str:
     key = ".".join(path)
     if problem["type"] == "extra_forbidden":
         known = _fields_at(cls, path[:-1])
-        close = get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        inside = [f"{name}.{path[-1]}" for name in known if path[-1] in _fields_at(cls, [*path[:-1], name])]
+        close = inside or get_close_matches(path[-1], known, n=1, cutoff=0.5)
         parent = ".".join([*path[:-1], ""])
         hint = f"did you mean {parent}{close[0]}?" if close else f"known here: {', '.join(known)}"
         return f"unknown key {key}; {hint}"
