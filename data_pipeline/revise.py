@@ -140,8 +140,13 @@ def repair(
 
 
 def _refuse_foreign(root: Path, files: Mapping[str, Any]) -> None:
-    """The whole folder of the store goes once its successor is there: nothing else may lie in it."""
-    if foreign := [key for key in foreign_files(root, files) if not Path(key).name.startswith(".")]:
+    """The whole folder of the store goes once its successor is there: nothing else may lie in it.
+
+    A link in place of a folder of the store goes too, and what it leads to stays.
+    """
+    folders = {str(folder) for key in files for folder in Path(key).parents}
+    found = [key for key in foreign_files(root, files) if not (key in folders and (root / key).is_symlink())]
+    if foreign := [key for key in found if not Path(key).name.startswith(".")]:
         more = f" and {len(foreign) - 3} others" if len(foreign) > 3 else ""
         raise InputError(
             f"{', '.join(foreign[:3])}{more} in {root} {'are' if foreign[1:] else 'is'} no part of the store, and the "
