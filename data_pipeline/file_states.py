@@ -91,7 +91,10 @@ def open_file_states(
     """
     source = _source(list(paths), rules)
     data = _settings(source, channels, accumulation)
-    found = find_files(source.paths, ())
+    try:
+        found = find_files(source.paths, ())
+    except InputError as error:
+        raise InputError(_of_forecast(error)) from None
     with _cure(f"states of {paths[0]}"):
         contents = index_files(found, NameRules(source), with_inputs(channels), Span.of(data))
     names = sorted(os.path.basename(path.rstrip("/")) for path in found)
@@ -128,15 +131,21 @@ def _cure(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        told = "source." in str(error)
+        text = _of_forecast(error)
+        told = "source." in text
         here = (
             " (source.* is of `weatherfm prepare`: here select or mend with xarray, hand in the Dataset)"
             if told
             else ""
         )
-        if "source.sums" in str(error):
+        if "source.sums" in text:
             here += "; a name such as total_precipitation_6hr tells the span of a sum"
-        raise InputError(f"{name} cannot be used: {error}{here}") from None
+        raise InputError(f"{name} cannot be used: {text}{here}") from None
+
+
+def _of_forecast(error: InputError) -> str:
+    """A refusal of `formats` with the name that the setting has here."""
+    return str(error).replace("source.storage_options", "forecast.storage_options")
 
 
 def _settings(source: FilesSource, channels: Sequence[str], accumulation: int | None) -> DataConfig:

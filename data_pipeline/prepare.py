@@ -18,7 +18,7 @@ from weatherfm.data_pipeline.probe import probe
 from weatherfm.data_pipeline.spread import doubts_about_spread, doubts_about_values
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.data_pipeline.swap import hold, place_of, place_of_last
+from weatherfm.data_pipeline.swap import hold, place_of, place_of_last, remove_left_lock
 from weatherfm.data_pipeline.writing import Writing
 from weatherfm.errors import InputError
 
@@ -53,6 +53,7 @@ def prepare(
     """
     root = place_of(config.store)
     if _is_finished(root) and not (root / manifests.PROGRESS).exists() and not place_of_last(root).exists():
+        remove_left_lock(root)
         return _finished(root, config)  # without a lock: many processes may ask at once, and it may be read-only
     with hold(root):
         if _is_finished(root):  # by another process, while this one waited

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, Valid
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.formats.access import Access
+from weatherfm.home import expanded
 
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")
 """Start of gs://, s3://, https:// and the like, which are no paths of this machine."""
@@ -56,7 +57,7 @@ def _parse_experiment(value: Any) -> Any:
 
 def absolute(path: str) -> str:
     """A path that means the same in every folder; an address is one already."""
-    return path if ADDRESS.match(path) else os.path.abspath(os.path.expanduser(path))
+    return path if ADDRESS.match(path) else os.path.abspath(expanded(path))
 
 
 class SourceConfig(Config):

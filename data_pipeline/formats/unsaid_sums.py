@@ -168,9 +168,9 @@ def _values(rows: SumRows, which: np.ndarray, pieces: Sequence[Piece]) -> np.nda
         slots, back = np.unique(rows.slot[which[here]], return_inverse=True)
         try:
             read = piece.reader.read(slots, [piece.level])[:, 0]
-        except OutsideError:
+        except (InputError, OutsideError):
             raise
-        except (OSError, RuntimeError, IndexError) as error:
+        except (OSError, RuntimeError, IndexError, ValueError) as error:
             raise InputError(
                 f"{piece.path} could not be read ({type(error).__name__}: {error}); fetch it again"
             ) from error

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ from weatherfm.data_pipeline.positions import view
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def open_files(
     rules.check()
     wanted = {name for name in with_inputs(data.channels) if parse_channel(name).variable.short not in never}
     wanted |= set(data.static)
-    store = Path(data.store).expanduser() if data.store else None
+    store = expanded(data.store) if data.store else None
     contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered), store)
     pieces = [piece for one in contents for piece in one_name_each(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.formats.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.contradictions import contradiction
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
 from weatherfm.data_pipeline.formats.kind import KINDS, clues_of_attributes
 from weatherfm.data_pipeline.formats.names import channel_name
 from weatherfm.data_pipeline.formats.units import Conversion
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, OutsideError
 from weatherfm.evaluation.forecasts.axes import LATITUDE, LAYOUT, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
 from weatherfm.evaluation.forecasts.layout import variables_of
 from weatherfm.evaluation.forecasts.units import check_units
@@ -33,9 +34,11 @@ class ForecastFields:
         dataset: what is there.
         axes: what its fields lie along.
         sums: ending of the names of sums such as precipitation (`_6hr`); None leaves them out.
+        access: what opens a private store.
     """
 
-    def __init__(self, path: str, dataset: xr.Dataset, axes: Axes, sums: str | None) -> None:
+    def __init__(self, path: str, dataset: xr.Dataset, axes: Axes, sums: str | None, access: Access = PUBLIC) -> None:
+        self._access = access
         self._path, self._dataset, self._axes, self._sums = path, dataset, axes, sums
         self._levels = {round(level): i for i, level in reversed(list(enumerate(axes.levels))) if level == round(level)}
         self._readers: dict[str, DatasetReader] = {}
@@ -123,7 +126,15 @@ class ForecastFields:
         reader = self._reader(name)
         order = self._axes.order(reader.shape.slots)
         slots, shape = self._axes.slots(inits, leads, members, order)
-        values = reader.read(slots, levels)
+        try:
+            values = reader.read(slots, levels)
+        except (InputError, OutsideError):
+            raise
+        except (OSError, RuntimeError, IndexError, ValueError) as error:
+            raise InputError(
+                f"{name} of {self._path} could not be read ({type(error).__name__}: {error}): a file of it is damaged; "
+                "fetch the forecast again, or make it anew"
+            ) from error
         values = values.reshape(*shape, *values.shape[1:])
         wanted = [order.index(dim) for dim in (LEAD, TIME, MEMBER) if dim in order]
         values = values.transpose(*wanted, *range(len(order), values.ndim))
@@ -137,7 +148,7 @@ class ForecastFields:
             level = dims[LEVEL] if LEVEL in dims and dims[LEVEL].name in variable.dims else None
             shape = FieldShape(dims[LATITUDE], dims[LONGITUDE], level, self._axes.levels, along, None, ())
             chunks = Chunking.of(variable, along, None if level is None else level.name)
-            self._readers[name] = DatasetReader(self._path, "zarr", name, shape, chunks)
+            self._readers[name] = DatasetReader(self._path, "zarr", name, shape, chunks, access=self._access)
         return self._readers[name]
 
     def _name(self, variable: Variable) -> str:
