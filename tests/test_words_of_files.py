@@ -115,10 +115,11 @@ def test_a_rotated_pole_under_plain_names(tmp_path, said):
     refused(write_netcdf(tmp_path / "x.nc", dataset), r"a map of its own \(.*rotated|no field on a latitude-longitude")
 
 
-def test_a_map_of_plain_latitudes_is_read(tmp_path):
+@pytest.mark.parametrize("name", ["latitude_longitude", "mercator"])
+def test_a_map_of_plain_latitudes_is_read(tmp_path, name):
     dataset = field()
     dataset["t2m"].attrs["grid_mapping"] = "crs"
-    dataset["crs"] = (), np.int32(0), {"grid_mapping_name": "latitude_longitude"}
+    dataset["crs"] = (), np.int32(0), {"grid_mapping_name": name}
     np.testing.assert_allclose(open_files(write_netcdf(tmp_path / "x.nc", dataset), ["t2m"]).state[:, 0], wave())
 
 

@@ -19,6 +19,8 @@ Role = Literal["latitude", "longitude", "level", "time", "step", "number", "expv
 _LATITUDE = re.compile(r"(g\d+_)?lat(itude)?s?(_\d+)?|nav_lat")
 _LONGITUDE = re.compile(r"(g\d+_)?lon(gitude)?s?(_\d+)?|nav_lon")
 _LEVEL = re.compile(r"(pressure_?)?levels?|lev|plev\w*|isobaric\w*|pressure|pfull|lv_isbl\d*|air_pressure")
+_CYLINDRICAL = ("", "latitude_longitude", "mercator", "lambert_cylindrical_equal_area")
+"""CF's maps whose rows are latitudes and whose columns are longitudes."""
 _NO_PRESSURE = r"height|altitude|depth|isentropic|theta|potential.temperature|member"
 """Words of a coordinate called `level` and the like, without units, that say that it is something else."""
 _NAMED: dict[str, Role] = {
@@ -108,7 +110,7 @@ def map_of(dataset: xr.Dataset, name: str) -> str | None:
     maps = [
         str(dataset.variables[part].attrs.get("grid_mapping_name", "")) for part in names if part in dataset.variables
     ]
-    odd = [one for one in maps if one not in ("", "latitude_longitude")]
+    odd = [one for one in maps if one not in _CYLINDRICAL]
     return odd[0] if odd and len(odd) == len(maps) else None
 
 
