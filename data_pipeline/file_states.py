@@ -108,7 +108,6 @@ def open_dataset_states(
     """States of a Dataset in memory or lazily opened; arguments and errors as of `open_file_states`."""
     source = _source([_DATASET], rules)
     data = _settings(source, channels, accumulation)
-    dataset = _numbered(dataset)
     with _cure(_DATASET):
         contents = index_in_memory(dataset, _DATASET, NameRules(source), with_inputs(channels))
     return _states(_DATASET, [contents], data, source, {"kind": "xarray.Dataset"})
@@ -116,13 +115,6 @@ def open_dataset_states(
 
 def _source(paths: list[str], rules: Mapping[str, Any]) -> FilesSource:
     return parse_settings(FilesSource, {"kind": "files", "paths": paths, **rules}, "rules to read states by")
-
-
-def _numbered(dataset: xr.Dataset) -> xr.Dataset:
-    """Members without numbers are counted from 0, as arrays are."""
-    if "number" in dataset.sizes and "number" not in dataset.variables:
-        return dataset.assign_coords(number=range(dataset.sizes["number"]))
-    return dataset
 
 
 @contextmanager
