@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from weatherfm.data_pipeline.freed_memory import keep_freed_memory
 from weatherfm.errors import InputError, OutsideError
 
 if TYPE_CHECKING:
@@ -25,6 +27,17 @@ _LOOK = 2.0
 """Seconds between two looks at whether there is one."""
 _UNLIMITED = 2**50
 """Bytes of a worker that has no limit of its own."""
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """What tasks share, pickled; keys may be in it, and a worker's log shows the arguments of a task that failed."""
+
+    content: bytes = field(repr=False)
+
+
+def _unpacked(packed: _Packed) -> Any:
+    return cloudpickle.loads(packed.content)
 
 
 def capacity_of(scheduler: str) -> tuple[int, int]:
@@ -49,16 +62,21 @@ def run_on_cluster(tasks: Iterable[Call], workers: int, shared: Any, scheduler: 
     What tasks share is the result of a task itself, so that dask makes it again when the worker that held it is gone.
     """
     with _connected(scheduler) as client:
-        held = client.submit(cloudpickle.loads, cloudpickle.dumps(shared), pure=False)
+        held = client.submit(_unpacked, _Packed(cloudpickle.dumps(shared)), pure=False)
         flow: dict[Future, Call] = {}
         threads = sum(worker["nthreads"] for worker in _workers(client).values())
         most = 2 * workers if workers >= threads else workers  # one waits for each thread: none is ever idle
         for task in tasks:
             while len(flow) >= most:
                 yield from _finished(client, flow, scheduler)
-            flow[client.submit(task.function, held, *task.arguments, pure=False)] = task
+            flow[client.submit(_run, task.function, held, *task.arguments, pure=False)] = task
         while flow:
             yield from _finished(client, flow, scheduler)
+
+
+def _run(function: Callable[..., Any], *arguments: Any) -> Any:
+    keep_freed_memory()
+    return function(*arguments)
 
 
 @contextmanager

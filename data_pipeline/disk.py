@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def check_download(cache: Path, download: int, store: Path, n_bytes: int) -> Non
 
 
 def _existing(place: Path) -> Path:
-    place = place.expanduser().absolute()
+    place = expanded(place).absolute()
     return next(folder for folder in (place, *place.parents) if folder.exists())
 
 

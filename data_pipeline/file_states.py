@@ -91,7 +91,10 @@ def open_file_states(
     """
     source = _source(list(paths), rules)
     data = _settings(source, channels, accumulation)
-    found = find_files(source.paths, ())
+    try:
+        found = find_files(source.paths, ())
+    except InputError as error:
+        raise InputError(_of_forecast(error)) from None
     with _cure(f"states of {paths[0]}"):
         contents = index_files(found, NameRules(source), with_inputs(channels), Span.of(data))
     names = sorted(os.path.basename(path.rstrip("/")) for path in found)
@@ -105,7 +108,6 @@ def open_dataset_states(
     """States of a Dataset in memory or lazily opened; arguments and errors as of `open_file_states`."""
     source = _source([_DATASET], rules)
     data = _settings(source, channels, accumulation)
-    dataset = _numbered(dataset)
     with _cure(_DATASET):
         contents = index_in_memory(dataset, _DATASET, NameRules(source), with_inputs(channels))
     return _states(_DATASET, [contents], data, source, {"kind": "xarray.Dataset"})
@@ -115,28 +117,27 @@ def _source(paths: list[str], rules: Mapping[str, Any]) -> FilesSource:
     return parse_settings(FilesSource, {"kind": "files", "paths": paths, **rules}, "rules to read states by")
 
 
-def _numbered(dataset: xr.Dataset) -> xr.Dataset:
-    """Members without numbers are counted from 0, as arrays are."""
-    if "number" in dataset.sizes and "number" not in dataset.variables:
-        return dataset.assign_coords(number=range(dataset.sizes["number"]))
-    return dataset
-
-
 @contextmanager
 def _cure(name: str) -> Iterator[None]:
     """What cannot be read is told with its name; where `prepare` has a setting for it, with what there is here."""
     try:
         yield
     except InputError as error:
-        told = "source." in str(error)
+        text = _of_forecast(error)
+        told = "source." in text
         here = (
             " (source.* is of `weatherfm prepare`: here select or mend with xarray, hand in the Dataset)"
             if told
             else ""
         )
-        if "source.sums" in str(error):
+        if "source.sums" in text:
             here += "; a name such as total_precipitation_6hr tells the span of a sum"
-        raise InputError(f"{name} cannot be used: {error}{here}") from None
+        raise InputError(f"{name} cannot be used: {text}{here}") from None
+
+
+def _of_forecast(error: InputError) -> str:
+    """A refusal of `formats` with the name that the setting has here."""
+    return str(error).replace("source.storage_options", "forecast.storage_options")
 
 
 def _settings(source: FilesSource, channels: Sequence[str], accumulation: int | None) -> DataConfig:

@@ -30,6 +30,8 @@ class Original:
     manifest: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]] | None
     """None where the list of its files is damaged."""
+    damaged: frozenset[str]
+    """Keys of the files for which it is made again."""
 
 
 def finish(

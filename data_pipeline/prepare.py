@@ -15,10 +15,10 @@ from weatherfm.data_pipeline.disk import check_download
 from weatherfm.data_pipeline.journal import Journal, refuse_other_request, remove_journal
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
 from weatherfm.data_pipeline.probe import probe
-from weatherfm.data_pipeline.spread import doubts_about_spread
+from weatherfm.data_pipeline.spread import doubts_about_spread, doubts_about_values
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.data_pipeline.swap import hold, place_of, place_of_last
+from weatherfm.data_pipeline.swap import hold, place_of, place_of_last, remove_left_lock
 from weatherfm.data_pipeline.writing import Writing
 from weatherfm.errors import InputError
 
@@ -53,6 +53,7 @@ def prepare(
     """
     root = place_of(config.store)
     if _is_finished(root) and not (root / manifests.PROGRESS).exists() and not place_of_last(root).exists():
+        remove_left_lock(root)
         return _finished(root, config)  # without a lock: many processes may ask at once, and it may be read-only
     with hold(root):
         if _is_finished(root):  # by another process, while this one waited
@@ -127,13 +128,13 @@ def static_fields(config: DataConfig, source: SourceData) -> np.ndarray | None:
 
 
 def warner(plan: StorePlan) -> Any:
-    """A function of the statistics of state and tendency that warns of channels no model can train on."""
+    """A function of the statistics of state and tendency that warns of channels no model can train on, or should."""
 
     def warn(state: ChannelStatistics, tendency: ChannelStatistics) -> None:
         texts = doubts_about_spread(
             plan.config.channels, state.std, tendency.std, state.minimum, state.maximum, plan.tendency_lead
         )
-        for text in texts:
+        for text in (*texts, *doubts_about_values(plan.config.channels, state.minimum, state.maximum)):
             _log.warning("%s", text)
         if not tendency.count.any():
             _log.warning(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,10 @@ from weatherfm.data_pipeline.links import Links
 from weatherfm.data_pipeline.plan import StorePlan, plan_store
 from weatherfm.data_pipeline.prepare import identity_of, open_config, static_fields, warner
 from weatherfm.data_pipeline.probe import probe
-from weatherfm.data_pipeline.records import Damaged, differences_between
+from weatherfm.data_pipeline.records import Damaged, differences_between, path_inside
 from weatherfm.data_pipeline.source_files import changes_between, read_sources
 from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.data_pipeline.store_files import foreign_files, read_files, read_shards, require_small_files
+from weatherfm.data_pipeline.store_files import fault_of, foreign_files, read_files, read_shards, require_small_files
 from weatherfm.data_pipeline.swap import hold, place_of, place_of_next, refuse_fixed, swap
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.data_pipeline.time_ranges import from_ranges, to_ranges
@@ -128,7 +128,8 @@ def repair(
         records = {} if manifests.SHARDS in bad_files else read_shards(root, store.manifest)
         sound = {name: record for name, record in records.items() if not bad_files & record["files"].keys()}
         try:
-            _write_successor(store, plan, source, sound, scheduler, Original(root, store.manifest, files))
+            original = Original(root, store.manifest, files, frozenset(bad_files))
+            _write_successor(store, plan, source, sound, scheduler, original)
         except OtherValues:
             shutil.rmtree(place_of_next(root))
             raise
@@ -139,8 +140,13 @@ def repair(
 
 
 def _refuse_foreign(root: Path, files: Mapping[str, Any]) -> None:
-    """The whole folder of the store goes once its successor is there: nothing else may lie in it."""
-    if foreign := [key for key in foreign_files(root, files) if not Path(key).name.startswith(".")]:
+    """The whole folder of the store goes once its successor is there: nothing else may lie in it.
+
+    A link in place of a folder of the store goes too, and what it leads to stays.
+    """
+    folders = {str(folder) for key in files for folder in Path(key).parents}
+    found = [key for key in foreign_files(root, files) if not (key in folders and (root / key).is_symlink())]
+    if foreign := [key for key in found if not Path(key).name.startswith(".")]:
         more = f" and {len(foreign) - 3} others" if len(foreign) > 3 else ""
         raise InputError(
             f"{', '.join(foreign[:3])}{more} in {root} {'are' if foreign[1:] else 'is'} no part of the store, and the "
@@ -185,10 +191,16 @@ def _is_whole(successor: Path, plan: StorePlan, source: SourceData, original: Or
     try:
         store = open_store(successor)
         require_small_files(successor, store.manifest)
-        same = original is None or original.manifest == store.manifest
+        same = original is None or (original.manifest == store.manifest and not _faults_among(store, original.damaged))
         return same and _is_up_to_date(store, plan) and read_sources(successor, store.manifest) == source.identity
     except (InputError, Damaged):  # one that cannot be read is made anew
         return False
+
+
+def _faults_among(store: Store, keys: Collection[str]) -> bool:
+    """True when one of these files of a store is not as it was written: what was linked may have been damaged since."""
+    listed = {key: entry for key, entry in store.files().items() if key in keys}
+    return any(fault_of(path_inside(store.path, key), entry) for key, entry in listed.items())
 
 
 def _config_of(store: Store) -> DataConfig:

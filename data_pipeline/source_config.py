@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, Valid
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.formats.access import Access
+from weatherfm.home import expanded
 
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")
 """Start of gs://, s3://, https:// and the like, which are no paths of this machine."""
@@ -31,9 +32,8 @@ def _parse_sums(value: Any) -> Any:
     for name, said in spans.items():
         hours = re.fullmatch(r"(\d+)([hd])", str(said).replace(" ", ""))
         if said not in ("since_midnight", "since_start") and not (hours and int(hours[1])):
-            raise ValueError(
-                f"write what sums span as 1h (or 6h, 1d), since_midnight or since_start, got {said!r} for {name}"
-            )
+            of = "" if name == _ALL else f" for {name}"
+            raise ValueError(f"write what sums span as 1h (or 6h, 1d), since_midnight or since_start, got {said!r}{of}")
     return {str(name): _in_hours(str(said).replace(" ", "")) for name, said in spans.items()}
 
 
@@ -57,7 +57,7 @@ def _parse_experiment(value: Any) -> Any:
 
 def absolute(path: str) -> str:
     """A path that means the same in every folder; an address is one already."""
-    return path if ADDRESS.match(path) else os.path.abspath(os.path.expanduser(path))
+    return path if ADDRESS.match(path) else os.path.abspath(expanded(path))
 
 
 class SourceConfig(Config):

@@ -56,6 +56,21 @@ def doubts_about_spread(
     return found
 
 
+def doubts_about_values(channels: Sequence[str], minimum: np.ndarray, maximum: np.ndarray) -> list[str]:
+    """Channels whose values over the training days, canonical units, are impossible on Earth: one line each."""
+    found = []
+    for name, low, high in zip(channels, minimum, maximum, strict=True):
+        channel = parse_channel(name)
+        bounds = plausible_bounds(channel)
+        if low < bounds[0] or high > bounds[1]:
+            found.append(
+                f"{name} reaches from {low:.6g} to {high:.6g} {channel.units}, possible on Earth is {bounds[0]:g} to "
+                f"{bounds[1]:g}: a missing value that the file does not declare, or damage; `weatherfm verify` names "
+                "the times"
+            )
+    return found
+
+
 def rounding(name: str, largest: float) -> float:
     """Spread that packing and rounding alone can give a channel whose values reach up to `largest`."""
     low, high = plausible_bounds(parse_channel(name))

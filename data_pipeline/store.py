@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import tensorstore as ts
 
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.kept_fields import KeptFields
-from weatherfm.data_pipeline.manifest import TIME_UNITS
+from weatherfm.data_pipeline.manifest import NAME, TIME_UNITS
 from weatherfm.data_pipeline.manifest_reading import read_sealed_manifest
 from weatherfm.data_pipeline.records import Damaged, parse_json
 from weatherfm.data_pipeline.store_files import fault_of, read_files, refuse_mixture
@@ -20,6 +21,7 @@ from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, name_tim
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
+from weatherfm.home import expanded
 
 _PIECE = 2**28
 """Bytes that `Store.keep` reads at a time."""
@@ -33,7 +35,7 @@ def open_store(path: str | Path) -> Store:
     Raises:
         InputError: no store there, an unfinished one, something else, or a manifest that was changed.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     return Store(path, read_sealed_manifest(path))
 
 
@@ -87,6 +89,7 @@ class Store:
         self.climatology_period = Period.model_validate(manifest["climatology"]["period"])
         self.climatology_window: int | None = manifest["climatology"]["window_days"]
         self._kept: KeptFields | None = None
+        self._seen: tuple[int, ...] | None = None  # of the manifest's file, when it was last known to be ours
 
     def __repr__(self) -> str:
         first, last = name_times(self.times[:1]), name_times(self.times[-1:])
@@ -297,6 +300,23 @@ class Store:
                     "mends it"
                 )
 
+    def _was_replaced(self) -> bool:
+        """True when an `append` has put a store with the same fields, and later ones, in the place of this one.
+
+        Raises:
+            InputError: other fields stand there.
+        """
+        try:
+            found = os.stat(self.path / NAME)
+            seen = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        except FileNotFoundError:  # perhaps between two places
+            seen = None
+        if seen is not None and seen == self._seen:
+            return False
+        refuse_mixture(self.path, self.manifest, longer=True)
+        first, self._seen = self._seen is None, seen
+        return not first
+
     def _small(self, name: str) -> np.ndarray:
         self._refuse_changed(name)
         return self._fetch(open_array(self.path, name))
@@ -315,13 +335,18 @@ class Store:
         self._copy(self._state.oindex[indices, self._channel_index(channels)], out)
 
     def _copy(self, view: ts.TensorStore, out: np.ndarray) -> None:
-        try:
-            ts.array(out).write(view).result()  # `out` itself is written to
-        except ValueError as error:
-            raise InputError(
-                f"a file of the store {self.path} is missing or damaged ({_first_line(error)}); "
-                "`weatherfm verify` names all that are"
-            ) from error
+        for again in (True, False):
+            try:
+                ts.array(out).write(view).result()  # `out` itself is written to
+            except ValueError as error:
+                if again and self._was_replaced():
+                    continue  # it was just changing places
+                raise InputError(
+                    f"a file of the store {self.path} is missing or damaged ({_first_line(error)}); "
+                    "`weatherfm verify` names all that are"
+                ) from error
+            self._was_replaced()
+            return
 
     def _channel_index(self, channels: Sequence[str] | None) -> slice | np.ndarray:
         if channels is None or tuple(channels) == self.channels:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from weatherfm.data_pipeline.manifest import FILES, NAME, PROGRESS, RECORDS, SHARDS, SOURCES, entry_of
+from weatherfm.data_pipeline.continuation import continues
+from weatherfm.data_pipeline.manifest import FILES, NAME, PROGRESS, RECORDS, SHARDS, SOURCES, file_checksum
 from weatherfm.data_pipeline.manifest_reading import read_manifest
 from weatherfm.data_pipeline.records import Damaged, check_files, check_records, parse_json, path_inside
 from weatherfm.errors import InputError
@@ -57,11 +58,11 @@ def is_small(key: str) -> bool:
 
 
 def fault_of(file: Path, expected: Mapping[str, Any]) -> str | None:
-    """What is wrong with a small file that is to be read: missing, of another size or with a wrong checksum."""
+    """What is wrong with a file that is to be believed: missing, of another size or with a wrong checksum."""
     try:
         if file.stat().st_size != expected["bytes"]:
             return f"has {file.stat().st_size} bytes instead of {expected['bytes']}"
-        return None if entry_of(file.read_bytes()) == expected else "has a wrong checksum"
+        return None if file_checksum(file) == expected["sha256"] else "has a wrong checksum"
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
@@ -99,11 +100,17 @@ def _read(path: Path, manifest: Mapping[str, Any], name: str, check: Any) -> dic
     return found
 
 
-def refuse_mixture(path: Path, manifest: Mapping[str, Any]) -> None:
+def refuse_mixture(path: Path, manifest: Mapping[str, Any], longer: bool = False) -> None:
     """Nothing while `manifest` is that of the store at `path`: who opened it before has the one of what was there.
+
+    Args:
+        path: of the store.
+        manifest: as it was when the store was opened.
+        longer: one that holds the same fields at the same positions will do.
 
     Raises:
         InputError: an `append` put another store in its place.
     """
-    if read_manifest(path)["checksum"] != manifest["checksum"]:
+    now = read_manifest(path)
+    if now["checksum"] != manifest["checksum"] and not (longer and continues(now, manifest)):
         raise InputError(f"the store {path} was replaced by its successor (append) since it was opened; start again")

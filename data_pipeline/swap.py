@@ -17,13 +17,14 @@ from pathlib import Path
 from weatherfm.data_pipeline.manifest import NAME
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, Held, NoLocks
+from weatherfm.home import expanded
 
 _log = logging.getLogger(__name__)
 
 
 def place_of(store: str | Path) -> Path:
     """The folder itself of a store that is written, whatever links lead to it."""
-    return Path(store).expanduser().resolve()
+    return expanded(store).resolve()
 
 
 def place_of_next(root: Path) -> Path:
@@ -36,6 +37,20 @@ def place_of_last(root: Path) -> Path:
     return root.with_name(f".{root.name}.last") if root.name else root / ".last"
 
 
+def lock_of(root: Path) -> FileLock:
+    """The lock beside the store `root`, not yet taken."""
+    return FileLock(root.with_name(f".{root.name}.lock"))
+
+
+def remove_left_lock(root: Path) -> None:
+    """Remove the file of a lock that nobody holds: a process killed as it let go of the store `root` left it."""
+    lock = lock_of(root)
+    if lock.path.exists():
+        with suppress(Held, OSError):  # its holder removes it; in a folder that cannot be written it stays
+            lock.take()
+            lock.release(remove=True)
+
+
 @contextmanager
 def hold(root: Path) -> Iterator[None]:
     """Have the store `root`, there or not, for this process alone; what a killed change left undone is ended first.
@@ -43,7 +58,7 @@ def hold(root: Path) -> Iterator[None]:
     Raises:
         InputError: another process is writing it, or its folder cannot be written.
     """
-    lock = FileLock(root.with_name(f".{root.name}.lock"))
+    lock = lock_of(root)
     parent_is_new = not root.parent.exists()
     _take(lock, root)
     try:

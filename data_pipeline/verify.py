@@ -14,6 +14,7 @@ from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verification.times import check_times
 from weatherfm.data_pipeline.verification.values import check_values
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 
 _UNREADABLE = ("duplicate", "order", "unreadable")
 
@@ -38,7 +39,7 @@ def verify(
     """
     if sample is not None and sample < 1:
         raise InputError(f"a sample of {sample} times checks nothing; give 1 or more, or leave it out to read all")
-    path = Path(path).expanduser()
+    path = expanded(path)
     manifest = read_manifest(path)
     store = Store(path, manifest)
     report = VerifyReport(str(path), str(manifest.get("checksum", "")), store.simulated)

@@ -43,6 +43,9 @@ def _init_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+_STORAGE_OPTIONS: Any = Field({}, exclude=True, repr=False)
+
+
 class ForecastConfig(Config):
     """Which forecasts are made from the trained weights."""
 
@@ -62,6 +65,9 @@ class ForecastConfig(Config):
     """auto: a GPU where there is one, else the CPU; or a PyTorch device such as cuda:1."""
     precision: Precision = "auto"
     """Of matrix products. auto: bfloat16 on a GPU that has it, else float32."""
+    storage_options: dict[str, Any] = _STORAGE_OPTIONS
+    """What opens a private store of states that --store gives by its address, as `source.storage_options`. Never
+    written into forecasts, logs or messages."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ForecastConfig:
@@ -104,6 +110,9 @@ class EvaluationConfig(Config):
     """Energy spectra of forecasts and truth."""
     resamples: int = Field(1000, ge=100)
     """Of the block bootstrap, for the intervals of skill."""
+    storage_options: dict[str, Any] = _STORAGE_OPTIONS
+    """What opens private forecasts by their addresses, as `source.storage_options`; one for all that are scored. Never
+    written into scores, logs or messages."""
     headline: list[str] = []
     """Channels the report shows first; without it, those of z500 t850 t2m msl u10 v10 that exist, else the
     first four."""

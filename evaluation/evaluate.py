@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm import __version__
+from weatherfm.data_pipeline.formats.access import Access
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import ALL_BASELINES, DAMPED, PROBABILISTIC
@@ -21,6 +22,7 @@ from weatherfm.evaluation.case_checks import Cases, cases_of, refuse_learned_day
 from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.damped_persistence import can_fit, fit_damped_persistence
 from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasts.identity import identity
 from weatherfm.evaluation.metrics.events import Event, parse_event
 from weatherfm.evaluation.metrics.spectra import SpectraPlan, spectra_left_out, spectra_plan
 from weatherfm.evaluation.periods import periods_of
@@ -77,14 +79,14 @@ def evaluate(
             that is not finite, other initial times, or cases inside the days that climatology and statistics are of.
     """
     settings = settings or EvaluationConfig()
-    files = _open_all(forecast, others, store)
+    files = _open_all(forecast, others, store, Access.of(settings.storage_options))
     cases = cases_of(files, store, channels, common)
     refuse_learned_days(cases, store)
     land = dict(zip(store.static_names, store.static, strict=True)).get("lsm")
     regions = tuple(settings.regions or default_regions(store.grid, land))
     works = _works(files, store, cases, settings, mean_weights(store.grid, regions, land))
     record = _provenance(files, store, cases, settings, regions, works[0])
-    kept = KeptParts(parts, _fingerprint(record, cases, settings))
+    kept = KeptParts(parts, "" if parts is None else _fingerprint(record, cases, settings, files))
     results = score_in_parts(works, cases.init_times, kept, workers, scheduler)
 
     scored = {name: join_channel_groups([result[name] for result in results]) for name in results[0]}
@@ -171,12 +173,14 @@ def _channel_groups(store: Store, cases: Cases, members: int) -> list[Sequence[s
     return [cases.channels[i : i + size] for i in range(0, len(cases.channels), size)]
 
 
-def _open_all(forecast: str | Path, others: Sequence[str | Path], store: Store) -> dict[str, ForecastFile]:
+def _open_all(
+    forecast: str | Path, others: Sequence[str | Path], store: Store, access: Access
+) -> dict[str, ForecastFile]:
     files: dict[str, ForecastFile] = {}
     for given in (forecast, *others):
         named = re.fullmatch(r"([\w.-]+)=(.+)", str(given))
         path = named[2] if named else given
-        file = ForecastFile(path, store.step_hours)
+        file = ForecastFile(path, store.step_hours, access)
         name = named[1] if named else file.name
         if name in files or name in ALL_BASELINES:
             raise InputError(
@@ -240,15 +244,11 @@ def _baselines(work: Work, store: Store) -> dict[str, str]:
     return words
 
 
-def _fingerprint(record: Mapping[str, Any], cases: Cases, settings: EvaluationConfig) -> str:
-    """Of all that decides the scores but the bytes of the forecasts themselves: those are told by when they changed."""
+def _fingerprint(
+    record: Mapping[str, Any], cases: Cases, settings: EvaluationConfig, files: Mapping[str, ForecastFile]
+) -> str:
+    """Of all that decides the scores but the bytes of the forecasts themselves: see `identity`."""
     said = [record, cases.lead_times, cases.channels, cases.init_times.astype(str).tolist()]
-    changed = [_changed(forecast["address"]) for forecast in record["forecasts"].values()]
+    changed = [identity(file) for file in files.values()]
     text = json.dumps([said, settings.model_dump(mode="json"), changed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _changed(address: str) -> int:
-    """When a forecast here was last written, told by its arrays and their metadata; 0 for one elsewhere."""
-    folder = Path(address)
-    return max((path.stat().st_mtime_ns for pattern in ("*", "*/*") for path in folder.glob(pattern)), default=0)

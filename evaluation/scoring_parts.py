@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.cluster import capacity_of
+from weatherfm.data_pipeline.formats.access import Access
 from weatherfm.data_pipeline.parallel import Call, run_tasks
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.evaluation.forecasts.file import ForecastFile
@@ -142,17 +143,17 @@ def _elsewhere(
         yield name, part
 
 
-def _closed(work: Work) -> tuple[dict[str, str], str, Task]:
+def _closed(work: Work) -> tuple[dict[str, tuple[str, Access]], str, Task]:
     """Work that can travel: paths in place of what is open."""
-    return {name: str(file.path) for name, file in work.files.items()}, str(work.store.path), work.task
+    return {name: (str(file.path), file.access) for name, file in work.files.items()}, str(work.store.path), work.task
 
 
 def _score_opened(
-    works: Sequence[tuple[dict[str, str], str, Task]], group: int, piece: int, init_times: np.ndarray
+    works: Sequence[tuple[dict[str, tuple[str, Access]], str, Task]], group: int, piece: int, init_times: np.ndarray
 ) -> tuple[str, Part]:
     paths, store_path, task = works[group]
     store = open_store(store_path)
-    files = {name: ForecastFile(path, store.step_hours) for name, path in paths.items()}
+    files = {name: ForecastFile(path, store.step_hours, access) for name, (path, access) in paths.items()}
     for file in files.values():
         file.require(task.wanted.channels, task.lead_times, store.grid)
     return _name(group, piece), Work(files, store, task).scorer(threads=1).score(init_times)

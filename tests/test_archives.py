@@ -230,3 +230,39 @@ def test_a_download_of_the_climate_data_store(real_data, tmp_path):
     states = open_file_states([str(path)], ["t2m"], rules={"cache": cache})
     np.testing.assert_array_equal(states.read(states.times[:2], ["t2m"])[:, 0, 0], expected[:2])
     assert os.listdir(cache)
+
+
+def _other_values(file: Path, two: dict[str, Path]) -> None:
+    content = bytearray(file.read_bytes())
+    content[-400:-200] = content[-200:]
+    file.write_bytes(content)
+
+
+def _linked(file: Path, two: dict[str, Path]) -> None:
+    elsewhere = file.parents[3] / "elsewhere.nc"
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("harm", [_other_values, _linked])
+def test_a_member_that_was_touched_in_the_cache_is_unpacked_anew(tmp_path, two, harm):
+    """Of the same length; its other values were read as the archive's."""
+    path = packed(tmp_path / "a.zip", two)
+    opened(path, ["d2m", "t2m"], tmp_path)
+    (member,) = tmp_path.glob("cache/*/a.zip/*instant.nc")
+    harm(member, two)
+    data = opened(path, ["d2m", "t2m"], tmp_path)
+    np.testing.assert_allclose(data.state[:, 1], wave(), rtol=2e-7)
+    assert not member.is_symlink()
+
+
+@pytest.mark.parametrize("note", ["{}", "[]", "5", '{"path": "/x", "bytes": 1, "changed": 2, "members": {}}'])
+def test_a_note_of_the_cache_is_not_believed_unchecked(tmp_path, two, note):
+    path = packed(tmp_path / "a.zip", two)
+    opened(path, ["t2m"], tmp_path)
+    (origin,) = tmp_path.glob("cache/*/origin.json")
+    origin.write_text(note)
+    (member,) = tmp_path.glob("cache/*/a.zip/*instant.nc")
+    with pytest.raises(InputError, match=r"the note of which one is gone or damaged .*delete the folder"):
+        archive.origin_of(str(member))
+    assert list(opened(path, ["t2m"], tmp_path).identity) == ["a.zip"]

@@ -23,6 +23,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.errors import InputError, OutsideError
 
 
 @pytest.fixture
@@ -179,3 +180,43 @@ def test_a_sum_is_preliminary_while_one_of_its_hours_is(tmp_path, server):
     source = fetch(config(tmp_path, ["tp"], period="2020-03-01/2020-03-03", step="6h"))
     expected = source.state["time"].values >= np.datetime64("2020-03-02")
     np.testing.assert_array_equal(source.preliminary, expected)
+
+
+def test_cost_limits_a_lost_key_and_an_interruption_among_preliminary_hours(tmp_path, server, monkeypatch):
+    """All at once: what has come is not asked again, and nothing of ERA5T is left once all is final."""
+    data = config(tmp_path)
+    server.answer, server.most_cost = partial(answer, first_era5t="2020-02-25"), 9
+    on(monkeypatch, "2020-03-10")
+    served = []
+
+    def until(inputs: dict) -> bytes:
+        if len(served) == 2:
+            raise KeyError("the queue was given up")
+        served.append(inputs)
+        return answer(inputs, first_era5t="2020-02-25")
+
+    server.answer = until
+    with pytest.raises((InputError, OutsideError)):
+        fetch(data)
+    server.answer = partial(answer, first_era5t="2020-02-25")
+    here, sent = set((tmp_path / "cache").glob("*.grib")), len(server.sent)
+    assert here
+    key = os.environ["CDSAPI_KEY"]
+    monkeypatch.delenv("CDSAPI_KEY")
+    with pytest.raises(InputError, match="no key"):
+        fetch(data)
+    assert len(server.sent) == sent
+    monkeypatch.setenv("CDSAPI_KEY", key)
+    found = fetch(data)
+    assert found.preliminary.sum() == 2 * (5 + 5)
+    assert set((tmp_path / "cache").glob("*.grib")) >= here
+    note_day(tmp_path / "cache", "2020-03-10")
+    server.answer, sent = answer, len(server.sent)
+    on(monkeypatch, "2020-06-10")
+    final = fetch(data)
+    assert final.preliminary is None
+    again = asked(server, sent)
+    assert min(first for month, first, _ in again if month == "02") == "25"
+    times, place = final.state["time"].values, (final.state["latitude"].values, final.state["longitude"].values)
+    expected = np.stack([invented("t2m", 0, time, *place) for time in times])
+    np.testing.assert_allclose(final.state[:, 0], expected, rtol=0, atol=4e-5 * np.ptp(expected))

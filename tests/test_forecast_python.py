@@ -364,7 +364,7 @@ def test_states_refused(store, model, change, words):
         ({"init": 2020}, "no time"),
         ({"init": ""}, "no initial time in ''"),
         ({"init": []}, "no initial time in ''"),
-        ({"init": "2020-01"}, "not understood; write days"),
+        ({"init": "2020-1"}, "not understood; write days"),
         ({"lead_times": [np.timedelta64("NaT")]}, "no time span of a known length"),
         ({"lead_times": pd.to_timedelta([None])}, "write a whole time span"),
         ({"lead_times": [pd.NaT]}, "write a whole time span"),

@@ -94,3 +94,15 @@ def test_paths_and_addresses(tmp_path, folder):
     file = ForecastFile(f"file://{folder}/hres.zarr")
     assert file.path == folder / "hres.zarr"
     np.testing.assert_array_equal(file.read(ALL, 6, CHANNELS), expected(dataset(), 6))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_damaged_chunk_is_told_with_its_forecast(tmp_path, zarr_format):
+    """It ended in a traceback that named no file."""
+    path = write(dataset(), tmp_path / "f.zarr", zarr_format)
+    for file in (path / "2m_temperature").rglob("*"):
+        if file.is_file() and not file.name.startswith((".", "zarr")):
+            file.write_bytes(file.read_bytes()[:20])
+    found = ForecastFile(path)
+    with pytest.raises(InputError, match=r"2m_temperature of .*f\.zarr could not be read .*: a file of it is damaged"):
+        found.read(ALL[:1], LEADS[1], ["t2m"])

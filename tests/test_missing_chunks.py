@@ -183,6 +183,19 @@ def test_a_shard_cut_short(tmp_path):
         opened(path).state[:2, 0].values  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    "harm", [lambda c: c[:-1] + bytes([c[-1] ^ 1]), lambda c: c[: len(c) - 9]], ids=["index", "cut"]
+)
+def test_a_shard_whose_index_is_damaged(tmp_path, harm):
+    """It ended in a traceback that named no file."""
+    path = write(tmp_path / "x.zarr", shards=(4, 6, 8), skip=())
+    shard = path / "total_precipitation_6hr/c/0/0/0"
+    shard.write_bytes(harm(shard.read_bytes()))
+    told = r"x\.zarr could not be read \(ValueError: .*checksum do not match.*; total_precipitation_6hr from 2020-01-01"
+    with pytest.raises(InputError, match=told):
+        opened(path).state[:2, 0].values  # noqa: B018
+
+
 def test_dry_times_of_a_public_example():
     if not S5.exists():
         pytest.skip(f"{S5} is not here")

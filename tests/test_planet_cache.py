@@ -94,3 +94,19 @@ def test_a_disk_that_fills_up_meanwhile_is_told_in_words(tmp_path):
     with pytest.raises(InputError, match=r"simulated months cannot be kept in .*No space left.*source\.cache"):
         history_module._write(tmp_path / "planet" / "0000.npy", full)
     assert list((tmp_path / "planet").iterdir()) == []
+
+
+def test_a_month_that_was_changed_in_the_cache_is_told(tmp_path):
+    """One number of the right shape was taken for weather."""
+    history = History(str(tmp_path), seed=0, segment_days=1)
+    fields = np.random.default_rng(0).standard_normal((history.segment_steps, len(CHANNELS), 32, 64))
+    history._save(0, {"vorticity": np.ones(3)}, fields.astype(np.float32))
+    np.testing.assert_array_equal(history.read(0, 1, 3, (2,)), fields.astype(np.float32)[1:3, [2]])
+    assert list(history_module._load(history._state_path(0))) == ["vorticity"]
+    path = history._fields_path(0)
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(InputError, match=r"0000\.npy is not what was simulated; delete the file"):
+        history.read(0, 1, 3, (2,))

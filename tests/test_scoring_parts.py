@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from distributed import LocalCluster
 from moving_weather import CHANNELS, TIMES, weather, weather_store
 
@@ -216,6 +218,23 @@ def test_a_forecast_written_anew_is_scored_anew(made, tmp_path, which):
     after = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
     rise = (after["bias"] - before["bias"]).sel(forecast="again", channel="msl")
     np.testing.assert_allclose(rise.sel(period="all"), 1, atol=0.01)  # pressures are in single precision
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["zarr-3", "zarr-2"])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_single_chunk_written_anew_is_scored_anew(made, tmp_path, which, older):
+    """In place, deep in a folder, or by a file that is older than its neighbours."""
+    store, given = made[0], made[which]
+    path = shutil.copytree(given, tmp_path / "again.zarr")
+    before = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    stamps = {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
+    pressure = zarr.open_array(path / "mean_sea_level_pressure", mode="r+")
+    pressure[:1] = pressure[:1] + 1
+    for file, stamp in stamps.items():
+        if older and file.stat().st_mtime_ns != stamp:
+            os.utime(file, ns=(stamp, stamp - 10**12))
+    after = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    assert not np.array_equal(after["bias"].sel(channel="msl")[0], before["bias"].sel(channel="msl")[0])
 
 
 def test_a_damaged_part_is_scored_again(made, tmp_path):

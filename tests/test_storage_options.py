@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import sys
+import traceback
 import types
 
 import numpy as np
@@ -13,13 +14,14 @@ import pytest
 import yaml
 from cloud_stores import WB2_GRID, serving, values, write_weatherbench2
 
+from weatherfm.data_pipeline.cluster import _Packed
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.formats import filesystems, retries
 from weatherfm.data_pipeline.formats.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.paths import find_files
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, OutsideError
 from weatherfm.training.config import load_run
 
 SECRET = "s3cr3t-t0k3n"
@@ -93,6 +95,34 @@ def test_a_key_is_written_nowhere(server, tmp_path, options, caplog, capfd):
     assert "storage_options" not in manifest["request"]["source"]
 
 
+@pytest.mark.parametrize("fault", ["403", "500"])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_a_key_is_in_no_traceback_and_no_log(server, tmp_path, options, fault, caplog):
+    """As `--debug` shows them: behind the message stood the package's own error, with the request and its key."""
+    server.faults = {"2m_temperature/0.0.0": [fault] * 9}
+    with caplog.at_level(logging.DEBUG), pytest.raises((InputError, OutsideError)) as told:
+        prepare(settings(server.address, tmp_path, options))
+    chain, error = [], told.value
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    texts = [caplog.text, *traceback.format_exception(told.value), *map(str, chain), *map(repr, chain)]
+    assert not [text for text in texts if SECRET in text]
+
+
+def test_what_stands_behind_a_public_failure_is_shown(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(retries, "WAITS", (0.01,))
+    with serving(folder) as server:
+        server.faults = {"2m_temperature/0.0.0": ["500"] * 9}
+        with pytest.raises(OutsideError) as told:
+            prepare(settings(f"{server.address}/{next(folder.iterdir()).name}", tmp_path, {}))
+    assert "ClientResponseError" in "".join(traceback.format_exception(told.value))
+
+
+def test_what_a_cluster_is_sent_does_not_show():
+    assert SECRET not in repr(_Packed(pickle.dumps(Access.of({"token": SECRET}))))
+
+
 def test_a_wrong_setting_beside_it_does_not_show_it(tmp_path):
     wrong = (
         {"kind": "file", "paths": ["x"], "storage_options": {"token": SECRET}},
@@ -164,4 +194,5 @@ def test_what_is_masked():
     assert access.masked(text) == "*** at http://minio/x?*** of ***"
     assert SECRET not in repr(access)
     assert PUBLIC.masked("http://minio/x") == "http://minio/x"
+    assert PUBLIC.masked("at http://me:word@minio/x") == "at http://***@minio/x"
     assert hash(access) == hash(pickle.loads(pickle.dumps(access)))

@@ -12,8 +12,10 @@ from invented_source import assert_same_tree, data_config, invented_source, time
 
 from weatherfm.data_pipeline import revise
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.revise import append
+from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.swap import hold
+from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 from weatherfm.grid import regular_grid
 
@@ -120,3 +122,92 @@ def test_a_finished_successor_takes_the_place_without_reading(store, whole, monk
     finished_successor(store, monkeypatch)
     append(config(store), source(spoil=lambda number, values: pytest.fail("read") if number > 20 else values))
     assert_same_tree(store, whole)
+
+
+TRAINING = {"train": "2000-01-01/2000-01-20"}
+LATE = np.arange(OLD) >= 90
+
+
+def grown(path: Path, preliminary: bool, settings: dict, seed: int = 1):
+    """A store that was opened and read, and then appended to by another process."""
+    first = dataclasses.replace(source(OLD, seed=seed), preliminary=LATE if preliminary else None)
+    prepare(config(path).model_copy(update=settings), first)
+    opened = open_store(path)
+    before = opened.read([0, 95]), opened.climatology_at(opened.times[:1])
+    append(config(path).model_copy(update=settings), source(seed=0))
+    return opened, before
+
+
+def training_days(path: Path) -> dict:
+    return {"train": config(path).model_validate(config(path).model_dump() | TRAINING).train}
+
+
+def test_who_reads_goes_on_where_times_were_only_added(tmp_path):
+    path = tmp_path / "store.zarr"
+    opened, (fields, climatology) = grown(path, False, training_days(path), seed=0)
+    assert len(open_store(path).times) > len(opened.times)
+    np.testing.assert_array_equal(opened.read([0, 95]), fields)
+    np.testing.assert_array_equal(opened.climatology_at(opened.times[:1]), climatology)
+
+
+def test_who_reads_is_told_that_preliminary_fields_were_replaced(tmp_path):
+    """A half of a training or of its scores saw other fields than the other, in silence."""
+    path = tmp_path / "store.zarr"
+    opened, _ = grown(path, True, training_days(path))
+    for read in (lambda: opened.read([0]), lambda: opened.climatology_at(opened.times[:1])):
+        with pytest.raises(InputError, match="was replaced by its successor"):
+            read()
+
+
+def test_who_reads_is_told_that_training_days_were_added(tmp_path):
+    path = tmp_path / "store.zarr"
+    opened, _ = grown(path, False, {}, seed=0)
+    with pytest.raises(InputError, match="was replaced by its successor"):
+        opened.read([0])
+
+
+def test_a_repaired_store_is_read_on(store):
+    opened = open_store(store)
+    before = opened.read([0])
+    (store / "state/c/0/1/0/0").unlink()
+    repair(store, {"state/c/0/1/0/0"}, config(store), source(OLD))
+    np.testing.assert_array_equal(opened.read([0]), before)
+
+
+@pytest.mark.parametrize("how", ["in place", "anew"])
+def test_a_file_damaged_between_a_killed_repair_and_the_next_is_mended(store, old, monkeypatch, how):
+    """The finished successor of the first took the place, with the new damage in it."""
+
+    def killed(root):
+        raise KeyboardInterrupt
+
+    (store / "state/c/0/1/0/0").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(revise, "swap", killed)
+        with pytest.raises(KeyboardInterrupt):
+            repair(store, verify(store).bad_files(), config(store), source(OLD))
+    shard = store / "state/c/0/0/0/0"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    if how == "anew":
+        shard.unlink()
+    shard.write_bytes(content)
+    bad = verify(store).bad_files()
+    assert bad == {"state/c/0/0/0/0", "state/c/0/1/0/0"}
+    repair(store, bad, config(store), source(OLD))
+    assert verify(store).bad_files() == set()
+    assert_same_tree(store, old)
+
+
+def test_a_lock_that_a_killed_process_left_goes(store):
+    """Killed as it let go of a store that was finished: nobody took that lock again."""
+    left = store.with_name(".store.zarr.lock")
+    left.write_text("pid 1, host elsewhere\n")
+    prepare(config(store), source(OLD))
+    assert not left.exists()
+
+
+def test_a_finished_store_is_asked_for_while_another_holds_it(store):
+    with hold(store):
+        assert len(prepare(config(store), source(OLD)).times) == OLD
+        assert store.with_name(".store.zarr.lock").exists()

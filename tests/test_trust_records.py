@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from invented_source import assert_same_tree, data_config, fields, invented_source, times_every, tree
 
-from weatherfm.data_pipeline.manifest import entry_of, seal
+from weatherfm.data_pipeline.manifest import entry_of, seal, to_bytes
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.statistics import ChannelStatistics
@@ -162,6 +162,50 @@ def test_unfinished_store_with_a_damaged_request_is_told(half):
     (half / ".progress/request").write_bytes(b"{}")
     with pytest.raises(InputError, match=r"request is damaged .*; delete .* and prepare anew"):
         prepare(data_config(half), source(OLD))
+
+
+def _reseal(store: Path, change) -> None:
+    """Change the record of shards as a program with a fault would have written it: sealed."""
+    _edit(store / "shards.json", change)
+    manifest = json.loads((store / "manifest.json").read_text())
+    manifest["records"]["shards.json"] = entry_of((store / "shards.json").read_bytes())
+    (store / "manifest.json").write_bytes(to_bytes(seal(manifest)))
+    sources = json.loads((store / "sources.json").read_text())
+    sealed = seal(manifest)["checksum"]
+    (store / "sources.json").write_text(json.dumps(seal(sources | {"store": sealed})))
+
+
+def _change_noted(name: str, statistic: str, by: float):
+    def change(records) -> None:
+        payload = records[name]["payload"]
+        noted = ChannelStatistics.from_dict(payload["tendency"] if name.startswith("state") else payload)
+        getattr(noted, statistic)[-1] += by
+        if name.startswith("state"):
+            payload["tendency"] = noted.to_dict()
+        else:
+            records[name]["payload"] = noted.to_dict()
+
+    return change
+
+
+@pytest.mark.parametrize("statistic", ["count", "mean", "m2", "minimum", "maximum"])
+@pytest.mark.parametrize("name", ["state-00000-000", "tendency-00000-001"])
+def test_verify_compares_the_changes_noted_with_shards(store, name, statistic):
+    """From which `append` merges tendency_std."""
+    assert verify(store).ok
+    _reseal(store, _change_noted(name, statistic, {"minimum": -1e6}.get(statistic, 1e6)))
+    findings = verify(store)
+    assert [problem.kind for problem in findings.problems if problem.severity == "error"] == ["shard statistics"]
+    (problem,) = findings.problems
+    assert "of the change of " in problem.message
+    assert problem.channel == {"state-00000-000": "t850", "tendency-00000-001": "t2m"}[name]
+
+
+@pytest.mark.parametrize("payload", [None, 5, {"float64": "A"}, {"float64": ""}])
+def test_verify_tells_of_changes_that_are_none(store, payload):
+    _reseal(store, lambda records: records["tendency-00000-001"].update(payload=payload))
+    findings = verify(store)
+    assert not findings.ok
 
 
 # The files of the source ---------------------------------------------------------------------------------------------

@@ -285,7 +285,9 @@ def test_notes_of_many_shards_are_read_once(monkeypatch):
     """They were read once a channel: a minute for 69 channels in 20,000 shards."""
     n_channels, n_rows, made = 69, 500, []
     noted = ChannelStatistics(*np.ones((5, n_channels)))
-    records = {f"state-{row:05d}-000": {"payload": {"state": noted.to_dict()}} for row in range(n_rows)}
+    records = {
+        f"state-{row:05d}-000": {"payload": {"state": noted.to_dict(), "tendency": None}} for row in range(n_rows)
+    }
     from_dict = ChannelStatistics.from_dict
     monkeypatch.setattr(shard_notes, "read_shards", lambda path, manifest: records)
     monkeypatch.setattr(ChannelStatistics, "from_dict", lambda data: made.append(1) or from_dict(data))
@@ -298,7 +300,8 @@ def test_notes_of_many_shards_are_read_once(monkeypatch):
     )
     report = VerifyReport("store")
     one = ChannelStatistics(*np.ones((5, 1)))
-    scan = SimpleNamespace(trained=dict.fromkeys(range(n_rows), one) | {7: one + one})
+    trained = dict.fromkeys(range(n_rows), one) | {7: one + one}
+    scan = SimpleNamespace(trained=trained, tendency=ChannelStatistics.empty(1))
     notes = shard_notes.ShardNotes(held, report)
     for channel in range(n_channels):
         notes.compare(report, channel, scan)

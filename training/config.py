@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from weatherfm.config import Config, Hours, parse_settings
+from weatherfm.config import SECRET, Config, Hours, parse_settings
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.device import Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
+from weatherfm.home import expanded
 from weatherfm.model import ModelConfig
 from weatherfm.training.layout import ParallelConfig
 
@@ -127,7 +128,7 @@ class RunConfig(Config):
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return Path(self.run).expanduser()
+        return expanded(self.run)
 
 
 def load_run(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
@@ -142,7 +143,7 @@ def load_run(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> R
     try:
         data = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {error}") from None
+        raise InputError(f"{path} is not valid YAML: {_told(error)}") from None
     if not isinstance(data, dict):
         raise InputError(f"{path} must hold `section:` entries, got {type(data).__name__}")
     for override in overrides:
@@ -158,14 +159,22 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     """
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise InputError(f"cannot read the override {override!r}; write section.key=value, e.g. model.depth=6")
+        shown = "***" if SECRET in override else repr(override)
+        raise InputError(f"cannot read the override {shown}; write section.key=value, e.g. model.depth=6")
     *sections, last = key.strip().split(".")
     for section in sections:
         inner = data.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise InputError(f"override {override!r}: {section} is a value, not a section")
+            raise InputError(f"override {key}: {section} is a value, not a section")
         data = inner
     try:
         data[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"override {override!r}: the value is not valid YAML: {error}") from None
+        raise InputError(f"override {key}: the value is not valid YAML: {_told(error)}") from None
+
+
+def _told(error: yaml.YAMLError) -> str:
+    """What is wrong and where, without the line itself, in which a key may stand."""
+    mark = getattr(error, "problem_mark", None)
+    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return f"{getattr(error, 'problem', None) or type(error).__name__}{where}"

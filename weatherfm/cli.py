@@ -35,6 +35,11 @@ app = App(
 )
 
 
+_NOISY = ("distributed", "matplotlib", "cfgrib", "jax", "asyncio", "numcodecs")
+_WITH_KEYS = ("fsspec", "s3fs", "gcsfs", "adlfs", "botocore", "aiobotocore", "azure", "google", "urllib3", "aiohttp")
+"""Loggers that would write down keys, signatures or signed addresses at DEBUG."""
+
+
 def demo(*overrides: Overrides) -> int:
     """Go through everything on a simulated planet: minutes on two CPU cores, offline, ends in report.html.
 
@@ -76,7 +81,7 @@ def run_command(arguments: list[str]) -> int:
     """
     debug, level = "--debug" in arguments, logging.INFO if speaks() else logging.WARNING
     logging.basicConfig(level=logging.DEBUG if debug else level, format="%(message)s", stream=sys.stderr)
-    for noisy in ("distributed", "matplotlib", "cfgrib", "jax", "asyncio", "numcodecs"):
+    for noisy in _NOISY + _WITH_KEYS:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     with logging_redirect_tqdm():  # notes go above a progress bar, not through it
         return report_errors(lambda: _call_app([a for a in arguments if a != "--debug"]), debug)

@@ -22,6 +22,7 @@ from weatherfm.device import choose_device
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
+from weatherfm.home import expanded
 from weatherfm.model import ModelConfig, WeatherViT
 
 _FORMAT = "weatherfm weights 2"
@@ -113,7 +114,7 @@ def load(path: str | Path, device: str = "auto") -> WeatherViT:
     Raises:
         InputError: no such file or device, or not a weights file of ours.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     model = load_weights(path, choose_device(device, "device"))
     model.loaded = Loaded(weights_hash(path), _changes(model))
     return model

@@ -6,7 +6,6 @@ import logging
 import warnings
 from datetime import UTC, date, datetime
 from functools import partial
-from pathlib import Path
 
 from weatherfm.data_pipeline.cache_folder import check_room, check_writable
 from weatherfm.data_pipeline.cds.box import Box
@@ -21,6 +20,7 @@ from weatherfm.data_pipeline.cds.wanted import Wanted
 from weatherfm.data_pipeline.cds.working_off import WorkingOff
 from weatherfm.data_pipeline.source_config import CdsSource
 from weatherfm.errors import InputError, OutsideError
+from weatherfm.home import expanded
 
 PATIENCE = Patience()
 _log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 def downloads_of(source: CdsSource) -> Downloads:
     """The folder that the settings name."""
-    return Downloads(Path(source.cache).expanduser())
+    return Downloads(expanded(source.cache))
 
 
 def today() -> date:

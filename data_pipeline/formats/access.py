@@ -39,10 +39,16 @@ class Access:
         options: dict[str, Any] = json.loads(self.options_json)
         return options
 
+    @property
+    def secret(self) -> bool:
+        """True where errors of the packages that read addresses may hold keys."""
+        return bool(self.options)
+
     def masked(self, text: str) -> str:
-        """A message without keys: none of the options, and no query of an address (where signatures stand)."""
+        """A message without keys: none of the options, no query (where signatures stand) or password of an address."""
         for secret in sorted(_secrets(self.options), key=len, reverse=True):
             text = text.replace(secret, "***")
+        text = re.sub(r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^\s/@'\"]+:[^\s/@'\"]*@", r"\1***@", text)
         return re.sub(r"([a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"?]*)\?[^\s'\")]*", r"\1?***", text)
 
 

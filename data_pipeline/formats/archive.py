@@ -19,9 +19,11 @@ import zlib
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from weatherfm.data_pipeline.cache_folder import check_room, unwritable
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 
 _log = logging.getLogger(__name__)
 _FOLDER = ".unpacked"
@@ -65,8 +67,7 @@ def unpacked(path: str, cache: str, exclude: Sequence[str] = ()) -> list[str]:
     """
     told = os.stat(path)
     origin = {"path": os.path.abspath(path), "bytes": told.st_size, "changed": told.st_mtime_ns}
-    key = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
-    folder = Path(cache).expanduser() / f"{key}{_FOLDER}"
+    folder = expanded(cache) / _folder_of(origin)
     try:
         with zipfile.ZipFile(path) as archive:
             members = _checked(archive, told.st_size)
@@ -84,13 +85,30 @@ def origin_of(path: str) -> str:
     if folder is None:
         return path
     try:
-        origin: str = json.loads((folder / _ORIGIN).read_bytes())["path"]
-    except (OSError, ValueError, KeyError) as error:
+        origin: str = _origin(folder)["path"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            f"{path} was unpacked from a ZIP archive, and the note of which one is gone ({error}); delete the folder "
-            f"{folder} and start the same command again"
+            f"{path} was unpacked from a ZIP archive, and the note of which one is gone or damaged ({error}); "
+            f"delete the folder {folder} and start the same command again"
         ) from error
     return origin
+
+
+def _folder_of(origin: dict[str, object]) -> str:
+    """Name of the folder for an archive of this path, size and time of change."""
+    return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16] + _FOLDER
+
+
+def _origin(folder: Path) -> dict[str, Any]:
+    """What the note in a folder says: `path`, `bytes` and `changed` of the archive, and `members`.
+
+    Raises:
+        OSError, ValueError, LookupError, TypeError: it is gone, or is not that of this folder.
+    """
+    note: dict[str, Any] = json.loads((folder / _ORIGIN).read_bytes())
+    if _folder_of({key: note[key] for key in ("path", "bytes", "changed")}) != folder.name:
+        raise ValueError("it is of another archive")
+    return note
 
 
 def name_of(path: str) -> str:
@@ -164,7 +182,8 @@ def _unpack(
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpacking-", ignore_cleanup_errors=True) as place:
             for info in members:
                 _unpack_one(archive, info, Path(place) / name / info.filename)
-            (Path(place) / _ORIGIN).write_text(json.dumps(origin))
+            stamps = {info.filename: _stamp(Path(place) / name / info.filename) for info in members}
+            (Path(place) / _ORIGIN).write_text(json.dumps(origin | {"members": stamps}))
             _move(Path(place), folder, members, name)
     except OSError as error:
         raise unwritable(folder.parent, what, error) from error
@@ -187,9 +206,18 @@ def _move(place: Path, folder: Path, members: Sequence[zipfile.ZipInfo], name: s
 
 
 def _is_whole(folder: Path, members: Sequence[zipfile.ZipInfo], name: str) -> bool:
-    """True when the folder holds all members in their full length."""
+    """True when the folder holds all members in their full length, untouched since they were unpacked."""
     try:
-        there = all((folder / name / info.filename).stat().st_size == info.file_size for info in members)
-    except OSError:
+        known = _origin(folder)["members"]
+        stamps = {info.filename: _stamp(folder / name / info.filename) for info in members}
+        return all(stamps[one.filename] == known[one.filename] for one in members) and all(
+            stamps[one.filename][0] == one.file_size for one in members
+        )
+    except (OSError, ValueError, LookupError, TypeError):
         return False
-    return there and (folder / _ORIGIN).is_file()
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of change of a file itself: of a link that took its place they are others."""
+    found = path.lstat()
+    return [found.st_size, found.st_mtime_ns]

@@ -9,6 +9,7 @@ import xarray as xr
 
 from weatherfm.data_pipeline.formats.dimensions import role_of
 from weatherfm.data_pipeline.formats.experiments import experiment_names
+from weatherfm.data_pipeline.formats.lead_times import lead_hours
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Slots, are_era5t
 from weatherfm.data_pipeline.formats.time_values import seconds
 from weatherfm.errors import InputError
@@ -26,14 +27,20 @@ def slots_of(dataset: xr.Dataset, dims: Sequence[str]) -> Slots:
     count = int(np.prod(shape, dtype=np.int64))
     found = _coordinates(dataset, dims)
     lead = _lead(found)
-    leads = np.full(count, np.nan) if lead is None else _spread(lead, dims, shape, _hours)
+    leads = np.full(count, np.nan) if lead is None else _spread(lead, dims, shape, lead_hours)
     times = _valid_times(dict(found["time"]), lead, leads, dims, shape)
-    number = next((values for _, values in found["number"]), None)
+    number = next((values for _, values in found["number"]), _counted(dataset, dims))
     members = np.full(count, NO_MEMBER) if number is None else _spread(number, dims, shape, _integers)
     version = next((values for _, values in found["expver"]), None)
     names = None if version is None else _spread(version, dims, shape, _versions)
     preliminary = np.zeros(count, bool) if names is None else are_era5t(names)
     return Slots(times, leads, members, np.arange(count), preliminary, experiments=names)
+
+
+def _counted(dataset: xr.Dataset, dims: Sequence[str]) -> xr.Variable | None:
+    """Members along a dimension without numbers are counted from 0, as arrays are; None without such a dimension."""
+    dim = next((dim for dim in dims if dim not in dataset.variables and role_of(dim, None) == "number"), None)
+    return None if dim is None else xr.Variable((dim,), np.arange(dataset.sizes[dim]))
 
 
 def _coordinates(dataset: xr.Dataset, dims: Sequence[str]) -> dict[str, list[tuple[str, xr.Variable]]]:
@@ -114,14 +121,6 @@ def _spread(
     flat = xr.Variable(values.dims, read(values))
     sizes = dict(zip(dims, shape, strict=True))
     return np.asarray(flat.set_dims(sizes).transpose(*dims).values).reshape(-1)
-
-
-def _hours(values: xr.Variable) -> np.ndarray:
-    """Lead time in hours; a plain number without units is hours already."""
-    raw = np.asarray(values.values)
-    if np.issubdtype(raw.dtype, np.timedelta64):
-        return raw / np.timedelta64(3600, "s")
-    return raw.astype(np.float64)
 
 
 def _integers(values: xr.Variable) -> np.ndarray:

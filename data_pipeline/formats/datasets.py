@@ -24,6 +24,7 @@ from weatherfm.data_pipeline.formats.dimensions import (
     Dimension,
     dimensions_of,
     is_called_level,
+    map_of,
     orientation_of_dims,
     scalars_of,
     with_units,
@@ -38,6 +39,7 @@ from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.span import Span
 from weatherfm.data_pipeline.formats.sum_spans import archive_of, said_hours, with_bounds
+from weatherfm.data_pipeline.formats.text_numbers import refuse_texts
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
 from weatherfm.errors import InputError
 from weatherfm.variables import VARIABLES, Variable, parse_channel
@@ -174,15 +176,16 @@ def _add_present(
     """Put the channels (level index, name) that a variable holds and that are wanted into `contents`, if they are it.
 
     Raises:
-        InputError: units that do not fit, or none (without the file's name).
+        InputError: units that do not fit, or none, or packing that is a text (without the file's name).
     """
     variable, kinds = file.dataset.variables[name], file.rules.source.kinds
     clues = clues_of_variable(file.dataset, name, slots, meaning.variable)
     if not taken(clues, kinds, meaning.variable.constant):
-        contents.others.append(f"{name} ({', '.join(clue.kind for clue in clues)})")
+        contents.others.append(f"{name} ({', '.join(clue.kind for clue in clues) or 'the field itself'})")
         for _, channel in present:
             contents.refused.setdefault(channel, f"{channel} {describe(clues, kinds)}")
         return
+    refuse_texts(variable, name)
     units = file.rules.units(name, meaning.variable, variable.attrs.get("units"))
     mean = next((clue.said for clue in clues if clue.kind == "daily_mean"), "")
     slots, rank, archive = sums_of_means(slots, clues, variable.attrs, meaning.variable), meaning.rank, ""
@@ -291,7 +294,7 @@ def _shape(file: _File, name: str, dims: dict[str, Dimension], scalars: list[Dim
     dataset = file.dataset
     own = [dims[str(dim)] for dim in dataset.variables[name].dims]
     by_role = {dim.role: dim for dim in reversed(own)}
-    if "latitude" not in by_role or "longitude" not in by_role:
+    if "latitude" not in by_role or "longitude" not in by_role or map_of(dataset, name):
         return None
     level = by_role.get("level")
     if level is not None and level.coordinate is None and dataset.sizes[level.name] == 1:

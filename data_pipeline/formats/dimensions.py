@@ -19,6 +19,10 @@ Role = Literal["latitude", "longitude", "level", "time", "step", "number", "expv
 _LATITUDE = re.compile(r"(g\d+_)?lat(itude)?s?(_\d+)?|nav_lat")
 _LONGITUDE = re.compile(r"(g\d+_)?lon(gitude)?s?(_\d+)?|nav_lon")
 _LEVEL = re.compile(r"(pressure_?)?levels?|lev|plev\w*|isobaric\w*|pressure|pfull|lv_isbl\d*|air_pressure")
+_CYLINDRICAL = ("", "latitude_longitude", "mercator", "lambert_cylindrical_equal_area")
+"""CF's maps whose rows are latitudes and whose columns are longitudes."""
+_NO_PRESSURE = r"height|altitude|depth|isentropic|theta|potential.temperature|member"
+"""Words of a coordinate called `level` and the like, without units, that say that it is something else."""
 _NAMED: dict[str, Role] = {
     **dict.fromkeys(("time", "valid_time", "date", "forecast_reference_time", "init_time", "initial_time"), "time"),
     **dict.fromkeys(("step", "forecast_period", "prediction_timedelta", "lead_time", "leadtime"), "step"),
@@ -73,6 +77,8 @@ def role_of(name: str, values: xr.Variable | None) -> Role:
         return _NAMED[low]
     if standard == "realization":
         return "number"
+    if standard in ("grid_latitude", "grid_longitude") or standard.startswith("projection_"):
+        return "unknown"  # of a rotated pole or a map
     if standard == "latitude" or re.fullmatch(r"degrees?_?(north|n)", units, re.I) or _LATITUDE.fullmatch(low):
         return "latitude"
     if standard == "longitude" or re.fullmatch(r"degrees?_?(east|e)", units, re.I) or _LONGITUDE.fullmatch(low):
@@ -89,9 +95,23 @@ def _is_pressure_level(name: str, units: str, values: xr.Variable | None) -> boo
     if values.dtype.kind not in "iuf" or of_model:
         return False
     named = _LEVEL.fullmatch(name) is not None
+    if pressure_factor(units) is None and re.search(_NO_PRESSURE, said):
+        return False
     if pressure_factor(units) is not None:
         return named or values.ndim == 1  # a scalar pressure of another name is a constant of the model
     return named and not units
+
+
+def map_of(dataset: xr.Dataset, name: str) -> str | None:
+    """CF's name of the map that a field lies on, as `rotated_latitude_longitude`; None on latitudes and longitudes."""
+    variable = dataset.variables[name]
+    said = str(variable.attrs.get("grid_mapping", variable.encoding.get("grid_mapping", "")))
+    names = [part.strip(":") for part in said.split()]
+    maps = [
+        str(dataset.variables[part].attrs.get("grid_mapping_name", "")) for part in names if part in dataset.variables
+    ]
+    odd = [one for one in maps if one not in _CYLINDRICAL]
+    return odd[0] if odd and len(odd) == len(maps) else None
 
 
 def is_called_level(dim: Dimension, dataset: xr.Dataset) -> bool:

@@ -5,15 +5,17 @@ Only final and preliminary ERA5 (0001 and 0005) are one record.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.formats.pieces import Piece
+from weatherfm.data_pipeline.formats.pieces import Contents, Piece
 from weatherfm.errors import InputError
 
+_log = logging.getLogger(__name__)
 _ERA5 = ("0001", "0005")
 _SHOWN = 8
 
@@ -68,6 +70,22 @@ def of_one_experiment(pieces: Sequence[Piece], asked: str | None) -> list[Piece]
     if lacking := sorted({piece.channel for piece in pieces} - {piece.channel for piece in kept}):
         raise InputError(f"no file holds {', '.join(lacking)} of experiment {asked}; choose another, or add its files")
     return kept
+
+
+def warn_of_classes(contents: Sequence[Contents]) -> None:
+    """Say that fields of different archives, such as ERA5 and operations, are taken as one record.
+
+    Both call their experiment 0001, so that nothing else tells them apart; there are records made so on purpose.
+    """
+    held: dict[str, str] = {}
+    for one in contents:
+        for name in sorted(one.classes):
+            held.setdefault(name, one.path)
+    if len(held) > 1:
+        _log.warning(
+            "files hold fields of different archives (class %s), taken as one record: ea is ERA5, od ECMWF's "
+            "operations, ei ERA-Interim; leave some out (source.exclude) if they are not one", _listed(held),
+        )  # fmt: skip
 
 
 def _only(piece: Piece, asked: str) -> Piece:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import Any
 
@@ -49,10 +50,8 @@ def open_address(address: str, access: Access) -> FsspecStore:
     except (ValueError, TypeError) as error:
         text = access.masked(str(error))
         if "rotocol" not in text:
-            raise InputError(f"it cannot be opened with these source.storage_options ({text}); correct them") from error
-        raise InputError(
-            f"such an address is not understood ({text}); write gs://, s3://, az:// or https://"
-        ) from error
+            raise InputError(f"it cannot be opened with these source.storage_options ({text}); correct them") from None
+        raise InputError(f"such an address is not understood ({text}); write gs://, s3://, az:// or https://") from None
 
 
 def _open_web(address: str, options: dict[str, Any]) -> FsspecStore:
@@ -70,7 +69,8 @@ def _open_web(address: str, options: dict[str, Any]) -> FsspecStore:
         headers["Authorization"] = f"Bearer {token}"
     client |= {"headers": headers} if headers else {}
     query = str(options.get("sas_token", "")).lstrip("?")
-
+    if query:
+        logging.getLogger("fsspec.http").setLevel(logging.INFO)  # at DEBUG it names every address, with its signature
     filesystem = (
         _signed_kind()(query=query, asynchronous=True, encoded=True, client_kwargs=client)
         if query

@@ -156,6 +156,7 @@ def contents_of_grib(path: str, stamp: Stamp | None, index: GribIndex, meanings:
         key = known.found.channel, known.found.name, known.orientation, known.found.units
         series.setdefault(key, (known, Rows()))[1].add(index, number, known.found.variable, known.monthly)
         contents.attributes.setdefault("GRIB_centre", header.centre)
+        contents.classes |= {header.mars_class} - {""}
     contents.others = sorted(others)
     reader = GribReader(path, index.offsets, index.lengths, index.numbers, stamp)
     for known, rows in series.values():

@@ -84,7 +84,7 @@ class Meanings:
         kinds = self.rules.source.kinds
         clues = clues_of_header(header, found.variable.accumulated)
         if not taken(clues, kinds, found.variable.constant):
-            described = f"{found.name} ({', '.join(clue.kind for clue in clues)})"
+            described = f"{found.name} ({', '.join(clue.kind for clue in clues) or 'the field itself'})"
             return Left(described, found.channel, describe(clues, kinds))
         units = self.rules.units(found.name, found.variable, found.units)
         try:

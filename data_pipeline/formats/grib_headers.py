@@ -50,6 +50,8 @@ class Header:
     derived: int
     """Code table 4.7 (derived forecast) in edition 2, NCEP's product identifier in edition 1; -1 for neither."""
     experiment: str
+    mars_class: str
+    """`ea` (ERA5), `od` (operations), ...; empty where not told."""
     member: int
     lead: float
     """Hours from the date to the field; of an interval, to its end."""
@@ -163,6 +165,7 @@ def _header(message: int, edition: int, grid: bytes) -> Header:
         _number(message, "productDefinitionTemplateNumber") if edition == 2 else -1,
         _number(message, product) if edition == 2 or _text(message, "centre") == "kwbc" else -1,
         _text(message, "experimentVersionNumber"),
+        _text(message, "class"),
         _member(message),
         float(end),
         0.0 if step_type == "instant" else float(end - start),

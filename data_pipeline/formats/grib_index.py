@@ -31,8 +31,16 @@ class GribIndex:
 
     @classmethod
     def of(cls, headers: Sequence[Header], columns: Sequence[Sequence[int]]) -> GribIndex:
-        """From plain numbers, in the order of the attributes; dates in seconds since 1970."""
+        """From plain numbers, in the order of the attributes; dates in seconds since 1970.
+
+        Raises:
+            ValueError: columns of other lengths, or a header that there is not.
+        """
         kind, dates, offsets, lengths, numbers = (np.array(column, np.int64) for column in columns)
+        if {column.shape for column in (kind, dates, offsets, lengths, numbers)} != {(len(kind),)}:
+            raise ValueError("columns of an index differ in length")
+        if not len(kind) or kind.min() < 0 or kind.max() >= len(headers) or min(offsets.min(), numbers.min()) < 0:
+            raise ValueError("an index of no fields, or of other headers")
         return cls(tuple(headers), kind, dates.astype("datetime64[s]"), offsets, lengths, numbers)
 
 

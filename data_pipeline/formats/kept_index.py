@@ -12,7 +12,8 @@ import logging
 import os
 import threading
 import zlib
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,13 @@ from weatherfm.data_pipeline.formats.grib_index import GribIndex, read_grib_inde
 from weatherfm.data_pipeline.formats.identity import Stamp
 
 _log = logging.getLogger(__name__)
-_FORMAT = 2
+_FORMAT = 3
 _WORTH = 2000
 """Fields whose headers take about a second to read: fewer are not kept."""
+
+_FOREIGN = (LookupError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+"""What content of another form raises."""
+_KINDS: dict[str, Any] = {"str": str, "int": int, "float": int | float, "Axes": Axes}
 
 
 class KeptIndex:
@@ -45,7 +50,9 @@ class KeptIndex:
         self._axes: dict[str, Axes] = {}
         self._names: dict[Header, str] = {}
         self._new: list[tuple[str, list[int], GribIndex]] = []
-        if self._file is not None and self._file.is_file():
+        if self._file is not None and self._file.parent.is_symlink():
+            self._file = None  # nothing is kept through a link
+        if self._file is not None and self._file.is_file() and not self._file.is_symlink():
             self._load(self._file.read_bytes())
 
     def grib(self, path: str, stamp: Stamp | None) -> GribIndex:
@@ -75,7 +82,8 @@ class KeptIndex:
             lines.append(_line({"file": path, "stamp": stamp, "index": record}))
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("ab") as file:
+            handle = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            with open(handle, "ab") as file:
                 file.write(b"\n" + b"".join(lines))  # after what a kill may have cut short
         except OSError as error:
             _log.warning("the index of %d GRIB files is not kept in %s: %s", len(self._new), self._file.parent, error)
@@ -83,20 +91,28 @@ class KeptIndex:
 
     def _load(self, content: bytes) -> None:
         for line in content.split(b"\n"):
-            record = _record(line)
-            if "axes" in record:
-                self._axes[record["name"]] = _axes(record["axes"])
-            elif "header" in record and record["header"]["axes"] in self._axes:
-                header = Header(**{**record["header"], "axes": self._axes[record["header"]["axes"]]})
-                self._headers[record["name"]], self._names[header] = header, record["name"]
-            elif "file" in record:
-                self._known[record["file"]] = record["stamp"], record["index"]
+            with suppress(*_FOREIGN):  # a line of another's making: what it would tell is read again
+                self._take(_record(line))
+
+    def _take(self, record: dict[str, Any]) -> None:
+        if "name" in record and record["name"] != _name_of(record["axes" if "axes" in record else "header"]):
+            return
+        if "axes" in record:
+            self._axes[record["name"]] = _axes(record["axes"])
+        elif "header" in record and record["header"]["axes"] in self._axes:
+            header = Header(**{**record["header"], "axes": self._axes[record["header"]["axes"]]})
+            if any(not isinstance(getattr(header, one.name), _KINDS[str(one.type)]) for one in fields(Header)):
+                return
+            self._headers[record["name"]], self._names[header] = header, record["name"]
+        elif "file" in record:
+            self._known[record["file"]] = record["stamp"], dict(record["index"])
 
     def _restored(self, record: dict[str, Any]) -> GribIndex | None:
-        """None where a line with one of its headers was damaged."""
-        headers = [self._headers.get(name) for name in record["headers"]]
-        known = [header for header in headers if header is not None]
-        return GribIndex.of(known, record["columns"]) if len(known) == len(headers) else None
+        """None where it, or a line with one of its headers, is not what was written."""
+        try:
+            return GribIndex.of([self._headers[name] for name in record["headers"]], record["columns"])
+        except _FOREIGN:
+            return None
 
     def _named(self, header: Header, lines: list[bytes]) -> str:
         """Name under which a header is kept; what is not yet kept is added to `lines`."""

@@ -14,10 +14,12 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from weatherfm.data_pipeline.formats.grib_headers import Header
 from weatherfm.data_pipeline.formats.pieces import Contents
+
+if TYPE_CHECKING:
+    from weatherfm.data_pipeline.formats.grib_headers import Header  # needs ecCodes, which evaluation does not
 
 _log = logging.getLogger(__name__)
 
@@ -100,10 +102,18 @@ _STATISTICS = (  # NOAA PSL's attribute `statistic`, in the order in which its w
 _WORDS = (  # in long_name and standard_name; "mean" alone is in that of sea level pressure
     (r"\b(ensemble|inter-?member)[ _]mean", "ensemble_mean"), (r"\bspread\b", "spread"),
     (r"\blong[ -]term[ -]mean|climatolog", "climatology"), (r"anomal", "anomaly"),
-    (r"\bstandard[ _]deviation|\bvariance\b", "standard_deviation"), (r"\bprobability\b", "probability"),
-    (r"\b(percentile|quantile|median)\b", "quantile"), (r"\bmonthly[ _-](mean|average)", "monthly_mean"),
-    (r"^max(imum)?\b", "maximum"), (r"^min(imum)?\b", "minimum"),
+    (r"\bstandard[ _]deviation|\bstd[ .-]*dev|\bvariance\b", "standard_deviation"),
+    (r"\bprobability\b", "probability"), (r"\b(percentile|quantile|median)\b", "quantile"),
+    (r"\bmonthly\b", "monthly_mean"),
+    (r"\bmaximum\b|^max\b|\b(daily|hourly) max\b", "maximum"),
+    (r"\bminimum\b|^min\b|\b(daily|hourly) min\b", "minimum"),
 )  # fmt: skip
+_REDUCED = re.compile(r"temporal\.(daily|monthly)_(\w+)\(")
+"""In the history that the Climate Data Store writes: a day's or month's statistic, by earthkit-transforms."""
+_REDUCTIONS = {
+    "mean": "mean", "max": "maximum", "min": "minimum", "sum": "sum", "std": "standard_deviation",
+    "var": "standard_deviation", "median": "quantile",
+}  # fmt: skip
 _OTHER_VALUES = {"spread", "probability", "index", "standard_deviation", "anomaly", "difference", "error", "area"}
 """Kinds whose values are far from those of the field, so that `prepare` takes them for damaged ones."""
 
@@ -168,7 +178,7 @@ def clues_of_attributes(
     for key in ("long_name", "standard_name"):
         text = str(attributes.get(key, "")).lower().replace("_", " ")
         found += [Clue(kind, f"{key} {text!r}") for words, kind in _WORDS if re.search(words, text)][:1]
-    return _distinct(found)
+    return _distinct([*found, *_of_history(str(shared.get("history", "")))])
 
 
 def taken(clues: Iterable[Clue], kinds: Collection[str], constant: bool) -> bool:
@@ -183,7 +193,7 @@ def describe(clues: Sequence[Clue], kinds: Collection[str]) -> str:
     """`is the spread of an ensemble (GRIB dataType es), not the field`; with `kinds`, not what was asked for."""
     asked = " and ".join(KINDS.get(kind, kind) for kind in sorted(kinds)) or "the field"
     if not clues:
-        return f"is the field itself, not {asked}"
+        return f"is the field itself, not {asked} (source.kinds asks for {', '.join(sorted(kinds))}: leave it out)"
     told = " and ".join(f"{KINDS.get(clue.kind, 'of an unknown kind')} ({clue.said})" for clue in clues)
     cure = f"[{', '.join(clue.kind for clue in clues)}]"
     doubt = "; its values are checked as if it were the field" if {clue.kind for clue in clues} & _OTHER_VALUES else ""
@@ -202,11 +212,25 @@ def _of_step(step: str, accumulated: bool, key: str = "GRIB stepType") -> list[C
     return [Clue(_STEPS.get(step, step), f"{key} {step}")]
 
 
+def _of_history(history: str) -> list[Clue]:
+    """What the last step was that made the file: its fields look like states in all else that they say."""
+    lines = history.strip().splitlines()
+    done = _REDUCED.search(lines[-1]) if lines else None
+    if done is None:
+        return []
+    how = re.search(r"\bhow=['\"]?(\w+)", lines[-1])
+    word = done[2] if done[2] != "reduce" else how[1] if how else "mean"
+    kind, said = _REDUCTIONS.get(word, word), f"history {done[1]}_{word}, at the first hour of its span"
+    if kind != "mean":
+        return [Clue(kind, said)]
+    return [_mean_over(24, said) if done[1] == "daily" else Clue("monthly_mean", said)]
+
+
 def _of_methods(methods: str, hours: float | None, accumulated: bool) -> list[Clue]:
     if re.search(r"\b(within|over)\s+(days|years)\b", methods):
         return [Clue("climatology", f"cell_methods {methods!r}")]
     found = []
-    for names, method in re.findall(r"((?:\w+:\s+)+)(\w+)", methods):
+    for names, method in re.findall(r"((?:\w+:\s*)+)(\w+)", methods):
         over = set(re.findall(r"\w+", names))
         said = f"cell_methods {methods!r}"
         if any(re.fullmatch(_MEMBERS, name) for name in over) and method != "point":

@@ -28,7 +28,13 @@ def levels_in_hpa(coordinate: xr.Variable, name: str) -> np.ndarray:
 
 
 def doubt_of_levels(coordinate: xr.Variable, name: str) -> str | None:
-    """Why the values of a coordinate cannot be believed to be pressures, and how to say what they are, or None.
+    """Why the values of a coordinate cannot be believed to be pressures, and how to say what they are, or None."""
+    reason = why_no_pressures(coordinate, name)
+    return None if reason is None else _cure(name, reason)
+
+
+def why_no_pressures(coordinate: xr.Variable, name: str) -> str | None:
+    """Why the values of a coordinate cannot be believed to be pressures, as a sentence about them, or None.
 
     Believed are values with units of pressure that are possible, and without units those that are mostly the levels of
     archives in hPa or Pa; never those with other units.
@@ -36,16 +42,19 @@ def doubt_of_levels(coordinate: xr.Variable, name: str) -> str | None:
     values, levels = np.atleast_1d(np.asarray(coordinate.values, np.float64)), levels_in_hpa(coordinate, name)
     units = str(coordinate.attrs.get("units", "")).strip()
     if units and pressure_factor(units) is None and not name.lower().endswith(("inhpa", "inpa")):
-        return _cure(values, name, f"have the units {units!r}, which are none of pressure")
+        return f"{_shown(values)} have the units {units!r}, which are none of pressure"
     told = pressure_factor(units) is not None or name.lower().endswith(("inhpa", "inpa"))
     reason = _odd_units(values, levels, units) if told else _odd_numbers(levels)
-    return None if reason is None else _cure(values, name, reason)
+    return None if reason is None else f"{_shown(values)} {reason}"
 
 
-def _cure(values: np.ndarray, name: str, reason: str) -> str:
-    shown = ", ".join(f"{value:g}" for value in values[:4]) + (", ..." if len(values) > 4 else "")
+def _shown(values: np.ndarray) -> str:
+    return f"({', '.join(f'{value:g}' for value in values[:4])}{', ...' if len(values) > 4 else ''})"
+
+
+def _cure(name: str, reason: str) -> str:
     return (
-        f"its levels {name} ({shown}) {reason}; say their units with source.units: {{{name}: hPa}} (or Pa), or, where "
+        f"its levels {name} {reason}; say their units with source.units: {{{name}: hPa}} (or Pa), or, where "
         "there is one level, which it is with source.levels: {t: 850}; levels of a model have to be brought to "
         "pressure levels first"
     )

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from weatherfm.data_pipeline.formats.ambiguous import Reading, place_of, reading_of
+from weatherfm.data_pipeline.formats.contradictions import contradiction
 from weatherfm.data_pipeline.formats.near_names import near_miss
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.errors import InputError
@@ -41,7 +42,7 @@ class Doubt:
     def concerns(self, channel: str) -> bool:
         """True where the field may be this channel."""
         asked = parse_channel(channel)
-        return asked.variable in self.variables and asked.level in (None, self.level)
+        return asked.variable in self.variables and (self.level is None or asked.level in (None, self.level))
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,13 @@ class NameRules:
         """
         if renamed := self.renamed(name):
             return renamed
+        found = self._meaning(name, attributes, companions)
+        if isinstance(found, Meaning) and (text := contradiction(found.variable, name, attributes)):
+            return Doubt((found.variable,), found.level, text)
+        return found
+
+    def _meaning(self, name: str, attributes: Mapping[str, Any], companions: Collection[str]) -> Meaning | Doubt | None:
+        """As `meaning`, by the name before anything else."""
         if reading := reading_of(name):
             return _meaning_at(reading, attributes, companions)
         if variable := find_variable(name) or _sum_over_hours(name):

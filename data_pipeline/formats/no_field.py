@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import netCDF4
 import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.ambiguous import reading_of
-from weatherfm.data_pipeline.formats.dimensions import role_of
+from weatherfm.data_pipeline.formats.dimensions import map_of, role_of
 from weatherfm.data_pipeline.formats.paths import Format
 from weatherfm.variables import find_variable
 
@@ -19,9 +20,14 @@ _SHOWN = 6
 def what_it_holds(dataset: xr.Dataset, path: str | None, format: Format) -> str:
     """In words; `path` is that of the file, None for a Dataset in memory."""
     empty = all(variable.ndim < 2 for variable in dataset.variables.values())
-    groups = _groups(path) if path is not None and format == "hdf5" and empty else []
+    groups = _groups(path, format) if path is not None and empty else []
     if not groups:
         return _without(dataset)
+    if path is not None and format == "zarr":
+        return (
+            f"its fields in groups ({', '.join(groups[:6])}), which are not looked into; give the group as a store of "
+            f"its own: {path.rstrip('/')}/{groups[0]}"
+        )
     return (
         f"its fields in groups ({', '.join(groups[:6])}), which are not looked into; write each as a file, e.g. "
         f"`ncks -G : -g {groups[0]} IN.nc OUT.nc`"
@@ -49,7 +55,13 @@ def unknown_dimensions(name: str, dims: Sequence[str]) -> str:
     )
 
 
-def _groups(path: str) -> list[str]:
+def _groups(path: str, format: Format) -> list[str]:
+    if format == "zarr":
+        known = ("zarr.json", ".zgroup")
+        folders = sorted(Path(path).iterdir()) if Path(path).is_dir() else []
+        return [folder.name for folder in folders if any((folder / name).is_file() for name in known)]
+    if format != "hdf5":
+        return []
     with netCDF4.Dataset(path) as file:
         return list(file.groups)
 
@@ -63,6 +75,11 @@ def _without(dataset: xr.Dataset) -> str:
             f"one array of all variables ({names}, ...) on {dataset.sizes['cell']} flattened cells, as anemoi-datasets "
             "writes: such stores are not read; give weatherfm what they were made from, or write each variable on its "
             "latitudes and longitudes"
+        )
+    if maps := sorted({found for name in map(str, dataset.variables) if (found := map_of(dataset, name))}):
+        return (
+            f"its fields on a map of its own (grid_mapping_name {', '.join(maps)}), whose coordinates are no latitudes "
+            "and longitudes of the Earth: regrid it first, e.g. with `cdo remapbil,r360x180`"
         )
     for name, role in ((str(name), role_of(str(name), v)) for name, v in dataset.variables.items() if v.ndim == 1):
         along = dataset.variables[name].dims

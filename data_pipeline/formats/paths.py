@@ -15,6 +15,7 @@ from weatherfm.data_pipeline.formats.archive import is_zip, refuse_broken
 from weatherfm.data_pipeline.formats.foreign import foreign, foreign_folder, is_zarr_array, unknown
 from weatherfm.data_pipeline.formats.remote import is_address
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 
 Format = Literal["netcdf3", "hdf5", "grib", "zarr", "zip"]
 _LOOKED_AT = 4096  # bytes at the start of a file
@@ -34,9 +35,9 @@ def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
             refuse_secret_address(pattern)
             found.setdefault(pattern, pattern)
             continue
-        matches = _expand(os.path.expanduser(pattern))
+        matches = _expand(str(expanded(pattern)))
         if not matches:
-            where = _deepest_folder(os.path.expanduser(pattern))
+            where = _deepest_folder(str(expanded(pattern)))
             raise InputError(f"no file matches {pattern!r} (looked in {where}); correct source.paths")
         for match in sorted(matches):
             found.setdefault(os.path.realpath(match), os.path.normpath(match))

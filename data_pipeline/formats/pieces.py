@@ -107,6 +107,8 @@ class Contents:
     """Provenance the file states about itself."""
     doubts: dict[str, str] = field(default_factory=dict)
     """Wanted channel -> why a field that may be it was not taken for it, and how to say that it is."""
+    classes: set[str] = field(default_factory=set)
+    """Of the wanted fields of a GRIB file, as far as they tell: `ea` is ERA5, `od` ECMWF's operations, ..."""
 
 
 def best_names(pieces: Iterable[Piece]) -> list[Piece]:

@@ -67,9 +67,9 @@ class Fields(Readable):
                 if len(requests) == 1 and (whole := self._whole(request, out.shape)) is not None:
                     return whole
                 self._fill(out, sums, request)
-            except OutsideError:
+            except (InputError, OutsideError):
                 raise
-            except (OSError, RuntimeError, IndexError) as error:
+            except (OSError, RuntimeError, IndexError, ValueError) as error:
                 piece, time = request.rows[0][2], self._selection.times[times[request.first[0]]]
                 raise InputError(
                     f"{piece.path} could not be read ({type(error).__name__}: {error}; {piece.name} from "

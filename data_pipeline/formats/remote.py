@@ -106,12 +106,13 @@ class TrustedStore(WrapperStore[Store]):
         if self.address is None:
             return await request()
         try:
-            return await insist(request, self.address, key, self.access.masked)
+            return await insist(request, self.address, key, self.access.masked, self.access.secret)
         except (FileNotFoundError, OutsideError):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each is raised below, without what might show a key
             reason = f"is refused ({self.access.masked(describe(error))})"
-            raise ChunkError(key, reason, _KEY if is_denied(error) else None) from error
+            refusal, behind = ChunkError(key, reason, _KEY if is_denied(error) else None), error
+        raise refusal from (None if self.access.secret else behind)
 
 
 def is_address(path: str) -> bool:

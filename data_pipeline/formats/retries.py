@@ -39,7 +39,9 @@ T = TypeVar("T")
 _said: dict[str, float] = {}
 
 
-async def insist(request: Callable[[], Awaitable[T]], address: str, key: str, masked: Callable[[str], str]) -> T:
+async def insist(
+    request: Callable[[], Awaitable[T]], address: str, key: str, masked: Callable[[str], str], secret: bool = False
+) -> T:
     """The answer to a request, which is repeated as long as only the network is to blame; says so while it waits.
 
     Args:
@@ -47,6 +49,7 @@ async def insist(request: Callable[[], Awaitable[T]], address: str, key: str, ma
         address: of the store, for messages.
         key: of the part asked for, for messages.
         masked: takes secrets out of a message.
+        secret: nothing stands behind an `OutsideError`: a package's errors hold the request, with its key.
 
     Raises:
         OutsideError: the network failed for minutes, the server asks us to come back much later, or its certificate is
@@ -59,18 +62,15 @@ async def insist(request: Callable[[], Awaitable[T]], address: str, key: str, ma
         except FileNotFoundError:
             raise
         except Exception as error:
-            if (fault := untrusted(error)) is not None:
-                raise OutsideError(masked(_no_trust(address, fault))) from error
-            if not is_passing(error):
+            fault = untrusted(error)
+            if fault is None and not is_passing(error):
                 raise
-            wait = seconds_to_wait(error, tries)
-            if wait is None:
-                text = (
-                    f"network: {address}/{key} could not be read in {tries + 1} tries ({describe(error)}); what is "
-                    "written is kept: start the same command again when the network is back"
-                )
-                raise OutsideError(masked(text)) from error
-            _say(address, masked(describe(error)), wait, tries)
+            wait = None if fault is not None else seconds_to_wait(error, tries)
+            told, behind = masked(describe(error)), error
+        if wait is None:
+            text = masked(_no_trust(address, fault) if fault is not None else _given_up(address, key, tries, told))
+            raise OutsideError(text) from (None if secret else behind)
+        _say(address, told, wait, tries)
         await asyncio.sleep(wait)
     raise AssertionError("the last try returns or raises")
 
@@ -179,6 +179,13 @@ def _no_trust(address: str, fault: ssl.SSLError) -> str:
         f"network: the secure connection to {address} fails ({describe(fault)}), and would again: correct the address "
         "(https:// or http://) or this machine's clock; for a server with its own certificate set SSL_CERT_FILE, or "
         "source.storage_options for its kind of store"
+    )
+
+
+def _given_up(address: str, key: str, tries: int, told: str) -> str:
+    return (
+        f"network: {address}/{key} could not be read in {tries + 1} tries ({told}); what is written is kept: start "
+        "the same command again when the network is back"
     )
 
 

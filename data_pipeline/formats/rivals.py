@@ -35,9 +35,12 @@ def _settled(pieces: Sequence[Piece]) -> list[Piece]:
         return list(pieces)
     best = best_names(pieces)
     kept = [piece for piece in best if piece.name == best[0].name]
-    if kept[0].rank < 0 or parse_channel(kept[0].channel).variable.accumulated:
-        return kept  # chosen by the config, or by the span that a sum's name tells
+    chosen = kept[0].rank < 0
+    if not chosen and parse_channel(kept[0].channel).variable.accumulated:
+        return kept  # by the span that a sum's name tells
     for other in pieces:
+        if chosen and other.rank >= 0:
+            continue  # the config says which
         if other.name != kept[0].name and other.name.lower() not in _OTHER_ESTIMATES:
             for piece in kept:
                 _compare(piece, other)

@@ -67,7 +67,9 @@ def archive_of(dataset: xr.Dataset, name: str) -> Archive:
     attributes = dataset.variables[name].attrs
     keys = ("title", "source", "dataset", "dataset_id", "summary", "comment", "history", "references")
     text = " ".join(str(dataset.attrs.get(key, "")) for key in keys).lower()
-    if "sum" in str(attributes.get("cell_methods", "")) or re.search(r"\bcdo\b|\bnc(ra|wa|ea|ap2)\b", text):
+    if "sum" in str(attributes.get("cell_methods", "")) or re.search(
+        r"\bcdo\b|\bnc(ra|wa|ea|ap2)\b|temporal\.(daily|monthly)_", text
+    ):
         return ""  # what was made of it need not have its span any more
     if re.search(r"era5[-_ ]?land", text):
         return "era5_land"
@@ -103,7 +105,7 @@ def _hours_in_words(text: str) -> float:
     low = text.lower()
     if not re.search(r"accum|\bsum|total|\b(past|last|previous|preceding)\b", low):
         return float("nan")
-    found = set(re.findall(r"(\d+)[\s_-]*(?:hours?|hrs?|h)\b", low))
+    found = set(re.findall(r"(\d+)[\s_-]*(?:hours?|hrs?|h)\b(?!\s*(?:forecast|lead))", low))
     return float(found.pop()) if len(found) == 1 else float("nan")
 
 

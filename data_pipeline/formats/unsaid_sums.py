@@ -50,6 +50,8 @@ def settle_hours(rows: SumRows, pieces: Sequence[Piece], source: FilesSource) ->
             continue
         hours[mine] = _hours_of(said, rows.times[mine], rows.leads[mine], pieces[number])
         manners.add(said)
+        if said not in _SINCE:
+            _warn_of_growth(rows, mine, pieces, said)
     unsaid = np.isnan(hours)
     if unsaid.any():
         manner, each = _told_by_values(rows, unsaid, pieces)
@@ -82,7 +84,7 @@ def _told_by_values(rows: SumRows, unsaid: np.ndarray, pieces: Sequence[Piece]) 
     if archives == {"era5_land"}:
         _log.warning("%s is of ERA5-Land: sums since 00 UTC; differences are taken", subject)
         return "since_midnight", 0.0
-    by_run = len(np.unique(rows.leads[unsaid])) > 1 and not np.isnan(rows.leads[unsaid]).any()
+    by_run = _by_run(rows, unsaid)
     apart = spacing(rows.times[unsaid])
     seen, never_fell = "unknown", False
     if by_run or (apart is not None and apart < 24):
@@ -101,6 +103,27 @@ def _told_by_values(rows: SumRows, unsaid: np.ndarray, pieces: Sequence[Piece]) 
         f"{subject} {_doubt(apart, seen, never_fell)}; say it with source.sums: {{{first.name}: 1h}}, or "
         "since_midnight (sums since 00 UTC, as ERA5-Land), or since_start (since the start of a forecast)"
     )
+
+
+def _warn_of_growth(rows: SumRows, mine: np.ndarray, pieces: Sequence[Piece], said: str) -> None:
+    """Say that fields look like sums since a start, though `source.sums` says that each is over the same span."""
+    by_run, apart = _by_run(rows, mine), spacing(rows.times[mine])
+    if not by_run and (apart is None or apart >= 24):
+        return
+    if _look(rows, mine, pieces, by_run)[0] == "growing":
+        first = pieces[rows.piece[mine][0]]
+        since = "since_start" if by_run else "since_midnight"
+        _log.warning(
+            "%s: source.sums says that %s is summed over %s, but its values never fall within a %s, as %s: if they "
+            "are, say source.sums: {%s: %s}",
+            first.path, first.name, said, "forecast" if by_run else "day", _SINCE[since],
+            first.name, since,
+        )  # fmt: skip
+
+
+def _by_run(rows: SumRows, which: np.ndarray) -> bool:
+    """Of several lead times, all of them told."""
+    return len(np.unique(rows.leads[which])) > 1 and not np.isnan(rows.leads[which]).any()
 
 
 def _doubt(apart: float | None, seen: str, never_fell: bool) -> str:
@@ -145,9 +168,9 @@ def _values(rows: SumRows, which: np.ndarray, pieces: Sequence[Piece]) -> np.nda
         slots, back = np.unique(rows.slot[which[here]], return_inverse=True)
         try:
             read = piece.reader.read(slots, [piece.level])[:, 0]
-        except OutsideError:
+        except (InputError, OutsideError):
             raise
-        except (OSError, RuntimeError, IndexError) as error:
+        except (OSError, RuntimeError, IndexError, ValueError) as error:
             raise InputError(
                 f"{piece.path} could not be read ({type(error).__name__}: {error}); fetch it again"
             ) from error

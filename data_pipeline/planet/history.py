@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.cache_folder import check_room, check_writable, unwritable
+from weatherfm.data_pipeline.manifest import file_checksum
 from weatherfm.data_pipeline.planet.levels import SigmaFields, pressure_level_fields
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
@@ -33,6 +34,9 @@ SPIN_UP = Path(__file__).with_name("spinup.npz")
 """Ground and spectral coefficients after `simulation.spin_up`."""
 
 _WHAT = "simulated months"
+_CHECKSUM = "fields_sha256"
+"""In the state after a segment: of the file of its fields."""
+_NO_STATE = ("surface_geopotential", _CHECKSUM)
 _SIMULATING = Lock()  # one simulation a process; a second process would write the same bytes
 
 
@@ -67,7 +71,16 @@ class History:
             raise InputError(f"the cached simulation {path} is damaged ({error}); delete the file") from error
         if fields.shape != (expected := (self.segment_steps, len(CHANNELS), *planet_grid().shape)):
             raise InputError(f"the cached simulation {path} has shape {fields.shape}, not {expected}; delete the file")
+        if not self._is_as_written(index):
+            raise InputError(f"the cached simulation {path} is not what was simulated; delete the file")
         return np.ascontiguousarray(fields[start:stop, list(channels)])
+
+    def _is_as_written(self, index: int) -> bool:
+        """False where a segment's fields are not those of the checksum beside them; older caches have none."""
+        noted = _saved(self._state_path(index)).get(_CHECKSUM)
+        found = self._fields_path(index).stat()
+        digest = _digest(str(self._fields_path(index)), found.st_size, found.st_mtime_ns)
+        return noted is None or noted.tobytes() == digest
 
     def check_place(self, segments: range) -> None:
         """Before days of simulation: is there a place for those of these segments that are not here yet?
@@ -119,8 +132,10 @@ class History:
     def _save(self, index: int, state: Coefficients, fields: np.ndarray) -> None:
         if not np.isfinite(fields).all():
             raise InputError(f"the planet with seed {self.seed} became unstable; choose another seed")
-        _write(self._fields_path(index), lambda file: np.save(file, fields))
-        _write_state(self._state_path(index), state)
+        path = self._fields_path(index)
+        _write(path, lambda file: np.save(file, fields))
+        noted = np.frombuffer(bytes.fromhex(file_checksum(path)), np.uint8)
+        _write_state(self._state_path(index), state | {_CHECKSUM: noted})
 
 
 def planet_grid() -> Grid:
@@ -164,11 +179,21 @@ def _run(planet: Planet, state: Coefficients, days: int, progress: tqdm) -> tupl
 
 
 def _load(path: Path) -> Coefficients:
+    return {name: values for name, values in _saved(path).items() if name not in _NO_STATE}
+
+
+def _saved(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path) as saved:
-            return {name: saved[name] for name in saved.files if name != "surface_geopotential"}
+            return dict(saved)
     except (ValueError, EOFError, BadZipFile) as error:
         raise InputError(f"the cached simulation state {path} is damaged ({error}); delete the file") from error
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: str, size: int, changed: int) -> bytes:
+    """SHA-256 of a file, looked at once a process until it changes."""
+    return bytes.fromhex(file_checksum(Path(path)))
 
 
 def _write_state(path: Path, state: Coefficients) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +17,12 @@ from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inpu
 from weatherfm.data_pipeline.formats.archive import name_of
 from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.cost import read_cost
-from weatherfm.data_pipeline.formats.experiments import of_one_experiment
+from weatherfm.data_pipeline.formats.experiments import of_one_experiment, warn_of_classes
 from weatherfm.data_pipeline.formats.file_index import index_files
 from weatherfm.data_pipeline.formats.identity import identities_of
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import find_files, identity
-from weatherfm.data_pipeline.formats.pieces import Contents, Piece
+from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece
 from weatherfm.data_pipeline.formats.reading import Fields
 from weatherfm.data_pipeline.formats.rivals import one_name_each
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
@@ -33,6 +32,7 @@ from weatherfm.data_pipeline.positions import view
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def open_files(
     rules.check()
     wanted = {name for name in with_inputs(data.channels) if parse_channel(name).variable.short not in never}
     wanted |= set(data.static)
-    store = Path(data.store).expanduser() if data.store else None
+    store = expanded(data.store) if data.store else None
     contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered), store)
     pieces = [piece for one in contents for piece in one_name_each(one.pieces)]
     derivation = resolve(data, {piece.channel for piece in pieces})
@@ -90,6 +90,7 @@ def open_files(
     state = view(fields, selection.times, data.channels, selection.grid, (blocks.times, blocks.channels))
     static, static_paths = _static(data, source, pieces, selection)
     used = {piece.path for piece in selection.pieces} | static_paths
+    warn_of_classes([one for one in contents if one.path in used])
     attributes = _provenance(data, source, contents, selection, derivation, never)
     if attributes["accumulated"]:
         state.attrs["accumulated"] = attributes["accumulated"]
@@ -152,13 +153,24 @@ def _check_present(names: Sequence[str], pieces: Sequence[Piece], contents: Sequ
 
 
 def _tell_idle_help(source: FilesSource, contents: Sequence[Contents]) -> None:
-    """Warn of names that the settings help with and no file has: most are misspelt."""
+    """Warn of names that the settings help with and no file has (most are misspelt), and of choices among nothing."""
     held = {name for one in contents for piece in one.pieces for name in (piece.name, piece.channel)}
     held |= {text.split()[0] for one in contents for text in one.others}
     for setting in ("sums", "units", "levels", "rename"):
         idle = [name for name in getattr(source, setting) if name not in held and not _PATTERN & set(name)]
         if idle:
             _log.warning("source.%s speaks of %s, which no file holds: it changes nothing", setting, ", ".join(idle))
+    slots = [piece.slots for one in contents for piece in one.pieces]
+    told = {
+        "number": any((one.numbers != NO_MEMBER).any() for one in slots),
+        "lead_time": any(not np.isnan(one.leads).all() for one in slots),
+        "experiment": any(one.experiments is not None for one in slots),
+    }
+    for setting, known in told.items():
+        if getattr(source, setting) is not None and not known:
+            _log.warning(
+                "source.%s changes nothing: no file says that of its fields, which are taken as they are", setting
+            )
 
 
 def doubts_about(missing: Sequence[str], contents: Sequence[Contents]) -> list[str]:

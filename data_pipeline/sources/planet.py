@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from weatherfm.data_pipeline.positions import Readable, view
 from weatherfm.data_pipeline.source_config import PlanetSource
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 
 EPOCH = date(2001, 1, 1)
 """The first day of every history."""
@@ -74,7 +74,7 @@ def open_history(source: PlanetSource) -> History:
     """
     fingerprint = hashlib.sha256(SPIN_UP.read_bytes()).hexdigest()[:8]
     planet = f"v{_VERSION}-{fingerprint}-dinosaur{_dycore_version()}"
-    return History(str(Path(source.cache).expanduser() / planet / f"seed{source.seed}"), source.seed)
+    return History(str(expanded(source.cache) / planet / f"seed{source.seed}"), source.seed)
 
 
 def _dycore_version() -> str:

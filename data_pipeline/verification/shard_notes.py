@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -34,16 +35,35 @@ class ShardNotes:
         self._times, self._channels = store.shard_shape
         rows = -(-len(store.times) // self._times)
         self._noted = np.full((len(store.channels), rows, len(_NAMES)), np.nan)  # no count: no note
-        records, wrong = read_shards(store.path, store.manifest), []
+        records, wrong = read_shards(store.path, store.manifest), list[str]()
         for column, start in enumerate(range(0, len(store.channels), self._channels)):
             part = self._noted[start : start + self._channels]
             for row in range(rows):
                 name = f"state-{row:05d}-{column:03d}"
                 if name in records and not _read_into(part[:, row], records[name]["payload"]):
                     wrong.append(name)
-        if wrong:
+        self._changes = self._changes_noted(records, wrong)
+        if wrong := list(dict.fromkeys(wrong)):
             message = f"{SHARDS} notes no statistics for {', '.join(wrong[:5])} ({len(wrong)} shards)"
             report.error("statistics", message, kind="shard statistics", files=(SHARDS,))
+
+    def _changes_noted(self, records: Mapping[str, Any], wrong: list[str]) -> ChannelStatistics:
+        """Statistics of the change over the tendency lead, all notes together; names that hold none go to `wrong`."""
+        n_channels = len(self._store.channels)
+        widths = [min(self._channels, n_channels - start) for start in range(0, n_channels, self._channels)]
+        columns = [ChannelStatistics.empty(width) for width in widths]
+        for name, record in sorted(records.items()):
+            kind, column = name.split("-")[0], name.rpartition("-")[2]
+            try:
+                payload = record["payload"]["tendency"] if kind == "state" else record["payload"]
+                if kind in ("state", "tendency") and payload is not None:
+                    noted = ChannelStatistics.from_dict(payload)
+                    if noted.count.shape != columns[int(column)].count.shape or np.isnan(noted.count).any():
+                        raise ValueError("of other channels")
+                    columns[int(column)] += noted
+            except (LookupError, TypeError, ValueError):
+                wrong.append(name)
+        return join_channels(columns)
 
     def compare(self, report: VerifyReport, channel: int, scan: ChannelScan) -> None:
         """One channel; shards without a note are left out."""
@@ -58,6 +78,20 @@ class ShardNotes:
         for row in np.flatnonzero(wrong.any(1)):
             name, which = self._store.channels[channel], [_NAMES[i] for i in np.flatnonzero(wrong[row])]
             message = f"{', '.join(which)} of {name} noted for shard {row} in {SHARDS} differ from what it holds"
+            report.error("statistics", message, kind="shard statistics", channel=name, files=(SHARDS,))
+        self._compare_changes(report, channel, scan, float(scale.max()))
+
+    def _compare_changes(self, report: VerifyReport, channel: int, scan: ChannelScan, scale: float) -> None:
+        """All notes together: which shard a pair of times is noted with, depends on how changes were measured."""
+        noted, found = _columns(self._changes)[channel], _columns(scan.tendency)[0]
+        with np.errstate(invalid="ignore"):
+            wrong = np.isnan(noted) != np.isnan(found)
+            wrong |= np.abs(noted - found) > RELATIVE * scale
+        wrong[0] = noted[0] != found[0]
+        wrong[1:] &= found[0] > 0
+        if wrong.any():
+            name, which = self._store.channels[channel], [_NAMES[i] for i in np.flatnonzero(wrong)]
+            message = f"{', '.join(which)} of the change of {name} noted in {SHARDS} differ from what the shards hold"
             report.error("statistics", message, kind="shard statistics", channel=name, files=(SHARDS,))
 
 

@@ -63,7 +63,7 @@ def open_task(
         InputError: what cannot be: no weights, states that do not fit them, or initial times without states.
     """
     model, domain, provenance = read_header(weights)
-    opened = open_place(place, domain.channels, provenance, rules)
+    opened = open_place(place, domain.channels, provenance, rules, settings.storage_options)
     states = as_states(opened)
     require_fit(domain, states)
     init_times = choose_init_times(opened, settings, model.input_times, speak)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -42,6 +42,7 @@ def forecast(
     init_every: Span = "24h",
     batch_size: int = 16,
     precision: str = "auto",
+    storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Forecast with a model, in memory: it takes what is returned, and little more.
 
@@ -58,6 +59,7 @@ def forecast(
         init_every: distance between initial times in days and periods.
         batch_size: samples, of initial times and members, that go through the model at once.
         precision: auto (bfloat16 on a GPU that has it), float32, tf32 or bfloat16.
+        storage_options: what opens a private store of states by its address, as {"token": ...}; kept nowhere.
 
     Returns:
         ERA5's names and units, dims init_time, lead_time, latitude, longitude, with level and, from an ensemble of
@@ -75,7 +77,7 @@ def forecast(
     given |= {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision}
     given |= {} if rollout is None else {"mode": "rollout", "rollout_step": span_text(rollout)}
     config = parse_settings(ForecastConfig, given, "forecast")
-    opened = open_place(states, model.domain.channels, model.provenance)
+    opened = open_place(states, model.domain.channels, model.provenance, storage_options=storage_options)
     source = as_states(opened)
     require_fit(model.domain, source)
     inits = choose_init_times(opened, config, model.config.input_times)

@@ -14,13 +14,18 @@ from weatherfm.data_pipeline.manifest import NAME
 from weatherfm.data_pipeline.states import States
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 
 _FILES = (".nc", ".nc4", ".netcdf", ".cdf", ".grib", ".grib1", ".grib2", ".grb", ".grb2", ".grib.gz", ".h5")
 """Endings of what is meant to be a file, where nothing is there."""
 
 
 def open_place(
-    place: Any, channels: Sequence[str], provenance: Mapping[str, Any], rules: Mapping[str, Any] | None = None
+    place: Any,
+    channels: Sequence[str],
+    provenance: Mapping[str, Any],
+    rules: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Store | States:
     """Open what states are to be read from.
 
@@ -30,6 +35,7 @@ def open_place(
         provenance: of the weights: it tells what accumulated channels are sums over, and how its files were
             read.
         rules: how files are read, instead of what the weights tell (`FilesSource.reading_rules`).
+        storage_options: what opens a private store by its address.
 
     Raises:
         InputError: nothing there, or not readable as the states of these channels.
@@ -38,8 +44,10 @@ def open_place(
     if isinstance(place, Store | States):
         return place
     rules = _rules(provenance) if rules is None else rules
+    if storage_options:
+        rules = {**rules, "storage_options": dict(storage_options)}
     if isinstance(place, str | Path):
-        path = Path(place).expanduser()
+        path = expanded(place)
         text = str(place)
         if not text.strip():
             raise InputError("states are read from '', which is no path; name a store or files (--store)")

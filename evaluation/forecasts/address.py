@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import xarray as xr
 
+from weatherfm.data_pipeline.formats.access import PUBLIC, Access, refuse_secret_address
 from weatherfm.data_pipeline.formats.dataset_reader import open_dataset
 from weatherfm.data_pipeline.formats.paths import local_path
 from weatherfm.data_pipeline.formats.remote import is_address
@@ -14,9 +15,19 @@ from weatherfm.errors import InputError
 
 
 def locate(path: str | Path) -> str | Path:
-    """An address (gs://, s3://, https://) without its last slashes, anything else as a path of this machine."""
+    """An address (gs://, s3://, https://) without its last slashes, anything else as a path of this machine.
+
+    Raises:
+        InputError: a password or signature in it: addresses are written into scores.
+    """
     local = local_path(str(path))
-    return local if is_address(local) else Path(local)
+    if not is_address(local):
+        return Path(local)
+    try:
+        refuse_secret_address(local)
+    except InputError as error:
+        raise _of_evaluation(error) from None
+    return local
 
 
 def name_of(path: str | Path) -> str:
@@ -25,7 +36,7 @@ def name_of(path: str | Path) -> str:
     return last.split(".")[0]
 
 
-def open_forecast(path: str | Path) -> xr.Dataset:
+def open_forecast(path: str | Path, access: Access = PUBLIC) -> xr.Dataset:
     """The dataset of a Zarr store (version 2 or 3), decoded and lazy; opened once for all who ask.
 
     Raises:
@@ -38,8 +49,13 @@ def open_forecast(path: str | Path) -> xr.Dataset:
         if (path / "progress.json").is_file() and not (path / "zarr.json").is_file():
             raise InputError(f"the forecast {path} is unfinished; run the same `weatherfm forecast` again, it goes on")
     try:
-        return open_dataset(str(path), "zarr")
+        return open_dataset(str(path), "zarr", access)
     except InputError as error:
-        raise InputError(
+        raise _of_evaluation(
             f"{path} is no readable Zarr store ({error}); name a forecast in WeatherBench2's layout, ours or others'"
         ) from error
+
+
+def _of_evaluation(told: InputError | str) -> InputError:
+    """A refusal of `formats` with the name that the setting has here."""
+    return InputError(str(told).replace("source.storage_options", "evaluation.storage_options"))

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.dimensions import Dimension, orientation_of_dims
-from weatherfm.data_pipeline.formats.levels import levels_in_hpa
+from weatherfm.data_pipeline.formats.levels import levels_in_hpa, why_no_pressures
 from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.errors import InputError
 
@@ -90,7 +90,7 @@ def axes_of(dataset: xr.Dataset) -> Axes:
     if times.dtype.kind != "M":
         raise InputError(f"is not readable: its {dims[TIME].name} ({times.dtype}) is no time; give it CF units")
     level = dims.get(LEVEL)
-    levels = () if level is None or level.coordinate is None else levels_in_hpa(dataset.variables[level.name], LEVEL)
+    levels = () if level is None or level.coordinate is None else _pressures(level.name, dataset.variables[level.name])
     count = dataset.sizes[dims[MEMBER].name] if MEMBER in dims else 1
     try:
         orientation = orientation_of_dims(dataset, dims[LATITUDE], dims[LONGITUDE])
@@ -101,7 +101,7 @@ def axes_of(dataset: xr.Dataset) -> Axes:
         _ascending(dims[TIME].name, times.values).astype("datetime64[s]"),
         _hours(dims[LEAD].name, dataset.variables[dims[LEAD].name]),
         count if count > 1 else None,
-        tuple(float(value) for value in levels),
+        levels,
         orientation,
     )
 
@@ -121,6 +121,15 @@ def _absent(dataset: xr.Dataset, dim: str) -> str:
     if dim == LEAD and any(name in dataset.sizes for name in _NAMES[TIME]):
         text += "an analysis is no forecast: "
     return text + f"forecasts are read in WeatherBench2's layout, dims {', '.join(LAYOUT)} and level"
+
+
+def _pressures(name: str, levels: xr.Variable) -> tuple[float, ...]:
+    """[level] hPa, in the file's order."""
+    if reason := why_no_pressures(levels, LEVEL):
+        raise InputError(
+            f"is not readable: its levels {name} {reason}; give them in hPa, with the attribute units: hPa"
+        )
+    return tuple(levels_in_hpa(levels, LEVEL).tolist())
 
 
 def _hours(name: str, spans: xr.Variable) -> tuple[int, ...]:

@@ -8,16 +8,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.formats.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
+from weatherfm.data_pipeline.formats.contradictions import contradiction
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
+from weatherfm.data_pipeline.formats.kind import KINDS, clues_of_attributes
 from weatherfm.data_pipeline.formats.names import channel_name
 from weatherfm.data_pipeline.formats.units import Conversion
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, OutsideError
 from weatherfm.evaluation.forecasts.axes import LATITUDE, LAYOUT, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
 from weatherfm.evaluation.forecasts.layout import variables_of
 from weatherfm.evaluation.forecasts.units import check_units
 from weatherfm.variables import Channel, Variable, find_variable, parse_channel
 
+_SCORED = ("ensemble_mean", "daily_mean", "mean", "monthly_mean", "sum")
+"""Kinds of forecasts that can be scored beside the field itself."""
 _log = logging.getLogger(__name__)
 
 
@@ -29,9 +34,11 @@ class ForecastFields:
         dataset: what is there.
         axes: what its fields lie along.
         sums: ending of the names of sums such as precipitation (`_6hr`); None leaves them out.
+        access: what opens a private store.
     """
 
-    def __init__(self, path: str, dataset: xr.Dataset, axes: Axes, sums: str | None) -> None:
+    def __init__(self, path: str, dataset: xr.Dataset, axes: Axes, sums: str | None, access: Access = PUBLIC) -> None:
+        self._access = access
         self._path, self._dataset, self._axes, self._sums = path, dataset, axes, sums
         self._levels = {round(level): i for i, level in reversed(list(enumerate(axes.levels))) if level == round(level)}
         self._readers: dict[str, DatasetReader] = {}
@@ -53,6 +60,7 @@ class ForecastFields:
         if channel.variable.era5 not in self._variables:
             raise InputError(f"{self._path} lacks {name} (channel {channel.name}); it has {', '.join(self.channels)}")
         self._check_dims(name, channel.level is not None)
+        self._check_kind(name, channel.variable)
         if channel.level is not None and channel.level not in self._levels:
             levels = ", ".join(f"{level:g} hPa" for level in self._axes.levels)
             raise InputError(
@@ -118,7 +126,15 @@ class ForecastFields:
         reader = self._reader(name)
         order = self._axes.order(reader.shape.slots)
         slots, shape = self._axes.slots(inits, leads, members, order)
-        values = reader.read(slots, levels)
+        try:
+            values = reader.read(slots, levels)
+        except (InputError, OutsideError):
+            raise
+        except (OSError, RuntimeError, IndexError, ValueError) as error:
+            raise InputError(
+                f"{name} of {self._path} could not be read ({type(error).__name__}: {error}): a file of it is damaged; "
+                "fetch the forecast again, or make it anew"
+            ) from error
         values = values.reshape(*shape, *values.shape[1:])
         wanted = [order.index(dim) for dim in (LEAD, TIME, MEMBER) if dim in order]
         values = values.transpose(*wanted, *range(len(order), values.ndim))
@@ -132,7 +148,7 @@ class ForecastFields:
             level = dims[LEVEL] if LEVEL in dims and dims[LEVEL].name in variable.dims else None
             shape = FieldShape(dims[LATITUDE], dims[LONGITUDE], level, self._axes.levels, along, None, ())
             chunks = Chunking.of(variable, along, None if level is None else level.name)
-            self._readers[name] = DatasetReader(self._path, "zarr", name, shape, chunks)
+            self._readers[name] = DatasetReader(self._path, "zarr", name, shape, chunks, access=self._access)
         return self._readers[name]
 
     def _name(self, variable: Variable) -> str:
@@ -163,6 +179,22 @@ class ForecastFields:
             raise InputError(
                 f"{name} of {self._path} has dims {', '.join(map(str, dims))}, expected "
                 f"{', '.join(sorted(required))}; select or rename the others"
+            )
+
+    def _check_kind(self, name: str, variable: Variable) -> None:
+        """A forecast of the field; the mean of an ensemble is one, and of a mean over time the truth has to be one."""
+        dataset = self._dataset
+        clues = clues_of_attributes(dataset[name].attrs, dataset.attrs, None, variable.accumulated)
+        odd = [clue for clue in clues if clue.kind not in _SCORED]
+        if text := contradiction(variable, name, dataset[name].attrs):
+            raise InputError(
+                f"{self._path}: {text.partition(' (if')[0]}; mend its attributes, or leave the channel out"
+            )
+        if odd:
+            told = " and ".join(f"{KINDS.get(clue.kind, 'of an unknown kind')} ({clue.said})" for clue in odd)
+            raise InputError(
+                f"{name} of {self._path} is {told}, no forecast of the field itself; leave the channel out, or "
+                "mend the attribute"
             )
 
     def _conversion(self, variable: Variable) -> Conversion:

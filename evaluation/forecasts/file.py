@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from weatherfm.data_pipeline.formats.access import PUBLIC, Access
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.address import locate, name_of, open_forecast
 from weatherfm.evaluation.forecasts.ahead import ReadAhead
@@ -34,15 +35,17 @@ class ForecastFile:
         path: folder, or address (gs://, s3://, https://).
         step_hours: span over which the truth sums precipitation and its like. Files of others say it in the name
             (`total_precipitation_6hr`); without it their sums are not read.
+        access: what opens a private store.
 
     Raises:
         InputError: nothing there, an unfinished forecast, a missing or repeated coordinate, or no channel we know.
         OutsideError: the network failed.
     """
 
-    def __init__(self, path: str | Path, step_hours: int | None = None) -> None:
+    def __init__(self, path: str | Path, step_hours: int | None = None, access: Access = PUBLIC) -> None:
         self.path: str | Path = locate(path)
-        dataset = open_forecast(self.path)
+        self.access = access
+        dataset = open_forecast(self.path, access)
         attributes = dataset.attrs
         ours = str(attributes.get("format", "")).startswith(_OURS)
         known = ours or str(attributes.get("source", "")).startswith(f"{MADE_BY} ")  # a Dataset, written by its user
@@ -53,7 +56,7 @@ class ForecastFile:
         except InputError as error:
             raise InputError(f"{self.path} {error}") from error
         sums = "" if known else None if step_hours is None else f"_{step_hours}hr"
-        self._fields = ForecastFields(str(self.path), dataset, axes, sums)
+        self._fields = ForecastFields(str(self.path), dataset, axes, sums, access)
         self.init_times: np.ndarray = axes.init_times
         """[init] datetime64[s], ascending."""
         self.lead_times: tuple[int, ...] = axes.lead_times

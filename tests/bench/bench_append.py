@@ -31,6 +31,7 @@ from weatherfm.data_pipeline.prepare import identity_of, prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.swap import place_of_next
 from weatherfm.data_pipeline.writing import Writing
 from weatherfm.grid import Grid
 
@@ -41,18 +42,18 @@ FIRST, A_DAY, SHORT = np.datetime64("1980-01-01", "ns"), 4, 12
 
 
 class Zeros(Readable):
-    """Fields of zeros; with `fail`, none can be read."""
+    """Fields of zeros; none can be read once the file `fail` is there."""
 
-    def __init__(self, n_times: int, fail: bool) -> None:
+    def __init__(self, n_times: int, fail: Path | None) -> None:
         self.shape, self._fail = (n_times, len(CHANNELS), len(LATITUDE), len(LONGITUDE)), fail
 
     def read(self, times: np.ndarray, channels: np.ndarray) -> np.ndarray:
-        if self._fail:
+        if self._fail is not None and self._fail.is_file():
             raise OSError("the source went away")
         return np.zeros((len(times), len(channels), *self.shape[2:]), np.float32)
 
 
-def source(n_times: int, fail: bool = False) -> SourceData:
+def source(n_times: int, fail: Path | None = None) -> SourceData:
     """As ARCO-ERA5: one time and all levels of a variable in a chunk."""
     fields, times = Zeros(n_times, fail), FIRST + np.arange(n_times) * np.timedelta64(6, "h")
     blocks = ((1,) * n_times, (4, *(len(LEVELS),) * 5))
@@ -140,9 +141,11 @@ def without_waiting_for_the_disk() -> Iterator[None]:
 
 
 def failing_append(store: Path, n_times: int) -> None:
-    """An append that is interrupted by its source."""
+    """An append whose source fails once the successor is begun and all that stays is linked."""
+    linked = place_of_next(store) / ".progress" / "adopted"
     with contextlib.suppress(OSError):
-        append(config(store), source(n_times, fail=True))
+        append(config(store), source(n_times, fail=linked))
+    assert linked.is_file()
 
 
 def measure(folder: Path, n_times: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from weatherfm.data_pipeline.store import open_store
 from weatherfm.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.grid import regular_grid
+from weatherfm.home import expanded
 from weatherfm.training.config import RunConfig
 from weatherfm.training.plan.candidates import CHECKPOINTING, Candidate, choices, evaluate, form_name
 from weatherfm.training.plan.machine import GB, Machine, Training
@@ -114,7 +114,7 @@ def plan_domain(config: RunConfig, grid: str | None) -> Domain:
         InputError: neither store nor grid, or a grid that cannot be read.
     """
     if grid is None:
-        if not Path(config.data.store).expanduser().exists():
+        if not expanded(config.data.store).exists():
             raise InputError(
                 f"there is no store {config.data.store} to take the grid from; prepare it, or give --grid, e.g. 32x64"
             )

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weatherfm.errors import InputError
-from weatherfm.verbs.run import importing, is_run, load, say, settings
+from weatherfm.home import expanded
+from weatherfm.verbs.run import given_sections, importing, is_run, load, say, settings
 
 if TYPE_CHECKING:
     from weatherfm.evaluation.config import ForecastConfig
@@ -112,9 +113,10 @@ def _order(asked: Asked) -> _Order:
         run = load(asked.source, asked.overrides)
         weights, place = run.folder / "weights.safetensors", asked.store or run.data.store
         given, parallel = run.forecast.model_dump(mode="json"), run.parallel
+        given |= {"storage_options": run.forecast.storage_options}  # no dump has them
         rules = run.data.source.reading_rules if isinstance(run.data.source, FilesSource) else None
     else:
-        sections = _sections(asked)
+        sections = given_sections(str(asked.source), asked.overrides, "weights", ("forecast", "parallel"))
         weights, place = asked.source, asked.store
         given, parallel = sections["forecast"], settings(ParallelConfig, sections["parallel"], "parallel")
     if place is None:
@@ -124,7 +126,7 @@ def _order(asked: Asked) -> _Order:
     given |= {"init": asked.init} if asked.init else {}
     wanted = settings(ForecastConfig, given, "forecast")
     output = Path(asked.output) if asked.output else weights.parent / "forecast.zarr"
-    return _Order(weights, place, wanted, parallel, output.expanduser(), rules)
+    return _Order(weights, place, wanted, parallel, expanded(output), rules)
 
 
 def _require_processes(asked: Asked, parallel: ParallelConfig) -> None:
@@ -143,21 +145,3 @@ def _require_processes(asked: Asked, parallel: ParallelConfig) -> None:
             f"{', '.join(told)} splits the work over {wanted} processes, and there is one; add --devices {wanted}, or "
             "start under torchrun"
         )
-
-
-def _sections(asked: Asked) -> dict[str, dict[str, Any]]:
-    """Settings given with a weights file: of the forecast, and of how it is split."""
-    from weatherfm.training.config import apply_override
-
-    data: dict[str, Any] = {}
-    for override in asked.overrides:
-        apply_override(data, override)
-    if unknown := [key for key in data if key not in ("forecast", "parallel")]:
-        raise InputError(
-            f"{asked.source} holds weights: only forecast.* and parallel.* can be set with it, not "
-            f"{', '.join(unknown)}; name a run's YAML file to change others"
-        )
-    for name, value in data.items():
-        if not isinstance(value, dict):
-            raise InputError(f"{name}={value!r} is a section, not a setting; write {name}.KEY=VALUE")
-    return {name: data.get(name, {}) for name in ("forecast", "parallel")}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from weatherfm.errors import InputError
-from weatherfm.verbs.run import Overrides, importing, is_run, load, say, settings
+from weatherfm.verbs.run import Overrides, given_sections, importing, is_run, load, say, settings
 
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
@@ -76,7 +76,7 @@ def evaluate(
     ----------
     source
         The run's YAML file, or a forecast in WeatherBench2's layout: a folder, or an address as
-        gs://weatherbench2/datasets/... (then --store says where the truth is).
+        gs://weatherbench2/datasets/... (then --store says where the truth is, and evaluation.* alone can be set).
     store
         Store with truth and climatology; by default the run's.
     against
@@ -107,7 +107,7 @@ def evaluate(
     if place is None:
         raise InputError(f"{source} is a forecast; say where the truth is with --store")
     given = {"regions": region, "by": by, "events": event}
-    chosen = run.evaluation.model_dump(mode="json") if run else {}
+    chosen = _chosen(run, source, overrides)
     wanted = settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
     folder = Path() if "://" in path else Path(path).parent
     say(
@@ -178,6 +178,13 @@ def report_run(run: RunConfig) -> None:
     """Show the scores of a run."""
     shown = _results().Page(run.folder / "scores.nc", store=Path(run.data.store), headline=run.evaluation.headline)
     say(_results().write_page(shown))
+
+
+def _chosen(run: RunConfig | None, source: str, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Settings of the evaluation: of a run, or those that follow a forecast."""
+    if run is None:
+        return given_sections(source, overrides, "a forecast", ("evaluation",))["evaluation"]
+    return run.evaluation.model_dump(mode="json") | {"storage_options": run.evaluation.storage_options}
 
 
 def _results() -> Any:

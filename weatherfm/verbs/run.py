@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+
+from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
@@ -49,6 +51,37 @@ def load(path: Path, overrides: tuple[str, ...]) -> RunConfig:
         from weatherfm.training.config import load_run
 
     return load_run(path, overrides)
+
+
+def given_sections(source: str, overrides: Sequence[str], what: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings that follow a source which is no run's file, by section.
+
+    Args:
+        source: of the command line.
+        overrides: what follows it.
+        what: the source is, for messages.
+        names: of the sections that can be set.
+
+    Raises:
+        InputError: a setting of another section, or one that cannot be read.
+    """
+    if not overrides:
+        return {name: {} for name in names}
+    with importing():
+        from weatherfm.training.config import apply_override
+
+    data: dict[str, Any] = {}
+    for override in overrides:
+        apply_override(data, override)
+    if unknown := [key for key in data if key not in names]:
+        raise InputError(
+            f"{source} holds {what}: only {' and '.join(f'{name}.*' for name in names)} can be set with it, not "
+            f"{', '.join(unknown)}; name a run's YAML file to change others"
+        )
+    for name, value in data.items():
+        if not isinstance(value, dict):
+            raise InputError(f"{name}={value!r} is a section, not a setting; write {name}.KEY=VALUE")
+    return {name: data.get(name, {}) for name in names}
 
 
 def settings(cls: Any, data: Any, origin: str) -> Any:
