@@ -82,6 +82,8 @@ def write_page(page: Page) -> str:
     fields = page.forecast or folder / "forecast.zarr"
     log = folder / "metrics.jsonl"
     truth = open_store(page.store) if page.store else None
+    if page.maps and truth is None:
+        raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
     shown = fields if truth is not None and fields.exists() else None  # without both the page has no maps
     scores = _scores(page)
     write_report(
@@ -95,9 +97,7 @@ def write_page(page: Page) -> str:
         cases=[_date(text) for text in page.cases],
     )
     lines = []
-    if page.maps:
-        if truth is None:
-            raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
+    if page.maps and truth is not None:
         files = write_maps(out.parent / "maps", fields, truth, headline_channels(scores, page.headline))
         lines.append(f"maps      {len(files)} pictures in {out.parent / 'maps'}")
     return "\n".join([*lines, f"report    {out}"])

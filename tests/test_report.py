@@ -14,6 +14,7 @@ from synthetic_scores import full_scores, simple_scores
 
 from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
+from weatherfm.evaluation import results
 from weatherfm.evaluation.compare_scores import merge_scores
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
@@ -240,6 +241,12 @@ def test_forecast_without_truth_is_refused(run, tmp_path):
         write_report(run[0] / "scores.nc", tmp_path / "r.html", run[0] / "f.zarr")
     with pytest.raises(InputError, match="the forecast is missing"):
         write_report(run[0] / "scores.nc", tmp_path / "r.html", store=run[1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_maps_without_truth_are_refused_before_a_page_is_drawn(run, tmp_path):
+    with pytest.raises(InputError, match="say where it is with --store"):
+        results.write_page(results.Page(run[0] / "scores.nc", maps=True, output=tmp_path / "r.html"))
     assert not list(tmp_path.iterdir())
 
 

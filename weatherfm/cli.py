@@ -17,7 +17,7 @@ from weatherfm.outcome import report_errors
 from weatherfm.verbs.data import append, prepare, prepare_run, verify, verify_run
 from weatherfm.verbs.model import check, plan, train, train_run
 from weatherfm.verbs.results import evaluate, evaluate_run, forecast, forecast_run, report, report_run
-from weatherfm.verbs.run import Overrides, speaks
+from weatherfm.verbs.run import Overrides, importing, speaks
 
 app = App(
     name="weatherfm",
@@ -93,7 +93,8 @@ def _call_app(arguments: list[str]) -> int:
             return app(arguments, exit_on_error=False) or 0
         except CycloptsError:  # cyclopts has printed it
             return 2
-    from weatherfm.training.ranks.roster import muster
+    with importing():
+        from weatherfm.training.ranks.roster import muster
 
     with muster():  # torchrun has started others beside this process
         try:

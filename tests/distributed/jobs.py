@@ -18,7 +18,9 @@ from typing import IO
 WORKER = str(Path(__file__).with_name("worker.py"))
 LAUNCH = """
 import logging, sys
-from weatherfm.training.ranks.launch import launch
+from weatherfm.verbs.run import importing
+with importing():
+    from weatherfm.training.ranks.launch import launch
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 sys.exit(launch([sys.executable, *sys.argv[3:]], int(sys.argv[1]), int(sys.argv[2])))
 """

@@ -15,15 +15,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
+from weatherfm.verbs.run import importing
 
-from weatherfm.errors import STOPPED, InputError
-from weatherfm.outcome import report_errors
-from weatherfm.training.ranks import pulse
-from weatherfm.training.ranks.process_group import join
-from weatherfm.training.ranks.roster import Roster, muster
-from weatherfm.training.signals import StopSignals
+with importing():  # as the command does
+    import torch
+    import torch.distributed as dist
+
+    from weatherfm.errors import STOPPED, InputError
+    from weatherfm.outcome import report_errors
+    from weatherfm.training.ranks import pulse
+    from weatherfm.training.ranks.process_group import join
+    from weatherfm.training.ranks.roster import Roster, muster
+    from weatherfm.training.signals import StopSignals
 
 PATIENT = 300.0
 STEPS = 10

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
-from weatherfm.verbs.run import Overrides, as_json, is_run, load, say
+from weatherfm.verbs.run import Overrides, as_json, importing, is_run, load, say
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.verification.report import VerifyReport
@@ -56,9 +56,10 @@ def prepare(
     if not dry_run:
         prepare_run(run, workers, memory, scheduler)
         return
-    from weatherfm.data_pipeline.plan import plan_store
-    from weatherfm.data_pipeline.plan_text import DEFAULT_BANDWIDTHS, to_dict, to_text
-    from weatherfm.data_pipeline.sources import open_source
+    with importing():
+        from weatherfm.data_pipeline.plan import plan_store
+        from weatherfm.data_pipeline.plan_text import DEFAULT_BANDWIDTHS, to_dict, to_text
+        from weatherfm.data_pipeline.sources import open_source
 
     plan = plan_store(run.data, open_source(run.data), workers, _bytes(memory), scheduler)
     rates = DEFAULT_BANDWIDTHS if bandwidth is None else (_positive("bandwidth", bandwidth),)
@@ -82,7 +83,8 @@ def append(
     config
         The run's YAML file.
     """
-    from weatherfm.data_pipeline.revise import append as append_to_store
+    with importing():
+        from weatherfm.data_pipeline.revise import append as append_to_store
 
     run = load(config, overrides)
     store = append_to_store(run.data, scheduler=scheduler, workers=workers, memory=_bytes(memory))
@@ -115,13 +117,15 @@ def verify(
     repair
         Write damaged and missing files again, from the source that the store names (or the YAML file), and check again.
     """
-    from weatherfm.data_pipeline.verify import verify as verify_store
+    with importing():
+        from weatherfm.data_pipeline.verify import verify as verify_store
 
     run = load(store, overrides) if is_run(store) else None
     path = Path(run.data.store) if run else store
     findings = verify_store(path, sample, workers, scheduler)
     if repair and (bad := findings.bad_files()):
-        from weatherfm.data_pipeline.revise import repair as repair_store
+        with importing():
+            from weatherfm.data_pipeline.revise import repair as repair_store
 
         if not json:
             say(findings.to_text())
@@ -134,7 +138,8 @@ def verify(
 
 def verify_run(run: RunConfig) -> bool:
     """Check the store of a run and keep the findings beside its results; True when it is sound."""
-    from weatherfm.data_pipeline.verify import verify as verify_store
+    with importing():
+        from weatherfm.data_pipeline.verify import verify as verify_store
 
     findings = verify_store(run.data.store)
     _write_findings(findings, run.folder / "verify.json")
@@ -146,7 +151,8 @@ def prepare_run(
     run: RunConfig, workers: int | None = None, memory: float | None = None, scheduler: str | None = None
 ) -> None:
     """Prepare the store of a run and say where it is; `memory` in GB."""
-    from weatherfm.data_pipeline.prepare import prepare as prepare_store
+    with importing():
+        from weatherfm.data_pipeline.prepare import prepare as prepare_store
 
     store = prepare_store(run.data, scheduler=scheduler, workers=workers, memory=_bytes(memory))
     say(f"store     {store.path}")

@@ -71,10 +71,11 @@ def plan(
     json
         Print everything as JSON.
     """
-    from weatherfm.training.plan.plan import make_plan, plan_domain
-    from weatherfm.training.plan.show import to_dict, to_text
-
     run = load(config, overrides)
+    with importing():
+        from weatherfm.training.plan.plan import make_plan, plan_domain
+        from weatherfm.training.plan.show import to_dict, to_text
+
     made = make_plan(run, plan_domain(run, grid), machine, training or Training(), jobs)
     say(as_json(to_dict(made)) if json else to_text(made))
 
@@ -89,9 +90,11 @@ def check(config: Path, *overrides: Overrides, devices: int | None = None) -> in
     devices
         How many it is to be trained on; without it, as many as its section `parallel` asks for.
     """
-    from weatherfm.training.preflight import preflight
+    run = load(config, overrides)
+    with importing():
+        from weatherfm.training.preflight import preflight
 
-    findings = preflight(load(config, overrides), devices)
+    findings = preflight(run, devices)
     say("\n".join(str(finding) for finding in findings))
     return 0 if all(finding.ok for finding in findings) else 2
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from weatherfm.errors import InputError
-from weatherfm.verbs.run import Overrides, given_sections, is_run, load, say, settings
+from weatherfm.verbs.run import Overrides, given_sections, importing, is_run, load, say, settings
 
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
@@ -98,7 +98,8 @@ def evaluate(
     scheduler
         Address of a dask.distributed scheduler (tcp://host:port) whose workers score; they must see the same files.
     """
-    from weatherfm.evaluation.config import EvaluationConfig
+    with importing():
+        from weatherfm.evaluation.config import EvaluationConfig
 
     run = load(Path(source), overrides) if is_run(Path(source)) else None
     path = str(run.folder / "forecast.zarr") if run else source
@@ -160,7 +161,8 @@ def report(
 
 def forecast_run(run: RunConfig) -> None:
     """Forecast with the weights of a run."""
-    from weatherfm.evaluation.forecasting.command import forecast as make
+    with importing():
+        from weatherfm.evaluation.forecasting.command import forecast as make
 
     weights = run.folder / "weights.safetensors"
     say(make(weights, run.data.store, run.forecast, run.folder / "forecast.zarr"))
@@ -186,6 +188,7 @@ def _chosen(run: RunConfig | None, source: str, overrides: tuple[str, ...]) -> d
 
 
 def _results() -> Any:
-    from weatherfm.evaluation import results
+    with importing():
+        from weatherfm.evaluation import results
 
     return results
