@@ -13,8 +13,9 @@ export PYTHONUNBUFFERED = 1
 demo: $(VENV)/.demo      ## the whole chain on a simulated planet, ends in runs/demo/report.html
 	$(BIN)/weatherfm demo
 
-test: $(VENV)/.dev       ## every test
-	$(PYTEST)
+test: $(VENV)/.dev       ## every test, fast ones first
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m slow
 
 test-fast: $(VENV)/.dev  ## minutes shorter: leaves out the tests marked slow
 	$(PYTEST) -m "not slow"
