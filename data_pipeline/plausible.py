@@ -49,7 +49,9 @@ SUNSHINE = 1415.0
 DRIEST_GLOBE = 2.0
 """% of relative humidity that is exceeded somewhere on the globe at any time."""
 HUMIDITY = ("r", "r2m")
-"""Variables that some keep in %, others as a fraction."""
+"""Variables in % that some keep as a fraction."""
+REACHED = {**dict.fromkeys(HUMIDITY, DRIEST_GLOBE), "tcc": 0.02, "siconc": 0.02}
+"""Variables that some keep in %, others as a fraction -> what is exceeded somewhere on the globe at any time."""
 
 MAY_BE_UNIFORM = ("tp", "tisr", "siconc", "sst", "clwc", "ciwc", "tcc", "swvl1", "o3")
 """Variables whose field can be the same everywhere, as precipitation on a dry day or sunshine at night."""
@@ -121,13 +123,20 @@ def bounds_of_sums(channel: Channel, hours: float | None) -> float | None:
 
 
 def is_fraction(channel: Channel, highest: float, grid: Grid) -> bool:
-    """True of relative humidity, in "%" by name, whose highest value shows that it is a fraction of one.
+    """True where the highest value shows a fraction of one that is called %: values are 100 times too small.
 
-    Somewhere on a globe air is always near saturation: from 50 hPa down, a field that stays below 2 % is none.
+    Somewhere on a globe air is always near saturation (from 50 hPa down), some sky is overcast and some sea frozen. A
+    field of zeros is another fault.
     """
-    if channel.variable.short not in HUMIDITY or (channel.level or 1000) < 50 or not is_global(grid):
+    least = REACHED.get(channel.variable.short)
+    if least is None or (channel.level or 1000) < 50 or not is_global(grid):
         return False
-    return highest < DRIEST_GLOBE
+    return highest < least and (highest > 0 or channel.variable.short in HUMIDITY)
+
+
+def with_units(value: float, channel: Channel) -> str:
+    """A value for messages: `1.2 %`, `0.01`."""
+    return f"{value:.3g}" + ("" if channel.units == "1" else f" {channel.units}")
 
 
 def is_global(grid: Grid) -> bool:

@@ -12,11 +12,13 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.manifest import PROGRESS
 from weatherfm.data_pipeline.plausible import (
+    HUMIDITY,
     MAY_BE_UNIFORM,
     bounds_of_sums,
     is_fraction,
     plausible_bounds,
     suspect_units,
+    with_units,
 )
 from weatherfm.errors import InputError
 from weatherfm.grid import Grid
@@ -116,9 +118,10 @@ def fault_of(channel: Channel, field: np.ndarray, grid: Grid, hours: float | Non
         return Fault(_missing(field.size, int(finite.sum())), missing=True)
     low, high = float(field.min()), float(field.max())
     if is_fraction(channel, high, grid):
+        computed = ", or have it computed from temperature and humidity" * (channel.variable.short in HUMIDITY)
         return Fault(
-            f"is at most {high:.3g} {channel.units} all over the globe: it is a fraction of one; say so with "
-            f"source.units: {{{channel.variable.short}: '1'}}, or have it computed from temperature and humidity"
+            f"is at most {with_units(high, channel)} all over the globe: it is a fraction of one that is called %; "
+            f"say so with source.units: {{{channel.variable.short}: '1'}}{computed}"
         )
     if (text := _out_of_bounds(channel, low, high, hours)) is not None:
         return Fault(text)

@@ -33,7 +33,11 @@ UNIT = np.linspace(0, 1, 32).reshape(4, 8)
         ("d2m", np.full((4, 8), np.nan), "has no value at all"),
         ("sst", np.where(UNIT > 0.3, 290, np.nan), r"not finite \(NaN or infinite\): 10 of 32"),
         ("z500", np.where(UNIT > 0.99, np.inf, 5e4), r"not finite .*: 1 of 32"),
-        ("r850", 0.2 + UNIT, "at most 1.2 % all over the globe: it is a fraction of one; .*source.units: {r: '1'}"),
+        (
+            "r850",
+            0.2 + UNIT,
+            "at most 1.2 % all over the globe: it is a fraction of one that is called %; .*source.units: {r: '1'}",
+        ),
         ("t850", UNIT * 10 + 5, r"from 5 to 15 K, .*180 to 325: it looks like degrees Celsius"),
         ("t2m", np.full((4, 8), 9.96921e36), "wrong units, another field, or damaged"),
         ("t2m", np.full((4, 8), -9999.0), "wrong units, another field, or damaged"),
@@ -87,6 +91,18 @@ def test_fractions_need_the_whole_globe():
     assert not is_fraction(channel, 2.1, GLOBE)
     assert not is_fraction(channel, 1.3, EUROPE)
     assert not is_fraction(parse_channel("q500"), 1.3, GLOBE)
+
+
+@pytest.mark.parametrize("name", ["tcc", "siconc"])
+def test_a_cover_called_percent_that_is_a_fraction(name):
+    """0.01 of one is what 1, the overcast sky, becomes when it is taken for 1 %."""
+    overcast = np.zeros(GLOBE.shape, np.float32)
+    overcast[0] = 1.0
+    assert fault_of(parse_channel(name), overcast, GLOBE) is None
+    fault = fault_of(parse_channel(name), overcast / 100, GLOBE)
+    assert f"it is a fraction of one that is called %; say so with source.units: {{{name}: '1'}}" in fault.text
+    assert "computed" not in fault.text
+    assert fault_of(parse_channel(name), 0 * overcast, GLOBE) is None
 
 
 # --- before prepare and append ---

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from weatherfm.data_pipeline.plausible import DRIEST_GLOBE, HUMIDITY, bounds_of_sums, is_fraction, is_global
+from weatherfm.data_pipeline.plausible import (
+    DRIEST_GLOBE,
+    HUMIDITY,
+    REACHED,
+    bounds_of_sums,
+    is_fraction,
+    is_global,
+    with_units,
+)
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
 from weatherfm.data_pipeline.verification.scan import ChannelScan
@@ -15,27 +23,27 @@ _MONTH = 120
 
 
 def check_meaning(store: Store, report: VerifyReport, channel: int, scan: ChannelScan) -> None:
-    """Findings about relative humidity that is a fraction, and sums of radiation beyond what the sun gives."""
+    """Findings about fractions that were called %, and sums of radiation beyond what the sun gives."""
     parsed = parse_channel(store.channels[channel])
-    if parsed.variable.short in HUMIDITY:
-        _check_humidity(store, report, parsed, scan)
+    if parsed.variable.short in REACHED:
+        _check_fraction(store, report, parsed, scan)
     hours = store.manifest["channels"][channel].get("accumulation_hours")
     most = bounds_of_sums(parsed, hours)
     if most is not None:
         _check_sums(store, report, parsed, scan, most, hours)
 
 
-def _check_humidity(store: Store, report: VerifyReport, channel: Channel, scan: ChannelScan) -> None:
+def _check_fraction(store: Store, report: VerifyReport, channel: Channel, scan: ChannelScan) -> None:
     known = np.isfinite(scan.high)
     wrong = known & np.array([is_fraction(channel, float(high), store.grid) for high in scan.high])
-    dry = bool(known.sum() >= _MONTH and (scan.high[known] < DRIEST_GLOBE).all())
+    dry = channel.variable.short in HUMIDITY and bool(known.sum() >= _MONTH and (scan.high[known] < DRIEST_GLOBE).all())
     if not is_global(store.grid) and dry and (channel.level or 1000) >= 300:
         wrong = known
     if not wrong.any():
         return
     found, most = stretches(store.times[wrong], store.step_hours), float(scan.high[wrong].max())
     message = (
-        f"{channel.name} is at most {most:.3g} {channel.units} everywhere: a fraction of one, 100 times too small; "
+        f"{channel.name} is at most {with_units(most, channel)} everywhere: a fraction of one, 100 times too small; "
         f"at {name_stretches(found)}"
     )
     report.error("range", message, kind="units", remedy="source", channel=channel.name, times=found, value=most)

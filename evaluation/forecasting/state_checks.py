@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from weatherfm.data_pipeline.plausible import is_fraction, plausible_bounds, suspect_units
+from weatherfm.data_pipeline.plausible import is_fraction, plausible_bounds, suspect_units, with_units
 from weatherfm.data_pipeline.states import States
 from weatherfm.errors import InputError
 from weatherfm.variables import parse_channel
@@ -44,14 +44,14 @@ def require_sound(fields: np.ndarray, times: np.ndarray, channels: Sequence[str]
 
 
 def _refuse_fractions(high: np.ndarray, times: np.ndarray, channels: Sequence[str], states: States) -> None:
-    """Refuse relative humidity in % whose highest values [U, M, C] show that it is a fraction of one."""
+    """Refuse what its highest values [U, M, C] show to be a fraction of one that is called %."""
     for index in np.ndindex(high.shape):
         channel = parse_channel(channels[index[2]])
         if is_fraction(channel, float(high[index]), states.grid):
             raise InputError(
                 f"{states.name} has impossible values in {_where(index, times, channels, states)}: at most "
-                f"{high[index]:.3g} % all over the globe: they are a fraction of one; multiply them by 100, or set the "
-                "attribute units to '1'"
+                f"{with_units(float(high[index]), channel)} all over the globe: they are a fraction of one that was "
+                "called %; multiply them by 100, or set the attribute units to '1'"
             )
 
 
