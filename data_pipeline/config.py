@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.source_config import Source, absolute
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import parse_channel
 
 
 class Period(Config):

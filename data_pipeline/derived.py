@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.constants import GAS_CONSTANT_DRY_AIR, GAS_CONSTANT_WATER_VAPOUR, TRIPLE_POINT
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.earth.constants import GAS_CONSTANT_DRY_AIR, GAS_CONSTANT_WATER_VAPOUR, TRIPLE_POINT
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.solar import toa_incident_solar_radiation
+from weatherfm.earth.variables import VARIABLES, Channel, parse_channel
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
-from weatherfm.solar import toa_incident_solar_radiation
-from weatherfm.variables import VARIABLES, Channel, parse_channel
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.manifest import FORMAT, FORMAT_VERSION, seal
 from weatherfm.data_pipeline.plan import StorePlan
 from weatherfm.data_pipeline.time_ranges import to_ranges
-from weatherfm.variables import VARIABLES, parse_channel
+from weatherfm.earth.variables import VARIABLES, parse_channel
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.sources import SourceData

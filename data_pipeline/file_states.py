@@ -30,8 +30,8 @@ from weatherfm.data_pipeline.formats.span import Span
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources.files import are_simulated, doubts_about
 from weatherfm.data_pipeline.time_axis import name_times
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 NO_RULES: Mapping[str, Any] = {}
 _SHOWN = 30

@@ -19,8 +19,8 @@ from weatherfm.data_pipeline.positions import STATE_DIMS, BlockEnds
 from weatherfm.data_pipeline.read_cost import ReadCost
 from weatherfm.data_pipeline.statistics import pairs
 from weatherfm.data_pipeline.time_axis import TimeAxis, hour_of_day, resolve_periods, select_times
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.sources import SourceData

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.grid import Grid
-from weatherfm.variables import GRAVITY, Channel
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import GRAVITY, Channel
 
 _LEVELS = (1, 10, 50, 100, 200, 300, 500, 700, 850, 1000)
 """hPa of the columns below; between them, bounds are linear in the logarithm of pressure."""

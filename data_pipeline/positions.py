@@ -15,7 +15,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from weatherfm.grid import Grid
+from weatherfm.earth.grid import Grid
 
 STATE_DIMS = ("time", "channel", "latitude", "longitude")
 

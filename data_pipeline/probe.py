@@ -20,9 +20,9 @@ from weatherfm.data_pipeline.plausible import (
     suspect_units,
     with_units,
 )
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import Channel, parse_channel
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
-from weatherfm.variables import Channel, parse_channel
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.plan import StorePlan

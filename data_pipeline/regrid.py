@@ -24,8 +24,8 @@ from weatherfm.data_pipeline.regrid_weights import (
 )
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.target_grid import cut, target_grid
-from weatherfm.grid import Grid
-from weatherfm.variables import parse_channel
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import parse_channel
 
 _log = logging.getLogger(__name__)
 _COARSER = 2  # times: from here on, methods that look at points skip some

@@ -16,7 +16,7 @@ from zarr.storage import MemoryStore
 from weatherfm.data_pipeline.manifest import TIME_UNITS
 from weatherfm.data_pipeline.plan import STATE_DIMS, StorePlan
 from weatherfm.data_pipeline.statistics import ChannelStatistics
-from weatherfm.variables import VARIABLES, parse_channel
+from weatherfm.earth.variables import VARIABLES, parse_channel
 
 _COMPRESSOR = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="bitshuffle")
 """Reads as fast as no compression and takes 0.69 of the space, where zstd halves the speed for no less."""

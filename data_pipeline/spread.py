@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from weatherfm.data_pipeline.plausible import plausible_bounds
-from weatherfm.variables import parse_channel
+from weatherfm.earth.variables import parse_channel
 
 PACKING = 2.0**-16
 """Of the largest value: the step of 16-bit packing, and more than a hundred times that of float32. The spread of

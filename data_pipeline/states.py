@@ -12,9 +12,9 @@ import numpy as np
 
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.time_axis import name_times
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 
 @runtime_checkable

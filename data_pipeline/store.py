@@ -18,9 +18,9 @@ from weatherfm.data_pipeline.manifest_reading import read_sealed_manifest
 from weatherfm.data_pipeline.records import Damaged, parse_json
 from weatherfm.data_pipeline.store_files import fault_of, read_files, refuse_mixture
 from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, name_times
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 from weatherfm.home import expanded
 
 _PIECE = 2**28

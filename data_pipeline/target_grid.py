@@ -9,8 +9,8 @@ from scipy.special import roots_legendre
 
 from weatherfm.data_pipeline.config import Area, RegridConfig
 from weatherfm.data_pipeline.regrid_weights import longitude_bounds, reaches_pole
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid, regular_grid
 
 _TOLERANCE = 1e-3  # degrees; archives store coordinates in float32
 

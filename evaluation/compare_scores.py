@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import BASELINES
 from weatherfm.evaluation.scores import provenance_of
-from weatherfm.grid import Grid
 
 _ATTRIBUTES = ("format", "code_version")
 _RECORD = (

@@ -25,7 +25,7 @@ from weatherfm.evaluation.forecasting.record import record_of
 from weatherfm.evaluation.forecasting.starts import choose_init_times, forecast_init_times, required_input_times
 from weatherfm.evaluation.forecasting.threads import WriteBehind
 from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 
 __all__ = ["choose_init_times", "forecast_init_times", "make_forecast", "required_input_times"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.scores import lead_hours
-from weatherfm.grid import Grid, regular_grid
 
 CONDITIONS = (
     "RMSE over the globe, weighted by cos(latitude), against ERA5 interpolated bilinearly to 32 x 64 points; forecasts "

@@ -13,8 +13,8 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 _TOLERANCE = 1e-3  # degrees; archives store coordinates in float32
 _LAND = 0.5

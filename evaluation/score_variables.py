@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from weatherfm.earth.variables import parse_channel
 from weatherfm.evaluation.metrics.deterministic import deterministic_metrics, wind_vector_rmse
 from weatherfm.evaluation.metrics.ensemble import ensemble_metrics
 from weatherfm.evaluation.metrics.seeps import seeps_metrics
@@ -13,7 +14,6 @@ from weatherfm.evaluation.metrics.state import mean_over_cases
 from weatherfm.evaluation.periods import by_period
 from weatherfm.evaluation.scored_cases import ScoredCases
 from weatherfm.evaluation.scored_statistics import STATISTIC_DIMS
-from weatherfm.variables import parse_channel
 
 Variables = dict[str, tuple[tuple[str, ...], np.ndarray]]
 _PAIRS = {"u": "v", "u10": "v10", "u100m": "v100m"}

@@ -12,11 +12,11 @@ import numpy as np
 import xarray as xr
 
 from weatherfm import __version__
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import ALL_BASELINES
 from weatherfm.evaluation.score_variables import Variables
-from weatherfm.grid import Grid
-from weatherfm.variables import parse_channel
 
 FORMAT = "weatherfm scores 2"
 WEIGHTS = (

@@ -7,7 +7,7 @@ from itertools import product
 import eccodes
 import numpy as np
 
-from weatherfm.variables import VARIABLES
+from weatherfm.earth.variables import VARIABLES
 
 _NAMES = {"2m_temperature": "2t", "10m_u_component_of_wind": "10u", "10m_v_component_of_wind": "10v"}
 _SIZE = {"z": (1e3, 9e2), "u10": (0.0, 9.0), "v10": (3.0, 9.0), "tp": (1e-3, 3e-4), "lsm": (0.5, 0.3)}

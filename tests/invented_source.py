@@ -13,7 +13,7 @@ import xarray as xr
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.grid import Grid, regular_grid
+from weatherfm.earth.grid import Grid, regular_grid
 
 CHANNELS = ("z500", "t850", "t2m")
 _MEAN, _SPREAD = np.array([5.4e4, 280.0, 285.0]), np.array([2e3, 9.0, 12.0])

@@ -12,7 +12,7 @@ from invented_source import data_config, times_every
 
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.grid import Grid, regular_grid
+from weatherfm.earth.grid import Grid, regular_grid
 
 CHANNELS = ("z500", "t850", "msl")
 GRID = regular_grid((8, 16))

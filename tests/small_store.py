@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from weatherfm.data_pipeline.config import Period
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid, regular_grid
-from weatherfm.model import ModelConfig
+from weatherfm.model.model import ModelConfig
 
 CHANNELS = ("z500", "t850", "t500", "t2m")
 EUROPE = Grid(np.arange(60, 29, -3.0), np.arange(-20, 15, 5.0))

@@ -9,8 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from weatherfm.aggregation import AggregationConfig, ChannelAttention
-from weatherfm.tokenizer import ChannelTokenizer, TokenizerRows
+from weatherfm.model.aggregation import AggregationConfig, ChannelAttention
+from weatherfm.model.tokenizer import ChannelTokenizer, TokenizerRows
 
 # relative errors: float64 leaves rounding alone; float32 sums of some thousand terms in another order
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}

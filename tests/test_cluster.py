@@ -21,8 +21,8 @@ from weatherfm.data_pipeline.plan import find_limits, plan_store
 from weatherfm.data_pipeline.positions import Readable, view
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import SourceData
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError, OutsideError
-from weatherfm.grid import regular_grid
 
 GRID, TIMES = regular_grid((16, 32)), times_every(6, 20)
 LIMIT = 2**30

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.compare_scores import differences_between, merge_scores, require_comparable
 from weatherfm.evaluation.scores import build_scores, lead_hours, provenance_of, read_scores, write_scores
-from weatherfm.grid import Grid, regular_grid
 
 GRID = regular_grid((4, 8))
 DAYS = np.arange("2020-01-01", "2020-01-11", dtype="datetime64[D]")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from toy_model import make_domain
 
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
-from weatherfm.share import channel_shares
+from weatherfm.model.share import channel_shares
 from weatherfm.training.config import load_run
 from weatherfm.training.layout import check_layout, resolve_layout
 

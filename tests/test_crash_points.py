@@ -24,9 +24,9 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.swap import hold, swap
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, Held
-from weatherfm.grid import Grid
 
 GRID = Grid(np.linspace(60, 30, 48), np.linspace(-20, 27, 48))  # a shard of 1 MiB holds 56 times of 2 channels
 TIMES, OLD = times_every(6, 20), 70
@@ -386,7 +386,7 @@ from invented_source import data_config, invented_source, times_every
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
+from weatherfm.earth.grid import Grid
 source = invented_source(times_every(6, 20), Grid(np.linspace(60, 30, 48), np.linspace(-20, 27, 48)))
 path = Path({str(path)!r})
 (path.parent / f"ready-{{sys.argv[1:]}}").touch()

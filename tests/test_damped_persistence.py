@@ -8,11 +8,11 @@ from europe_store import EUROPE_CHANNELS, europe_store
 from small_store import CHANNELS, SmallStore, days
 
 from weatherfm.data_pipeline.config import Period
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation import damped_persistence
 from weatherfm.evaluation.baselines import FieldWindow, normals_at, states_at
 from weatherfm.evaluation.damped_persistence import can_fit, fit_damped_persistence
-from weatherfm.grid import regular_grid
 
 LEADS = (24, 48, 96)
 

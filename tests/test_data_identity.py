@@ -15,8 +15,8 @@ from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 from weatherfm.training.config import RunConfig
 from weatherfm.training.data_identity import describe_data, fields_digest, statistics_digest
 from weatherfm.training.resume import forget_other_best

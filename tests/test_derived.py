@@ -23,10 +23,10 @@ from weatherfm.data_pipeline.derived import (
 from weatherfm.data_pipeline.formats import blocks, reading
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.solar import toa_incident_solar_radiation
+from weatherfm.earth.variables import VARIABLES
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
-from weatherfm.solar import toa_incident_solar_radiation
-from weatherfm.variables import VARIABLES
 
 # --- formulas ---
 

@@ -17,8 +17,8 @@ from weatherfm.data_pipeline.plan import plan_store
 from weatherfm.data_pipeline.plan_text import to_dict, to_text
 from weatherfm.data_pipeline.prepare import open_config, prepare
 from weatherfm.data_pipeline.revise import append
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 
 GRID, TIMES = regular_grid((32, 64)), times_every(6, 75)
 BYTES = 4 * 32 * 64 * 3 * (300 + 4)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weatherfm.constants import SOLAR_CONSTANT
-from weatherfm.forcings import FORCINGS, forcing_fields
-from weatherfm.grid import Grid, regular_grid
-from weatherfm.solar import sun_position, toa_incident_solar_radiation, toa_solar_fraction
+from weatherfm.earth.constants import SOLAR_CONSTANT
+from weatherfm.earth.forcings import FORCINGS, forcing_fields
+from weatherfm.earth.grid import Grid, regular_grid
+from weatherfm.earth.solar import sun_position, toa_incident_solar_radiation, toa_solar_fraction
 
 GRID = regular_grid((32, 64))
 POLES = Grid(np.array([90.0, 60.0, 30.0, 0.0, -30.0, -60.0, -90.0]), np.arange(0, 360, 15.0))

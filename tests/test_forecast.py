@@ -10,12 +10,12 @@ import xarray as xr
 from small_forecasts import ROUNDING, settings, small_blocks, values
 from small_store import CHANNELS, EUROPE, SmallStore, TestModel, days, drift, identity
 
+from weatherfm.earth.forcings import forcing_fields
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import forecast_init_times, make_forecast, required_input_times
 from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.forcings import forcing_fields
-from weatherfm.model import ModelConfig, WeatherViT
+from weatherfm.model.model import ModelConfig, WeatherViT
 
 torch.set_num_threads(1)
 

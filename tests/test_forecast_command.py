@@ -14,8 +14,8 @@ from toy_model import scramble
 from weatherfm.cli import run_command
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.model import ModelConfig, WeatherViT
-from weatherfm.weights import save_weights, weights_hash
+from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.weights import save_weights, weights_hash
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +192,7 @@ def test_weights_need_states_and_take_no_other_settings(folder, say):
 def test_another_grid_is_refused(folder, say, tmp_path):
     from toy_model import make_domain, make_model
 
-    from weatherfm.grid import regular_grid
+    from weatherfm.earth.grid import regular_grid
 
     model = make_model(make_domain(regular_grid((8, 16)), ("z500", "t850", "u10")))
     save_weights(tmp_path / "w.safetensors", model, {})

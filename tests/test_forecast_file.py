@@ -10,9 +10,9 @@ import xarray as xr
 from foreign_forecasts import CHANNELS, GRID, INITS, LEADS, ORDER, dataset, expected, hours, write
 
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.grid import Grid
 
 OUR_GRID = Grid(GRID[0][::-1], GRID[1])
 ALL = np.arange(len(INITS))

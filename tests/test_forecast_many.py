@@ -16,11 +16,11 @@ from small_store import CHANNELS, SmallStore, TestModel, drift
 from toy_model import scramble
 
 from weatherfm.data_pipeline.states import StoreStates
+from weatherfm.earth.forcings import forcing_fields
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast import make_forecast
 from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.forcings import forcing_fields
-from weatherfm.model import ModelConfig, WeatherViT
+from weatherfm.model.model import ModelConfig, WeatherViT
 
 
 @pytest.fixture

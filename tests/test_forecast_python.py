@@ -19,14 +19,14 @@ from toy_model import make_domain, make_model, scramble
 import weatherfm
 from weatherfm.data_pipeline.file_states import open_dataset_states
 from weatherfm.data_pipeline.states import StoreStates
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast import make_forecast
 from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.grid import Grid
-from weatherfm.model import ModelConfig, WeatherViT
-from weatherfm.weights import save_weights, weights_hash
+from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.weights import save_weights, weights_hash
 
 ROUNDING = 1e-5
 
@@ -437,7 +437,7 @@ def by_hand(model, path: Path) -> np.ndarray:
     """[channel, lat, lon] after 6 h of the last time of z500 and t850, read with netCDF4 alone."""
     import netCDF4
 
-    from weatherfm.forcings import forcing_fields
+    from weatherfm.earth.forcings import forcing_fields
 
     with netCDF4.Dataset(path) as file:
         level = next(name for name in file.dimensions if "level" in name)

@@ -10,10 +10,10 @@ from cloud_stores import serving
 from foreign_forecasts import CHANNELS, GRID, INITS, LEADS, dataset, expected, write
 
 from weatherfm.data_pipeline.formats import retries
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError, OutsideError
 from weatherfm.evaluation.forecasts.address import locate, name_of
 from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.grid import Grid
 
 OUR_GRID = Grid(GRID[0][::-1], GRID[1])
 ALL = np.arange(len(INITS))

@@ -7,9 +7,9 @@ import torch
 from test_aggregation import LargestTensor, assert_same, run
 from toy_model import assert_autocast_stays_close, make_domain, make_model
 
-from weatherfm.aggregation import AggregationConfig
-from weatherfm.hierarchical import HierarchicalAggregation
-from weatherfm.tokenizer import ChannelTokenizer
+from weatherfm.model.aggregation import AggregationConfig
+from weatherfm.model.hierarchical import HierarchicalAggregation
+from weatherfm.model.tokenizer import ChannelTokenizer
 
 # relative errors: float64 leaves rounding alone; float32 sums in another order, through three attentions at most
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4}

@@ -19,8 +19,8 @@ from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.source_files import record_of_sources
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 
 TIMES, OLD, GRID = times_every(12, 30), 40, regular_grid((2, 4))
 NO_KEYS = [

@@ -6,10 +6,10 @@ import pytest
 import torch
 from toy_model import inputs, make_domain, make_model
 
-from weatherfm.initial import initial_tensor, initialise, row_names
-from weatherfm.model import ModelConfig, WeatherViT
-from weatherfm.position import sincos_position
-from weatherfm.share import channel_shares
+from weatherfm.model.initial import initial_tensor, initialise, row_names
+from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.position import sincos_position
+from weatherfm.model.share import channel_shares
 
 CHANNELS = ("z500", "t850", "msl", "u10", "v10")
 FORMS = [{}, {"kind": "hierarchical", "groups": 4}, {"kind": "hierarchical", "groups": 4, "local": "linear"}]

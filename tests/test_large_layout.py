@@ -16,7 +16,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.verify import verify
-from weatherfm.grid import regular_grid
+from weatherfm.earth.grid import regular_grid
 
 FORTY_YEARS = 58_440
 """Times every 6 h."""

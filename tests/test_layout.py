@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from toy_model import make_domain
 
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
-from weatherfm.model import ModelConfig
+from weatherfm.model.model import ModelConfig
 from weatherfm.training.layout import (
     Layout,
     ParallelConfig,

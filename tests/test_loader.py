@@ -11,8 +11,8 @@ from weatherfm.data_pipeline import loader as loaders
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times, fixed_batches
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 
 GRID = regular_grid((4, 8))
 TIMES = np.delete(times_every(6, 30), [50])  # a gap at 2000-01-13T12

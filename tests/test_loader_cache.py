@@ -19,8 +19,8 @@ from weatherfm.data_pipeline.host_memory import available_memory
 from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times, fixed_batches
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 from weatherfm.training import field_cache
 from weatherfm.training.config import RunConfig, TrainingConfig
 from weatherfm.training.field_cache import choose_cache, keep_fields

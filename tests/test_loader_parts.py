@@ -14,8 +14,8 @@ from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 
 CHANNELS = [f"z{level}" for level in (100, 200, 300, 400, 500, 600, 700, 850)]
 

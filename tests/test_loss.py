@@ -6,7 +6,7 @@ import torch
 from toy_model import make_domain
 
 from weatherfm.errors import InputError
-from weatherfm.model import ModelConfig
+from weatherfm.model.model import ModelConfig
 from weatherfm.training.loss import forecast_loss
 
 DOMAIN = make_domain()

@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from small_store import CHANNELS, EUROPE, SmallStore, TestModel, drift
 
+from weatherfm.earth.grid import Grid, regular_grid
+from weatherfm.earth.variables import GRAVITY, VARIABLES
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.figures import coastlines
@@ -34,8 +36,6 @@ from weatherfm.evaluation.figures.maps import map_figure, panel_figure, title_of
 from weatherfm.evaluation.figures.pictures import png_bytes, style
 from weatherfm.evaluation.forecast import make_forecast
 from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.grid import Grid, regular_grid
-from weatherfm.variables import GRAVITY, VARIABLES
 
 GLOBE = regular_grid((8, 16))
 TIME = np.datetime64("2009-03-12T12", "s")

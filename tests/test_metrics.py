@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.metrics import spatial
 from weatherfm.evaluation.metrics.deterministic import DETERMINISTIC, wind_vector_rmse
 from weatherfm.evaluation.metrics.on_device import squared_error_sum
 from weatherfm.evaluation.metrics.state import AggregationState, mean_over_cases
 from weatherfm.evaluation.metrics.verification import Verification
 from weatherfm.evaluation.regions import default_regions, mean_weights
-from weatherfm.grid import Grid, regular_grid
 
 GRID = regular_grid((6, 8))
 CHANNELS = ("z500", "t850")

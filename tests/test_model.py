@@ -7,11 +7,11 @@ import pytest
 import torch
 from toy_model import assert_autocast_stays_close, inputs, make_domain, make_model, scramble
 
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.forcings import FORCINGS, forcing_fields
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.forcings import FORCINGS, forcing_fields
-from weatherfm.grid import Grid, regular_grid
-from weatherfm.model import ModelConfig, patch_counts
+from weatherfm.model.model import ModelConfig, patch_counts
 
 
 @pytest.mark.parametrize("input_times", [["0h"], ["0h", "-24h"], ["-12h", "-6h", "0h"]], ids=str)

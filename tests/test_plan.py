@@ -14,10 +14,10 @@ from toy_run import make_store, run_settings
 
 from weatherfm.cli import run_command
 from weatherfm.config import parse_settings
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.config import RunConfig
 from weatherfm.training.layout import Layout
 from weatherfm.training.plan.candidates import ALONE, Candidate, Choice, choices, evaluate, forms

@@ -14,9 +14,9 @@ from weatherfm.data_pipeline.planet import simulation
 from weatherfm.data_pipeline.planet.history import CHANNELS, History, planet_grid
 from weatherfm.data_pipeline.source_config import PlanetSource
 from weatherfm.data_pipeline.sources import open_source, planet
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
-from weatherfm.variables import parse_channel
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,7 @@ from weatherfm.data_pipeline.planet.levels import (
     layer_geopotential,
     pressure_level_fields,
 )
-from weatherfm.variables import GRAVITY
+from weatherfm.earth.variables import GRAVITY
 
 SIGMA = (np.arange(8) + 0.5) / 8
 SURFACE = np.array([[0.0, 5000.0], [20000.0, 100.0]])

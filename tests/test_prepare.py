@@ -24,8 +24,8 @@ from weatherfm.data_pipeline.plan import plan_store
 from weatherfm.data_pipeline.plan_text import to_dict, to_text
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid, regular_grid
 
 GRID = Grid(np.linspace(60, 30, 48), np.linspace(-20, 27, 48))  # 9 KiB a field: a shard of 1 MiB holds 56 times of 2
 TIMES = times_every(6, 40)  # 160 times, 3 shards in time x 2 in channels
@@ -401,7 +401,7 @@ from weatherfm.data_pipeline.plan import plan_store
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.regrid import place
 from weatherfm.data_pipeline.verify import verify
-from weatherfm.grid import regular_grid
+from weatherfm.earth.grid import regular_grid
 source = invented_source(times_every(6, {days}), regular_grid((128, 256)))
 regrid = {regrid!r}
 if regrid:

@@ -15,8 +15,8 @@ from weatherfm.data_pipeline.config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 
 def netcdf(path: Path, name: str) -> np.ndarray:

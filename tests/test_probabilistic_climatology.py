@@ -7,11 +7,11 @@ from small_store import CHANNELS, SmallStore
 
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation import probabilistic_climatology
 from weatherfm.evaluation.baselines import normals_at, states_at
 from weatherfm.evaluation.probabilistic_climatology import ProbabilisticClimatology
-from weatherfm.grid import regular_grid
 
 
 class Dated(SmallStore):

@@ -17,9 +17,9 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.probe import fault_of
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import SourceData
+from weatherfm.earth.grid import Grid, regular_grid
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid, regular_grid
-from weatherfm.variables import parse_channel
 
 GLOBE = regular_grid((4, 8))
 EUROPE = Grid(np.linspace(60, 30, 4), np.linspace(-10, 25, 8))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.published_scores import published_for
-from weatherfm.grid import Grid, regular_grid
 
 
 def scored(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import yaml
 
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.regions import BOXES, default_regions, mean_weights, parse_region, region_weights
-from weatherfm.grid import Grid, regular_grid
 
 GLOBAL = regular_grid((36, 8))  # rows at 87.5, .., 22.5, 17.5, ..
 ONE_DEGREE = Grid(np.arange(90, -91, -1.0), np.arange(0, 360, 1.0))

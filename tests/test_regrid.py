@@ -12,8 +12,8 @@ from dask.base import tokenize
 from weatherfm.data_pipeline.config import RegridConfig
 from weatherfm.data_pipeline.regrid import Regridder
 from weatherfm.data_pipeline.target_grid import global_grid, target_grid
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid, regular_grid
 
 EUROPE = Grid(np.linspace(60, 30, 21), np.linspace(-20, 14.5, 24))
 SOURCES = {

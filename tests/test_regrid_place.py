@@ -15,8 +15,8 @@ from weatherfm.data_pipeline.read_cost import ReadCost
 from weatherfm.data_pipeline.regrid import Regridder, place
 from weatherfm.data_pipeline.sources import STATE_DIMS, SourceData
 from weatherfm.data_pipeline.target_grid import global_grid
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid, regular_grid
 
 CHANNELS = ["t850", "u850", "tp", "v10"]
 GLOBE = regular_grid((45, 90))

@@ -10,7 +10,7 @@ import pytest
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.sources import open_source
-from weatherfm.grid import Grid
+from weatherfm.earth.grid import Grid
 
 
 def opened(folder, paths, channels, regrid=None, static=(), more=(), **source):

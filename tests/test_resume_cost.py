@@ -16,7 +16,7 @@ from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.shards import StateTask
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.data_pipeline.verify import verify
-from weatherfm.grid import Grid
+from weatherfm.earth.grid import Grid
 
 GRID = Grid(np.linspace(60, 30, 48), np.linspace(-20, 27, 48))  # a shard of 1 MiB holds 56 times of 2 channels
 TIMES, OLD = times_every(6, 60), 200  # 5 shards in time x 2 in channels; the old ones end in the fourth

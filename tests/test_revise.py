@@ -16,8 +16,8 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 GRID = Grid(np.linspace(60, 30, 48), np.linspace(-20, 27, 48))  # a shard of 1 MiB holds 56 times of 2 channels
 TIMES = times_every(6, 60)  # 240 times, 5 shards in time x 2 in channels

@@ -6,8 +6,8 @@ import pytest
 import torch
 from toy_model import make_domain
 
-from weatherfm.model import ModelConfig
-from weatherfm.share import ChannelShare
+from weatherfm.model.model import ModelConfig
+from weatherfm.model.share import ChannelShare
 from weatherfm.training.layout import ParallelConfig
 from weatherfm.training.role import Role, find_role
 

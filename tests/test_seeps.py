@@ -12,12 +12,12 @@ from synthetic_files import field, write_netcdf
 from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.seeps import seeps_means, seeps_metrics
 from weatherfm.evaluation.metrics.state import AggregationState, mean_over_cases
 from weatherfm.evaluation.regions import mean_weights
 from weatherfm.evaluation.seeps_climatology import SeepsClimatology, dry_threshold, seeps_climatology
-from weatherfm.grid import Grid, regular_grid
 
 GRID = regular_grid((6, 12))
 DRY, LIGHT, HEAVY = 1e-4, 1e-3, 1e-2

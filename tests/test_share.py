@@ -11,11 +11,11 @@ import pytest
 import torch
 from toy_model import inputs, make_domain, make_model, scramble
 
+from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
-from weatherfm.forcings import FORCINGS
-from weatherfm.initial import row_names
-from weatherfm.model import ModelConfig, WeatherViT
-from weatherfm.share import channel_groups, channel_shares, whole
+from weatherfm.model.initial import row_names
+from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.share import channel_groups, channel_shares, whole
 
 CHANNELS = ("z500", "t850", "msl", "u10", "v10", "t2m", "q700", "z250", "t500", "sp")
 

@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 from synthetic_files import open_files
 
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 
 def read(path, name: str) -> np.ndarray:

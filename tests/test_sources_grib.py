@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, grib_message, open_files, wave
 
+from weatherfm.earth.variables import GRAVITY
 from weatherfm.errors import InputError
-from weatherfm.variables import GRAVITY
 
 _PACKING = 1e-5  # 24 bits over a range of about 40
 

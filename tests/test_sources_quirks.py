@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, open_files, wave, write_netcdf
 
+from weatherfm.earth.variables import GRAVITY
 from weatherfm.errors import InputError
-from weatherfm.variables import GRAVITY
 
 
 def upper_air(name="z", units="m**2 s**-2", levels=(500, 850), dim="level", level_units=None) -> xr.Dataset:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from weatherfm.data_pipeline.formats.units import conversion_to, pressure_factor
+from weatherfm.earth.variables import GRAVITY, VARIABLES
 from weatherfm.errors import InputError
-from weatherfm.variables import GRAVITY, VARIABLES
 
 
 @pytest.mark.parametrize(

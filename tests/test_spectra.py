@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import sph_harm_y
 
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.metrics import spherical_spectra
 from weatherfm.evaluation.metrics.spectra import energy_ratio, spectra_left_out, spectra_means, spectra_plan
 from weatherfm.evaluation.metrics.spherical_spectra import (
@@ -16,7 +17,6 @@ from weatherfm.evaluation.metrics.spherical_spectra import (
     spherical_wavelengths,
 )
 from weatherfm.evaluation.metrics.zonal_spectra import ZONAL_BANDS, band_weights, zonal_wavelengths
-from weatherfm.grid import Grid, regular_grid
 
 EXACT = 1e-12  # relative: sums of some thousand float64 numbers
 

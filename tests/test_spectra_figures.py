@@ -7,12 +7,12 @@ import pytest
 import xarray as xr
 from synthetic_scores import BASELINES, full_scores
 
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.curves import rmse_figure
 from weatherfm.evaluation.figures.pictures import png_bytes, svg_bytes
 from weatherfm.evaluation.figures.spectra import energy_ratio_figure, spectrum_figure
 from weatherfm.evaluation.metrics.zonal_spectra import ZONAL_BANDS
-from weatherfm.grid import regular_grid
 
 BLUR = {"persistence": 0.0, "climatology": 0.3, "model": 0.05, "sharp": -0.01}  # power times exp(-blur * wavenumber)
 LEADS = (24, 120)

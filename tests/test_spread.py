@@ -14,8 +14,8 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.spread import doubts_about_spread
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 from weatherfm.training.checks import warn_of_spread
 from weatherfm.training.config import load_run
 from weatherfm.training.preflight import preflight

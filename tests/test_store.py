@@ -12,8 +12,8 @@ from invented_source import CHANNELS, data_config, fields, invented_source, time
 from weatherfm.data_pipeline.manifest import FORMAT_VERSION
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 
 TIMES, GRID = times_every(6, 30), regular_grid((4, 8))
 VALUES = fields(TIMES, GRID)

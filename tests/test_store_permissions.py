@@ -13,7 +13,7 @@ import pytest
 from invented_source import data_config, invented_source, times_every, tree
 
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.grid import regular_grid
+from weatherfm.earth.grid import regular_grid
 
 TIMES, GRID = times_every(6, 40), regular_grid((2, 4))
 

@@ -16,8 +16,8 @@ from weatherfm.data_pipeline.plausible import plausible_bounds
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import parse_channel
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases"
 HOUR = np.timedelta64(1, "h")

@@ -9,8 +9,8 @@ import pytest
 from weatherfm.data_pipeline.config import Area, RegridConfig
 from weatherfm.data_pipeline.regrid_weights import longitude_bounds
 from weatherfm.data_pipeline.target_grid import cut, global_grid, target_grid
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid, regular_grid
 
 EUROPE = Grid(np.linspace(60, 30, 21), np.linspace(-20, 14.5, 24))
 GLOBE = Grid(np.linspace(90, -90, 181), np.arange(360.0))

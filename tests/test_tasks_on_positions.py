@@ -19,7 +19,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.regrid import place
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.writing import Writing
-from weatherfm.grid import regular_grid
+from weatherfm.earth.grid import regular_grid
 
 CHANNELS = ["z500", "t850", "t2m"]
 LONG = 60_000

@@ -21,6 +21,7 @@ from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import STOPPED, InputError
+from weatherfm.model.weights import load_weights, read_provenance
 from weatherfm.training import trainer
 from weatherfm.training.channel_rows import named_parts
 from weatherfm.training.checkpoint import newest
@@ -33,7 +34,6 @@ from weatherfm.training.state import Window
 from weatherfm.training.step_result import StepResult
 from weatherfm.training.trainer import Trainer, step_seed, train
 from weatherfm.training.validation import Validator, spread_evenly
-from weatherfm.weights import load_weights, read_provenance
 
 
 @pytest.fixture(autouse=True)

@@ -16,8 +16,8 @@ from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.swap import hold
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 
 GRID, TIMES, OLD = regular_grid((4, 8)), times_every(6, 40), 100
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from weatherfm.earth.variables import VARIABLES, find_variable, parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import VARIABLES, find_variable, parse_channel
 
 
 def test_no_name_means_two_variables():

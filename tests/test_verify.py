@@ -19,8 +19,8 @@ from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.verification import shard_notes
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 
 TIMES = times_every(12, 400)
 SHARD = "state/c/0/1/0/0"

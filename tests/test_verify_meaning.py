@@ -18,7 +18,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.source_files import record_of_sources
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.verify import verify
-from weatherfm.grid import Grid, regular_grid
+from weatherfm.earth.grid import Grid, regular_grid
 
 GLOBE = regular_grid((6, 12))
 EUROPE = Grid(np.linspace(60, 30, 6), np.linspace(-10, 25, 12))

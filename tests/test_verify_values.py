@@ -14,8 +14,8 @@ from weatherfm.data_pipeline.plausible import plausible_bounds, suspect_units
 from weatherfm.data_pipeline.verification.changes import usual_change
 from weatherfm.data_pipeline.verification.jumps import explain
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.earth.variables import GRAVITY, parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import GRAVITY, parse_channel
 
 Z, T, MSL = range(3)
 FIRST, LAST = 100, 130  # 2000-01-26T00 .. 2000-02-02T06

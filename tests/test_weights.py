@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from toy_model import inputs, make_domain, make_model, scramble
 
-from weatherfm.climax import load_climax, read_climax_checkpoint
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
-from weatherfm.weights import load_weights, read_provenance, save_weights, weights_hash
+from weatherfm.model.climax import load_climax, read_climax_checkpoint
+from weatherfm.model.weights import load_weights, read_provenance, save_weights, weights_hash
 
 
 @pytest.mark.parametrize("aggregation", [{}, {"kind": "hierarchical", "groups": 3, "tree": 2}], ids=str)
@@ -50,8 +50,8 @@ def test_loading_draws_no_initial_values(tmp_path, monkeypatch):
     def refuse(*arguments, **named):
         raise AssertionError("an initial value was drawn")
 
-    monkeypatch.setattr("weatherfm.model.initialise", refuse)
-    monkeypatch.setattr("weatherfm.initial._draw", refuse)
+    monkeypatch.setattr("weatherfm.model.model.initialise", refuse)
+    monkeypatch.setattr("weatherfm.model.initial._draw", refuse)
     loaded = load_weights(tmp_path / "w", "cpu")
     assert loaded.provenance == {"steps": 7}
     for name, value in [*loaded.named_parameters(), *loaded.named_buffers()]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
-from weatherfm.model import ModelConfig, WeatherViT
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import regular_grid
+from weatherfm.model.model import ModelConfig, WeatherViT
 
 
 def make_domain(grid=None, channels=("z500", "t850", "msl"), static=0):

@@ -11,7 +11,7 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.grid import regular_grid
+from weatherfm.earth.grid import regular_grid
 from weatherfm.training.config import RunConfig
 
 CHANNELS = ["z500", "t850", "u10"]

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import (
     set_checkpoint_early_stop,
 )
 
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 
 _KEPT = {
     torch.ops.aten.mm.default,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.device import autocast
-from weatherfm.forcings import forcing_fields
-from weatherfm.model import WeatherViT
+from weatherfm.earth.forcings import forcing_fields
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.loss import ForecastLoss
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from weatherfm.domain import Domain
-from weatherfm.initial import initial_tensor
-from weatherfm.model import WeatherViT
+from weatherfm.earth.domain import Domain
+from weatherfm.model.initial import initial_tensor
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.channel_rows import local_part
 from weatherfm.training.config import RunConfig
 from weatherfm.training.parallelize import parallelize

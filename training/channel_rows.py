@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
-from weatherfm.initial import row_names
-from weatherfm.model import WeatherViT
+from weatherfm.model.initial import row_names
+from weatherfm.model.model import WeatherViT
 
 
 def belongs_to_channels(name: str) -> bool:

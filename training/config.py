@@ -14,7 +14,7 @@ from weatherfm.device import Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
-from weatherfm.model import ModelConfig
+from weatherfm.model.model import ModelConfig
 from weatherfm.training.layout import ParallelConfig
 
 _YAML_WORDS = {True: "on", False: "off"}

@@ -14,14 +14,14 @@ from torch.distributed.tensor import DTensor
 from weatherfm import __version__
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store import Store
-from weatherfm.initial import row_names
-from weatherfm.model import WeatherViT
+from weatherfm.model.initial import row_names
+from weatherfm.model.model import WeatherViT
+from weatherfm.model.weights import save_weights
 from weatherfm.training.channel_rows import belongs_to_channels, named_parts
 from weatherfm.training.config import RunConfig
 from weatherfm.training.data_identity import store_digest
 from weatherfm.training.role import Role
 from weatherfm.training.state import TrainingState
-from weatherfm.weights import save_weights
 
 _LEFT_OUT: Any = {
     "data": {"store", "source"},

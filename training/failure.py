@@ -12,7 +12,7 @@ from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.errors import InputError
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.role import Role
 from weatherfm.training.step_result import StepResult
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from weatherfm.data_pipeline.host_memory import available_memory, local_processes
 from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
-from weatherfm.share import balanced
+from weatherfm.model.share import balanced
 from weatherfm.training.config import RunConfig
 from weatherfm.training.field_copies import Copy, Reader, deal_copies
 from weatherfm.training.ranks.coordination import Coordination

@@ -23,8 +23,9 @@ from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import make_forecast
 from weatherfm.evaluation.forecasting.command import Task, open_task
 from weatherfm.evaluation.forecasting.crew import Crew
-from weatherfm.model import WeatherViT
-from weatherfm.share import ChannelShare, channel_shares
+from weatherfm.model.model import WeatherViT
+from weatherfm.model.share import ChannelShare, channel_shares
+from weatherfm.model.weights import load_weights
 from weatherfm.training.layout import Layout, ParallelConfig, check_layout, resolve_layout
 from weatherfm.training.load_parts import load_parts
 from weatherfm.training.mesh import build_mesh
@@ -33,7 +34,6 @@ from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.roster import Roster
 from weatherfm.training.role import Role, find_role
-from weatherfm.weights import load_weights
 
 T = TypeVar("T")
 

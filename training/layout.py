@@ -16,10 +16,10 @@ from typing import Literal
 from pydantic import Field
 
 from weatherfm.config import Config
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
-from weatherfm.model import ModelConfig, patch_counts
-from weatherfm.share import channel_groups
+from weatherfm.model.model import ModelConfig, patch_counts
+from weatherfm.model.share import channel_groups
 
 
 class ParallelConfig(Config):

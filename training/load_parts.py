@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
-from weatherfm.initial import row_names
-from weatherfm.model import ModelConfig, WeatherViT
+from weatherfm.model.initial import row_names
+from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.weights import open_tensors, parameter_names
 from weatherfm.training.channel_rows import local_part
-from weatherfm.weights import open_tensors, parameter_names
 
 
 @torch.no_grad()

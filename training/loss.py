@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
-from weatherfm.model import ModelConfig
+from weatherfm.model.model import ModelConfig
 
 
 class ForecastLoss(nn.Module):

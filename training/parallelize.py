@@ -30,9 +30,9 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from weatherfm.aggregation import ChannelAttention
-from weatherfm.hierarchical import HierarchicalAggregation
-from weatherfm.model import WeatherViT
+from weatherfm.model.aggregation import ChannelAttention
+from weatherfm.model.hierarchical import HierarchicalAggregation
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.activation_checkpointing import wrap_blocks
 from weatherfm.training.channel_parallel import (
     gather_groups,

@@ -12,8 +12,8 @@ from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.starts import choose_init_times
-from weatherfm.model import WeatherViT
-from weatherfm.share import channel_shares
+from weatherfm.model.model import WeatherViT
+from weatherfm.model.share import channel_shares
 from weatherfm.training.checks import check_training, warn_of_spread
 from weatherfm.training.config import RunConfig
 from weatherfm.training.field_cache import choose_cache

@@ -13,9 +13,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from weatherfm.domain import Domain
-from weatherfm.model import ModelConfig
-from weatherfm.share import ChannelShare, channel_shares, whole
+from weatherfm.earth.domain import Domain
+from weatherfm.model.model import ModelConfig
+from weatherfm.model.share import ChannelShare, channel_shares, whole
 from weatherfm.training.layout import ParallelConfig
 from weatherfm.training.mesh import Mesh
 

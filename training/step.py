@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.batches import ReadyBatch, sample_losses
 from weatherfm.training.config import TrainingConfig
 from weatherfm.training.loss import ForecastLoss

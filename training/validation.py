@@ -14,7 +14,7 @@ from weatherfm.data_pipeline.store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.on_device import squared_error_sum
 from weatherfm.evaluation.regions import mean_weights
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.batches import predict, read_ahead
 from weatherfm.training.config import RunConfig
 from weatherfm.training.loss import ForecastLoss

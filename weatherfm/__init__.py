@@ -18,7 +18,7 @@ if _typing.TYPE_CHECKING:
     from weatherfm.data_pipeline.store import open_store
     from weatherfm.errors import InputError
     from weatherfm.evaluation.forecasting.in_memory import forecast
-    from weatherfm.weights import load
+    from weatherfm.model.weights import load
 
 __version__ = "0.1.0"
 __all__ = ["InputError", "__version__", "forecast", "load", "open_store"]
@@ -26,7 +26,7 @@ __all__ = ["InputError", "__version__", "forecast", "load", "open_store"]
 _PLACES = {
     "InputError": "weatherfm.errors",
     "forecast": "weatherfm.evaluation.forecasting.in_memory",
-    "load": "weatherfm.weights",
+    "load": "weatherfm.model.weights",
     "open_store": "weatherfm.data_pipeline.store",
 }
 """Imported when first asked for: the command answers `--help` without torch."""

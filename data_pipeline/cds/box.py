@@ -11,8 +11,8 @@ import numpy as np
 from weatherfm.data_pipeline.config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.formats.orientation import orientation_of
 from weatherfm.data_pipeline.source_config import CdsSource
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 NATIVE_STEP = 0.25
 """Degrees between points of ERA5's fields as the store keeps them."""

@@ -22,8 +22,8 @@ from weatherfm.data_pipeline.formats.selection import Selection, select
 from weatherfm.data_pipeline.positions import Readable
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.time_axis import name_times
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import parse_channel
 
 _KEPT = 64
 """Selections of a month and variable that an `OrderedFields` remembers."""

@@ -9,7 +9,7 @@ import numpy as np
 from weatherfm.data_pipeline.cds.box import Box
 from weatherfm.data_pipeline.cds.requests import PRESSURE_LEVELS, SINGLE_LEVELS, Request, field_bytes, product_of
 from weatherfm.data_pipeline.cds.wanted import FIRST_DAY, FIRST_SUM, Wanted
-from weatherfm.variables import Channel, parse_channel
+from weatherfm.earth.variables import Channel, parse_channel
 
 MOST_FIELDS = 60_000
 """In one request. The store's form refuses more with "Request too large. Cost 64512 over 60000 limit" (2025, GRIB;

@@ -18,7 +18,7 @@ from weatherfm.data_pipeline.cds.box import NATIVE_STEP, Box
 from weatherfm.data_pipeline.cds.requests import PRESSURE_LEVELS, channels_of, store_name
 from weatherfm.data_pipeline.cds.wanted import Wanted
 from weatherfm.data_pipeline.manifest import is_sealed
-from weatherfm.variables import VARIABLES
+from weatherfm.earth.variables import VARIABLES
 
 FINAL_MONTHS = 2
 """Whole months after which ECMWF has replaced ERA5T by final ERA5, which it does two to three months after its day."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from weatherfm.data_pipeline.cds.box import NATIVE_STEP, Box
-from weatherfm.variables import VARIABLES, parse_channel
+from weatherfm.earth.variables import VARIABLES, parse_channel
 
 SINGLE_LEVELS = "reanalysis-era5-single-levels"
 PRESSURE_LEVELS = "reanalysis-era5-pressure-levels"

@@ -9,8 +9,8 @@ import numpy as np
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.time_axis import name_times, select_times
+from weatherfm.earth.variables import Channel, parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import Channel, parse_channel
 
 Wanted = dict[str, np.ndarray]
 """Channel -> [hour] datetime64[s], ascending."""

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from weatherfm.variables import VARIABLES, Variable, find_variable
+from weatherfm.earth.variables import VARIABLES, Variable, find_variable
 
 Place = Literal["height", "pressure"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from weatherfm.variables import Variable
+from weatherfm.earth.variables import Variable
 
 _OTHER = {  # short name -> words that no field of it has in its standard_name or long_name
     "t": r"\b(potential|virtual|wet[ -]?bulb|dew[ -]?point|soil|brightness) ?(point )?temperature|\bdew[ -]?point\b",

@@ -13,7 +13,7 @@ from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldS
 from weatherfm.data_pipeline.formats.experiments import experiment_name, experiment_names, groups_of
 from weatherfm.data_pipeline.formats.kind import Clue, clues_of_attributes
 from weatherfm.data_pipeline.formats.pieces import Slots, are_era5t
-from weatherfm.variables import Variable
+from weatherfm.earth.variables import Variable
 
 _FREQUENCY_HOURS = {  # CMIP's attribute `frequency`
     "1hr": 1.0, "3hr": 3.0, "6hr": 6.0, "day": 24.0, "mon": 730.0, "monC": 730.0, "yr": 8766.0, "dec": 87660.0,

@@ -41,8 +41,8 @@ from weatherfm.data_pipeline.formats.span import Span
 from weatherfm.data_pipeline.formats.sum_spans import archive_of, said_hours, with_bounds
 from weatherfm.data_pipeline.formats.text_numbers import refuse_texts
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
+from weatherfm.earth.variables import VARIABLES, Variable, parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import VARIABLES, Variable, parse_channel
 
 _PROVENANCE = (
     "title",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from weatherfm.data_pipeline.formats.pieces import Piece
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import parse_channel
 
 _PACKED = 2.0**-16
 """Step of 16 bits, as a share of the largest sum there can be: what plain floats may hide, once unpacked from GRIB."""

@@ -11,8 +11,8 @@ from weatherfm.data_pipeline.formats.layers import belongs, elsewhere, renamed
 from weatherfm.data_pipeline.formats.names import Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
+from weatherfm.earth.variables import VARIABLES, Variable
 from weatherfm.errors import InputError
-from weatherfm.variables import VARIABLES, Variable
 
 
 @dataclass(frozen=True)

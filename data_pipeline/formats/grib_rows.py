@@ -11,7 +11,7 @@ from weatherfm.data_pipeline.formats.grib_copies import refuse_different_copies
 from weatherfm.data_pipeline.formats.grib_headers import Header
 from weatherfm.data_pipeline.formats.grib_index import GribIndex
 from weatherfm.data_pipeline.formats.pieces import Reader, Slots, are_era5t
-from weatherfm.variables import Variable
+from weatherfm.earth.variables import Variable
 
 _HOURS_OF_DAY = {"mnth"}
 """Streams of monthly means of one hour of the day, whose sums are over some hours; others' are over a day."""

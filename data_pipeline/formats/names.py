@@ -14,8 +14,8 @@ from weatherfm.data_pipeline.formats.ambiguous import Reading, place_of, reading
 from weatherfm.data_pipeline.formats.contradictions import contradiction
 from weatherfm.data_pipeline.formats.near_names import near_miss
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.earth.variables import VARIABLES, Channel, Variable, find_variable, parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import VARIABLES, Channel, Variable, find_variable, parse_channel
 
 _UNRANKED = 99
 

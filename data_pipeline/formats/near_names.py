@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from weatherfm.variables import VARIABLES
+from weatherfm.earth.variables import VARIABLES
 
 _RATE = (
     "is a rate, not the sum {era5}: multiply it by the seconds that each value stands for, give it units of "

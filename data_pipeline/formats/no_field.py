@@ -12,7 +12,7 @@ import xarray as xr
 from weatherfm.data_pipeline.formats.ambiguous import reading_of
 from weatherfm.data_pipeline.formats.dimensions import map_of, role_of
 from weatherfm.data_pipeline.formats.paths import Format
-from weatherfm.variables import find_variable
+from weatherfm.earth.variables import find_variable
 
 _SHOWN = 6
 

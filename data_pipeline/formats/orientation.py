@@ -7,8 +7,8 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 _SAME = 1e-3  # degrees: closer columns are one meridian (360 and 0)
 _FILL = 9e36  # the NetCDF fill value of floats is 9.97e36

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from weatherfm.data_pipeline.formats.pieces import Piece, best_names
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
 _ALIKE = 2e-3

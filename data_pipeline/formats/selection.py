@@ -22,8 +22,8 @@ from weatherfm.data_pipeline.formats.tables import (
 )
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.time_axis import name_times
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 _log = logging.getLogger(__name__)
 _HOUR = np.timedelta64(3600, "s")

@@ -10,8 +10,8 @@ import numpy as np
 
 from weatherfm.data_pipeline.formats.overlaps import refuse_overlap
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Piece
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
 _FIRST, _LAST = np.datetime64("1700-01-01", "s"), np.datetime64("2200-01-01", "s")

@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from weatherfm.constants import GRAVITY, WATER_DENSITY, ZERO_CELSIUS
+from weatherfm.earth.constants import GRAVITY, WATER_DENSITY, ZERO_CELSIUS
+from weatherfm.earth.variables import Variable
 from weatherfm.errors import InputError
-from weatherfm.variables import Variable
 
 _Dimensions = tuple[int, int, int, int]  # powers of metre, second, kilogram, kelvin
 

@@ -11,8 +11,8 @@ import numpy as np
 from weatherfm.data_pipeline.formats.pieces import Piece
 from weatherfm.data_pipeline.formats.sum_look import look
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError, OutsideError
-from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
 _DAY = np.timedelta64(1, "D")

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from weatherfm.data_pipeline.cache_folder import check_room, check_writable, unwritable
 from weatherfm.data_pipeline.manifest import file_checksum
 from weatherfm.data_pipeline.planet.levels import SigmaFields, pressure_level_fields
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.planet.simulation import Coefficients, Planet

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.constants import GRAVITY
+from weatherfm.earth.constants import GRAVITY
 
 GAS_CONSTANT = 1004 * 2 / 7
 """J kg-1 K-1 of dry air, the value of the dynamical core (c_p = 1004, kappa = 2/7)."""

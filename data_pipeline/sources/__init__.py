@@ -27,8 +27,8 @@ class SourceData:
 
     state: xr.DataArray
     """[time, channel, latitude, longitude] float32, lazy (dask), canonical units; times sorted and unique, the
-    grid a valid `weatherfm.grid.Grid`, `channel` the short names of the config in its order. Its chunks are what is
-    best read at once. Writing takes its axes from here and its fields from `fields`."""
+    grid a valid `weatherfm.earth.grid.Grid`, `channel` the short names of the config in its order. Its chunks are what
+    is best read at once. Writing takes its axes from here and its fields from `fields`."""
     static: xr.DataArray | None
     """[static, latitude, longitude] float32 constant fields on the same grid, canonical units."""
     attributes: dict[str, Any]

@@ -19,7 +19,7 @@ from weatherfm.data_pipeline.cds.wanted import window_hours
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.positions import view
 from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.variables import parse_channel
+from weatherfm.earth.variables import parse_channel
 
 _BLOCK_BYTES = 32 * 2**20
 _FINE = 2**20  # bytes of a field above which a store chunks single channels, and so should a block

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherfm.constants import GRAVITY
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inputs
 from weatherfm.data_pipeline.formats.archive import name_of
@@ -31,9 +30,10 @@ from weatherfm.data_pipeline.formats.whereabouts import place_of
 from weatherfm.data_pipeline.positions import view
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources import SourceData
+from weatherfm.earth.constants import GRAVITY
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
-from weatherfm.variables import parse_channel
 
 _log = logging.getLogger(__name__)
 NOTHING: Mapping[str, str] = {}

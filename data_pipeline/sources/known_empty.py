@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from weatherfm.data_pipeline.derived import inputs_of
+from weatherfm.earth.variables import VARIABLES, parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import VARIABLES, parse_channel
 
 _ARCO = "source.kind=arco (0.25 degrees, hourly; data.regrid brings it to any grid)"
 _CDS = "source.kind=cds"

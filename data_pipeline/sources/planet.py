@@ -17,7 +17,6 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.config import Hours
-from weatherfm.constants import GRAVITY
 from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.planet.history import (
     CHANNELS,
@@ -30,6 +29,7 @@ from weatherfm.data_pipeline.planet.history import (
 from weatherfm.data_pipeline.positions import Readable, view
 from weatherfm.data_pipeline.source_config import PlanetSource
 from weatherfm.data_pipeline.sources import SourceData
+from weatherfm.earth.constants import GRAVITY
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 

@@ -19,8 +19,8 @@ from weatherfm.data_pipeline.source_config import ArcoSource, FilesSource, Weath
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.sources.files import open_files
 from weatherfm.data_pipeline.sources.known_empty import never_taken, refuse_empty
+from weatherfm.earth.variables import find_variable
 from weatherfm.errors import InputError
-from weatherfm.variables import find_variable
 
 FOLDER = "gs://weatherbench2/datasets/era5"
 COPIES = {

@@ -13,7 +13,7 @@ from weatherfm.data_pipeline.time_axis import hour_of_day
 from weatherfm.data_pipeline.verification.jumps import Turn, name_turns, read_turns
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
 from weatherfm.data_pipeline.verification.scan import ChannelScan
-from weatherfm.variables import parse_channel
+from weatherfm.earth.variables import parse_channel
 
 _FEWEST = 12
 """Steps that tell what is usual."""

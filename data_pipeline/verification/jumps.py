@@ -10,7 +10,7 @@ import numpy as np
 from weatherfm.data_pipeline.plausible import other_units
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.report import Stretch, name_stretches, stretches
-from weatherfm.variables import parse_channel
+from weatherfm.earth.variables import parse_channel
 
 _CLOSER = 0.5
 """Turned back, the field must be at most so far from the other as it is now..."""

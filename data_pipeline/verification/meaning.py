@@ -16,7 +16,7 @@ from weatherfm.data_pipeline.plausible import (
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
 from weatherfm.data_pipeline.verification.scan import ChannelScan
-from weatherfm.variables import Channel, parse_channel
+from weatherfm.earth.variables import Channel, parse_channel
 
 _MONTH = 120
 """Times at which a limited area is never so dry throughout."""

@@ -9,7 +9,7 @@ import zarr
 from weatherfm.data_pipeline.climatology import day_coordinate
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
-from weatherfm.variables import parse_channel
+from weatherfm.earth.variables import parse_channel
 
 
 def check_metadata(store: Store, report: VerifyReport) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verification.scan import ChannelScan
-from weatherfm.variables import parse_channel
+from weatherfm.earth.variables import parse_channel
 
 _SEASONAL = {"t2m": (0, 0), "skt": (0, 0), "t": (400, 1000), "z": (300, 700)}
 """Variables that are higher in summer, and from which level to which (hPa)."""

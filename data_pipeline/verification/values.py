@@ -17,7 +17,7 @@ from weatherfm.data_pipeline.verification.scan import ChannelScan
 from weatherfm.data_pipeline.verification.season import check_season
 from weatherfm.data_pipeline.verification.shard_notes import ShardNotes
 from weatherfm.data_pipeline.verification.stream import scan_store
-from weatherfm.variables import parse_channel
+from weatherfm.earth.variables import parse_channel
 
 
 def check_values(store: Store, report: VerifyReport, sample: int | None) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from weatherfm.data_pipeline.store import Store
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.metrics.verification import Verification
-from weatherfm.grid import Grid
 
 _MOST_CANDIDATES = 120
 """Initial times among which the ordinary and the extreme are looked for; spread evenly over all of them."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from weatherfm.constants import GRAVITY, ZERO_CELSIUS
-from weatherfm.variables import Channel, parse_channel
+from weatherfm.earth.constants import GRAVITY, ZERO_CELSIUS
+from weatherfm.earth.variables import Channel, parse_channel
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 ERROR_COLOURS = "RdBu_r"

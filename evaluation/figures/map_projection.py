@@ -8,8 +8,8 @@ import numpy as np
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.ticker import MaxNLocator
 
+from weatherfm.earth.grid import Grid
 from weatherfm.evaluation.figures.pictures import GREY
-from weatherfm.grid import Grid
 
 _DATE_LINE = 180 - 1e-6
 """Just inside: a projection may put 180 degrees on either side of the map."""

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.display import name_in_words, pretty_units
 from weatherfm.evaluation.figures.line_looks import line_look
@@ -21,7 +22,6 @@ from weatherfm.evaluation.metrics.spherical_spectra import spherical_wavelengths
 from weatherfm.evaluation.metrics.zonal_spectra import zonal_wavelengths
 from weatherfm.evaluation.report.key_figures import models_of
 from weatherfm.evaluation.scores import lead_hours as hours_of
-from weatherfm.grid import Grid
 
 Kind = Literal["spherical", "zonal"]
 

@@ -14,14 +14,14 @@ import numpy as np
 
 from weatherfm.data_pipeline.states import States, as_states, require_fit
 from weatherfm.device import choose_device
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import make_forecast
 from weatherfm.evaluation.forecasting.places import open_place
 from weatherfm.evaluation.forecasting.starts import choose_init_times
 from weatherfm.evaluation.forecasting.trained import warn_of_untrained
-from weatherfm.model import ModelConfig
-from weatherfm.weights import load_weights, read_header, weights_hash
+from weatherfm.model.model import ModelConfig
+from weatherfm.model.weights import load_weights, read_header, weights_hash
 
 
 @dataclass(frozen=True, eq=False)

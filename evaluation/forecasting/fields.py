@@ -21,7 +21,7 @@ from weatherfm.evaluation.forecasting.starts import require_inputs, required_inp
 from weatherfm.evaluation.forecasting.state_checks import require_sound
 from weatherfm.evaluation.forecasting.steps import Steps
 from weatherfm.evaluation.forecasting.threads import read_ahead
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from weatherfm.evaluation.forecasting.record import origin_of, record_of
 from weatherfm.evaluation.forecasting.starts import choose_init_times
 from weatherfm.evaluation.forecasting.trained import warn_of_untrained
 from weatherfm.evaluation.forecasts.layout import MADE_BY, levels_of, variable_attributes, variables_of
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 
 _WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 """How xarray stores times. By itself it counts from the first one: Zarr leaves out what is 0, as if it were missing."""

@@ -11,7 +11,7 @@ from weatherfm import __version__
 from weatherfm.data_pipeline.states import States
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.trained import untrained_steps
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 
 
 def record_of(

@@ -8,8 +8,8 @@ import numpy as np
 
 from weatherfm.data_pipeline.plausible import is_fraction, plausible_bounds, suspect_units, with_units
 from weatherfm.data_pipeline.states import States
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.variables import parse_channel
 
 
 def require_sound(fields: np.ndarray, times: np.ndarray, channels: Sequence[str], states: States) -> None:

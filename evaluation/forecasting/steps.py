@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from weatherfm.device import autocast, choose_precision
+from weatherfm.earth.forcings import forcing_fields
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.forcings import forcing_fields
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 
 
 class Steps:

@@ -15,11 +15,11 @@ from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldS
 from weatherfm.data_pipeline.formats.kind import KINDS, clues_of_attributes
 from weatherfm.data_pipeline.formats.names import channel_name
 from weatherfm.data_pipeline.formats.units import Conversion
+from weatherfm.earth.variables import Channel, Variable, find_variable, parse_channel
 from weatherfm.errors import InputError, OutsideError
 from weatherfm.evaluation.forecasts.axes import LATITUDE, LAYOUT, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
 from weatherfm.evaluation.forecasts.layout import variables_of
 from weatherfm.evaluation.forecasts.units import check_units
-from weatherfm.variables import Channel, Variable, find_variable, parse_channel
 
 _SCORED = ("ensemble_mean", "daily_mean", "mean", "monthly_mean", "sum")
 """Kinds of forecasts that can be scored beside the field itself."""

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from weatherfm.data_pipeline.formats.access import PUBLIC, Access
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.address import locate, name_of, open_forecast
 from weatherfm.evaluation.forecasts.ahead import ReadAhead
@@ -17,8 +19,6 @@ from weatherfm.evaluation.forecasts.axes import axes_of
 from weatherfm.evaluation.forecasts.fields import ForecastFields
 from weatherfm.evaluation.forecasts.layout import MADE_BY
 from weatherfm.evaluation.forecasts.progress import FORMAT
-from weatherfm.grid import Grid
-from weatherfm.variables import parse_channel
 
 _OURS = FORMAT.rpartition(" ")[0]
 """How the format of forecasts by any version of weatherfm begins."""

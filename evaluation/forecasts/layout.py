@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.grid import Grid
-from weatherfm.variables import parse_channel
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import parse_channel
 
 MADE_BY = "weatherfm"
 """How the attribute `source` of a Dataset by `weatherfm.forecast` begins; a version follows."""

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.layout import (
     array_metadata,
@@ -40,7 +41,6 @@ from weatherfm.evaluation.forecasts.progress import (
     note_done,
     write_atomically,
 )
-from weatherfm.grid import Grid
 
 _BLOCK_BYTES = 32 * 2**20
 """Memory of one block of initial times at one lead time, all channels and members; at least one initial time."""

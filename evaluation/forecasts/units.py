@@ -8,9 +8,9 @@ import numpy as np
 
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
 from weatherfm.data_pipeline.plausible import HUMIDITY, is_fraction, other_units, plausible_bounds, suspect_units
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import Channel, Variable
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
-from weatherfm.variables import Channel, Variable
 
 _WETTEST_MEAN = 0.02
 """Metres of precipitation: more than the mean over a map can be in a day, less than it is in millimetres."""

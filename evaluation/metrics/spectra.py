@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weatherfm.earth.grid import Grid
 from weatherfm.evaluation.metrics.spherical_spectra import (
     SphericalTransform,
     largest_total_wavenumber,
     spherical_geometry,
 )
 from weatherfm.evaluation.metrics.zonal_spectra import band_weights, wave_power, zonal_bands, zonal_wavenumbers
-from weatherfm.grid import Grid
 
 _VALUES = 2**18
 """Values of one field worked on together: memory stays at some 20 MB a thread (one field, where that is larger)."""

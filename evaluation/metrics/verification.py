@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from weatherfm.earth.grid import Grid
 from weatherfm.evaluation.metrics.deterministic import deterministic_means, deterministic_metrics
 from weatherfm.evaluation.metrics.state import AggregationState, mean_over_cases
 from weatherfm.evaluation.regions import default_regions, mean_weights
-from weatherfm.grid import Grid
 
 
 class Verification:

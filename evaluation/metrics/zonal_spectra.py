@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from weatherfm.constants import EARTH_RADIUS
-from weatherfm.grid import Grid
+from weatherfm.earth.constants import EARTH_RADIUS
+from weatherfm.earth.grid import Grid
 
 _TOLERANCE = 1e-3  # degrees; archives store coordinates in float32
 

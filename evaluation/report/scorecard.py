@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 import xarray as xr
 
+from weatherfm.earth.variables import parse_channel
 from weatherfm.evaluation.figures.display import name_in_words
 from weatherfm.evaluation.report.key_figures import (
     SIGNIFICANT,
@@ -26,7 +27,6 @@ from weatherfm.evaluation.report.key_figures import (
     skill,
 )
 from weatherfm.evaluation.scores import lead_hours
-from weatherfm.variables import parse_channel
 
 COLOURS = "BrBG"
 """Diverging, white in the middle, told apart with any kind of colour vision: brown is worse, green better."""

@@ -18,8 +18,8 @@ import torch
 from bench_forecast import make_store
 
 from weatherfm.config import parse_settings
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import regular_grid
 from weatherfm.training import batches as ready_batches
 from weatherfm.training.config import RunConfig
 from weatherfm.training.layout import Layout

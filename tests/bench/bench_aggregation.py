@@ -19,8 +19,8 @@ from itertools import accumulate
 
 import torch
 
-from weatherfm.aggregation import AggregationConfig, ChannelAttention
-from weatherfm.tokenizer import ChannelTokenizer
+from weatherfm.model.aggregation import AggregationConfig, ChannelAttention
+from weatherfm.model.tokenizer import ChannelTokenizer
 from weatherfm.training.plan.counter import counting
 
 

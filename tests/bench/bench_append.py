@@ -33,7 +33,7 @@ from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.swap import place_of_next
 from weatherfm.data_pipeline.writing import Writing
-from weatherfm.grid import Grid
+from weatherfm.earth.grid import Grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 CHANNELS = ["t2m", "u10", "v10", "msl", *(f"{name}{level}" for name in "ztuvq" for level in LEVELS)]

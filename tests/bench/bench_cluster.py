@@ -34,8 +34,8 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.plausible import plausible_bounds
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.grid import regular_grid
-from weatherfm.variables import parse_channel
+from weatherfm.earth.grid import regular_grid
+from weatherfm.earth.variables import parse_channel
 
 LEVELS = (50, 250, 500, 600, 700, 850, 925)
 NAMES = {"geopotential": ("z", "m**2 s**-2"), "temperature": ("t", "K"), "u_component_of_wind": ("u", "m s**-1"),

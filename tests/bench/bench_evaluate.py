@@ -32,12 +32,12 @@ import xskillscore as xs
 from scores import continuous
 
 from weatherfm.data_pipeline.config import Period
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecasts.layout import variables_of
 from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
 from weatherfm.evaluation.regions import region_weights
-from weatherfm.grid import Grid, regular_grid
 
 METHODS = ("weatherfm, same set", "weatherfm, all", "xskillscore", "scores")
 REGIONS = ("global", "northern_extratropics", "southern_extratropics", "tropics")

@@ -32,14 +32,14 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.states import StoreStates
 from weatherfm.data_pipeline.store import open_store
+from weatherfm.earth.forcings import forcing_fields
+from weatherfm.earth.grid import regular_grid
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import choose_init_times, make_forecast
-from weatherfm.forcings import forcing_fields
-from weatherfm.grid import regular_grid
-from weatherfm.model import ModelConfig, WeatherViT
+from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.weights import load_weights, save_weights
 from weatherfm.training.forecasting import forecast_together
 from weatherfm.training.layout import ParallelConfig
-from weatherfm.weights import load_weights, save_weights
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 

@@ -36,7 +36,7 @@ from weatherfm.data_pipeline.regrid import place
 from weatherfm.data_pipeline.sources import SourceData, open_source
 from weatherfm.data_pipeline.statistics import ChannelStatistics
 from weatherfm.data_pipeline.writing import Writing
-from weatherfm.grid import Grid
+from weatherfm.earth.grid import Grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 UPPER = {"z": "geopotential", "t": "temperature", "u": "u_component_of_wind", "v": "v_component_of_wind",

@@ -41,7 +41,7 @@ from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.store import open_store
-from weatherfm.grid import regular_grid
+from weatherfm.earth.grid import regular_grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 CHANNELS = [f"{name}{level}" for level in LEVELS for name in "zuvtq"] + ["t2m", "u10", "v10", "msl", "sp"]

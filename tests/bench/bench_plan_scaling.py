@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from paper_model import DEPTH, PATCH, SHAPE, paper_model
 
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.layout import Layout
 from weatherfm.training.plan.machine import GB
 from weatherfm.training.plan.simulate import simulate

@@ -41,8 +41,8 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.plausible import plausible_bounds
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.regrid_weights import conservative_weights
-from weatherfm.grid import Grid, regular_grid
-from weatherfm.variables import parse_channel
+from weatherfm.earth.grid import Grid, regular_grid
+from weatherfm.earth.variables import parse_channel
 
 LEVELS = (300, 500, 700, 850, 925)
 UPPER = {"geopotential": "z", "temperature": "t", "u_component_of_wind": "u"}

@@ -18,9 +18,9 @@ import time
 import numpy as np
 import torch
 
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
-from weatherfm.model import ModelConfig, WeatherViT
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import regular_grid
+from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.training.plan.counter import counting
 
 

@@ -30,7 +30,7 @@ from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.data_pipeline.store import open_store
 from weatherfm.data_pipeline.verify import verify
-from weatherfm.grid import regular_grid
+from weatherfm.earth.grid import regular_grid
 
 FIRST_YEAR, PIECE = 2000, 124
 GRID = regular_grid((32, 64))

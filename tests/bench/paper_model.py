@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from weatherfm.config import parse_settings
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import regular_grid
 from weatherfm.training.config import RunConfig
 from weatherfm.training.layout import check_layout
 

@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store import open_store
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.batches import predict
 from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import Batch
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import regular_grid
 from weatherfm.training.batches import ReadyBatch, predict
 from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig

@@ -8,8 +8,8 @@ import torch
 from spawn_ranks import spawn
 
 from weatherfm.config import parse_settings
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import regular_grid
 from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig
 from weatherfm.training.layout import Layout

@@ -12,11 +12,11 @@ import torch
 from table import Row, Settings, make_domain
 
 from weatherfm.data_pipeline.loader import SampleLoader
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.forcings import forcing_fields
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.forcings import forcing_fields
-from weatherfm.model import ModelConfig, WeatherViT
+from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.training.batches import predict, read_ahead
 from weatherfm.training.speed import Speed
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weatherfm.domain import Domain
-from weatherfm.grid import regular_grid
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import regular_grid
 
 GB = 1e9
 

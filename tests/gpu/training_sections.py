@@ -11,8 +11,8 @@ from paper_model import paper_model
 from table import GB, Row, Settings
 from torch._dynamo.utils import counters
 
-from weatherfm.aggregation import AggregationConfig, ChannelAttention
-from weatherfm.tokenizer import ChannelTokenizer
+from weatherfm.model.aggregation import AggregationConfig, ChannelAttention
+from weatherfm.model.tokenizer import ChannelTokenizer
 from weatherfm.training.layout import Layout
 
 FORMS = ("tp alone", "D-CHAG-C", "D-CHAG-L", "flat folded")

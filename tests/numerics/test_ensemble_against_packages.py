@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.metrics.ensemble import ensemble_means, ensemble_metrics
 from weatherfm.evaluation.metrics.events import Event, event_means
 from weatherfm.evaluation.regions import mean_weights
-from weatherfm.grid import Grid, regular_grid
 
 probability = pytest.importorskip("scores.probability")
 xskillscore = pytest.importorskip("xskillscore")

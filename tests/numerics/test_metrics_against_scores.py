@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.metrics.verification import Verification
-from weatherfm.grid import Grid, regular_grid
 
 continuous = pytest.importorskip("scores.continuous")
 xskillscore = pytest.importorskip("xskillscore")

@@ -10,7 +10,7 @@ from weatherfm.data_pipeline.config import RegridConfig
 from weatherfm.data_pipeline.regrid import Regridder
 from weatherfm.data_pipeline.regrid_weights import longitude_bounds
 from weatherfm.data_pipeline.target_grid import global_grid
-from weatherfm.grid import Grid, regular_grid
+from weatherfm.earth.grid import Grid, regular_grid
 
 TARGET = Grid(np.linspace(90, -90, 118), np.arange(233) * 360 / 233)  # both poles, all places between other points
 STEPS = [4, 2, 1, 0.5]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.metrics.seeps import seeps_means, seeps_metrics
 from weatherfm.evaluation.regions import region_weights
 from weatherfm.evaluation.seeps_climatology import SeepsClimatology, dry_threshold
-from weatherfm.grid import Grid, regular_grid
 
 categorical = pytest.importorskip("scores.categorical")
 

@@ -24,8 +24,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from weatherfm.earth.grid import regular_grid
 from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
-from weatherfm.grid import regular_grid
 
 CHANNELS = ("z500", "t850", "t2m", "msl")
 GRID = regular_grid((4, 8))

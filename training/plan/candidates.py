@@ -12,11 +12,11 @@ from multiprocessing import get_context
 import torch
 from tqdm import tqdm
 
-from weatherfm.aggregation import AggregationConfig
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
-from weatherfm.model import ModelConfig
-from weatherfm.share import channel_groups
+from weatherfm.model.aggregation import AggregationConfig
+from weatherfm.model.model import ModelConfig
+from weatherfm.model.share import channel_groups
 from weatherfm.training.config import RunConfig
 from weatherfm.training.layout import Layout, feasible_layouts, layout_problems
 from weatherfm.training.plan.formula import expected_peak

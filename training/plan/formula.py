@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import torch
 
-from weatherfm.domain import Domain
-from weatherfm.model import WeatherViT, patch_counts
-from weatherfm.share import channel_shares, whole
+from weatherfm.earth.domain import Domain
+from weatherfm.model.model import WeatherViT, patch_counts
+from weatherfm.model.share import channel_shares, whole
 from weatherfm.training.channel_rows import belongs_to_channels
 from weatherfm.training.config import RunConfig
 from weatherfm.training.layout import Layout

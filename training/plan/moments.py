@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.plan.counter import Moment, StepCounter
 
 

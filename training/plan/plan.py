@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from weatherfm.data_pipeline.store import open_store
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.grid import regular_grid
 from weatherfm.home import expanded
 from weatherfm.training.config import RunConfig
 from weatherfm.training.plan.candidates import CHECKPOINTING, Candidate, choices, evaluate, form_name

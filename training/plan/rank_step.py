@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
-from weatherfm.model import WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.batches import ReadyBatch
 from weatherfm.training.config import RunConfig
 from weatherfm.training.ema import WeightAverage

@@ -11,10 +11,10 @@ import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.tensor import debug
 
-from weatherfm.aggregation import AggregationConfig
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
-from weatherfm.share import channel_shares
+from weatherfm.model.aggregation import AggregationConfig
+from weatherfm.model.share import channel_shares
 from weatherfm.training.build import plan_model
 from weatherfm.training.config import RunConfig
 from weatherfm.training.layout import Layout

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from weatherfm.share import balanced
+from weatherfm.model.share import balanced
 from weatherfm.training.ranks.coordination import Coordination
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from weatherfm.grid import Grid
-from weatherfm.solar import toa_solar_fraction
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.solar import toa_solar_fraction
 
 _TROPICAL_YEAR_DAYS = 365.2422
 

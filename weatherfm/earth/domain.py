@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from weatherfm.config import Config
 from weatherfm.errors import InputError
-from weatherfm.folded import HIDDEN, Folded, attend_folded
-from weatherfm.tokenizer import Tokenizer
+from weatherfm.model.folded import HIDDEN, Folded, attend_folded
+from weatherfm.model.tokenizer import Tokenizer
 
 BLOCK_MIB = {"cpu": 8.0, "cuda": 64.0}
 """What `block_mib: auto` is by type of device; on others as on a GPU."""

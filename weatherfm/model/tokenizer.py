@@ -48,7 +48,7 @@ class ChannelTokenizer(nn.Module):
 
     token_c = weight_c x_c + bias_c + embedding_c. `folded` aggregation uses these parameters without ever
     making a token (DESIGN: cross-channel aggregation); `forward` makes them, for the reference form.
-    Initial values: `weatherfm.initial`.
+    Initial values: `weatherfm.model.initial`.
     """
 
     def __init__(self, channels: int, patch_values: int, width: int) -> None:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from weatherfm.errors import InputError
-from weatherfm.model import WeatherViT
-from weatherfm.position import interpolate_position
+from weatherfm.model.model import WeatherViT
+from weatherfm.model.position import interpolate_position
 
 
 def read_climax_checkpoint(path: str | Path) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Hierarchical aggregation (D-CHAG, arXiv 2506.21411): groups of channels become tokens, and these become one.
 
 Within a group (level 1) either attention with the group's own query and weights, or a learned linear combination;
-both are evaluated folded, as the flat form is (`weatherfm.aggregation`). A tree splits a group into sub-groups, whose
+both are evaluated folded, as the flat form is (`aggregation.py`). A tree splits a group into sub-groups, whose
 tokens are then combined in the same way. One attention over the tokens of all groups ends it. The groups belong to
 the model: whoever holds some of them computes the same tokens.
 
@@ -17,9 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from weatherfm.aggregation import AggregationConfig, ChannelAttention, TokenAttention
-from weatherfm.share import balanced
-from weatherfm.tokenizer import Tokenizer, TokenizerRows
+from weatherfm.model.aggregation import AggregationConfig, ChannelAttention, TokenAttention
+from weatherfm.model.share import balanced
+from weatherfm.model.tokenizer import Tokenizer, TokenizerRows
 
 
 class HierarchicalAggregation(nn.Module):

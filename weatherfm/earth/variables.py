@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from weatherfm.constants import GRAVITY as GRAVITY
+from weatherfm.earth.constants import GRAVITY as GRAVITY
 from weatherfm.errors import InputError
 
 

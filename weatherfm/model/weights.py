@@ -19,11 +19,11 @@ import torch
 
 from weatherfm.config import parse_settings
 from weatherfm.device import choose_device
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.grid import Grid
 from weatherfm.home import expanded
-from weatherfm.model import ModelConfig, WeatherViT
+from weatherfm.model.model import ModelConfig, WeatherViT
 
 _FORMAT = "weatherfm weights 2"
 _HEADER = "weatherfm"  # one key: safetensors writes several in no fixed order, and equal models make equal files

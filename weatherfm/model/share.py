@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
-    from weatherfm.model import ModelConfig
+    from weatherfm.model.model import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Folded attention of one query over channels, forward and backward, block by block (see `weatherfm.aggregation`).
+"""Folded attention of one query over channels, forward and backward, block by block (see `aggregation.py`).
 
 The one large intermediate, a_hc x_c for every position, head, channel and value, is made for a block of positions at a
 time and made again in the backward pass, which is written out here: the product with it need not be repeated then, one

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.constants import SOLAR_CONSTANT
-from weatherfm.grid import Grid
+from weatherfm.earth.constants import SOLAR_CONSTANT
+from weatherfm.earth.grid import Grid
 
 _EPOCH = np.datetime64("2000-01-01T12:00:00", "s")  # J2000
 

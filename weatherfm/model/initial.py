@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from weatherfm.hierarchical import LearnedSum
-from weatherfm.position import Position, sincos_position
-from weatherfm.tokenizer import ChannelOutput, ChannelTokenizer
+from weatherfm.model.hierarchical import LearnedSum
+from weatherfm.model.position import Position, sincos_position
+from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer
 
 if TYPE_CHECKING:
-    from weatherfm.model import WeatherViT
+    from weatherfm.model.model import WeatherViT
 
 
 @torch.no_grad()

@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from weatherfm.aggregation import AggregationConfig, ChannelAttention
-from weatherfm.blocks import Block
 from weatherfm.config import Config, Hours
-from weatherfm.domain import Domain
+from weatherfm.earth.domain import Domain
+from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
-from weatherfm.forcings import FORCINGS
-from weatherfm.hierarchical import HierarchicalAggregation
-from weatherfm.initial import initialise
-from weatherfm.position import Position
-from weatherfm.share import ChannelShare, group_of_inputs, whole
-from weatherfm.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
+from weatherfm.model.aggregation import AggregationConfig, ChannelAttention
+from weatherfm.model.blocks import Block
+from weatherfm.model.hierarchical import HierarchicalAggregation
+from weatherfm.model.initial import initialise
+from weatherfm.model.position import Position
+from weatherfm.model.share import ChannelShare, group_of_inputs, whole
+from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
 
 _LEAD_TIME_SCALE = 100.0
 """Lead time enters as hours / 100, as in ClimaX; kept so that its weights load."""
@@ -106,7 +106,7 @@ class WeatherViT(nn.Module):
     provenance: dict[str, Any]
     """How its weights came about, where they are from a file; else empty."""
     loaded: Any
-    """That file (`weatherfm.weights.Loaded`), where `weatherfm.load` has read one; else None."""
+    """That file (`weatherfm.model.weights.Loaded`), where `weatherfm.load` has read one; else None."""
 
     def __init__(self, config: ModelConfig, domain: Domain, share: ChannelShare | None = None) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ class WeatherViT(nn.Module):
 
         Args:
             history: [B, T, C, H, W] normalised states at `config.input_times`.
-            forcings: [B, F, H, W] `self.forcings` at the initial time (`weatherfm.forcings.forcing_fields`).
+            forcings: [B, F, H, W] `self.forcings` at the initial time (`weatherfm.earth.forcings.forcing_fields`).
             lead_time_hours: [B].
             present: [B, I] bool, False where a sample lacks an input channel (its values are ignored).
 

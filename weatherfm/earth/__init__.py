@@ -1,0 +1,1 @@
+"""What is known of the Earth without data: variables, grids, domains, the sun."""
