@@ -23,7 +23,7 @@ import toy_run
 import yaml
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from weatherfm.training.checkpoint import Saved, newest
+from weatherfm.training.checkpoints.checkpoint import Saved, newest
 
 TRAIN = """
 import signal, sys

@@ -13,13 +13,13 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 from toy_model import make_model
 
-import weatherfm.training.checkpoint as checkpoints
-import weatherfm.training.tensor_files as tensor_files
+import weatherfm.training.checkpoints.checkpoint as checkpoints
+import weatherfm.training.checkpoints.tensor_files as tensor_files
 from weatherfm.errors import InputError
-from weatherfm.training.checkpoint import CheckpointFolder, newest
+from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, newest
+from weatherfm.training.checkpoints.state import TrainingState
 from weatherfm.training.config import TrainingConfig
 from weatherfm.training.optimizer import build_optimizer
-from weatherfm.training.state import TrainingState
 
 DATA, METADATA, RECORD = "__0_0.distcp", ".metadata", "record.json"
 

@@ -11,7 +11,7 @@ from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.model.share import channel_shares
 from weatherfm.training.config import load_run
-from weatherfm.training.layout import check_layout, resolve_layout
+from weatherfm.training.parallel.layout import check_layout, resolve_layout
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

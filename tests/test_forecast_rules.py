@@ -17,8 +17,8 @@ from weatherfm.data_pipeline.store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.model.weights import save_weights
+from weatherfm.training.checkpoints.export import provenance
 from weatherfm.training.config import RunConfig
-from weatherfm.training.export import provenance
 
 SOURCE = {"kind": "files", "paths": ["/data/*.nc"], "number": 3, "levels": {"z": 500}, "units": {"z": "m2 s-2"}}
 RULES = {"levels": {"z": 500}, "units": {"z": "m2 s-2"}}

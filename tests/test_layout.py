@@ -8,7 +8,7 @@ from toy_model import make_domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.model.model import ModelConfig
-from weatherfm.training.layout import (
+from weatherfm.training.parallel.layout import (
     Layout,
     ParallelConfig,
     check_layout,

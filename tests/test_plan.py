@@ -19,7 +19,7 @@ from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout
+from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.candidates import ALONE, Candidate, Choice, choices, evaluate, forms
 from weatherfm.training.plan.counter import Moment, counting
 from weatherfm.training.plan.formula import expected_peak

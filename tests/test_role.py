@@ -8,8 +8,8 @@ from toy_model import make_domain
 
 from weatherfm.model.model import ModelConfig
 from weatherfm.model.share import ChannelShare
-from weatherfm.training.layout import ParallelConfig
-from weatherfm.training.role import Role, find_role
+from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.training.parallel.role import Role, find_role
 
 CHANNELS = ("z500", "t850", "msl")
 

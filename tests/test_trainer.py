@@ -23,14 +23,14 @@ from weatherfm.data_pipeline.store import Store, open_store
 from weatherfm.errors import STOPPED, InputError
 from weatherfm.model.weights import load_weights, read_provenance
 from weatherfm.training import trainer
-from weatherfm.training.channel_rows import named_parts
-from weatherfm.training.checkpoint import newest
+from weatherfm.training.checkpoints.checkpoint import newest
+from weatherfm.training.checkpoints.state import Window
 from weatherfm.training.config import RunConfig
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.optimizer import learning_rate
+from weatherfm.training.parallel.channel_rows import named_parts
 from weatherfm.training.ranks.roster import Roster
 from weatherfm.training.samples import training_samples
-from weatherfm.training.state import Window
 from weatherfm.training.step_result import StepResult
 from weatherfm.training.trainer import Trainer, step_seed, train
 from weatherfm.training.validation import Validator, spread_evenly

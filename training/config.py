@@ -15,7 +15,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
 from weatherfm.model.model import ModelConfig
-from weatherfm.training.layout import ParallelConfig
+from weatherfm.training.parallel.layout import ParallelConfig
 
 _YAML_WORDS = {True: "on", False: "off"}
 CacheMode = Annotated[

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from weatherfm.training.parallelize import reshard
+from weatherfm.training.parallel.parallelize import reshard
 
 
 class WeightAverage:

@@ -13,7 +13,7 @@ from torch import Tensor
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.role import Role
+from weatherfm.training.parallel.role import Role
 from weatherfm.training.step_result import StepResult
 
 _SHOWN = 8

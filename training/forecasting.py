@@ -26,14 +26,14 @@ from weatherfm.evaluation.forecasting.crew import Crew
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import ChannelShare, channel_shares
 from weatherfm.model.weights import load_weights
-from weatherfm.training.layout import Layout, ParallelConfig, check_layout, resolve_layout
 from weatherfm.training.load_parts import load_parts
-from weatherfm.training.mesh import build_mesh
-from weatherfm.training.parallelize import parallelize
+from weatherfm.training.parallel.layout import Layout, ParallelConfig, check_layout, resolve_layout
+from weatherfm.training.parallel.mesh import build_mesh
+from weatherfm.training.parallel.parallelize import parallelize
+from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.roster import Roster
-from weatherfm.training.role import Role, find_role
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from weatherfm.errors import InputError
 from weatherfm.model.initial import row_names
 from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.model.weights import open_tensors, parameter_names
-from weatherfm.training.channel_rows import local_part
+from weatherfm.training.parallel.channel_rows import local_part
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from weatherfm.model.share import channel_shares
 from weatherfm.training.checks import check_training, warn_of_spread
 from weatherfm.training.config import RunConfig
 from weatherfm.training.field_cache import choose_cache
-from weatherfm.training.layout import choose_layout
+from weatherfm.training.parallel.layout import choose_layout
 
 
 @dataclass(frozen=True)

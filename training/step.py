@@ -17,7 +17,7 @@ from weatherfm.training.batches import ReadyBatch, sample_losses
 from weatherfm.training.config import TrainingConfig
 from weatherfm.training.loss import ForecastLoss
 from weatherfm.training.optimizer import clip_gradients, learning_rate, set_learning_rate, squared_gradients
-from weatherfm.training.role import Role
+from weatherfm.training.parallel.role import Role
 
 
 class Scored(NamedTuple):

@@ -29,28 +29,28 @@ from weatherfm.device import apply_precision, choose_device, choose_precision, p
 from weatherfm.errors import StopRequest
 from weatherfm.training.batches import ReadyBatch, read_ahead
 from weatherfm.training.build import build_model
-from weatherfm.training.checkpoint import CheckpointFolder, Saved, newest
+from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, Saved, newest
+from weatherfm.training.checkpoints.export import export_weights, weights_path
+from weatherfm.training.checkpoints.resume import find_identity, forget_other_best, require_same_settings
+from weatherfm.training.checkpoints.state import Progress, TrainingState
 from weatherfm.training.checks import check_training, warn_of_spread
 from weatherfm.training.config import RunConfig
 from weatherfm.training.ema import WeightAverage
-from weatherfm.training.export import export_weights, weights_path
 from weatherfm.training.failure import refuse_step
 from weatherfm.training.field_cache import choose_cache, keep_fields
-from weatherfm.training.layout import Layout, choose_layout
 from weatherfm.training.loss import forecast_loss
-from weatherfm.training.mesh import Mesh, build_mesh
 from weatherfm.training.metrics_log import MetricsLog
 from weatherfm.training.optimizer import build_optimizer, learning_rate
+from weatherfm.training.parallel.layout import Layout, choose_layout
+from weatherfm.training.parallel.mesh import Mesh, build_mesh
+from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.ranks.roster import Roster
-from weatherfm.training.resume import find_identity, forget_other_best, require_same_settings
-from weatherfm.training.role import Role, find_role
 from weatherfm.training.run_lock import hold_run
 from weatherfm.training.samples import training_samples
 from weatherfm.training.signals import StopSignals
 from weatherfm.training.speed import Speed
-from weatherfm.training.state import Progress, TrainingState
 from weatherfm.training.step import compute_gradients, exchange, update_weights
 from weatherfm.training.step_result import StepResult
 from weatherfm.training.validation import Validator

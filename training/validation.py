@@ -18,8 +18,8 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.training.batches import predict, read_ahead
 from weatherfm.training.config import RunConfig
 from weatherfm.training.loss import ForecastLoss
-from weatherfm.training.parallelize import reshard
-from weatherfm.training.role import Role
+from weatherfm.training.parallel.parallelize import reshard
+from weatherfm.training.parallel.role import Role
 
 
 def spread_evenly(times: np.ndarray, count: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.training import batches as ready_batches
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout
+from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.simulate import simulate
 from weatherfm.training.trainer import train
 

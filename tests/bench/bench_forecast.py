@@ -39,7 +39,7 @@ from weatherfm.evaluation.forecast import choose_init_times, make_forecast
 from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.model.weights import load_weights, save_weights
 from weatherfm.training.forecasting import forecast_together
-from weatherfm.training.layout import ParallelConfig
+from weatherfm.training.parallel.layout import ParallelConfig
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 

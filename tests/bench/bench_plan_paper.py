@@ -15,7 +15,7 @@ import argparse
 
 from paper_model import paper_model
 
-from weatherfm.training.layout import Layout
+from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.machine import GB
 from weatherfm.training.plan.show import memory_groups
 from weatherfm.training.plan.simulate import simulate

@@ -23,7 +23,7 @@ import torch
 from paper_model import DEPTH, PATCH, SHAPE, paper_model
 
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.layout import Layout
+from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.machine import GB
 from weatherfm.training.plan.simulate import simulate
 

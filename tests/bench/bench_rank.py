@@ -16,7 +16,7 @@ import torch
 from one_rank import measure_rank
 from paper_model import DEPTH, FORMS, HEADS, SHAPE, paper_model
 
-from weatherfm.training.layout import Layout
+from weatherfm.training.parallel.layout import Layout
 
 
 def main():

@@ -20,12 +20,12 @@ from weatherfm.config import parse_settings
 from weatherfm.training.build import plan_model
 from weatherfm.training.config import RunConfig
 from weatherfm.training.loss import forecast_loss
-from weatherfm.training.mesh import build_mesh
 from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.parallel.mesh import build_mesh
+from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.moments import telling
 from weatherfm.training.plan.rank_step import made_up_batch
 from weatherfm.training.plan.simulate import simulate
-from weatherfm.training.role import find_role
 from weatherfm.training.step import compute_gradients, exchange, update_weights
 
 

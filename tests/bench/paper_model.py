@@ -11,7 +11,7 @@ from weatherfm.config import parse_settings
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import check_layout
+from weatherfm.training.parallel.layout import check_layout
 
 SHAPE, PATCH, DEPTH, HEADS = (128, 256), 4, 32, 32
 

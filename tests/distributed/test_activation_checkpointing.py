@@ -10,12 +10,12 @@ from spawn_ranks import spawn
 from weatherfm.config import parse_settings
 from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout
 from weatherfm.training.loss import forecast_loss
-from weatherfm.training.mesh import build_mesh
+from weatherfm.training.parallel.layout import Layout
+from weatherfm.training.parallel.mesh import build_mesh
+from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.counter import counting
 from weatherfm.training.plan.rank_step import made_up_batch
-from weatherfm.training.role import find_role
 from weatherfm.training.step import compute_gradients
 
 STEPS = 10

@@ -10,7 +10,7 @@ from spawn_ranks import spawn
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from weatherfm.training.channel_parallel import (
+from weatherfm.training.parallel.channel_parallel import (
     gather_groups,
     gather_positions,
     merge_softmax,

@@ -18,9 +18,9 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-import weatherfm.training.tensor_files as tensor_files
+import weatherfm.training.checkpoints.tensor_files as tensor_files
 from weatherfm.errors import InputError, OutsideError
-from weatherfm.training.checkpoint import CheckpointFolder, newest
+from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, newest
 
 CHANNELS = ["z500", "t850", "u10", "v10", "sp"]
 

@@ -12,12 +12,12 @@ from weatherfm.config import parse_settings
 from weatherfm.training.batches import predict
 from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout
 from weatherfm.training.loss import forecast_loss
-from weatherfm.training.mesh import build_mesh
-from weatherfm.training.parallelize import reshard
+from weatherfm.training.parallel.layout import Layout
+from weatherfm.training.parallel.mesh import build_mesh
+from weatherfm.training.parallel.parallelize import reshard
+from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.rank_step import made_up_batch
-from weatherfm.training.role import find_role
 from weatherfm.training.step import compute_gradients
 
 MODES = ["none", "block", "selective"]

@@ -24,7 +24,7 @@ from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.model.weights import load_weights, save_weights
 from weatherfm.training.forecasting import build_split, find_layout, forecast_together
-from weatherfm.training.layout import ParallelConfig
+from weatherfm.training.parallel.layout import ParallelConfig
 
 CLI = [sys.executable, "-m", "weatherfm.cli", "forecast"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "weatherfm.cli", "forecast"]

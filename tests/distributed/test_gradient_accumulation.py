@@ -16,13 +16,13 @@ from weatherfm.config import parse_settings
 from weatherfm.training import batches as ready_batches
 from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout
 from weatherfm.training.loss import forecast_loss
-from weatherfm.training.mesh import build_mesh
+from weatherfm.training.parallel.layout import Layout
+from weatherfm.training.parallel.mesh import build_mesh
+from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.rank_step import count_step
 from weatherfm.training.plan.simulate import simulate
 from weatherfm.training.plan.step_count import StepCount
-from weatherfm.training.role import find_role
 from weatherfm.training.trainer import train
 
 ACCUMULATE = {"accumulate": 3, "steps": 4, "validate_every": 2}

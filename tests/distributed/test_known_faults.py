@@ -28,11 +28,11 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.training.batches import predict
 from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout
 from weatherfm.training.loss import forecast_loss
-from weatherfm.training.mesh import build_mesh
 from weatherfm.training.optimizer import build_optimizer
-from weatherfm.training.role import Role, find_role
+from weatherfm.training.parallel.layout import Layout
+from weatherfm.training.parallel.mesh import build_mesh
+from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.step import compute_gradients, exchange, update_weights
 from weatherfm.training.validation import Validator, validation_inits
 

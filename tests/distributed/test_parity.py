@@ -16,13 +16,13 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.training.batches import ReadyBatch, predict
 from weatherfm.training.build import build_model
+from weatherfm.training.checkpoints.export import whole_parameters
 from weatherfm.training.config import RunConfig
-from weatherfm.training.export import whole_parameters
-from weatherfm.training.layout import Layout, check_layout
 from weatherfm.training.loss import forecast_loss
-from weatherfm.training.mesh import build_mesh
 from weatherfm.training.optimizer import build_optimizer
-from weatherfm.training.role import Role, find_role
+from weatherfm.training.parallel.layout import Layout, check_layout
+from weatherfm.training.parallel.mesh import build_mesh
+from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.step import compute_gradients, exchange, update_weights
 
 TOLERANCE = 1e-9

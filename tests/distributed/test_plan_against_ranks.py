@@ -12,13 +12,13 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout
 from weatherfm.training.loss import forecast_loss
-from weatherfm.training.mesh import Mesh, build_mesh
+from weatherfm.training.parallel.layout import Layout
+from weatherfm.training.parallel.mesh import Mesh, build_mesh
+from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.rank_step import count_step
 from weatherfm.training.plan.simulate import heaviest_rank, simulate_whole
 from weatherfm.training.plan.step_count import StepCount
-from weatherfm.training.role import find_role
 
 TOLERANCE = 0.05
 """Of memory; what is left are gaps between operations, as when a gloo thread lets go of a buffer."""

@@ -11,7 +11,7 @@ import toy_run
 from spawn_ranks import spawn
 from test_train_layouts import ALONE, BOTH, COPIES, SHARD, TP, train_here
 
-from weatherfm.training.checkpoint import newest
+from weatherfm.training.checkpoints.checkpoint import newest
 
 REPLICATE = {"dp_shard": 1, "dp_replicate": 2}
 LAYOUTS = {"alone": ALONE, "tp": TP, "shard": SHARD, "replicate": REPLICATE, "both": BOTH, "copies": COPIES}

@@ -13,7 +13,7 @@ from torch._dynamo.utils import counters
 
 from weatherfm.model.aggregation import AggregationConfig, ChannelAttention
 from weatherfm.model.tokenizer import ChannelTokenizer
-from weatherfm.training.layout import Layout
+from weatherfm.training.parallel.layout import Layout
 
 FORMS = ("tp alone", "D-CHAG-C", "D-CHAG-L", "flat folded")
 

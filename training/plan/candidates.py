@@ -18,7 +18,7 @@ from weatherfm.model.aggregation import AggregationConfig
 from weatherfm.model.model import ModelConfig
 from weatherfm.model.share import channel_groups
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout, feasible_layouts, layout_problems
+from weatherfm.training.parallel.layout import Layout, feasible_layouts, layout_problems
 from weatherfm.training.plan.formula import expected_peak
 from weatherfm.training.plan.machine import GB, Machine, Seconds
 from weatherfm.training.plan.simulate import simulate

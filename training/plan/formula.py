@@ -25,9 +25,9 @@ import torch
 from weatherfm.earth.domain import Domain
 from weatherfm.model.model import WeatherViT, patch_counts
 from weatherfm.model.share import channel_shares, whole
-from weatherfm.training.channel_rows import belongs_to_channels
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout
+from weatherfm.training.parallel.channel_rows import belongs_to_channels
+from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.simulate import heaviest_rank
 
 

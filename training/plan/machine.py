@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
-    from weatherfm.training.layout import Layout
+    from weatherfm.training.parallel.layout import Layout
     from weatherfm.training.plan.step_count import StepCount
 
 GB = 1e9

@@ -15,11 +15,11 @@ from weatherfm.training.config import RunConfig
 from weatherfm.training.ema import WeightAverage
 from weatherfm.training.loss import ForecastLoss
 from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.parallel.role import Role
 from weatherfm.training.plan.counter import Moment, counting
 from weatherfm.training.plan.moments import telling
 from weatherfm.training.plan.step_count import StepCount
 from weatherfm.training.plan.traffic import axis_names
-from weatherfm.training.role import Role
 from weatherfm.training.step import compute_gradients, exchange, update_weights
 
 

@@ -17,12 +17,12 @@ from weatherfm.model.aggregation import AggregationConfig
 from weatherfm.model.share import channel_shares
 from weatherfm.training.build import plan_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.layout import Layout
 from weatherfm.training.loss import forecast_loss
-from weatherfm.training.mesh import Mesh, build_mesh
+from weatherfm.training.parallel.layout import Layout
+from weatherfm.training.parallel.mesh import Mesh, build_mesh
+from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.rank_step import count_step
 from weatherfm.training.plan.step_count import StepCount, accumulated, extrapolate
-from weatherfm.training.role import find_role
 
 _DEPTHS = (3, 4)
 """Depths that deeper models are extrapolated from: a first block, a last one, and one or two between."""

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from weatherfm.training.mesh import Mesh
+from weatherfm.training.parallel.mesh import Mesh
 
 _SENT = {
     "all-gather": lambda n: n - 1.0,  # one's own part goes round past all others

@@ -15,7 +15,7 @@ from weatherfm.verbs.run import given_sections, importing, is_run, load, say, se
 
 if TYPE_CHECKING:
     from weatherfm.evaluation.config import ForecastConfig
-    from weatherfm.training.layout import ParallelConfig
+    from weatherfm.training.parallel.layout import ParallelConfig
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _order(asked: Asked) -> _Order:
     with importing():
         from weatherfm.data_pipeline.source_config import FilesSource
         from weatherfm.evaluation.config import ForecastConfig
-        from weatherfm.training.layout import ParallelConfig
+        from weatherfm.training.parallel.layout import ParallelConfig
 
     place: str | None
     rules = None

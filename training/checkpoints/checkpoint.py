@@ -28,8 +28,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from weatherfm.errors import InputError
+from weatherfm.training.checkpoints.tensor_files import StagedTensors, read_tensors, sha256, tensor_names, write_tensors
 from weatherfm.training.ranks.coordination import Coordination
-from weatherfm.training.tensor_files import StagedTensors, read_tensors, sha256, tensor_names, write_tensors
 
 _FORMAT = "weatherfm checkpoint 2"
 _RECORD = "record.json"

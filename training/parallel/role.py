@@ -16,8 +16,8 @@ from torch import Tensor
 from weatherfm.earth.domain import Domain
 from weatherfm.model.model import ModelConfig
 from weatherfm.model.share import ChannelShare, channel_shares, whole
-from weatherfm.training.layout import ParallelConfig
-from weatherfm.training.mesh import Mesh
+from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.training.parallel.mesh import Mesh
 
 
 @dataclass(frozen=True)

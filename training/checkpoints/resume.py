@@ -14,10 +14,10 @@ from weatherfm.data_pipeline.manifest import checksum
 from weatherfm.data_pipeline.store import Store
 from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
+from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.config import RunConfig
 from weatherfm.training.data_identity import describe_data
 from weatherfm.training.samples import training_period
-from weatherfm.training.state import Progress
 from weatherfm.training.validation import validation_inits
 
 _FREE = {

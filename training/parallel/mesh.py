@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from weatherfm.training.layout import Layout
+from weatherfm.training.parallel.layout import Layout
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.channel_rows import named_parts
 from weatherfm.training.ema import WeightAverage
+from weatherfm.training.parallel.channel_rows import named_parts
 
 if TYPE_CHECKING:
-    from weatherfm.training.checkpoint import Saved
+    from weatherfm.training.checkpoints.checkpoint import Saved
 
 
 @dataclass

@@ -33,16 +33,16 @@ from torch.distributed.tensor.parallel import (
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.activation_checkpointing import wrap_blocks
-from weatherfm.training.channel_parallel import (
+from weatherfm.training.parallel.activation_checkpointing import wrap_blocks
+from weatherfm.training.parallel.channel_parallel import (
     gather_groups,
     gather_positions,
     merge_softmax,
     replicated,
     split_positions,
 )
-from weatherfm.training.layout import ParallelConfig
-from weatherfm.training.mesh import Mesh
+from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.training.parallel.mesh import Mesh
 
 # Two warnings of PyTorch that do not concern us: no output of a module is changed in place, and a bias that is split
 # twice may be gathered in two messages.
