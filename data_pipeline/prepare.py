@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weatherfm.data_pipeline import manifest as manifests
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.describe import request_of, with_defaults
-from weatherfm.data_pipeline.disk import check_download
-from weatherfm.data_pipeline.journal import Journal, refuse_other_request, remove_journal
-from weatherfm.data_pipeline.plan import StorePlan, plan_store
-from weatherfm.data_pipeline.probe import probe
-from weatherfm.data_pipeline.spread import doubts_about_spread, doubts_about_values
-from weatherfm.data_pipeline.statistics import ChannelStatistics
-from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.data_pipeline.swap import hold, place_of, place_of_last, remove_left_lock
-from weatherfm.data_pipeline.writing import Writing
+from weatherfm.data_pipeline.fields.spread import doubts_about_spread, doubts_about_values
+from weatherfm.data_pipeline.machine.disk import check_download
+from weatherfm.data_pipeline.planning.plan import StorePlan, plan_store
+from weatherfm.data_pipeline.planning.probe import probe
+from weatherfm.data_pipeline.store import manifest as manifests
+from weatherfm.data_pipeline.store.statistics import ChannelStatistics
+from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.swap import hold, place_of, place_of_last, remove_left_lock
+from weatherfm.data_pipeline.writing.describe import request_of, with_defaults
+from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_request, remove_journal
+from weatherfm.data_pipeline.writing.writing import Writing
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
-    from weatherfm.data_pipeline.sources import SourceData
+    from weatherfm.data_pipeline.fields.source_data import SourceData
 
 _log = logging.getLogger(__name__)
 

@@ -17,27 +17,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from weatherfm.data_pipeline import manifest as manifests
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.describe import request_of, with_defaults
-from weatherfm.data_pipeline.finishing import Original, OtherValues
-from weatherfm.data_pipeline.journal import Journal, Record, is_begun_for, remove_journal
-from weatherfm.data_pipeline.links import Links
-from weatherfm.data_pipeline.plan import StorePlan, plan_store
+from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.fields.time_ranges import from_ranges, to_ranges
+from weatherfm.data_pipeline.planning.plan import StorePlan, plan_store
+from weatherfm.data_pipeline.planning.probe import probe
 from weatherfm.data_pipeline.prepare import identity_of, open_config, static_fields, warner
-from weatherfm.data_pipeline.probe import probe
-from weatherfm.data_pipeline.records import Damaged, differences_between, path_inside
-from weatherfm.data_pipeline.source_files import changes_between, read_sources
-from weatherfm.data_pipeline.store import Store, open_store
-from weatherfm.data_pipeline.store_files import fault_of, foreign_files, read_files, read_shards, require_small_files
-from weatherfm.data_pipeline.swap import hold, place_of, place_of_next, refuse_fixed, swap
-from weatherfm.data_pipeline.time_axis import name_times
-from weatherfm.data_pipeline.time_ranges import from_ranges, to_ranges
-from weatherfm.data_pipeline.writing import Writing
+from weatherfm.data_pipeline.store import manifest as manifests
+from weatherfm.data_pipeline.store.records import Damaged, differences_between, path_inside
+from weatherfm.data_pipeline.store.source_files import changes_between, read_sources
+from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.store_files import (
+    fault_of,
+    foreign_files,
+    read_files,
+    read_shards,
+    require_small_files,
+)
+from weatherfm.data_pipeline.store.swap import hold, place_of, place_of_next, refuse_fixed, swap
+from weatherfm.data_pipeline.writing.describe import request_of, with_defaults
+from weatherfm.data_pipeline.writing.finishing import Original, OtherValues
+from weatherfm.data_pipeline.writing.journal import Journal, Record, is_begun_for, remove_journal
+from weatherfm.data_pipeline.writing.links import Links
+from weatherfm.data_pipeline.writing.writing import Writing
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
-    from weatherfm.data_pipeline.sources import SourceData
+    from weatherfm.data_pipeline.fields.source_data import SourceData
 
 _log = logging.getLogger(__name__)
 _MAY_CHANGE = (

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from weatherfm.config import Config, Hours
-from weatherfm.data_pipeline.formats.access import Access
+from weatherfm.data_pipeline.access import Access
 from weatherfm.home import expanded
 
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")

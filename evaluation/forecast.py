@@ -15,8 +15,8 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.states import States, as_states, require_fit
-from weatherfm.data_pipeline.store import Store
+from weatherfm.data_pipeline.store.states import States, as_states, require_fit
+from weatherfm.data_pipeline.store.store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.crew import Crew

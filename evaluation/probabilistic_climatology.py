@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from weatherfm.data_pipeline.climatology import DAYS, window_weights
-from weatherfm.data_pipeline.store import Store
-from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, name_times
+from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, name_times
+from weatherfm.data_pipeline.store.climatology import DAYS, window_weights
+from weatherfm.data_pipeline.store.store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import states_at, training_times
 

@@ -14,7 +14,7 @@ from era5_grib import answer
 
 from weatherfm.data_pipeline.cds import queue
 from weatherfm.data_pipeline.cds.engines import Patience
-from weatherfm.data_pipeline.manifest import seal
+from weatherfm.data_pipeline.store.manifest import seal
 
 
 @contextmanager

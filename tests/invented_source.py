@@ -12,7 +12,7 @@ import xarray as xr
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.sources import SourceData
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.earth.grid import Grid, regular_grid
 
 CHANNELS = ("z500", "t850", "t2m")

@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from invented_source import data_config, times_every
 
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.earth.grid import Grid, regular_grid
 
 CHANNELS = ("z500", "t850", "msl")

@@ -9,7 +9,8 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.sources import SourceData, open_source
+from weatherfm.data_pipeline.fields.source_data import SourceData
+from weatherfm.data_pipeline.sources import open_source
 
 LATITUDE = np.array([60.0, 20.0, -20.0, -60.0])
 LONGITUDE = np.arange(0, 360, 45.0)

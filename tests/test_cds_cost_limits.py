@@ -16,7 +16,6 @@ from cds_at_hand import answering
 from cds_server import KEY, cost_of
 from era5_grib import invented
 
-from weatherfm.data_pipeline import cache_folder
 from weatherfm.data_pipeline.cds import queue
 from weatherfm.data_pipeline.cds.box import Box
 from weatherfm.data_pipeline.cds.downloads import Downloads
@@ -26,6 +25,7 @@ from weatherfm.data_pipeline.cds.key import Key
 from weatherfm.data_pipeline.cds.requests import SINGLE_LEVELS, Request
 from weatherfm.data_pipeline.cds.working_off import WorkingOff
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.machine import cache_folder
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.errors import InputError, OutsideError
 

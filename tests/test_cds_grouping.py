@@ -12,12 +12,12 @@ from cds_at_hand import answering
 from cds_server import cost_of
 from era5_grib import answer, invented
 
-from weatherfm.data_pipeline import cache_folder
 from weatherfm.data_pipeline.cds import grouping
 from weatherfm.data_pipeline.cds.box import box_of
 from weatherfm.data_pipeline.cds.grouping import MOST_BYTES, MOST_FIELDS, requests_for
 from weatherfm.data_pipeline.cds.wanted import wanted_fields, wanted_times
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.machine import cache_folder
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.errors import InputError
 

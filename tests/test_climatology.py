@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.climatology import (
+from weatherfm.data_pipeline.config import Period
+from weatherfm.data_pipeline.store.climatology import (
     DAYS,
     accumulate,
     check_coverage,
@@ -11,7 +12,6 @@ from weatherfm.data_pipeline.climatology import (
     window_weights,
     windowed_means,
 )
-from weatherfm.data_pipeline.config import Period
 from weatherfm.errors import InputError
 
 YEARS = np.arange(np.datetime64("2000-01-01"), np.datetime64("2003-01-01")).astype("datetime64[s]")  # one leap year

@@ -15,12 +15,12 @@ import pytest
 from invented_source import assert_same_tree, data_config, fields, times_every
 from kill_prepare import settings, write_files
 
-from weatherfm.data_pipeline import cluster
-from weatherfm.data_pipeline.parallel import Call, run_tasks
-from weatherfm.data_pipeline.plan import find_limits, plan_store
-from weatherfm.data_pipeline.positions import Readable, view
+from weatherfm.data_pipeline.fields.positions import Readable, view
+from weatherfm.data_pipeline.fields.source_data import SourceData
+from weatherfm.data_pipeline.machine import cluster
+from weatherfm.data_pipeline.machine.parallel import Call, run_tasks
+from weatherfm.data_pipeline.planning.plan import find_limits, plan_store
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError, OutsideError
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from synthetic_files import TIMES, grib_message, open_files, wave
 
-from weatherfm.data_pipeline.file_states import open_file_states
+from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError
 
 FIELD = wave(TIMES[:1])[0]

@@ -22,8 +22,8 @@ from invented_source import assert_same_tree, data_config, invented_source, time
 
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.store import open_store
-from weatherfm.data_pipeline.swap import hold, swap
+from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.swap import hold, swap
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, Held
@@ -128,7 +128,7 @@ def test_reader_waits_for_a_swap_that_is_under_way(tmp_path, monkeypatch):
         naps.append(seconds)
         (tmp_path / ".store.zarr.last").rename(path)  # as the other process does
 
-    monkeypatch.setattr("weatherfm.data_pipeline.manifest_reading.time.sleep", nap)
+    monkeypatch.setattr("weatherfm.data_pipeline.store.manifest_reading.time.sleep", nap)
     assert len(open_store(path).times) == OLD
     assert len(naps) == 1
 
@@ -305,7 +305,7 @@ def test_many_settle_an_interrupted_swap_at_once(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from weatherfm.data_pipeline.swap import hold
+from weatherfm.data_pipeline.store.swap import hold
 from weatherfm.errors import InputError
 root = Path({str(tmp_path)!r}) / "s.zarr"
 while not (root.parent / "go").exists(): time.sleep(0.001)

@@ -10,7 +10,7 @@ import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.derived import (
+from weatherfm.data_pipeline.fields.derived import (
     RECIPES,
     cure,
     inputs_of,

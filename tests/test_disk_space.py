@@ -12,9 +12,9 @@ from invented_source import data_config, invented_source, times_every
 
 from weatherfm.data_pipeline import prepare as prepares
 from weatherfm.data_pipeline import sources
-from weatherfm.data_pipeline.disk import check_download, check_space, free_bytes
-from weatherfm.data_pipeline.plan import plan_store
-from weatherfm.data_pipeline.plan_text import to_dict, to_text
+from weatherfm.data_pipeline.machine.disk import check_download, check_space, free_bytes
+from weatherfm.data_pipeline.planning.plan import plan_store
+from weatherfm.data_pipeline.planning.plan_text import to_dict, to_text
 from weatherfm.data_pipeline.prepare import open_config, prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.earth.grid import regular_grid

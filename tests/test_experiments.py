@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from synthetic_files import TIMES, field, grib_message, open_files, wave, write_netcdf
 
-from weatherfm.data_pipeline.file_states import open_file_states
+from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError
 
 _BOTH = r"different experiments \(0001 in .*, xxyz in .*\), which are never mixed.*source\.experiment: '0001'"

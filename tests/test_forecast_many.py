@@ -15,7 +15,7 @@ from small_forecasts import ROUNDING, settings, small_blocks, values
 from small_store import CHANNELS, SmallStore, TestModel, drift
 from toy_model import scramble
 
-from weatherfm.data_pipeline.states import StoreStates
+from weatherfm.data_pipeline.store.states import StoreStates
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast import make_forecast

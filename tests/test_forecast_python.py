@@ -17,8 +17,8 @@ from small_store import EUROPE, SmallStore, TestModel, drift, identity
 from toy_model import make_domain, make_model, scramble
 
 import weatherfm
-from weatherfm.data_pipeline.file_states import open_dataset_states
-from weatherfm.data_pipeline.states import StoreStates
+from weatherfm.data_pipeline.sources.file_states import open_dataset_states
+from weatherfm.data_pipeline.store.states import StoreStates
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
@@ -459,7 +459,7 @@ def test_era5_members_are_an_ensemble_of_states(real_data):
 
     path = real_data / "era5_members" / "era5-levels-members.grib"
     channels = ("z500", "t850")
-    from weatherfm.data_pipeline.file_states import open_file_states
+    from weatherfm.data_pipeline.sources.file_states import open_file_states
 
     states = open_file_states([str(path)], channels)
     assert states.numbers == tuple(range(10))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_store import SmallStore, TestModel, days, drift
 
-from weatherfm.data_pipeline.states import StoreStates, as_states
+from weatherfm.data_pipeline.store.states import StoreStates, as_states
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import choose_init_times, make_forecast

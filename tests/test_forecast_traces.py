@@ -12,7 +12,7 @@ from small_store import SmallStore, TestModel, drift
 from torch import nn
 
 import weatherfm
-from weatherfm.data_pipeline.states import StoreStates
+from weatherfm.data_pipeline.store.states import StoreStates
 from weatherfm.device import choose_device, choose_precision
 from weatherfm.errors import InputError
 

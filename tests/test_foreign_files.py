@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
 from weatherfm.data_pipeline.config import Area, DataConfig
-from weatherfm.data_pipeline.file_states import open_file_states
 from weatherfm.data_pipeline.formats.hdf5 import check_hdf5_length
 from weatherfm.data_pipeline.formats.paths import recognise
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError
 
 

@@ -11,7 +11,7 @@ import pytest
 PAGES = """
 import resource, sys
 import numpy as np
-from weatherfm.data_pipeline.freed_memory import keep_freed_memory
+from weatherfm.data_pipeline.machine.freed_memory import keep_freed_memory
 print(keep_freed_memory() if "keep" in sys.argv else False)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(100):

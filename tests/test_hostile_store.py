@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from invented_source import data_config, invented_source, times_every, tree
 
-from weatherfm.data_pipeline.manifest import SOURCES, entry_of, seal
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.records import Damaged, check_key, with_checksum
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.source_files import record_of_sources
-from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.store.manifest import SOURCES, entry_of, seal
+from weatherfm.data_pipeline.store.records import Damaged, check_key, with_checksum
+from weatherfm.data_pipeline.store.source_files import record_of_sources
+from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
@@ -234,7 +234,7 @@ def test_a_time_axis_without_end_takes_no_memory(store):
     code = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
-from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.errors import InputError
 try:
     open_store({str(store)!r}).times

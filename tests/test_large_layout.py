@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from invented_source import CHANNELS, assert_same_tree, data_config, fields, invented_source, times_every, tree
 
-from weatherfm.data_pipeline import layout as layouts
-from weatherfm.data_pipeline.layout import MIB, choose_layout
-from weatherfm.data_pipeline.plan import plan_store
-from weatherfm.data_pipeline.plan_text import to_dict, to_text
+from weatherfm.data_pipeline.planning.plan import plan_store
+from weatherfm.data_pipeline.planning.plan_text import to_dict, to_text
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
-from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.store import shard_layout as layouts
+from weatherfm.data_pipeline.store.shard_layout import MIB, choose_layout
+from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import regular_grid
 

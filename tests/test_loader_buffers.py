@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from weatherfm.data_pipeline import buffers as module
-from weatherfm.data_pipeline.buffers import Buffers
+from weatherfm.data_pipeline.store import buffers as module
+from weatherfm.data_pipeline.store.buffers import Buffers
 
 SHAPE = (6, 2, 4, 8)
 

@@ -13,12 +13,12 @@ from invented_source import CHANNELS, data_config, fields, invented_source, time
 from safetensors.torch import load_file
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline import store as stores
 from weatherfm.data_pipeline.config import Period
-from weatherfm.data_pipeline.host_memory import available_memory
 from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times, fixed_batches
+from weatherfm.data_pipeline.machine.host_memory import available_memory
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.data_pipeline.store import store as stores
+from weatherfm.data_pipeline.store.store import Store, open_store
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.training import field_cache

@@ -11,9 +11,10 @@ import zarr
 from cloud_stores import serving
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.formats import dataset_reader
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.sources import SourceData, open_source
+from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 

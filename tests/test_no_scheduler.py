@@ -5,7 +5,7 @@ from __future__ import annotations
 import dask
 import pytest
 
-from weatherfm.data_pipeline.cluster import capacity_of
+from weatherfm.data_pipeline.machine.cluster import capacity_of
 from weatherfm.errors import InputError
 
 

@@ -17,13 +17,13 @@ import pytest
 import xarray as xr
 from invented_source import CHANNELS, assert_same_tree, data_config, fields, invented_source, times_every, tree
 
-from weatherfm.data_pipeline import shards
-from weatherfm.data_pipeline.layout import choose_layout
-from weatherfm.data_pipeline.manifest import seal
-from weatherfm.data_pipeline.plan import plan_store
-from weatherfm.data_pipeline.plan_text import to_dict, to_text
+from weatherfm.data_pipeline.planning.plan import plan_store
+from weatherfm.data_pipeline.planning.plan_text import to_dict, to_text
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.store.manifest import seal
+from weatherfm.data_pipeline.store.shard_layout import choose_layout
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.data_pipeline.writing import shards
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 
@@ -99,7 +99,7 @@ def test_nothing_is_left_over(finished):
 def test_same_bytes_with_one_writer_and_with_many(finished, tmp_path, monkeypatch):
     for workers in (1, 5):
         path = tmp_path / f"{workers}.zarr"
-        monkeypatch.setattr("weatherfm.data_pipeline.plan.CPU_COUNT", workers)
+        monkeypatch.setattr("weatherfm.data_pipeline.planning.plan.CPU_COUNT", workers)
         prepare(_config(path), _source())
         assert_same_tree(path, finished)
 
@@ -397,9 +397,9 @@ import json, resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from invented_source import data_config, invented_source, times_every
 from weatherfm.data_pipeline.config import RegridConfig
-from weatherfm.data_pipeline.plan import plan_store
+from weatherfm.data_pipeline.planning.plan import plan_store
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.regrid import place
+from weatherfm.data_pipeline.fields.regrid import place
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import regular_grid
 source = invented_source(times_every(6, {days}), regular_grid((128, 256)))

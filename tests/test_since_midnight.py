@@ -12,12 +12,12 @@ import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, field, grib_message, open_files, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.file_states import open_file_states
+from weatherfm.data_pipeline.fields.time_axis import select_times
 from weatherfm.data_pipeline.formats.sum_look import look
 from weatherfm.data_pipeline.formats.sum_terms import HeldSums
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
-from weatherfm.data_pipeline.time_axis import select_times
+from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases" / "made"

@@ -12,7 +12,8 @@ from cloud_stores import ARCO_GRID, values, write_arco
 
 import weatherfm.data_pipeline.formats.blocks as blocks
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.sources import SourceData, open_source
+from weatherfm.data_pipeline.fields.source_data import SourceData
+from weatherfm.data_pipeline.sources import open_source
 from weatherfm.errors import InputError
 
 FIELD = 19 * 36 * 4  # bytes

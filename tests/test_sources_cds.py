@@ -15,14 +15,14 @@ from era5_grib import answer, invented
 from invented_source import assert_same_tree
 
 from weatherfm.data_pipeline.config import DataConfig, Period
-from weatherfm.data_pipeline.manifest import seal
-from weatherfm.data_pipeline.plan import plan_store
-from weatherfm.data_pipeline.plan_text import to_text
+from weatherfm.data_pipeline.fields.time_ranges import from_ranges
+from weatherfm.data_pipeline.planning.plan import plan_store
+from weatherfm.data_pipeline.planning.plan_text import to_text
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import cds, open_source
-from weatherfm.data_pipeline.store import open_store
-from weatherfm.data_pipeline.time_ranges import from_ranges
+from weatherfm.data_pipeline.store.manifest import seal
+from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 

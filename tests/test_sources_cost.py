@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, field, grib_message, open_files, write_netcdf
 
+from weatherfm.data_pipeline.fields.read_cost import ReadCost
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.packing import pack, unpack
-from weatherfm.data_pipeline.read_cost import ReadCost
 
 FIELD = 4 * 8 * 4  # bytes of a field of these files as float32
 HOURS = np.arange("2020-01-01", "2020-01-03", np.timedelta64(1, "h"), "datetime64[h]").astype("datetime64[ns]")

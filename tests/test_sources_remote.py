@@ -13,12 +13,13 @@ import pytest
 from cloud_stores import ARCO_GRID, WB2_GRID, serving, values, write_arco, write_weatherbench2
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.formats import filesystems, retries
 from weatherfm.data_pipeline.formats.paths import find_files, recognise
 from weatherfm.data_pipeline.formats.remote import chunk_place, is_address
 from weatherfm.data_pipeline.formats.retries import is_passing
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.sources import SourceData, open_source
+from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError, OutsideError
 

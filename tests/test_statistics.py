@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.statistics import ChannelStatistics, join_channels, pairs, total
+from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels, pairs, total
 
 RNG = np.random.default_rng(7)
 # geopotential: a mean 30 times its spread, where a naive sum of squares in float32 loses everything

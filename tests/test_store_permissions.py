@@ -27,8 +27,8 @@ from pathlib import Path
 from test_store_permissions import GRID, TIMES
 from invented_source import data_config, invented_source
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.store import open_store
-from weatherfm.data_pipeline.swap import hold
+from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.swap import hold
 from weatherfm.errors import InputError
 store = Path({store!r})
 config = data_config(store)
@@ -99,7 +99,7 @@ def test_files_larger_than_the_limit(tmp_path):
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); write_file(Path({str(tmp_path)!r}), 'a', bytes(999))"
     )
     code = (
-        "import resource\nfrom pathlib import Path\nfrom weatherfm.data_pipeline.journal import write_file\n"
+        "import resource\nfrom pathlib import Path\nfrom weatherfm.data_pipeline.writing.journal import write_file\n"
         f"from weatherfm.errors import InputError\ntry:\n    {work}\nexcept InputError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

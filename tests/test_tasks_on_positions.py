@@ -13,12 +13,12 @@ import xarray as xr
 from invented_source import assert_same_tree, data_config, fields, invented_source, times_every
 
 from weatherfm.data_pipeline.config import Area, DataConfig, RegridConfig
-from weatherfm.data_pipeline.plan import plan_store
-from weatherfm.data_pipeline.positions import ArrayFields, BlockEnds, Portion, Readable, view
+from weatherfm.data_pipeline.fields.positions import ArrayFields, BlockEnds, Portion, Readable, view
+from weatherfm.data_pipeline.fields.regrid import place
+from weatherfm.data_pipeline.fields.source_data import SourceData
+from weatherfm.data_pipeline.planning.plan import plan_store
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.regrid import place
-from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.data_pipeline.writing import Writing
+from weatherfm.data_pipeline.writing.writing import Writing
 from weatherfm.earth.grid import regular_grid
 
 CHANNELS = ["z500", "t850", "t2m"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from invented_source import data_config, times_every
 
-from weatherfm.data_pipeline.time_axis import day_of_year, hour_of_day, resolve_periods, select_times
+from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, resolve_periods, select_times
 from weatherfm.errors import InputError
 
 DAILY = times_every(24, 10)

@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
-from weatherfm.data_pipeline.file_states import open_file_states
+from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError
 
 CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases"

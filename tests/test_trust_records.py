@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from invented_source import assert_same_tree, data_config, fields, invented_source, times_every, tree
 
-from weatherfm.data_pipeline.manifest import entry_of, seal, to_bytes
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.statistics import ChannelStatistics
-from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.store.manifest import entry_of, seal, to_bytes
+from weatherfm.data_pipeline.store.statistics import ChannelStatistics
+from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError

@@ -10,15 +10,15 @@ import pytest
 import tensorstore as ts
 from invented_source import data_config, invented_source, times_every
 
-from weatherfm.data_pipeline.journal import write_file
-from weatherfm.data_pipeline.manifest import SHARDS, SOURCES, entry_of, seal
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.source_files import record_of_sources
-from weatherfm.data_pipeline.statistics import ChannelStatistics
-from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.store.manifest import SHARDS, SOURCES, entry_of, seal
+from weatherfm.data_pipeline.store.source_files import record_of_sources
+from weatherfm.data_pipeline.store.statistics import ChannelStatistics
+from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.data_pipeline.verification import shard_notes
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.data_pipeline.writing.journal import write_file
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 

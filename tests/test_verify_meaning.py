@@ -13,10 +13,10 @@ import xarray as xr
 import zarr
 from invented_source import data_config, times_every
 
-from weatherfm.data_pipeline.manifest import FILES, NAME, SOURCES, entry_of, seal, to_bytes
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.source_files import record_of_sources
-from weatherfm.data_pipeline.sources import SourceData
+from weatherfm.data_pipeline.store.manifest import FILES, NAME, SOURCES, entry_of, seal, to_bytes
+from weatherfm.data_pipeline.store.source_files import record_of_sources
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import Grid, regular_grid
 
@@ -109,7 +109,7 @@ def test_a_record_without_one_whole_field(tmp_path):
     if not SST.exists():
         pytest.skip(f"{SST} is not here")
     config = data_config(tmp_path / "s.zarr", source={"kind": "files", "paths": [str(SST)]}, channels=["sst"])
-    with patch("weatherfm.data_pipeline.prepare.probe"), patch("weatherfm.data_pipeline.shards.check_finite"):
+    with patch("weatherfm.data_pipeline.prepare.probe"), patch("weatherfm.data_pipeline.writing.shards.check_finite"):
         prepare(config)
     report = verify(tmp_path / "s.zarr")
     (problem,) = report.problems

@@ -10,7 +10,7 @@ from moving_weather import CHANNELS, GRID, TIMES, weather, weather_store
 
 from weatherfm.cli import run_command
 from weatherfm.data_pipeline.config import Period
-from weatherfm.data_pipeline.plausible import plausible_bounds, suspect_units
+from weatherfm.data_pipeline.fields.plausible import plausible_bounds, suspect_units
 from weatherfm.data_pipeline.verification.changes import usual_change
 from weatherfm.data_pipeline.verification.jumps import explain
 from weatherfm.data_pipeline.verify import verify

@@ -14,8 +14,8 @@ from socket import gethostname
 import numpy as np
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.host_memory import available_memory, local_processes
-from weatherfm.data_pipeline.store import Store
+from weatherfm.data_pipeline.machine.host_memory import available_memory, local_processes
+from weatherfm.data_pipeline.store.store import Store
 from weatherfm.errors import InputError
 from weatherfm.model.share import balanced
 from weatherfm.training.config import RunConfig

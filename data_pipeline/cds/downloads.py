@@ -22,16 +22,16 @@ from pathlib import Path
 
 import numpy as np
 
-from weatherfm.data_pipeline.cache_folder import unwritable
 from weatherfm.data_pipeline.cds.held import Held, read_note, read_notes
 from weatherfm.data_pipeline.cds.requests import Request
+from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.formats.grib import index_grib
 from weatherfm.data_pipeline.formats.names import NameRules
 from weatherfm.data_pipeline.formats.paths import recognise
 from weatherfm.data_pipeline.formats.pieces import Contents
-from weatherfm.data_pipeline.manifest import seal
+from weatherfm.data_pipeline.machine.cache_folder import unwritable
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.time_axis import name_times
+from weatherfm.data_pipeline.store.manifest import seal
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, NoLocks
 from weatherfm.file_lock import Held as LockHeld

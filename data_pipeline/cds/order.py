@@ -23,8 +23,8 @@ from weatherfm.data_pipeline.cds.wanted import (
     window_hours,
 )
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.derived import Derivation, resolve, with_inputs
-from weatherfm.data_pipeline.read_cost import ReadCost
+from weatherfm.data_pipeline.fields.derived import Derivation, resolve, with_inputs
+from weatherfm.data_pipeline.fields.read_cost import ReadCost
 from weatherfm.data_pipeline.source_config import CdsSource
 
 _MANY = 24

@@ -7,7 +7,6 @@ import warnings
 from datetime import UTC, date, datetime
 from functools import partial
 
-from weatherfm.data_pipeline.cache_folder import check_room, check_writable
 from weatherfm.data_pipeline.cds.box import Box
 from weatherfm.data_pipeline.cds.downloads import Downloads
 from weatherfm.data_pipeline.cds.engines import Patience, client_for, open_engine
@@ -18,6 +17,7 @@ from weatherfm.data_pipeline.cds.key import Key, find_key
 from weatherfm.data_pipeline.cds.requests import Request
 from weatherfm.data_pipeline.cds.wanted import Wanted
 from weatherfm.data_pipeline.cds.working_off import WorkingOff
+from weatherfm.data_pipeline.machine.cache_folder import check_room, check_writable
 from weatherfm.data_pipeline.source_config import CdsSource
 from weatherfm.errors import InputError, OutsideError
 from weatherfm.home import expanded

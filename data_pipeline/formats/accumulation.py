@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.formats.pieces import Piece, Slots
 from weatherfm.data_pipeline.formats.sum_terms import HeldSums, Terms
 from weatherfm.data_pipeline.formats.tables import Table
 from weatherfm.data_pipeline.formats.unsaid_sums import SumRows, settle_hours, spacing
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.errors import InputError
 
 _log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from weatherfm.data_pipeline.cache_folder import check_room, unwritable
+from weatherfm.data_pipeline.machine.cache_folder import check_room, unwritable
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from weatherfm.data_pipeline.derived import Derivation
+from weatherfm.data_pipeline.fields.derived import Derivation
 from weatherfm.data_pipeline.formats.pieces import Piece, Reader
 from weatherfm.data_pipeline.formats.selection import Selection
 

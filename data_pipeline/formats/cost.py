@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from weatherfm.data_pipeline.fields.read_cost import ReadCost
 from weatherfm.data_pipeline.formats.pieces import Reader
 from weatherfm.data_pipeline.formats.selection import Selection
-from weatherfm.data_pipeline.read_cost import ReadCost
 
 WASTEFUL = 4.0
 """Times more moved than kept from which on a word is said."""

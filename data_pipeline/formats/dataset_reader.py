@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.formats.access import PUBLIC, Access
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.dimensions import Dimension
 from weatherfm.data_pipeline.formats.folder_zarr import read_plain

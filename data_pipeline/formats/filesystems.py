@@ -8,7 +8,7 @@ from typing import Any
 
 from zarr.storage import FsspecStore
 
-from weatherfm.data_pipeline.formats.access import Access
+from weatherfm.data_pipeline.access import Access
 from weatherfm.errors import InputError
 
 SILENCE = 60.0

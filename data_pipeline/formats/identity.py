@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import zarr
 
-from weatherfm.data_pipeline.formats.access import PUBLIC, Access
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.archive import origin_of
 from weatherfm.data_pipeline.formats.remote import ChunkError, is_address, open_store
 from weatherfm.errors import InputError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from weatherfm.data_pipeline.formats.access import refuse_secret_address
+from weatherfm.data_pipeline.access import refuse_secret_address
 from weatherfm.data_pipeline.formats.archive import is_zip, refuse_broken
 from weatherfm.data_pipeline.formats.foreign import foreign, foreign_folder, is_zarr_array, unknown
 from weatherfm.data_pipeline.formats.remote import is_address

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.derived import Derivation
+from weatherfm.data_pipeline.fields.derived import Derivation
+from weatherfm.data_pipeline.fields.positions import Readable
 from weatherfm.data_pipeline.formats.blocks import batches
 from weatherfm.data_pipeline.formats.differences import zero_noise
 from weatherfm.data_pipeline.formats.packing import pack, unpack
 from weatherfm.data_pipeline.formats.pieces import Piece, Reader
 from weatherfm.data_pipeline.formats.selection import Selection
-from weatherfm.data_pipeline.positions import Readable
 from weatherfm.errors import InputError, OutsideError
 
 

@@ -14,7 +14,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
-from weatherfm.data_pipeline.formats.access import PUBLIC, Access
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.filesystems import open_address
 from weatherfm.data_pipeline.formats.retries import describe, insist, is_denied
 from weatherfm.data_pipeline.formats.time_values import decoded

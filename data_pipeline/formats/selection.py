@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.formats.accumulation import Window, check_sums, find_window
 from weatherfm.data_pipeline.formats.pieces import Piece
 from weatherfm.data_pipeline.formats.tables import (
@@ -21,7 +22,6 @@ from weatherfm.data_pipeline.formats.tables import (
     table_of,
 )
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.time_axis import name_times
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 

@@ -21,7 +21,7 @@ from zarr.codecs import ShardingCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from weatherfm.data_pipeline.formats.access import Access
+from weatherfm.data_pipeline.access import Access
 from weatherfm.data_pipeline.formats.remote import ChunkError, TrustedStore, is_address, open_store
 
 _ABSENT = 2**64 - 1

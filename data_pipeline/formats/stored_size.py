@@ -12,7 +12,7 @@ import xarray as xr
 import zarr
 from zarr.core.sync import sync
 
-from weatherfm.data_pipeline.formats.access import Access
+from weatherfm.data_pipeline.access import Access
 from weatherfm.data_pipeline.formats.remote import ChunkError, TrustedStore, open_store
 
 

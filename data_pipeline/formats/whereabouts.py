@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from weatherfm.data_pipeline.derived import Derivation
+from weatherfm.data_pipeline.fields.derived import Derivation
 from weatherfm.data_pipeline.formats.selection import Selection
 
 

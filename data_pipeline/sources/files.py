@@ -12,7 +12,9 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.derived import Derivation, cure, resolve, with_inputs
+from weatherfm.data_pipeline.fields.derived import Derivation, cure, resolve, with_inputs
+from weatherfm.data_pipeline.fields.positions import view
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.formats.archive import name_of
 from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.cost import read_cost
@@ -27,9 +29,7 @@ from weatherfm.data_pipeline.formats.rivals import one_name_each
 from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
 from weatherfm.data_pipeline.formats.span import Range, Span
 from weatherfm.data_pipeline.formats.whereabouts import place_of
-from weatherfm.data_pipeline.positions import view
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.earth.constants import GRAVITY
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError

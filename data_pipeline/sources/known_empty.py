@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from weatherfm.data_pipeline.derived import inputs_of
+from weatherfm.data_pipeline.fields.derived import inputs_of
 from weatherfm.earth.variables import VARIABLES, parse_channel
 from weatherfm.errors import InputError
 

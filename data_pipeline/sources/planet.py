@@ -18,6 +18,8 @@ import xarray as xr
 
 from weatherfm.config import Hours
 from weatherfm.data_pipeline.config import DataConfig, Period
+from weatherfm.data_pipeline.fields.positions import Readable, view
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.planet.history import (
     CHANNELS,
     SPIN_UP,
@@ -26,9 +28,7 @@ from weatherfm.data_pipeline.planet.history import (
     planet_grid,
     surface_geopotential,
 )
-from weatherfm.data_pipeline.positions import Readable, view
 from weatherfm.data_pipeline.source_config import PlanetSource
-from weatherfm.data_pipeline.sources import SourceData
 from weatherfm.earth.constants import GRAVITY
 from weatherfm.errors import InputError
 from weatherfm.home import expanded

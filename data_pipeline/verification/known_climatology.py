@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.climatology import day_coordinate, day_index, window_weights
-from weatherfm.data_pipeline.store import Store, open_array
-from weatherfm.data_pipeline.time_axis import hour_of_day
+from weatherfm.data_pipeline.fields.time_axis import hour_of_day
+from weatherfm.data_pipeline.store.climatology import day_coordinate, day_index, window_weights
+from weatherfm.data_pipeline.store.store import Store, open_array
 from weatherfm.data_pipeline.verification.report import VerifyReport
 
 _MOST_HOURS = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from weatherfm.data_pipeline.plausible import (
+from weatherfm.data_pipeline.fields.plausible import (
     DRIEST_GLOBE,
     HUMIDITY,
     REACHED,
@@ -13,7 +13,7 @@ from weatherfm.data_pipeline.plausible import (
     is_global,
     with_units,
 )
-from weatherfm.data_pipeline.store import Store
+from weatherfm.data_pipeline.store.store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
 from weatherfm.data_pipeline.verification.scan import ChannelScan
 from weatherfm.earth.variables import Channel, parse_channel

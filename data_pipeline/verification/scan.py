@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from weatherfm.data_pipeline.statistics import ChannelStatistics, total
+from weatherfm.data_pipeline.store.statistics import ChannelStatistics, total
 from weatherfm.data_pipeline.verification.known_climatology import ClimatologySample
 
 SEASON_LATITUDE = 20.0

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.manifest import SHARDS
-from weatherfm.data_pipeline.statistics import ChannelStatistics, join_channels
-from weatherfm.data_pipeline.store import Store
-from weatherfm.data_pipeline.store_files import read_shards
+from weatherfm.data_pipeline.store.manifest import SHARDS
+from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels
+from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.store_files import read_shards
 from weatherfm.data_pipeline.verification.moments import RELATIVE
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verification.scan import ChannelScan

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.plausible import MAY_BE_UNIFORM, plausible_bounds, suspect_units
-from weatherfm.data_pipeline.store import Store
+from weatherfm.data_pipeline.fields.plausible import MAY_BE_UNIFORM, plausible_bounds, suspect_units
+from weatherfm.data_pipeline.store.store import Store
 from weatherfm.data_pipeline.verification.changes import check_changes
 from weatherfm.data_pipeline.verification.known_climatology import compare_climatology
 from weatherfm.data_pipeline.verification.meaning import check_meaning

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.states import States, as_states, require_fit
+from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.device import choose_device
 from weatherfm.earth.domain import Domain
 from weatherfm.evaluation.config import ForecastConfig

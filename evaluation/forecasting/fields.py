@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from weatherfm.data_pipeline.states import States
+from weatherfm.data_pipeline.store.states import States
 from weatherfm.device import products_in
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig

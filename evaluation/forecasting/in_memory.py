@@ -13,7 +13,7 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.states import States, as_states, require_fit
+from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import init_text, lead_times_text, span_text

@@ -10,9 +10,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from weatherfm.config import Hours
-from weatherfm.data_pipeline.manifest import NAME
-from weatherfm.data_pipeline.states import States
-from weatherfm.data_pipeline.store import Store, open_store
+from weatherfm.data_pipeline.store.manifest import NAME
+from weatherfm.data_pipeline.store.states import States
+from weatherfm.data_pipeline.store.store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 
@@ -60,7 +60,7 @@ def open_place(
         paths = [str(path) for path in place]
     else:
         return _of_dataset(place, channels, provenance, rules)
-    from weatherfm.data_pipeline.file_states import open_file_states
+    from weatherfm.data_pipeline.sources.file_states import open_file_states
 
     return open_file_states(paths, channels, _accumulation(provenance), rules)
 
@@ -68,7 +68,7 @@ def open_place(
 def _of_dataset(place: Any, channels: Sequence[str], provenance: Mapping[str, Any], rules: Mapping[str, Any]) -> States:
     import xarray as xr
 
-    from weatherfm.data_pipeline.file_states import open_dataset_states
+    from weatherfm.data_pipeline.sources.file_states import open_dataset_states
 
     if isinstance(place, xr.DataArray) and place.name is not None:
         place = place.to_dataset()

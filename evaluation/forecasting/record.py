@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from weatherfm import __version__
-from weatherfm.data_pipeline.states import States
+from weatherfm.data_pipeline.store.states import States
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.trained import untrained_steps
 from weatherfm.model.model import WeatherViT

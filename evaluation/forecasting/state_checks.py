@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from weatherfm.data_pipeline.plausible import is_fraction, plausible_bounds, suspect_units, with_units
-from weatherfm.data_pipeline.states import States
+from weatherfm.data_pipeline.fields.plausible import is_fraction, plausible_bounds, suspect_units, with_units
+from weatherfm.data_pipeline.store.states import States
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 

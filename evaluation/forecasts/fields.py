@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.formats.access import PUBLIC, Access
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.contradictions import contradiction
 from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape

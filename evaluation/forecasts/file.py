@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.formats.access import PUBLIC, Access
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from weatherfm.data_pipeline.fields.plausible import HUMIDITY, is_fraction, other_units, plausible_bounds, suspect_units
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
-from weatherfm.data_pipeline.plausible import HUMIDITY, is_fraction, other_units, plausible_bounds, suspect_units
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import Channel, Variable
 from weatherfm.errors import InputError

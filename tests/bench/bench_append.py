@@ -24,15 +24,15 @@ from pathlib import Path
 import numpy as np
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.journal import Journal, write_record
-from weatherfm.data_pipeline.plan import plan_store
-from weatherfm.data_pipeline.positions import Readable, view
+from weatherfm.data_pipeline.fields.positions import Readable, view
+from weatherfm.data_pipeline.fields.source_data import SourceData
+from weatherfm.data_pipeline.planning.plan import plan_store
 from weatherfm.data_pipeline.prepare import identity_of, prepare
 from weatherfm.data_pipeline.revise import append
-from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.data_pipeline.store import open_store
-from weatherfm.data_pipeline.swap import place_of_next
-from weatherfm.data_pipeline.writing import Writing
+from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.swap import place_of_next
+from weatherfm.data_pipeline.writing.journal import Journal, write_record
+from weatherfm.data_pipeline.writing.writing import Writing
 from weatherfm.earth.grid import Grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
@@ -105,7 +105,7 @@ def fabricate(root: Path, short: Path, n_times: int, finished: bool) -> int:
 
 
 def _held_records(short: Path) -> dict:
-    from weatherfm.data_pipeline.store_files import read_shards
+    from weatherfm.data_pipeline.store.store_files import read_shards
 
     return read_shards(short, open_store(short).manifest)
 

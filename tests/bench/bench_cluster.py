@@ -32,7 +32,7 @@ from distributed import Client, LocalCluster
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.plausible import plausible_bounds
+from weatherfm.data_pipeline.fields.plausible import plausible_bounds
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.earth.grid import regular_grid
 from weatherfm.earth.variables import parse_channel
@@ -128,9 +128,9 @@ def warm() -> None:
     """Import what reading takes."""
     import netCDF4  # noqa: F401
 
-    import weatherfm.data_pipeline.regrid
+    import weatherfm.data_pipeline.fields.regrid
     import weatherfm.data_pipeline.sources.files
-    import weatherfm.data_pipeline.writing  # noqa: F401
+    import weatherfm.data_pipeline.writing.writing  # noqa: F401
 
 
 def main() -> None:

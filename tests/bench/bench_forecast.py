@@ -28,10 +28,10 @@ from spawn_ranks import spawn
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.data_pipeline.states import StoreStates
-from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.store.states import StoreStates
+from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.earth.grid import regular_grid
 from weatherfm.evaluation.config import ForecastConfig

@@ -24,18 +24,19 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline import writing
 from weatherfm.data_pipeline.config import DataConfig, RegridConfig
-from weatherfm.data_pipeline.journal import Journal, write_record
-from weatherfm.data_pipeline.manifest import checksum
-from weatherfm.data_pipeline.plan import StorePlan, plan_store
-from weatherfm.data_pipeline.plan_text import to_text
-from weatherfm.data_pipeline.positions import Readable, view
+from weatherfm.data_pipeline.fields.positions import Readable, view
+from weatherfm.data_pipeline.fields.regrid import place
+from weatherfm.data_pipeline.fields.source_data import SourceData
+from weatherfm.data_pipeline.planning.plan import StorePlan, plan_store
+from weatherfm.data_pipeline.planning.plan_text import to_text
 from weatherfm.data_pipeline.prepare import identity_of
-from weatherfm.data_pipeline.regrid import place
-from weatherfm.data_pipeline.sources import SourceData, open_source
-from weatherfm.data_pipeline.statistics import ChannelStatistics
-from weatherfm.data_pipeline.writing import Writing
+from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store.manifest import checksum
+from weatherfm.data_pipeline.store.statistics import ChannelStatistics
+from weatherfm.data_pipeline.writing import writing
+from weatherfm.data_pipeline.writing.journal import Journal, write_record
+from weatherfm.data_pipeline.writing.writing import Writing
 from weatherfm.earth.grid import Grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
@@ -112,7 +113,7 @@ def told_of_opening(store: Path) -> dict[str, float]:
     program = f"""
 import json, resource, time
 import weatherfm.data_pipeline.loader
-from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.store.store import open_store
 grown = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before, start = grown(), time.process_time()
 store = open_store({str(store)!r})

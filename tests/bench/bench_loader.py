@@ -37,10 +37,10 @@ import zarr
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.earth.grid import regular_grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)

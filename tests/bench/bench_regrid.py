@@ -25,9 +25,9 @@ import scipy.sparse
 import xarray as xr
 
 from weatherfm.data_pipeline.config import RegridConfig
-from weatherfm.data_pipeline.regrid import Regridder
-from weatherfm.data_pipeline.regrid_weights import conservative_weights
-from weatherfm.data_pipeline.target_grid import global_grid
+from weatherfm.data_pipeline.fields.regrid import Regridder
+from weatherfm.data_pipeline.fields.regrid_weights import conservative_weights
+from weatherfm.data_pipeline.fields.target_grid import global_grid
 
 SOURCE = global_grid(RegridConfig(resolution=0.25, poles=True))
 

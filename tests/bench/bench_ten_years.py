@@ -24,11 +24,11 @@ import xarray as xr
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.sources import SourceData
-from weatherfm.data_pipeline.store import open_store
+from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import regular_grid
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from weatherfm.data_pipeline.manifest import checksum
-from weatherfm.data_pipeline.store import Store
-from weatherfm.data_pipeline.time_axis import name_times
+from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.store.manifest import checksum
+from weatherfm.data_pipeline.store.store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.config import RunConfig

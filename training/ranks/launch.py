@@ -22,7 +22,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from weatherfm.data_pipeline.host_memory import available_memory
+from weatherfm.data_pipeline.machine.host_memory import available_memory
 from weatherfm.errors import STOPPED, InputError
 from weatherfm.training.signals import SIGNALS, StopSignals
 

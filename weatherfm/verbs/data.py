@@ -57,8 +57,8 @@ def prepare(
         prepare_run(run, workers, memory, scheduler)
         return
     with importing():
-        from weatherfm.data_pipeline.plan import plan_store
-        from weatherfm.data_pipeline.plan_text import DEFAULT_BANDWIDTHS, to_dict, to_text
+        from weatherfm.data_pipeline.planning.plan import plan_store
+        from weatherfm.data_pipeline.planning.plan_text import DEFAULT_BANDWIDTHS, to_dict, to_text
         from weatherfm.data_pipeline.sources import open_source
 
     plan = plan_store(run.data, open_source(run.data), workers, _bytes(memory), scheduler)

@@ -1,0 +1,1 @@
+"""What runs the work: threads or a cluster, their memory, and the disk."""

@@ -1,0 +1,57 @@
+"""Run many dask tasks with only a few in memory at a time, on threads here or on a cluster's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+
+from weatherfm.data_pipeline.machine.cluster import run_on_cluster
+
+
+@dataclass(frozen=True)
+class Call:
+    """One task: small, so that making and sending it costs nothing beside its work."""
+
+    name: str
+    """For messages."""
+    function: Callable[..., Any]
+    """Called with what all tasks share, then the arguments. It may be called again when a worker died in it."""
+    arguments: tuple[Any, ...]
+
+
+def run_tasks(tasks: Iterable[Call], workers: int, shared: Any = None, scheduler: str | None = None) -> Iterator[Any]:
+    """Results of the tasks as they finish, in any order; at most `workers` in flight.
+
+    A task that fails stops the rest from starting; those under way finish first, then its error is raised.
+
+    Args:
+        tasks: made one by one when there is room for them.
+        workers: tasks at a time.
+        shared: first argument of every task; a worker of a cluster gets it once.
+        scheduler: address of a dask.distributed scheduler; its workers must see the same file system.
+
+    Raises:
+        InputError: no scheduler answers at that address.
+        OutsideError: the workers of the cluster are gone, or die again and again in the same task.
+    """
+    return (
+        _on_threads(tasks, workers, shared) if scheduler is None else run_on_cluster(tasks, workers, shared, scheduler)
+    )
+
+
+def _on_threads(tasks: Iterable[Call], workers: int, shared: Any) -> Iterator[Any]:
+    with ThreadPoolExecutor(workers, thread_name_prefix="prepare") as pool:
+        pending: set[Any] = set()
+        for task in tasks:
+            if len(pending) == workers:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+            work = dask.delayed(task.function, pure=False, traverse=False)(shared, *task.arguments)
+            pending.add(pool.submit(work.compute, scheduler="synchronous"))
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)

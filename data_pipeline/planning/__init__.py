@@ -1,0 +1,1 @@
+"""What a store will hold and cost, told before it is written."""

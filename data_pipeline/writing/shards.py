@@ -1,0 +1,207 @@
+"""The tasks that write a store's shards: one task, one writer; each says in the journal that it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.store.climatology import accumulate, windowed_means
+from weatherfm.data_pipeline.store.manifest import checksum
+from weatherfm.data_pipeline.store.shard_encoding import encode_shard
+from weatherfm.data_pipeline.store.shard_layout import Block
+from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels, pairs
+from weatherfm.data_pipeline.store.store import open_array
+from weatherfm.data_pipeline.writing.journal import write_file, write_record
+from weatherfm.errors import InputError
+
+
+def check_finite(values: np.ndarray, channels: tuple[str, ...], times: np.ndarray) -> None:
+    """`values` [time, channel, lat, lon] must hold no NaN and no infinity.
+
+    Raises:
+        InputError: names the channels, how many values and the first times.
+    """
+    if all(np.isfinite(fields).all() for fields in values):
+        return
+    bad = ~np.isfinite(values)
+    texts = []
+    for channel in np.flatnonzero(bad.any(axis=(0, 2, 3))):
+        when = times[bad[:, channel].any(axis=(1, 2))]
+        texts.append(f"{channels[channel]} has {int(bad[:, channel].sum())} at {name_times(when, 3)}")
+    raise InputError(
+        f"values that are not finite (NaN or infinite): {'; '.join(texts)}. "
+        "Leave the channel out, choose other days, or mend the source; shards written before are kept"
+    )
+
+
+def fingerprint(*parts: np.ndarray | Sequence[str] | str | int | None) -> str:
+    """Of what a task is made from; equal when its result would be the same for the same source."""
+    texts = [part.tobytes().hex() if isinstance(part, np.ndarray) else repr(part) for part in parts]
+    return checksum("\n".join(texts).encode())
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a task has dealt with, for the progress bar."""
+
+    bytes: int
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class StateTask:
+    """What it takes to write one shard of `state`."""
+
+    root: Path
+    metadata: dict[str, Any]
+    block: Block
+    channels: tuple[str, ...]
+    """Names in this block."""
+    times: np.ndarray
+    """[time] of this block."""
+    training: np.ndarray
+    """[time] bool: which of them statistics may use."""
+    preliminary: np.ndarray
+    """[time] bool: which of them their source will replace."""
+    tendency_lead: int
+    """Hours."""
+
+    @property
+    def name(self) -> str:
+        """In the journal."""
+        return f"state-{self.block.label}"
+
+    @property
+    def inputs(self) -> str:
+        """Fingerprint of what the shard and its record are made from."""
+        return fingerprint(self.channels, self.times, self.training, self.preliminary, self.tendency_lead)
+
+    @property
+    def n_bytes(self) -> int:
+        """Before compression."""
+        rows, columns = self.metadata["shape"][2:]
+        return int(4 * len(self.times) * len(self.channels) * rows * columns)
+
+    def run(self, values: np.ndarray) -> Done:
+        """Check and write `values` [time, channel, lat, lon] with their statistics.
+
+        Raises:
+            InputError: a value is not finite.
+        """
+        check_finite(values, self.channels, self.times)
+        training = np.flatnonzero(self.training)
+        statistics = _each(values, lambda one: ChannelStatistics.of(one[training]))
+        earlier, later = pairs(self.times, self.training, self.tendency_lead)
+        changes = _each(values, lambda one: ChannelStatistics.of(one[later] - one[earlier])) if len(later) else None
+        shard = encode_shard(values, self.metadata, (self.block.times.start, self.block.channels.start, 0, 0))
+        files = {key: write_file(self.root, key, content) for key, content in _within("state", shard)}
+        payload = {"state": statistics.to_dict(), "tendency": changes and changes.to_dict()}
+        write_record(self.root, self.name, files, payload, self.inputs)
+        return Done(values.nbytes, f"{' '.join(self.channels[:3])} {self.times[0].astype('datetime64[M]')}")
+
+    def read_back(self) -> np.ndarray:
+        """[time, channel, lat, lon] as written."""
+        return np.asarray(open_array(self.root, "state")[self.block.times, self.block.channels].read().result())
+
+
+@dataclass(frozen=True, eq=False)
+class TendencyTask:
+    """Statistics of the change over the tendency lead, for the pairs that start in one shard and end in a later one."""
+
+    root: Path
+    block: Block
+    """One or more shards that follow each other, in which the pairs start."""
+    channel_blocks: tuple[slice, ...]
+    """Chunks of these shards, which are looked at one by one."""
+    earlier: np.ndarray
+    """[pair] store positions."""
+    later: np.ndarray
+    """[pair] store positions, the lead after `earlier`."""
+    inputs: str
+    """Fingerprint of the times at both ends."""
+
+    @property
+    def name(self) -> str:
+        """In the journal."""
+        return f"tendency-{self.block.label}"
+
+    def n_bytes(self, field_bytes: int) -> int:
+        """Of the fields it reads."""
+        n_fields = len(np.union1d(self.earlier, self.later)) * (self.block.channels.stop - self.block.channels.start)
+        return int(n_fields * field_bytes)
+
+    def run(self) -> Done:
+        """Read each field once, subtract and note the statistics."""
+        state = open_array(self.root, "state")
+        at, place = np.unique(np.concatenate([self.earlier, self.later]), return_inverse=True)
+        earlier, later = np.split(place, 2)
+        found, n_bytes = [], 0
+        for channels in self.channel_blocks:
+            fields = state.oindex[at, channels].read().result()
+            found.append(_each(fields, lambda one: ChannelStatistics.of(one[later] - one[earlier])))
+            n_bytes += fields.nbytes
+        write_record(self.root, self.name, {}, join_channels(found).to_dict(), self.inputs)
+        return Done(n_bytes, "")
+
+
+@dataclass(frozen=True, eq=False)
+class ClimatologyTask:
+    """All days of year of one hour and channel block; its shards are nobody else's."""
+
+    root: Path
+    metadata: dict[str, Any]
+    channels: slice
+    """One chunk."""
+    column: int
+    """Its number."""
+    hour: int
+    """Position on the hour dim."""
+    indices: np.ndarray
+    """[time] store positions of the training times at that hour."""
+    days: np.ndarray
+    """[time] their positions on the dayofyear dim."""
+    n_days: int
+    window: int | None
+    batch: int
+    """Times to hold at once."""
+    rows: int
+    """Days in one shard."""
+    inputs: str
+    """Fingerprint of the times."""
+
+    @property
+    def name(self) -> str:
+        """In the journal."""
+        return f"climatology-{self.hour:02d}-{self.column:03d}"
+
+    def run(self, sums: np.ndarray | None = None) -> Done:
+        """Average and write; reads the store unless given `sums` [dayofyear, channel, lat, lon] float64."""
+        counts = np.bincount(self.days, minlength=self.n_days)
+        if sums is None:
+            state = open_array(self.root, "state")
+
+            def read(indices: np.ndarray) -> np.ndarray:
+                return np.asarray(state.oindex[indices, self.channels].read().result())
+
+            sums = accumulate(read, self.indices, self.days, self.n_days, self.batch)
+        files: dict[str, dict[str, Any]] = {}
+        for days, fields in windowed_means(sums, counts, self.window, self.rows):
+            start = (days.start, self.hour, self.channels.start, 0, 0)
+            shard = encode_shard(fields[:, None], self.metadata, start)
+            files |= {key: write_file(self.root, key, content) for key, content in _within("climatology", shard)}
+        write_record(self.root, self.name, files, None, self.inputs)
+        return Done(len(self.indices) * 4 * int(np.prod(sums.shape[1:])), "")
+
+
+def _each(values: np.ndarray, of: Callable[[np.ndarray], ChannelStatistics]) -> ChannelStatistics:
+    """`of` every channel [time, 1, lat, lon] of `values`, so that copies are of one channel."""
+    return join_channels([of(values[:, channel : channel + 1]) for channel in range(values.shape[1])])
+
+
+def _within(array: str, files: dict[str, bytes]) -> list[tuple[str, bytes]]:
+    return [(f"{array}/{key}", content) for key, content in files.items()]
