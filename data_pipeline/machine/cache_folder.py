@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from weatherfm.data_pipeline.machine.disk import existing
 from weatherfm.errors import InputError
 
 _MIB = 2**20
@@ -22,7 +23,7 @@ def check_writable(folder: Path, what: str) -> None:
         InputError: it cannot be written to.
     """
     try:
-        with tempfile.TemporaryFile(dir=_existing(folder)) as file:
+        with tempfile.TemporaryFile(dir=existing(folder)) as file:
             file.write(b"\0")
     except OSError as error:
         raise unwritable(folder, what, error) from error
@@ -39,7 +40,7 @@ def check_room(folder: Path, needed: int, what: str) -> None:
     Raises:
         InputError: less is free.
     """
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(existing(folder)).free
     if needed > free:
         raise InputError(
             f"{what} take about {_size(needed)}, and {_size(free)} are free in {folder}; free some space, choose "
@@ -55,8 +56,3 @@ def unwritable(folder: Path, what: str, error: OSError) -> InputError:
 def _size(count: int) -> str:
     mebibytes = count / _MIB
     return f"{mebibytes / 1024:,.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.0f} MiB"
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())

@@ -21,7 +21,7 @@ LEAST_SHARE = 0.3
 
 def free_bytes(place: Path) -> int:
     """Free for this user on the disk where `place` is, or would be made."""
-    return shutil.disk_usage(_existing(place)).free
+    return shutil.disk_usage(existing(place)).free
 
 
 def check_space(place: Path, n_bytes: int) -> None:
@@ -65,7 +65,7 @@ def check_download(cache: Path, download: int, store: Path, n_bytes: int) -> Non
             f"{_size(download)} are to be downloaded to {cache}, where {_size(free)} are free; free some, set "
             "source.cache to another disk, or ask for fewer days or channels"
         )
-    same = os.stat(_existing(cache)).st_dev == os.stat(_existing(store)).st_dev
+    same = os.stat(existing(cache)).st_dev == os.stat(existing(store)).st_dev
     if same and download + LEAST_SHARE * n_bytes > free:
         raise InputError(
             f"{_size(download)} are to be downloaded to {cache}, and the store {store} needs about "
@@ -75,7 +75,8 @@ def check_download(cache: Path, download: int, store: Path, n_bytes: int) -> Non
     check_space(store, n_bytes)
 
 
-def _existing(place: Path) -> Path:
+def existing(place: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
     place = expanded(place).absolute()
     return next(folder for folder in (place, *place.parents) if folder.exists())
 
