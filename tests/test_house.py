@@ -177,6 +177,14 @@ def test_every_package_is_listed():
     assert all((folder / "__init__.py").exists() for folder in folders)
 
 
+def test_readers_of_the_source_find_every_package():
+    """Editors and type checkers know no package-dir: to them weatherfm.training is what weatherfm/ links to."""
+    for package in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]:
+        assert (ROOT / package.replace(".", "/") / "__init__.py").exists(), package
+    links = {p.name: p.readlink() for p in (ROOT / "weatherfm").iterdir() if p.is_symlink()}
+    assert links == {name: Path("..") / name for name in [*CODE[1:], "configs"]}
+
+
 def test_package_data_patterns_match_files():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     for package, patterns in settings["package-data"].items():
