@@ -22,7 +22,7 @@ LIGHT = [
     "evaluation/forecast.py",
     "evaluation/forecasting/command.py",
     "data_pipeline/store/states.py",
-    "data_pipeline/store/store.py",
+    "data_pipeline/store/training_store.py",
     "data_pipeline/loader.py",
 ]
 FACE = ROOT / "weatherfm" / "__init__.py"
@@ -100,7 +100,7 @@ GROUND = {
 """Loose files of a folder below all of its rooms; the other loose ones, its faces, are above them."""
 ROOMS = {
     "data_pipeline": [
-        "machine", "fields", "store", "formats", "cds", "planet", "sources", "planning", "writing", "verification",
+        "machine", "fields", "store", "formats", "cds", "planet", "sources", "design", "writing", "verification",
     ],
     "data_pipeline/formats": ["zarr", "files", "meaning", "datasets", "grib", "choice", "sums", "reading"],
 }  # fmt: skip
@@ -247,7 +247,7 @@ from weatherfm import forecast, load, open_store
 print(weatherfm.load is load, weatherfm.open_store.__module__, forecast.__module__, hasattr(weatherfm, "no_such"))
 """
     assert run_python(code).split() == [
-        "True", "weatherfm.data_pipeline.store.store", "weatherfm.evaluation.forecasting.in_memory", "False"
+        "True", "weatherfm.data_pipeline.store.training_store", "weatherfm.evaluation.forecasting.in_memory", "False"
     ]  # fmt: skip
 
 
