@@ -12,7 +12,7 @@ from weatherfm.data_pipeline.config import Period
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.model.model import ModelConfig
+from weatherfm.model.architecture import ModelConfig
 
 CHANNELS = ("z500", "t850", "t500", "t2m")
 EUROPE = Grid(np.arange(60, 29, -3.0), np.arange(-20, 15, 5.0))

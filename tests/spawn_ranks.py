@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 
 # ranks are forked from a process that has imported all this once: that takes longer than most tests
 LATE = ["torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"]  # at its first use
-OWN = ["weatherfm.training.trainer", "weatherfm.training.forecasting", "weatherfm.training.plan.rank_step"]
+OWN = ["weatherfm.training.trainer", "weatherfm.training.forecast_on_ranks", "weatherfm.training.plan.rank_step"]
 TESTS = ["pytest", "yaml", "weatherfm.data_pipeline.prepare"]  # what files of tests import, and so each of their ranks
 multiprocessing.set_forkserver_preload(["torch", *LATE, *OWN, *TESTS])
 

@@ -7,7 +7,8 @@ import torch
 
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
 
 
 def make_domain(grid=None, channels=("z500", "t850", "msl"), static=0):
