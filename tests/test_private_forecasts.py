@@ -20,8 +20,8 @@ from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast import make_forecast
 from weatherfm.evaluation.forecasting.places import open_place
 from weatherfm.evaluation.scores import write_scores
+from weatherfm.face.runs import given_sections
 from weatherfm.training.config import load_run
-from weatherfm.verbs.run import given_sections
 
 SECRET = "s3cr3t-t0k3n"
 KEY = {"token": SECRET}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,7 +16,7 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecasting.arguments import init_text, lead_times_text, span_text
+from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
 from weatherfm.evaluation.forecasting.fields import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.places import open_place
 from weatherfm.evaluation.forecasting.record import origin_of, record_of
@@ -27,9 +27,6 @@ from weatherfm.model.model import WeatherViT
 
 _WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 """How xarray stores times. By itself it counts from the first one: Zarr leaves out what is 0, as if it were missing."""
-
-Span: TypeAlias = str | timedelta | np.timedelta64
-"""As "24h"; of pandas, too."""
 
 
 def forecast(
