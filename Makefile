@@ -38,5 +38,5 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-clean:                   ## forget the environment and the type checker's tree; runs/ stays
-	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+clean:                   ## forget the environment; runs/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
