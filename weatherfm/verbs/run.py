@@ -12,12 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from weatherfm.face.runs import is_run, read_run
-
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
-
-__all__ = ["Overrides", "as_json", "importing", "is_run", "load", "say", "speaks"]
 
 Overrides = Annotated[str, Parameter(help="Settings to change, as `model.depth=6 training.steps=500`.")]
 
@@ -38,6 +34,13 @@ def importing() -> Iterator[None]:
             gc.enable()
 
 
+def is_run(path: Path) -> bool:
+    """True for a run's YAML file."""
+    from weatherfm.face import runs
+
+    return runs.is_run(path)
+
+
 def load(path: Path, overrides: tuple[str, ...]) -> RunConfig:
     """The settings of a run.
 
@@ -46,6 +49,7 @@ def load(path: Path, overrides: tuple[str, ...]) -> RunConfig:
     """
     with importing():
         import weatherfm.training.config  # noqa: F401 - brings PyTorch
+        from weatherfm.face.runs import read_run
 
     return read_run(path, *overrides)
 
