@@ -43,6 +43,9 @@ def forecast(
 ) -> xr.Dataset:
     """Forecast with a model, in memory: it takes what is returned, and little more.
 
+        model = weatherfm.load("weights.safetensors")
+        forecast = weatherfm.forecast(model, "era5_*.nc", lead_times=["24h", "72h"])
+
     Args:
         model: of `weatherfm.load`; it computes on the device it is on.
         states: a store (`weatherfm.open_store`) or its folder; NetCDF, GRIB or Zarr files (a path, a pattern or
@@ -65,11 +68,7 @@ def forecast(
     Raises:
         InputError: states that do not fit the model or are missing, or arguments that mean nothing.
     """
-    if not hasattr(model, "domain"):
-        raise InputError(
-            f"the first argument is {model!r} ({type(model).__name__}), no model; give what "
-            "weatherfm.load('weights.safetensors') returns"
-        )
+    _require_model(model)
     given: dict[str, Any] = {"lead_times": lead_times_text(lead_times), "init": init_text(init)}
     given |= {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision}
     given |= {} if rollout is None else {"mode": "rollout", "rollout_step": span_text(rollout)}
@@ -88,6 +87,14 @@ def forecast(
         for made in stream:
             out.put(made.group * together, made.lead, made.fields)
     return out.dataset(record)
+
+
+def _require_model(given: Any) -> None:
+    if not hasattr(given, "domain"):
+        raise InputError(
+            f"the first argument is {given!r} ({type(given).__name__}), no model; give what "
+            "weatherfm.load('weights.safetensors') returns"
+        )
 
 
 class _Fields:

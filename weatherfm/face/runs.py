@@ -18,7 +18,7 @@ from weatherfm.errors import InputError
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
 
-RunLike: TypeAlias = Union[str, os.PathLike[str], Mapping[str, Any], "RunConfig"]
+RunLike: TypeAlias = Union[str, os.PathLike[str], dict[str, Any], "RunConfig"]
 """A YAML file, what one holds as a dict, or settings that `read_run` has checked."""
 Override: TypeAlias = str | Mapping[str, Any]
 """`"model.depth=6"`, as on the command line, or `{"model.depth": 6}`."""
@@ -51,7 +51,7 @@ def read_run(config: RunLike, *overrides: Override) -> RunConfig:
         if not overrides:
             return config
         data, origin = settings_of(config), "changed settings"
-    elif isinstance(config, Mapping):
+    elif isinstance(config, dict):
         data, origin = plain(config), "settings"
     else:
         raise InputError(
@@ -64,7 +64,7 @@ def read_run(config: RunLike, *overrides: Override) -> RunConfig:
 
 def is_run(source: Any) -> bool:
     """True for settings of a run and for a path that ends as their files do."""
-    if isinstance(source, Mapping | Config):
+    if isinstance(source, dict | Config):
         return True
     return isinstance(source, str | os.PathLike) and Path(source).suffix in (".yaml", ".yml")
 
