@@ -23,7 +23,7 @@ import typing as _typing
 from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
-    from weatherfm.data_pipeline.store.store import open_store
+    from weatherfm.data_pipeline.store.training_store import open_store
     from weatherfm.errors import InputError, OutsideError
     from weatherfm.evaluation.forecasting.in_memory import forecast
     from weatherfm.face.forecasting import write_forecast
@@ -68,7 +68,7 @@ _PLACES = {
     "load": "weatherfm.model.weights",
     "open_forecast": "weatherfm.face.opening",
     "open_scores": "weatherfm.face.opening",
-    "open_store": "weatherfm.data_pipeline.store.store",
+    "open_store": "weatherfm.data_pipeline.store.training_store",
     "plan": "weatherfm.face.planning",
     "prepare": "weatherfm.face.stores",
     "read_run": "weatherfm.face.runs",

@@ -16,8 +16,8 @@ import numpy as np
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.errors import InputError
+from weatherfm.evaluation import forecast
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecasting import command
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
 from weatherfm.face.launching import require_done
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, on_command_line, read_run
@@ -151,7 +151,7 @@ def carry_out(asked: Asked) -> tuple[Path, int]:
 
         forecast_together(order.weights, order.place, order.forecast, order.parallel, order.output, order.rules)
     else:
-        command.forecast(order.weights, order.place, order.forecast, order.output, order.rules)
+        forecast.forecast(order.weights, order.place, order.forecast, order.output, order.rules)
     return order.output, 0
 
 

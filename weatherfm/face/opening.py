@@ -12,7 +12,7 @@ from weatherfm.data_pipeline.access import Access
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts import address
 from weatherfm.evaluation.forecasts.axes import LEAD, LEVEL, MEMBER, TIME, axes_of
-from weatherfm.evaluation.scores import read_scores
+from weatherfm.evaluation.results.scores_file import read_scores
 
 _OURS = {TIME: "init_time", LEAD: "lead_time", MEMBER: MEMBER, LEVEL: LEVEL}
 

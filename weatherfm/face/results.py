@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import xarray as xr
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation import results
+from weatherfm.evaluation import evaluate_and_report as results
 from weatherfm.evaluation.config import EvaluationConfig
-from weatherfm.evaluation.results import Written
+from weatherfm.evaluation.evaluate_and_report import Written
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run
 from weatherfm.training.config import RunConfig
 

@@ -6,8 +6,8 @@ from typing import Literal, overload
 
 from weatherfm.data_pipeline import prepare as preparing
 from weatherfm.data_pipeline import revise
-from weatherfm.data_pipeline.planning.plan import StorePlan, plan_store
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.face.runs import Override, RunLike, read_run
 
@@ -31,7 +31,7 @@ def prepare(
     workers: int | None = None,
     memory: float | None = None,
     scheduler: str | None = None,
-) -> StorePlan: ...
+) -> StoreDesign: ...
 
 
 def prepare(
@@ -41,7 +41,7 @@ def prepare(
     workers: int | None = None,
     memory: float | None = None,
     scheduler: str | None = None,
-) -> Store | StorePlan:
+) -> Store | StoreDesign:
     """Turn the source of a run into its training store; go on by itself where it was interrupted.
 
         store = weatherfm.prepare("my_run.yaml")
@@ -58,8 +58,8 @@ def prepare(
 
     Returns:
         The finished store, fields in canonical units; a store that was finished already is left alone. With `dry_run`
-        the plan: `shards`, `files`, `bytes_before_compression`, `peak_memory` and `cost` as attributes;
-        `weatherfm.data_pipeline.planning.plan_text.to_text` writes it out.
+        its design: `shards`, `files`, `bytes_before_compression`, `peak_memory` and `cost` as attributes;
+        `weatherfm.data_pipeline.design.dry_run.to_text` writes it out.
 
     Raises:
         InputError: wrong settings, a source that cannot work or holds values that are not finite, a store of other
@@ -71,7 +71,7 @@ def prepare(
         return preparing.prepare(run.data, scheduler=scheduler, workers=workers, memory=in_bytes(memory))
     from weatherfm.data_pipeline.sources import open_source
 
-    return plan_store(run.data, open_source(run.data), workers, in_bytes(memory), scheduler)
+    return design_store(run.data, open_source(run.data), workers, in_bytes(memory), scheduler)
 
 
 def append(

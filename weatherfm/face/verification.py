@@ -9,7 +9,7 @@ from typing import Any
 
 from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline import verify as verifying
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.errors import InputError
 from weatherfm.face.runs import Override, RunLike, is_run, read_run

@@ -54,13 +54,13 @@ def prepare(
         prepare_run(run, workers, memory, scheduler)
         return
     with importing():
-        from weatherfm.data_pipeline.planning.plan_text import DEFAULT_BANDWIDTHS, to_dict, to_text
+        from weatherfm.data_pipeline.design.dry_run import DEFAULT_BANDWIDTHS, to_dict, to_text
         from weatherfm.face.stores import prepare as prepare_store
         from weatherfm.face.stores import require_positive
 
-    plan = prepare_store(run, dry_run=True, workers=workers, memory=memory, scheduler=scheduler)
+    design = prepare_store(run, dry_run=True, workers=workers, memory=memory, scheduler=scheduler)
     rates = DEFAULT_BANDWIDTHS if bandwidth is None else (require_positive("bandwidth", bandwidth),)
-    say(as_json(to_dict(plan)) if json else to_text(plan, rates))
+    say(as_json(to_dict(design)) if json else to_text(design, rates))
 
 
 def append(

@@ -200,7 +200,7 @@ def report_run(run: RunConfig) -> None:
 
 def _say_scores(asked: Any) -> None:
     """Carry out an evaluation (`weatherfm.face.results.Asked`), and show its table."""
-    from weatherfm.evaluation.score_table import score_table
+    from weatherfm.evaluation.results.text_table import score_table
     from weatherfm.face.results import score
 
     scored = score(asked)
