@@ -1,4 +1,4 @@
-"""What the verbs `evaluate` and `report` write, from paths to paths, and the lines that say so."""
+"""What the verbs `evaluate` and `report` write, from paths to paths."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -20,7 +21,7 @@ from weatherfm.evaluation.report.data_quality import is_of_another_store, read_q
 from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.results.comparison import merge_scores
 from weatherfm.evaluation.results.scores_file import read_scores, write_scores
-from weatherfm.evaluation.results.text_table import headline_channels, score_table
+from weatherfm.evaluation.results.text_table import headline_channels
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ def score(
     common: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
-) -> str:
-    """Score a forecast and write the scores; returns their table and where they are.
+) -> xr.Dataset:
+    """Score a forecast and write the scores; returns them.
 
     Finished parts of the work stay in a folder beside the output until the scores are written.
     """
@@ -43,7 +44,7 @@ def score(
     scores = evaluate(forecast, open_store(store), against, settings, None, common, parts, workers, scheduler)
     write_scores(scores, output)
     shutil.rmtree(parts)
-    return f"{score_table(scores, settings.headline)}\nscores    {output}"
+    return scores
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,16 @@ class Page:
     """Compare scores that were not made alike."""
 
 
-def write_page(page: Page) -> str:
+class Written(NamedTuple):
+    """What a report has become."""
+
+    page: Path
+    """One HTML file that needs nothing beside it."""
+    maps: tuple[Path, ...]
+    """PNG files, where they were wanted."""
+
+
+def write_page(page: Page) -> Written:
     """Write the report, and maps as pictures if wanted; returns where they are.
 
     Raises:
@@ -96,11 +106,10 @@ def write_page(page: Page) -> str:
         quality_json=page.quality or _findings_beside(page.scores),
         cases=[_date(text) for text in page.cases],
     )
-    lines = []
+    maps: Sequence[Path] = ()
     if page.maps and truth is not None:
-        files = write_maps(out.parent / "maps", fields, truth, headline_channels(scores, page.headline))
-        lines.append(f"maps      {len(files)} pictures in {out.parent / 'maps'}")
-    return "\n".join([*lines, f"report    {out}"])
+        maps = write_maps(out.parent / "maps", fields, truth, headline_channels(scores, page.headline))
+    return Written(out, tuple(maps))
 
 
 def _scores(page: Page) -> xr.Dataset:

@@ -1,4 +1,4 @@
-"""What the verb `forecast` does in one process: from paths to a path, and the line that says so.
+"""What the verb `forecast` does in one process: from paths to a path.
 
 Needs torch, numpy, tensorstore and safetensors where states are in a store, as clusters have it.
 """
@@ -78,9 +78,9 @@ def forecast(
     settings: ForecastConfig,
     output: Path,
     rules: Mapping[str, Any] | None = None,
-) -> str:
+) -> Path:
     """Forecast with trained weights; returns where the forecast is."""
     device = choose_device(settings.device, "forecast.device")
     task = open_task(weights, place, settings, rules=rules)
     model = load_weights(weights, device)
-    return f"forecast  {make_forecast(model, task.states, task.init_times, settings, output, task.origin())}"
+    return make_forecast(model, task.states, task.init_times, settings, output, task.origin())

@@ -16,8 +16,11 @@ ROOT = Path(__file__).parents[1]
 CODE = ["weatherfm", "data_pipeline", "evaluation", "training"]
 LAYERS = ["", "earth", "model", "data_pipeline", "evaluation", "training"]
 """Of `weatherfm.*`, each of which may import those on its left; the first is what lies loose in weatherfm/."""
+COMMAND = ["verbs", "face"]
+"""Rooms of weatherfm/ above all layers: the verbs of the command line over the functions that do what they say."""
 LIGHT = [
     "training",
+    *(f"weatherfm/face/{name}.py" for name in ("runs", "training", "planning", "forecasting")),
     "evaluation/metrics/array_scores.py",
     "evaluation/forecasting/on_disk.py",
     "evaluation/forecast.py",
@@ -25,6 +28,7 @@ LIGHT = [
     "data_pipeline/store/training_store.py",
     "data_pipeline/loader.py",
 ]
+ABOVE = ("weatherfm.cli", *(f"weatherfm.{name}" for name in COMMAND))
 FACE = ROOT / "weatherfm" / "__init__.py"
 """Its public names are imported from everywhere, when asked for."""
 HEAVY = {
@@ -90,7 +94,7 @@ def misdirected(path: Path, module: str) -> bool:
     target = layer_of(module)
     if is_command(path) or path == FACE or target is None:
         return False
-    return LAYERS.index(target) > LAYERS.index(layer) or module.startswith(("weatherfm.cli", "weatherfm.verbs"))
+    return LAYERS.index(target) > LAYERS.index(layer) or module.startswith(ABOVE)
 
 
 GROUND = {
@@ -133,8 +137,8 @@ def climbs(path: Path, module: str) -> bool:
 
 
 def is_command(path: Path) -> bool:
-    """Of the command line, which may import everything, when a verb runs."""
-    return path == ROOT / "weatherfm" / "cli.py" or path.parent == ROOT / "weatherfm" / "verbs"
+    """Of the command line or of its face in Python, which may import everything, when a verb runs."""
+    return path == ROOT / "weatherfm" / "cli.py" or path.parent in [ROOT / "weatherfm" / name for name in COMMAND]
 
 
 def test_imports_point_one_way():
@@ -201,6 +205,7 @@ def test_the_direction_test_can_fail():
     assert not misdirected(ROOT / "weatherfm" / "model" / "model.py", "weatherfm.earth.forcings")
     assert misdirected(ROOT / "data_pipeline" / "store.py", "weatherfm.evaluation.metrics")
     assert misdirected(ROOT / "training" / "trainer.py", "weatherfm.cli")
+    assert misdirected(ROOT / "training" / "trainer.py", "weatherfm.face.training")
     assert not misdirected(ROOT / "training" / "trainer.py", "weatherfm.evaluation.metrics")
 
 
@@ -297,8 +302,8 @@ def test_training_side_imports_without_the_data_stack():
     """Clusters seldom have the data stack where the GPUs are."""
     modules = [
         ".".join(("weatherfm", *p.relative_to(ROOT).with_suffix("").parts))
-        for p in sources(*LIGHT, "weatherfm")
-        if p.name != "__init__.py" and not is_command(p)
+        for p in [*sources(*LIGHT), *(p for p in sources("weatherfm") if not is_command(p))]
+        if p.name != "__init__.py"
     ]
     names = [m.replace("weatherfm.weatherfm.", "weatherfm.") for m in modules]
     code = f"""

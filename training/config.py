@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -147,8 +149,8 @@ class RunConfig(Config):
         return expanded(self.run)
 
 
-def load_run(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
-    """Read a run's YAML file and apply `section.key=value` overrides.
+def load_run(path: str | os.PathLike[str], overrides: Sequence[str | Mapping[str, Any]] = ()) -> RunConfig:
+    """Read a run's YAML file and apply overrides, `section.key=value` or {"section.key": value}.
 
     Raises:
         InputError: no such file, not YAML, an unknown key, a wrong type, or settings that contradict each other.
@@ -167,26 +169,53 @@ def load_run(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> R
     return parse_settings(RunConfig, data, str(path))
 
 
-def apply_override(data: dict[str, Any], override: str) -> None:
-    """Change a setting in plain data as `section.key=value` says.
+def apply_override(data: dict[str, Any], override: str | Mapping[str, Any]) -> None:
+    """Change settings in plain data as `section.key=value` says, or {"section.key": value} for any number of them.
 
     Raises:
         InputError: it cannot be read.
     """
+    if isinstance(override, Mapping):
+        for key, value in override.items():
+            if isinstance(value, Mapping) and "." not in key:
+                raise InputError(f"override {key}: a section; name its settings one by one, as {{'{key}.KEY': value}}")
+            set_value(data, key, value)
+        return
+    if not isinstance(override, str):
+        raise InputError(f"cannot read the override {override!r}; write 'model.depth=6' or {{'model.depth': 6}}")
     key, equals, text = override.partition("=")
     if not equals or not key:
         shown = "***" if SECRET in override else repr(override)
         raise InputError(f"cannot read the override {shown}; write section.key=value, e.g. model.depth=6")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {key}: the value is not valid YAML: {_told(error)}") from None
+    set_value(data, key, value)
+
+
+def set_value(data: dict[str, Any], key: str, value: Any) -> None:
+    """Change one setting, `section.key`, in plain data.
+
+    Raises:
+        InputError: a section of that name is a value.
+    """
     *sections, last = key.strip().split(".")
     for section in sections:
         inner = data.setdefault(section, {})
         if not isinstance(inner, dict):
             raise InputError(f"override {key}: {section} is a value, not a section")
         data = inner
-    try:
-        data[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {key}: the value is not valid YAML: {_told(error)}") from None
+    data[last] = plain(value)
+
+
+def plain(value: Any) -> Any:
+    """A copy of settings as YAML would give them: lists for tuples, texts for paths."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _told(error: yaml.YAMLError) -> str:

@@ -46,7 +46,7 @@ def forecast_together(
     parallel: ParallelConfig,
     output: Path,
     rules: Mapping[str, Any] | None = None,
-) -> str:
+) -> Path:
     """Forecast with all ranks that were started together; returns where the forecast is. All must call it.
 
     Args:
@@ -78,7 +78,7 @@ def forecast_together(
         origin = processes.first_does(task.origin)
         channels = task.domain.channels
         make_forecast(model, task.states, task.init_times, settings, output, origin, processes, channels)
-    return f"forecast  {output}"
+    return output
 
 
 def find_layout(parallel: ParallelConfig, devices: int, task: Task) -> Layout | None:

@@ -32,6 +32,15 @@ _MOST_SMALL = 2**38
 def open_store(path: str | Path) -> Store:
     """Open what `weatherfm prepare` finished.
 
+        store = weatherfm.open_store("runs/demo/store.zarr")
+        store.read([0, 1], ["z500"])  # [time, channel, latitude, longitude] float32, m2 s-2
+
+    Args:
+        path: folder of the store.
+
+    Returns:
+        What it holds: `channels`, `grid`, `times`, `periods`, statistics; fields are read when asked for.
+
     Raises:
         InputError: no store there, an unfinished one, something else, or a manifest that was changed.
     """

@@ -20,8 +20,8 @@ from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.open_states import open_place
 from weatherfm.evaluation.results.scores_file import write_scores
 from weatherfm.evaluation.scoring import in_parts as scoring_parts
+from weatherfm.face.runs import given_sections
 from weatherfm.training.config import load_run
-from weatherfm.verbs.run import given_sections
 
 SECRET = "s3cr3t-t0k3n"
 KEY = {"token": SECRET}

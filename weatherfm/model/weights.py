@@ -108,9 +108,15 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> Weathe
 def load(path: str | Path, device: str = "auto") -> WeatherViT:
     """The model of a weights file, ready to forecast (`weatherfm.forecast`).
 
+        model = weatherfm.load("runs/demo/weights.safetensors")
+        model.domain.channels, model.domain.grid
+
     Args:
         path: of `weights.safetensors`; channels, grid, statistics and constant fields are in it.
         device: auto is a GPU where there is one, else the CPU; or what PyTorch calls it.
+
+    Returns:
+        A torch module in evaluation mode, on the device; `provenance` tells how its weights came about.
 
     Raises:
         InputError: no such file or device, or not a weights file of ours.
