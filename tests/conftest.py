@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import weatherfm.data_pipeline.formats.codes  # noqa: F401 - before any test imports ecCodes by itself
+import weatherfm.data_pipeline.formats.grib.codes  # noqa: F401 - before any test imports ecCodes by itself
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # others are processes that import PyTorch, in every rank

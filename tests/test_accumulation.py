@@ -10,8 +10,8 @@ import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, field, grib_message, open_files, wave, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.formats import blocks
-from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader
+from weatherfm.data_pipeline.formats.datasets.reader import DatasetReader
+from weatherfm.data_pipeline.formats.reading import blocks
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.errors import InputError
 

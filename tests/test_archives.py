@@ -14,7 +14,7 @@ import pytest
 from synthetic_files import field, grib_message, open_files, wave, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.formats import archive
+from weatherfm.data_pipeline.formats.files import archives as archive
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError

@@ -20,7 +20,8 @@ from weatherfm.data_pipeline.fields.derived import (
     vapour_pressure,
     with_inputs,
 )
-from weatherfm.data_pipeline.formats import blocks, reading
+from weatherfm.data_pipeline.formats.reading import blocks
+from weatherfm.data_pipeline.formats.reading import lazy_state as reading
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.earth.grid import Grid

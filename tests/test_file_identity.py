@@ -11,7 +11,7 @@ import zarr
 from cloud_stores import serving
 from synthetic_files import field, grib_message, open_files, write_netcdf
 
-from weatherfm.data_pipeline.formats.identity import identities_of, identity_of, refuse_changed, stamp_of
+from weatherfm.data_pipeline.formats.files.identity import identities_of, identity_of, refuse_changed, stamp_of
 from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weatherfm.data_pipeline.formats.folder_zarr import read_plain
+from weatherfm.data_pipeline.formats.zarr.folder_values import read_plain
 
 PICKS = [
     {},

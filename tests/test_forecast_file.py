@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from foreign_forecasts import CHANNELS, GRID, INITS, LEADS, ORDER, dataset, expected, hours, write
 
-from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader
+from weatherfm.data_pipeline.formats.datasets.reader import DatasetReader
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.file import ForecastFile

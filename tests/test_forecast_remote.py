@@ -9,7 +9,7 @@ import pytest
 from cloud_stores import serving
 from foreign_forecasts import CHANNELS, GRID, INITS, LEADS, dataset, expected, write
 
-from weatherfm.data_pipeline.formats import retries
+from weatherfm.data_pipeline.formats.zarr import retries
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError, OutsideError
 from weatherfm.evaluation.forecasts.address import locate, name_of

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from synthetic_files import TIMES, grib_message, open_files, wave
 
-from weatherfm.data_pipeline.formats.grib_messages import field_alone, fields_of
+from weatherfm.data_pipeline.formats.grib.messages import field_alone, fields_of
 from weatherfm.errors import InputError
 
 _PACKING = 1e-5

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from synthetic_files import TIMES, grib_message, open_files, wave
 
-from weatherfm.data_pipeline.formats import codes, file_index, kept_index
-from weatherfm.data_pipeline.formats.grib import GribReader
-from weatherfm.data_pipeline.formats.grib_headers import header_of
-from weatherfm.data_pipeline.formats.grib_index import read_grib_index
-from weatherfm.data_pipeline.formats.grib_messages import fields_of
-from weatherfm.data_pipeline.formats.kept_index import file_beside
-from weatherfm.data_pipeline.formats.names import NameRules
+from weatherfm.data_pipeline.formats import file_index
+from weatherfm.data_pipeline.formats.grib import codes, kept_index
+from weatherfm.data_pipeline.formats.grib.headers import header_of
+from weatherfm.data_pipeline.formats.grib.index import read_grib_index
+from weatherfm.data_pipeline.formats.grib.kept_index import file_beside
+from weatherfm.data_pipeline.formats.grib.messages import fields_of
+from weatherfm.data_pipeline.formats.grib.reader import GribReader
+from weatherfm.data_pipeline.formats.meaning.names import NameRules
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.errors import InputError
 
@@ -93,8 +94,8 @@ def test_threads_that_are_the_first_to_use_the_library(mixed):
     code = f"""
 import threading
 import numpy as np
-from weatherfm.data_pipeline.formats.grib import GribReader
-from weatherfm.data_pipeline.formats.grib_index import read_grib_index
+from weatherfm.data_pipeline.formats.grib.reader import GribReader
+from weatherfm.data_pipeline.formats.grib.index import read_grib_index
 start, sums = threading.Barrier(16), []
 def work():
     start.wait()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from synthetic_files import grib_message
 
-from weatherfm.data_pipeline.formats import kept_index
-from weatherfm.data_pipeline.formats.identity import stamp_of
-from weatherfm.data_pipeline.formats.kept_index import KeptIndex, file_beside
+from weatherfm.data_pipeline.formats.files.identity import stamp_of
+from weatherfm.data_pipeline.formats.grib import kept_index
+from weatherfm.data_pipeline.formats.grib.kept_index import KeptIndex, file_beside
 
 NAMES = {"z": "z", "t": "t", "u": "u", "v": "v"}
 

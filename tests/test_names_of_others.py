@@ -11,7 +11,7 @@ import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, open_files, wave, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.formats.names import Doubt, Meaning, NameRules
+from weatherfm.data_pipeline.formats.meaning.names import Doubt, Meaning, NameRules
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources.file_states import open_dataset_states, open_file_states

@@ -12,7 +12,7 @@ from cloud_stores import WB2_GRID, serving, values, write_weatherbench2
 from small_store import SmallStore, TestModel, drift
 
 from weatherfm.cli import run_command
-from weatherfm.data_pipeline.formats import retries
+from weatherfm.data_pipeline.formats.zarr import retries
 from weatherfm.errors import InputError
 from weatherfm.evaluation import scoring_parts
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig

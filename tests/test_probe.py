@@ -12,7 +12,7 @@ from invented_source import data_config, invented_source, times_every
 
 from weatherfm.data_pipeline.fields.plausible import bounds_of_sums, is_fraction
 from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.formats import retries
+from weatherfm.data_pipeline.formats.zarr import retries
 from weatherfm.data_pipeline.planning import probe as probing
 from weatherfm.data_pipeline.planning.probe import fault_of
 from weatherfm.data_pipeline.prepare import prepare

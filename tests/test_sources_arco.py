@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cloud_stores import ARCO_GRID, values, write_arco
 
-import weatherfm.data_pipeline.formats.blocks as blocks
+import weatherfm.data_pipeline.formats.reading.blocks as blocks
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.sources import open_source
@@ -157,8 +157,8 @@ def test_levels_far_apart_are_read_apart_with_a_warning(store, monkeypatch, capl
 
 def count_reads(monkeypatch) -> list[str]:
     """Keys of chunks of fields that are read from now on."""
-    from weatherfm.data_pipeline.formats import dataset_reader
-    from weatherfm.data_pipeline.formats.remote import TrustedStore, chunk_place
+    from weatherfm.data_pipeline.formats.datasets import reader as dataset_reader
+    from weatherfm.data_pipeline.formats.zarr.opening import TrustedStore, chunk_place
 
     monkeypatch.setattr(dataset_reader, "read_plain", lambda *_: None)  # folders are read as addresses are
     read: list[str] = []

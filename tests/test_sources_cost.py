@@ -11,7 +11,7 @@ from synthetic_files import LATITUDE, LONGITUDE, field, grib_message, open_files
 
 from weatherfm.data_pipeline.fields.read_cost import ReadCost
 from weatherfm.data_pipeline.formats.chunks import Chunking
-from weatherfm.data_pipeline.formats.packing import pack, unpack
+from weatherfm.data_pipeline.formats.reading.packing import pack, unpack
 
 FIELD = 4 * 8 * 4  # bytes of a field of these files as float32
 HOURS = np.arange("2020-01-01", "2020-01-03", np.timedelta64(1, "h"), "datetime64[h]").astype("datetime64[ns]")

@@ -204,7 +204,7 @@ def test_members(tmp_path):
 def test_ecmwf_library_leaves_map_projections_intact():
     """ecCodes brings a PROJ library of its own; in the wrong order the process crashed in cartopy or at its end."""
     code = """
-from weatherfm.data_pipeline.formats.grib import eccodes
+from weatherfm.data_pipeline.formats.grib.reader import eccodes
 eccodes.codes_get_api_version()
 from pyproj import CRS
 assert CRS.from_epsg(4326).is_geographic

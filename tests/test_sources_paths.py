@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from synthetic_files import field, grib_message, open_files, write_netcdf
 
-from weatherfm.data_pipeline.formats.netcdf3 import check_length
-from weatherfm.data_pipeline.formats.paths import find_files, recognise
+from weatherfm.data_pipeline.formats.files.declared_length import check_netcdf3_length
+from weatherfm.data_pipeline.formats.files.paths import find_files, recognise
 from weatherfm.errors import InputError
 
 
@@ -104,10 +104,10 @@ def test_declared_length_is_exact(tmp_path, unlimited, names, format):
         dataset[name] = dataset[names[0]]
     dataset = dataset.isel(latitude=slice(3), longitude=slice(3))
     path = write_netcdf(tmp_path / "x.nc", dataset, format=format, unlimited_dims=unlimited)
-    check_length(str(path))
+    check_netcdf3_length(str(path))
     path.write_bytes(path.read_bytes()[:-4])  # a last record alone in its file ends without padding
     with pytest.raises(InputError, match="truncated"):
-        check_length(str(path))
+        check_netcdf3_length(str(path))
 
 
 @pytest.mark.parametrize("keep", [0.99, 0.3])

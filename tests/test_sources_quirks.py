@@ -287,7 +287,7 @@ def test_surface_and_upper_air_geopotential_together(tmp_path):
 
 
 def test_state_is_lazy_bounded_and_pickles(tmp_path, monkeypatch):
-    import weatherfm.data_pipeline.formats.blocks as blocks
+    import weatherfm.data_pipeline.formats.reading.blocks as blocks
 
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * 4 * 8 * 2)  # two fields
     write_netcdf(tmp_path / "a.nc", upper_air())
@@ -301,7 +301,7 @@ def test_state_is_lazy_bounded_and_pickles(tmp_path, monkeypatch):
 
 
 def test_blocks_follow_the_chunks_of_the_file(tmp_path, monkeypatch):
-    import weatherfm.data_pipeline.formats.blocks as blocks
+    import weatherfm.data_pipeline.formats.reading.blocks as blocks
 
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4 * 4 * 8 * 3)
     path = write_netcdf(tmp_path / "a.nc", field(), encoding={"t2m": {"chunksizes": (2, 4, 8)}})

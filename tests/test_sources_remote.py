@@ -14,10 +14,10 @@ from cloud_stores import ARCO_GRID, WB2_GRID, serving, values, write_arco, write
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.formats import filesystems, retries
-from weatherfm.data_pipeline.formats.paths import find_files, recognise
-from weatherfm.data_pipeline.formats.remote import chunk_place, is_address
-from weatherfm.data_pipeline.formats.retries import is_passing
+from weatherfm.data_pipeline.formats.files.paths import find_files, recognise
+from weatherfm.data_pipeline.formats.zarr import filesystems, retries
+from weatherfm.data_pipeline.formats.zarr.opening import chunk_place, is_address
+from weatherfm.data_pipeline.formats.zarr.retries import is_passing
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.verify import verify

@@ -96,7 +96,7 @@ def test_long_chunks_are_read_whole_and_once(tmp_path):
 
 
 def test_blocks_end_where_chunks_end(tmp_path, monkeypatch):
-    import weatherfm.data_pipeline.formats.blocks as blocks
+    import weatherfm.data_pipeline.formats.reading.blocks as blocks
 
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 60 * FIELD)
     path = write_weatherbench2(tmp_path, days=8, time_chunk=8)

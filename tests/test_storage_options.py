@@ -16,8 +16,8 @@ from cloud_stores import WB2_GRID, serving, values, write_weatherbench2
 
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.formats import filesystems, retries
-from weatherfm.data_pipeline.formats.paths import find_files
+from weatherfm.data_pipeline.formats.files.paths import find_files
+from weatherfm.data_pipeline.formats.zarr import filesystems, retries
 from weatherfm.data_pipeline.machine.cluster import _Packed
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source

@@ -12,7 +12,7 @@ from synthetic_files import field, open_files, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.plausible import plausible_bounds
-from weatherfm.data_pipeline.formats.sum_spans import hours_in
+from weatherfm.data_pipeline.formats.datasets.span_of_sums import hours_in
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.verify import verify

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weatherfm.data_pipeline.formats import whole_chunks
-from weatherfm.data_pipeline.formats.folder_zarr import read_plain
-from weatherfm.data_pipeline.formats.whole_chunks import read_whole
+from weatherfm.data_pipeline.formats.zarr import whole_chunks
+from weatherfm.data_pipeline.formats.zarr.folder_values import read_plain
+from weatherfm.data_pipeline.formats.zarr.whole_chunks import read_whole
 
 EVERY = (slice(None), slice(0, 3), slice(None), slice(None))
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.formats.dimensions import Dimension, orientation_of_dims
-from weatherfm.data_pipeline.formats.levels import levels_in_hpa, why_no_pressures
+from weatherfm.data_pipeline.formats.datasets.dimensions import Dimension, orientation_of_dims
+from weatherfm.data_pipeline.formats.meaning.levels import levels_in_hpa, why_no_pressures
 from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.errors import InputError
 

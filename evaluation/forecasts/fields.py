@@ -10,10 +10,10 @@ import xarray as xr
 
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
-from weatherfm.data_pipeline.formats.contradictions import contradiction
-from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
-from weatherfm.data_pipeline.formats.kind import KINDS, clues_of_attributes
-from weatherfm.data_pipeline.formats.names import channel_name
+from weatherfm.data_pipeline.formats.datasets.reader import DatasetReader, FieldShape
+from weatherfm.data_pipeline.formats.meaning.contradictions import contradiction
+from weatherfm.data_pipeline.formats.meaning.kinds import KINDS, clues_of_attributes
+from weatherfm.data_pipeline.formats.meaning.names import channel_name
 from weatherfm.data_pipeline.formats.units import Conversion
 from weatherfm.earth.variables import Channel, Variable, find_variable, parse_channel
 from weatherfm.errors import InputError, OutsideError

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from weatherfm.data_pipeline.formats.identity import identity_of
+from weatherfm.data_pipeline.formats.files.identity import identity_of
 from weatherfm.evaluation.forecasts.file import ForecastFile
 
 
