@@ -27,9 +27,14 @@ class Room:
 
     @property
     def page(self) -> str:
-        """Of the site, below python/: `data_pipeline/store.md`, `data_pipeline/index.md` of the folder itself."""
+        """Of the site, below python/: `data_pipeline/store.md`, or `data_pipeline/index.md` where rooms lie inside."""
         inner = self.package.removeprefix("weatherfm").removeprefix(".").replace(".", "/")
-        return f"{inner}/index.md" if self.package in FOLDERS.values() and inner else f"{inner or 'weatherfm'}.md"
+        return f"{inner}/index.md" if inner and self.holds_rooms else f"{inner or 'weatherfm'}.md"
+
+    @property
+    def holds_rooms(self) -> bool:
+        """True where other folders of modules lie in this one."""
+        return any(self.folder.glob("*/__init__.py"))
 
     @property
     def text(self) -> str:
@@ -58,14 +63,14 @@ def folders(root: Path) -> list[Room]:
 
 
 def rooms(root: Path) -> list[Room]:
-    """Those of `folders` that have a page."""
-    return [room for room in folders(root) if room.modules()]
+    """Those of `folders` that have a page: all but those that only hold data."""
+    return [room for room in folders(root) if room.modules() or room.holds_rooms]
 
 
 def page(room: Room) -> str:
     """The page of a room, in Markdown: mkdocstrings fills it."""
     first, _, rest = room.text.partition("\n\n")
-    lines = [f"# {room.package}", "", first, "", rest if room.package != "weatherfm" else "", ""]
+    lines = [*_BEHIND, f"# {room.package}", "", first, "", rest if room.package != "weatherfm" else "", ""]
     for module in room.modules():
         lines += [f"::: {module}", "    options:", "      heading_level: 2", ""]
     return "\n".join(lines)
@@ -81,9 +86,14 @@ def index(rooms: list[Room]) -> str:
             lines += [f"      heading: weatherfm.{name}", f"      toc_label: weatherfm.{name}"]
             lines += ["      heading_level: 2", "      skip_local_inventory: true", ""]
     lines += ["## The rooms { #rooms }", "", "| folder | |", "|---|---|"]
-    lines += [f"| [`{r.package}`]({r.page}) | {r.text.partition(chr(10) * 2)[0].replace(chr(10), ' ')} |" for r in rooms]
+    lines += [
+        f"| [`{r.package}`]({r.page}) | {r.text.partition(chr(10) * 2)[0].replace(chr(10), ' ')} |" for r in rooms
+    ]
     return "\n".join([*lines, ""])
 
+
+_BEHIND = ["---", "search: {boost: 0.5}", "---", ""]
+"""Guides come first where a search finds both."""
 
 _EXAMPLE = """
 import weatherfm

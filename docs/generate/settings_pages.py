@@ -77,7 +77,7 @@ def groups(section: str) -> list[Group]:
 def page(section: str) -> str:
     """The page of a section, in Markdown."""
     own, *inner = groups(section)
-    lines = [f"# {section}", "", own.text, ""]
+    lines = [f"# Settings: {section}", "", own.text, ""]
     for one in [own, *inner]:
         if one is not own:
             lines += [f"## {one.title} {{ #{_anchor(one.title)} }}", "", one.text, ""]
@@ -141,7 +141,7 @@ def _anchor(text: str) -> str:
 def _groups_of(cls: type[BaseModel], key: str, title: str) -> Iterator[Group]:
     own = Group(key, title, _text_of(cls))
     inner = []
-    for name, info in cls.model_fields.items():
+    for name, info in sorted(cls.model_fields.items(), key=lambda item: item[0] != "kind"):
         path, models = f"{key}.{name}", _models_of(info.annotation)
         if not models:
             own.settings.append(_setting(path, name, info))
