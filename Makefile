@@ -41,5 +41,5 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-clean:                   ## forget the environment, the site and the type checker's tree; runs/ stays
-	rm -rf $(VENV) site .types .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+clean:                   ## forget the environment and the site; runs/ stays
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache build *.egg-info

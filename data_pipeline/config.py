@@ -162,7 +162,7 @@ class DataConfig(Config):
     """Channels in one chunk; without it, all on a coarse grid and as many as fill 1 MiB on a fine one."""
     shard_mib: int | None = Field(None, ge=1)
     """Size of one file before compression, in MiB: one block of channels at as many times as fit; without it 64, or,
-    where three times of all channels are more than that, these, up to 1024 (`choose_layout`)."""
+    where three times of all channels are more than that, these, up to 1024 (`choose_sharding`)."""
 
     def located(self) -> DataConfig:
         """The same with absolute paths, for readers that may run in another folder; what a store says of its request

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.scored_cases import months_of

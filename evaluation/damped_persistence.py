@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import FieldWindow, normals_at, states_at, training_times
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.access import Access
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import ALL_BASELINES, DAMPED, PROBABILISTIC
 from weatherfm.evaluation.case_checks import Cases, cases_of, refuse_learned_days

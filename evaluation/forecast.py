@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.store.states import States, as_states, require_fit
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.crew import Crew

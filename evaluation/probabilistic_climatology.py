@@ -13,7 +13,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, name_times
 from weatherfm.data_pipeline.store.climatology import DAYS, window_weights
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import states_at, training_times
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.compare_scores import merge_scores
 from weatherfm.evaluation.config import EvaluationConfig

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.evaluation.baselines import BASELINES, DAMPED, PROBABILISTIC, climatology, truth
 from weatherfm.evaluation.damped_persistence import DampedPersistence
 from weatherfm.evaluation.forecasts.file import ForecastFile

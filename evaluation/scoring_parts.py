@@ -15,9 +15,10 @@ from tqdm import tqdm
 
 from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.access import Access
+from weatherfm.data_pipeline.machine.call import Call
 from weatherfm.data_pipeline.machine.cluster import capacity_of
-from weatherfm.data_pipeline.machine.parallel import Call, run_tasks
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.machine.parallel import run_tasks
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.evaluation.scored_cases import ScoredCases, load_part, merge, save_part
 from weatherfm.evaluation.scoring import Scorer, Task

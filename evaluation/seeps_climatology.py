@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weatherfm.data_pipeline.machine.host_memory import available_memory
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.seeps import LEAST_DRY, MOST_DRY
 

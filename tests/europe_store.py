@@ -6,7 +6,7 @@ from pathlib import Path
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 
 EUROPE_CHANNELS = ("z500", "t850", "msl")
 

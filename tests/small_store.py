@@ -1,4 +1,4 @@
-"""A store in memory with the face of `weatherfm.data_pipeline.store.store.Store`, for tests of what reads stores."""
+"""A store in memory with the face of `store.training_store.Store`, for tests of what reads stores."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.store.manifest import seal
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError, OutsideError
 
 

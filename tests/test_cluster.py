@@ -15,11 +15,12 @@ import pytest
 from invented_source import assert_same_tree, data_config, fields, times_every
 from kill_prepare import settings, write_files
 
+from weatherfm.data_pipeline.design.store_design import design_store, find_limits
 from weatherfm.data_pipeline.fields.positions import Readable, view
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.machine import cluster
-from weatherfm.data_pipeline.machine.parallel import Call, run_tasks
-from weatherfm.data_pipeline.planning.plan import find_limits, plan_store
+from weatherfm.data_pipeline.machine.call import Call
+from weatherfm.data_pipeline.machine.parallel import run_tasks
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError, OutsideError
@@ -102,11 +103,11 @@ def test_limits_are_those_asked_for_or_the_clusters(here, tmp_path):
     assert find_limits(3, 5000, here).workers == 3
     assert find_limits(3, 5000, here).memory == 5000
     config, opened = data_config(tmp_path / "s.zarr"), source(tmp_path / "reads")
-    plan = plan_store(config, opened, scheduler=here)
-    assert (plan.readers, plan.sums_beside_writing) == (1, False)
-    assert plan.workers == 2  # no more than shards
-    one = plan.writer_bytes + plan.reader_bytes
-    assert plan_store(config, opened, memory=2 * one - 1, scheduler=here).workers == 1
+    design = design_store(config, opened, scheduler=here)
+    assert (design.readers, design.sums_beside_writing) == (1, False)
+    assert design.workers == 2  # no more than shards
+    one = design.writer_bytes + design.reader_bytes
+    assert design_store(config, opened, memory=2 * one - 1, scheduler=here).workers == 1
 
 
 def test_no_more_tasks_at_a_time_than_workers_asked_for(here):

@@ -22,8 +22,8 @@ from invented_source import assert_same_tree, data_config, invented_source, time
 
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.data_pipeline.store.swap import hold, swap
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, Held

@@ -14,7 +14,7 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.resume import forget_other_best

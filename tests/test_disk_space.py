@@ -12,9 +12,9 @@ from invented_source import data_config, invented_source, times_every
 
 from weatherfm.data_pipeline import prepare as prepares
 from weatherfm.data_pipeline import sources
+from weatherfm.data_pipeline.design.dry_run import to_dict, to_text
+from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.machine.disk import check_download, check_space, free_bytes
-from weatherfm.data_pipeline.planning.plan import plan_store
-from weatherfm.data_pipeline.planning.plan_text import to_dict, to_text
 from weatherfm.data_pipeline.prepare import open_config, prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.earth.grid import regular_grid
@@ -112,17 +112,17 @@ def test_nothing_is_fetched_that_does_not_fit(tmp_path, disk, monkeypatch):
 
 def test_dry_run_says_what_is_free(tmp_path, disk):
     source = replace(invented_source(TIMES, GRID), download_bytes=5000, download_folder=str(tmp_path / "cache"))
-    plan = plan_store(data_config(tmp_path / "s.zarr"), source)
+    design = design_store(data_config(tmp_path / "s.zarr"), source)
     disk.free = 3 * BYTES
-    told = to_dict(plan)
+    told = to_dict(design)
     assert (told["bytes_free"], told["bytes_to_download"]) == (3 * BYTES, 5000)
-    assert told["bytes_on_disk"] == round(0.7 * plan.bytes_before_compression)
-    assert "are free" in to_text(plan)
-    assert f"about 5 kB to {tmp_path / 'cache'}" in to_text(plan)
+    assert told["bytes_on_disk"] == round(0.7 * design.bytes_before_compression)
+    assert "are free" in to_text(design)
+    assert f"about 5 kB to {tmp_path / 'cache'}" in to_text(design)
     disk.free = int(0.5 * BYTES)
-    assert "may not fit" in to_text(plan)
+    assert "may not fit" in to_text(design)
     disk.free = int(0.1 * BYTES)
-    assert "TOO LITTLE" in to_text(plan)
+    assert "TOO LITTLE" in to_text(design)
 
 
 def test_the_cds_says_what_it_will_bring(tmp_path):

@@ -12,7 +12,7 @@ import yaml
 from toy_model import scramble
 
 from weatherfm.cli import run_command
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.model.weights import save_weights, weights_hash

@@ -13,7 +13,7 @@ import weatherfm
 from weatherfm.cli import run_command
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.file import ForecastFile
 from weatherfm.model.weights import save_weights

@@ -9,8 +9,8 @@ import pytest
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.sources import open_source
-from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.data_pipeline.store.swap import place_of
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 

@@ -17,7 +17,7 @@ from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.store.manifest import SOURCES, entry_of, seal
 from weatherfm.data_pipeline.store.records import Damaged, check_key, with_checksum
 from weatherfm.data_pipeline.store.source_files import record_of_sources
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
@@ -234,7 +234,7 @@ def test_a_time_axis_without_end_takes_no_memory(store):
     code = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (4 * 2**30, 4 * 2**30))
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 try:
     open_store({str(store)!r}).times

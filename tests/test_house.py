@@ -22,7 +22,7 @@ LIGHT = [
     "evaluation/forecast.py",
     "evaluation/forecasting/command.py",
     "data_pipeline/store/states.py",
-    "data_pipeline/store/store.py",
+    "data_pipeline/store/training_store.py",
     "data_pipeline/loader.py",
 ]
 FACE = ROOT / "weatherfm" / "__init__.py"
@@ -100,7 +100,7 @@ GROUND = {
 """Loose files of a folder below all of its rooms; the other loose ones, its faces, are above them."""
 ROOMS = {
     "data_pipeline": [
-        "machine", "fields", "store", "formats", "cds", "planet", "sources", "planning", "writing", "verification",
+        "machine", "fields", "store", "formats", "cds", "planet", "sources", "design", "writing", "verification",
     ],
     "data_pipeline/formats": ["zarr", "files", "meaning", "datasets", "grib", "choice", "sums", "reading"],
 }  # fmt: skip
@@ -177,6 +177,14 @@ def test_every_package_is_listed():
     assert all((folder / "__init__.py").exists() for folder in folders)
 
 
+def test_readers_of_the_source_find_every_package():
+    """Editors and type checkers know no package-dir: to them weatherfm.training is what weatherfm/ links to."""
+    for package in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]:
+        assert (ROOT / package.replace(".", "/") / "__init__.py").exists(), package
+    links = {p.name: p.readlink() for p in (ROOT / "weatherfm").iterdir() if p.is_symlink()}
+    assert links == {name: Path("..") / name for name in [*CODE[1:], "configs"]}
+
+
 def test_package_data_patterns_match_files():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     for package, patterns in settings["package-data"].items():
@@ -239,7 +247,7 @@ from weatherfm import forecast, load, open_store
 print(weatherfm.load is load, weatherfm.open_store.__module__, forecast.__module__, hasattr(weatherfm, "no_such"))
 """
     assert run_python(code).split() == [
-        "True", "weatherfm.data_pipeline.store.store", "weatherfm.evaluation.forecasting.in_memory", "False"
+        "True", "weatherfm.data_pipeline.store.training_store", "weatherfm.evaluation.forecasting.in_memory", "False"
     ]  # fmt: skip
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from invented_source import CHANNELS, assert_same_tree, data_config, fields, invented_source, times_every, tree
 
-from weatherfm.data_pipeline.planning.plan import plan_store
-from weatherfm.data_pipeline.planning.plan_text import to_dict, to_text
+from weatherfm.data_pipeline.design.dry_run import to_dict, to_text
+from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
-from weatherfm.data_pipeline.store import shard_layout as layouts
-from weatherfm.data_pipeline.store.shard_layout import MIB, choose_layout
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store import sharding as layouts
+from weatherfm.data_pipeline.store.sharding import MIB, choose_sharding
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import regular_grid
 
@@ -25,7 +25,7 @@ GRID, TIMES = regular_grid((8, 16)), times_every(6, 20)
 
 def layout_of(n_channels: int, grid=(721, 1440), n_times: int = FORTY_YEARS, **settings):
     config = data_config("s.zarr", **({"channel_block": None, "shard_mib": None} | settings))
-    return choose_layout(config.model_copy(update={"channels": ["c"] * n_channels}), n_times, grid)
+    return choose_sharding(config.model_copy(update={"channels": ["c"] * n_channels}), n_times, grid)
 
 
 def test_forty_years_at_a_quarter_degree_are_some_20_000_files():
@@ -119,10 +119,10 @@ def test_statistics_are_those_of_a_store_with_one_chunk_a_shard(large, tmp_path,
 
 
 def test_sums_beside_writing_and_from_the_store_give_the_same_climatology(large, tmp_path):
-    plan = plan_store(fine_config(tmp_path / "s.zarr"), invented_source(TIMES, GRID))
-    assert plan.sums_beside_writing
-    prepare(fine_config(tmp_path / "s.zarr"), invented_source(TIMES, GRID), memory=plan.climatology_sums_bytes)
-    assert not plan_store(plan.config, invented_source(TIMES, GRID), memory=1000).sums_beside_writing
+    design = design_store(fine_config(tmp_path / "s.zarr"), invented_source(TIMES, GRID))
+    assert design.sums_beside_writing
+    prepare(fine_config(tmp_path / "s.zarr"), invented_source(TIMES, GRID), memory=design.climatology_sums_bytes)
+    assert not design_store(design.config, invented_source(TIMES, GRID), memory=1000).sums_beside_writing
     assert_same_tree(tmp_path / "s.zarr", large.path)
 
 
@@ -154,11 +154,11 @@ def test_a_file_that_is_gone_is_named_and_no_other_is_missed(large, tmp_path):
 
 
 def test_the_plan_counts_files_and_states_the_memory_of_records(fine, large, tmp_path):
-    plan = plan_store(fine_config(tmp_path / "s.zarr"), invented_source(TIMES, GRID))
+    design = design_store(fine_config(tmp_path / "s.zarr"), invented_source(TIMES, GRID))
     written = tree(large.path)
-    assert plan.files == len(written)
-    assert plan.shards == sum(key.startswith(("state/c", "climatology/c")) for key in written)
-    assert plan.records_bytes >= len(CHANNELS) * 10 * 2 * 11 * 27  # a number as text takes 11, and is copied once
-    assert to_dict(plan)["records_memory"] == plan.records_bytes
-    assert to_dict(plan)["peak_memory"] == plan.peak_memory + plan.records_bytes
-    assert "for the records of shards" in to_text(plan)
+    assert design.files == len(written)
+    assert design.shards == sum(key.startswith(("state/c", "climatology/c")) for key in written)
+    assert design.records_bytes >= len(CHANNELS) * 10 * 2 * 11 * 27  # a number as text takes 11, and is copied once
+    assert to_dict(design)["records_memory"] == design.records_bytes
+    assert to_dict(design)["peak_memory"] == design.peak_memory + design.records_bytes
+    assert "for the records of shards" in to_text(design)

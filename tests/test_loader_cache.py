@@ -17,8 +17,8 @@ from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times, fixed_batches
 from weatherfm.data_pipeline.machine.host_memory import available_memory
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store import store as stores
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store import training_store as stores
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.training import field_cache

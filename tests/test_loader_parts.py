@@ -13,7 +13,7 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 

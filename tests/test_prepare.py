@@ -17,11 +17,11 @@ import pytest
 import xarray as xr
 from invented_source import CHANNELS, assert_same_tree, data_config, fields, invented_source, times_every, tree
 
-from weatherfm.data_pipeline.planning.plan import plan_store
-from weatherfm.data_pipeline.planning.plan_text import to_dict, to_text
+from weatherfm.data_pipeline.design.dry_run import to_dict, to_text
+from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.manifest import seal
-from weatherfm.data_pipeline.store.shard_layout import choose_layout
+from weatherfm.data_pipeline.store.sharding import choose_sharding
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.data_pipeline.writing import shards
 from weatherfm.earth.grid import Grid, regular_grid
@@ -99,7 +99,7 @@ def test_nothing_is_left_over(finished):
 def test_same_bytes_with_one_writer_and_with_many(finished, tmp_path, monkeypatch):
     for workers in (1, 5):
         path = tmp_path / f"{workers}.zarr"
-        monkeypatch.setattr("weatherfm.data_pipeline.planning.plan.CPU_COUNT", workers)
+        monkeypatch.setattr("weatherfm.data_pipeline.design.store_design.CPU_COUNT", workers)
         prepare(_config(path), _source())
         assert_same_tree(path, finished)
 
@@ -323,13 +323,13 @@ def test_tendency_lead_without_pairs_is_refused(tmp_path, lead):
 
 
 def test_plan_counts_what_is_written(finished, tmp_path):
-    plan = plan_store(_config(tmp_path / "s.zarr"), _source())
+    design = design_store(_config(tmp_path / "s.zarr"), _source())
     written = tree(finished)
-    assert plan.files == len(written)
-    assert plan.shards == sum(key.startswith(("state/c", "climatology/c")) for key in written)
-    assert plan.bytes_before_compression == 4 * 48 * 48 * 3 * (160 + 4)
-    assert "160 every 6h, 2000-01-01T00 to 2000-02-09T18" in to_text(plan)
-    assert to_dict(plan)["step_hours"] == 6
+    assert design.files == len(written)
+    assert design.shards == sum(key.startswith(("state/c", "climatology/c")) for key in written)
+    assert design.bytes_before_compression == 4 * 48 * 48 * 3 * (160 + 4)
+    assert "160 every 6h, 2000-01-01T00 to 2000-02-09T18" in to_text(design)
+    assert to_dict(design)["step_hours"] == 6
     assert not (tmp_path / "s.zarr").exists()
 
 
@@ -339,7 +339,7 @@ def test_plan_counts_what_is_written(finished, tmp_path):
 def test_layout_chooses_chunks_of_whole_fields(tmp_path, grid, n_channels, block):
     config = data_config(tmp_path / "s.zarr", channel_block=None, shard_mib=64)
     config = config.model_copy(update={"channels": [f"z{i}" for i in range(n_channels)]})
-    layout = choose_layout(config, 100000, grid)
+    layout = choose_sharding(config, 100000, grid)
     assert layout.channel_block == block
     assert layout.shard_bytes <= 64 * 2**20
     assert layout.shard_bytes + layout.chunk_bytes > 64 * 2**20
@@ -347,7 +347,7 @@ def test_layout_chooses_chunks_of_whole_fields(tmp_path, grid, n_channels, block
 
 def test_layout_refuses_channel_block_zero(tmp_path):
     with pytest.raises(InputError, match="channel_block must be at least 1"):
-        choose_layout(data_config(tmp_path / "s.zarr", channel_block=0), 10, (4, 8))
+        choose_sharding(data_config(tmp_path / "s.zarr", channel_block=0), 10, (4, 8))
 
 
 def test_static_field_with_nan_is_refused_before_anything_is_written(tmp_path):
@@ -397,7 +397,7 @@ import json, resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from invented_source import data_config, invented_source, times_every
 from weatherfm.data_pipeline.config import RegridConfig
-from weatherfm.data_pipeline.planning.plan import plan_store
+from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.fields.regrid import place
 from weatherfm.data_pipeline.verify import verify
@@ -407,10 +407,10 @@ regrid = {regrid!r}
 if regrid:
     source = place(source, None, RegridConfig(**regrid))
 config = data_config({str(tmp_path / f"{days}.zarr")!r}, shard_mib=4)
-plan = plan_store(config, source, workers=2)
+design = design_store(config, source, workers=2)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 prepare(config, source, workers=2)
-print(json.dumps([plan.peak_memory, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024]))
+print(json.dumps([design.peak_memory, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024]))
 """
         done = subprocess.run([sys.executable, "-c", program], check=True, timeout=600, capture_output=True, text=True)
         memory = json.loads(done.stdout)

@@ -13,7 +13,7 @@ import pytest
 
 from weatherfm.data_pipeline.config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError

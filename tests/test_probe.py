@@ -10,11 +10,11 @@ import zarr
 from cloud_stores import serving, write_arco, write_weatherbench2
 from invented_source import data_config, invented_source, times_every
 
+from weatherfm.data_pipeline.design import probe as probing
+from weatherfm.data_pipeline.design.probe import fault_of
 from weatherfm.data_pipeline.fields.plausible import bounds_of_sums, is_fraction
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.formats.zarr import retries
-from weatherfm.data_pipeline.planning import probe as probing
-from weatherfm.data_pipeline.planning.probe import fault_of
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.earth.grid import Grid, regular_grid

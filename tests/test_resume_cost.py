@@ -13,7 +13,7 @@ from invented_source import assert_same_tree, data_config, invented_source, time
 import weatherfm.data_pipeline.writing.journal as journal_module
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.data_pipeline.writing.shards import StateTask
 from weatherfm.earth.grid import Grid
@@ -90,7 +90,7 @@ def test_going_on_hashes_nothing_where_nothing_is_read(old, tmp_path, hashed):
         return real(root, key, content)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weatherfm.data_pipeline.writing.writing.write_file", until_statistics)
+        patch.setattr("weatherfm.data_pipeline.writing.writer.write_file", until_statistics)
         with pytest.raises(Killed):
             prepare(data_config(path, **SPLITS), invented_source(TIMES[:OLD], GRID))
     prepare(data_config(path, **SPLITS), invented_source(TIMES[:OLD], GRID, spoil=lambda *_: pytest.fail("read")))

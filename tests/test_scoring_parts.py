@@ -12,7 +12,7 @@ import zarr
 from distributed import LocalCluster
 from moving_weather import CHANNELS, TIMES, weather, weather_store
 
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation import scoring_parts
 from weatherfm.evaluation.config import EvaluationConfig

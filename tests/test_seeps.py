@@ -11,7 +11,7 @@ from synthetic_files import field, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.seeps import seeps_means, seeps_metrics

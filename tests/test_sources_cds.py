@@ -15,14 +15,14 @@ from era5_grib import answer, invented
 from invented_source import assert_same_tree
 
 from weatherfm.data_pipeline.config import DataConfig, Period
+from weatherfm.data_pipeline.design.dry_run import to_text
+from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.fields.time_ranges import from_ranges
-from weatherfm.data_pipeline.planning.plan import plan_store
-from weatherfm.data_pipeline.planning.plan_text import to_text
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import cds, open_source
 from weatherfm.data_pipeline.store.manifest import seal
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 
@@ -122,7 +122,7 @@ def test_opening_asks_for_nothing_and_the_plan_says_what_will_be(tmp_path, serve
     assert cost.requests == 24 * 3 + 1  # and the hours before the first sum
     assert cost.wanted == 731 * 4 * 6 * points * 4
     assert cost.moved == (731 * 24 + 6 * 731 * 4) * points * 4  # tp every hour; z, wind of two fields each, t, t2m
-    text = to_text(plan_store(data, source))
+    text = to_text(design_store(data, source))
     assert "73 requests wait in the store's queue" in text
     assert "ARCO-ERA5 (source.kind=arco) has the same fields" in text
     assert not source.cost(np.arange(4)).advice

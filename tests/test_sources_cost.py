@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, field, grib_message, open_files, write_netcdf
 
-from weatherfm.data_pipeline.fields.read_cost import ReadCost
+from weatherfm.data_pipeline.fields.source_data import ReadCost
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.reading.packing import pack, unpack
 

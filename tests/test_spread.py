@@ -13,7 +13,7 @@ from invented_source import data_config, times_every
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.training.checks import warn_of_spread

@@ -11,7 +11,7 @@ from invented_source import CHANNELS, data_config, fields, invented_source, time
 
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.manifest import FORMAT_VERSION
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 
@@ -137,7 +137,7 @@ def test_reads_without_the_data_stack(store):
 import sys
 for name in ("xarray", "zarr", "dask", "pandas", "netCDF4", "distributed", "wandb", "cartopy"):
     sys.modules[name] = None  # importing it fails
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 import weatherfm.data_pipeline.loader
 store = open_store({str(store.path)!r})
 assert store.read([1, 2]).shape == (2, 3, 4, 8)

@@ -13,12 +13,12 @@ import xarray as xr
 from invented_source import assert_same_tree, data_config, fields, invented_source, times_every
 
 from weatherfm.data_pipeline.config import Area, DataConfig, RegridConfig
+from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.fields.positions import ArrayFields, BlockEnds, Portion, Readable, view
 from weatherfm.data_pipeline.fields.regrid import place
 from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.planning.plan import plan_store
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.writing.writing import Writing
+from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.earth.grid import regular_grid
 
 CHANNELS = ["z500", "t850", "t2m"]
@@ -45,7 +45,7 @@ def source_of(read_from: Readable, blocks, grid=None) -> SourceData:
 
 def stages(source: SourceData, store: Path, **settings) -> Writing:
     config = data_config(store, **({"climatology_window": 61, "shard_mib": 1} | settings))
-    return Writing(store, plan_store(config, source), source, None, None, None)
+    return Writing(store, design_store(config, source), source, None, None, None)
 
 
 @pytest.mark.parametrize("regrid", [False, True], ids=["as it is", "regridded"])

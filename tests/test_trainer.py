@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import STOPPED, InputError
 from weatherfm.model.weights import load_weights, read_provenance
 from weatherfm.training import trainer

@@ -6,7 +6,7 @@ import pytest
 import toy_run
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.device import choose_device
 from weatherfm.errors import InputError
 from weatherfm.training.checks import check_training

@@ -16,7 +16,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.store.manifest import entry_of, seal, to_bytes
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError

@@ -14,7 +14,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.manifest import SHARDS, SOURCES, entry_of, seal
 from weatherfm.data_pipeline.store.source_files import record_of_sources
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verification import shard_notes
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verify import verify

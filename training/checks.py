@@ -6,7 +6,7 @@ import logging
 
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread
 from weatherfm.data_pipeline.loader import eligible_init_times
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.config import RunConfig
 from weatherfm.training.samples import training_samples

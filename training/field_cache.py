@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.machine.host_memory import available_memory, local_processes
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.model.share import balanced
 from weatherfm.training.config import RunConfig

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from weatherfm.data_pipeline.loader import eligible_init_times
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.starts import choose_init_times
 from weatherfm.model.model import WeatherViT

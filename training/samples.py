@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.loader import SampleLoader
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.training.config import RunConfig
 
 

@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.loader import SampleLoader
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.device import apply_precision, choose_device, choose_precision, peak_memory_gib
 from weatherfm.errors import StopRequest
 from weatherfm.training.batches import ReadyBatch, read_ahead

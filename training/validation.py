@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from weatherfm.data_pipeline.loader import eligible_init_times, fixed_batches
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.on_device import squared_error_sum
 from weatherfm.evaluation.regions import mean_weights

@@ -15,7 +15,7 @@ import typing as _typing
 from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
-    from weatherfm.data_pipeline.store.store import open_store
+    from weatherfm.data_pipeline.store.training_store import open_store
     from weatherfm.errors import InputError
     from weatherfm.evaluation.forecasting.in_memory import forecast
     from weatherfm.model.weights import load
@@ -27,7 +27,7 @@ _PLACES = {
     "InputError": "weatherfm.errors",
     "forecast": "weatherfm.evaluation.forecasting.in_memory",
     "load": "weatherfm.model.weights",
-    "open_store": "weatherfm.data_pipeline.store.store",
+    "open_store": "weatherfm.data_pipeline.store.training_store",
 }
 """Imported when first asked for: the command answers `--help` without torch."""
 

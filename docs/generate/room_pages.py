@@ -41,6 +41,11 @@ class Room:
         """What its `__init__.py` says of it."""
         return ast.get_docstring(ast.parse((self.folder / "__init__.py").read_text())) or ""
 
+    @property
+    def first(self) -> str:
+        """The first paragraph of that."""
+        return self.text.partition("\n\n")[0]
+
     def modules(self) -> list[str]:
         """Those that hold a public function or class, as they are imported."""
         return [f"{self.package}.{path.stem}" for path in sorted(self.folder.glob("*.py")) if _is_public(path)]
@@ -55,9 +60,9 @@ def folders(root: Path) -> list[Room]:
     found = []
     for folder, package in FOLDERS.items():
         for path in sorted((root / folder).rglob("__init__.py")):
-            if any(part.is_symlink() for part in [path.parent, *path.parent.parents]):
-                continue
             inner = path.parent.relative_to(root / folder).parts
+            if any((root / folder).joinpath(*inner[: i + 1]).is_symlink() for i in range(len(inner))):
+                continue  # another folder of the code, reached through weatherfm/
             found.append(Room(".".join((package, *inner)), path.parent))
     return found
 
@@ -86,9 +91,7 @@ def index(rooms: list[Room]) -> str:
             lines += [f"      heading: weatherfm.{name}", f"      toc_label: weatherfm.{name}"]
             lines += ["      heading_level: 2", "      skip_local_inventory: true", ""]
     lines += ["## The rooms { #rooms }", "", "| folder | |", "|---|---|"]
-    lines += [
-        f"| [`{r.package}`]({r.page}) | {r.text.partition(chr(10) * 2)[0].replace(chr(10), ' ')} |" for r in rooms
-    ]
+    lines += [f"| [`{room.package}`]({room.page}) | {' '.join(room.first.split())} |" for room in rooms]
     return "\n".join([*lines, ""])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.evaluation.figures.cases import Case, load_case
 from weatherfm.evaluation.figures.display import quantity_in_words
 from weatherfm.evaluation.figures.maps import levels_of, map_figure, when

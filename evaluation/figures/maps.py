@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from weatherfm.atomic import write_atomically
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.cases import Case, load_case, pick_init_times
 from weatherfm.evaluation.figures.coastlines import draw_coastlines

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from weatherfm.config import Hours
 from weatherfm.data_pipeline.store.manifest import NAME
 from weatherfm.data_pipeline.store.states import States
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 

@@ -17,7 +17,7 @@ from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store.states import States, as_states, extent, held
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.atomic import write_atomically
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.animation import animation, load_cases
 from weatherfm.evaluation.figures.cases import require_init_time

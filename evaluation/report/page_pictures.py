@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.evaluation.figures.cases import Case, load_case, pick_init_times
 from weatherfm.evaluation.figures.maps import PANELS, Levels, panel_figure, title_of
 from weatherfm.evaluation.figures.pictures import data_uri, png_bytes, svg_bytes

@@ -31,7 +31,7 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.states import StoreStates
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.earth.grid import regular_grid
 from weatherfm.evaluation.config import ForecastConfig

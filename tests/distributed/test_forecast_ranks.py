@@ -17,7 +17,7 @@ from jobs import children, start
 from spawn_ranks import spawn
 from toy_model import scramble
 
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting import command
 from weatherfm.evaluation.forecasts.file import ForecastFile

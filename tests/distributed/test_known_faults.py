@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.batches import predict
 from weatherfm.training.build import build_model

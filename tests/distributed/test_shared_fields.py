@@ -22,7 +22,7 @@ from spawn_ranks import spawn
 from test_train_command import COMMAND, under_way
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.training import field_cache
 from weatherfm.training.config import RunConfig

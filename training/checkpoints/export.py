@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.model.initial import row_names
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights

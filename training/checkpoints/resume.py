@@ -12,7 +12,7 @@ import torch
 
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.manifest import checksum
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.config import RunConfig

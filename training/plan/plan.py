@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError

@@ -57,11 +57,11 @@ def prepare(
         prepare_run(run, workers, memory, scheduler)
         return
     with importing():
-        from weatherfm.data_pipeline.planning.plan import plan_store
-        from weatherfm.data_pipeline.planning.plan_text import DEFAULT_BANDWIDTHS, to_dict, to_text
+        from weatherfm.data_pipeline.design.dry_run import DEFAULT_BANDWIDTHS, to_dict, to_text
+        from weatherfm.data_pipeline.design.store_design import design_store
         from weatherfm.data_pipeline.sources import open_source
 
-    plan = plan_store(run.data, open_source(run.data), workers, _bytes(memory), scheduler)
+    plan = design_store(run.data, open_source(run.data), workers, _bytes(memory), scheduler)
     rates = DEFAULT_BANDWIDTHS if bandwidth is None else (_positive("bandwidth", bandwidth),)
     say(as_json(to_dict(plan)) if json else to_text(plan, rates))
 

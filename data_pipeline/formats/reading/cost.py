@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from weatherfm.data_pipeline.fields.read_cost import ReadCost
+from weatherfm.data_pipeline.fields.source_data import ReadCost
 from weatherfm.data_pipeline.formats.pieces import Reader
 from weatherfm.data_pipeline.formats.reading.selection import Selection
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -12,86 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from weatherfm.data_pipeline.design.store_design import StoreDesign
 from weatherfm.data_pipeline.fields.positions import Portion, Readable
 from weatherfm.data_pipeline.fields.time_axis import hour_of_day
+from weatherfm.data_pipeline.machine.call import Call
 from weatherfm.data_pipeline.machine.disk import check_space
-from weatherfm.data_pipeline.machine.parallel import Call, run_tasks
-from weatherfm.data_pipeline.planning.plan import StorePlan
-from weatherfm.data_pipeline.store.climatology import day_index
+from weatherfm.data_pipeline.machine.parallel import run_tasks
+from weatherfm.data_pipeline.store.climatology import ClimatologySums, day_index
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels, total
-from weatherfm.data_pipeline.writing.climatology_sums import ClimatologySums
 from weatherfm.data_pipeline.writing.finishing import Original, finish
 from weatherfm.data_pipeline.writing.journal import Journal, Record, write_file
-from weatherfm.data_pipeline.writing.reading_back import shards_to_read
-from weatherfm.data_pipeline.writing.shards import ClimatologyTask, Done, StateTask, TendencyTask, fingerprint
-from weatherfm.data_pipeline.writing.skeleton import array_metadata, skeleton_files, statistics_files
+from weatherfm.data_pipeline.writing.shards import Done, StateTask
+from weatherfm.data_pipeline.writing.skeleton import skeleton_files, statistics_files
+from weatherfm.data_pipeline.writing.tasks import Tasks, shards_to_read
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.fields.source_data import SourceData
-
-Task = StateTask | TendencyTask | ClimatologyTask
-
-
-@dataclass(frozen=True, eq=False)
-class Tasks:
-    """All tasks that make up a store, in the order in which they are best done."""
-
-    root: Path
-    plan: StorePlan
-    skeleton: dict[str, bytes]
-    """As `skeleton_files` made it."""
-
-    def state(self) -> Iterator[StateTask]:
-        """One a shard, all channels of a time range before the next time range."""
-        plan, metadata = self.plan, array_metadata(self.skeleton, "state")
-        for block in plan.layout.blocks():
-            part = block.times
-            yield StateTask(
-                self.root, metadata, block, tuple(plan.config.channels[block.channels]), plan.axis.times[part],
-                plan.training[part], plan.preliminary[part], plan.tendency_lead,
-            )  # fmt: skip
-
-    def tendency(self) -> Iterator[TendencyTask]:
-        """One for some shards that have pairs which end in a later one."""
-        plan = self.plan
-        earlier, later = plan.pairs
-        chunks = plan.layout.channel_blocks()
-        for block in plan.layout.change_blocks(plan.lead_steps):
-            part = slice(*np.searchsorted(earlier, [block.times.start, block.times.stop]))
-            if part.start < part.stop:
-                own = tuple(c for c in chunks if block.channels.start <= c.start < block.channels.stop)
-                yield TendencyTask(
-                    self.root, block, own, earlier[part], later[part],
-                    self._fingerprint(earlier[part], later[part], block.channels),
-                )  # fmt: skip
-
-    def climatology(self) -> Iterator[ClimatologyTask]:
-        """One an hour of day and channel block."""
-        plan, layout, window = self.plan, self.plan.layout, self.plan.config.climatology_window
-        metadata = array_metadata(self.skeleton, "climatology")
-        training = np.flatnonzero(plan.training)
-        hours = hour_of_day(plan.axis.times[training])
-        for hour, value in enumerate(plan.hours):
-            indices = training[hours == value]
-            days = day_index(plan.axis.times[indices], window)
-            for column, channels in enumerate(layout.channel_blocks()):
-                yield ClimatologyTask(
-                    self.root, metadata, channels, column, hour, indices, days, len(plan.days), window,
-                    layout.batch_times, plan.climatology_rows,
-                    self._fingerprint(indices, indices[:0], channels),
-                )  # fmt: skip
-
-    def all(self) -> Iterator[Task]:
-        """Every task."""
-        yield from self.state()
-        yield from self.tendency()
-        yield from self.climatology()
-
-    def _fingerprint(self, first: np.ndarray, second: np.ndarray, channels: slice) -> str:
-        plan = self.plan
-        parts = [array[index] for index in (first, second) for array in (plan.axis.times, plan.preliminary)]
-        return fingerprint(plan.config.channels[channels], plan.config.climatology_window, *parts)
 
 
 class Writing:
@@ -99,7 +35,7 @@ class Writing:
 
     Args:
         root: folder of the store.
-        plan: of it.
+        design: of it.
         source: where fields come from.
         static: [static, lat, lon] constant fields, if any.
         journal: entered, of the same folder.
@@ -110,7 +46,7 @@ class Writing:
     def __init__(
         self,
         root: Path,
-        plan: StorePlan,
+        design: StoreDesign,
         source: SourceData,
         static: np.ndarray | None,
         journal: Journal,
@@ -118,9 +54,9 @@ class Writing:
         original: Original | None = None,
     ) -> None:
         self.original = original
-        self.root, self.plan, self.source, self.journal, self.scheduler = root, plan, source, journal, scheduler
-        self.skeleton = skeleton_files(plan, static)
-        self.tasks = Tasks(root, plan, self.skeleton)
+        self.root, self.design, self.source, self.journal, self.scheduler = root, design, source, journal, scheduler
+        self.skeleton = skeleton_files(design, static)
+        self.tasks = Tasks(root, design, self.skeleton)
 
     def run(self, warn: Callable[[ChannelStatistics, ChannelStatistics], None]) -> None:
         """All stages; the manifest makes the store a finished one.
@@ -147,21 +83,21 @@ class Writing:
         warn(state, tendency)
         for key, content in statistics_files(state, tendency).items():
             files[key] = write_file(self.root, key, content)
-        finish(self.root, self.plan, self.source, files, records, self.original)
+        finish(self.root, self.design, self.source, files, records, self.original)
 
     def _collects(self, records: Mapping[str, Record]) -> bool:
         """True when the climatology's sums are gathered while shards are written, those done before read again."""
-        if not self.plan.sums_beside_writing:
+        if not self.design.sums_beside_writing:
             return False
         n_done = sum(task.name in records for task in self.tasks.state())
-        n_undone = sum(1 for _ in self.plan.layout.blocks()) - n_done
+        n_undone = sum(1 for _ in self.design.sharding.blocks()) - n_done
         return n_undone > n_done and any(task.name not in records for task in self.tasks.climatology())
 
     def _bytes_left(self, records: dict[str, Record]) -> int:
         """Before compression, of what the journal does not say to be written."""
         state = sum(task.n_bytes for task in self.tasks.state() if task.name not in records)
         undone = [task.name not in records for task in self.tasks.climatology()]
-        return state + self.plan.climatology_bytes * sum(undone) // len(undone)
+        return state + self.design.climatology_bytes * sum(undone) // len(undone)
 
     def _write_state(self, records: dict[str, Record]) -> ClimatologySums | None:
         tasks = list(self.tasks.state())
@@ -170,46 +106,48 @@ class Writing:
         def calls() -> Iterator[Call]:
             for _, row in groupby(tasks, key=lambda task: task.block.row):
                 by_column = {task.block.column: task for task in row}
-                for group in self.plan.groups:
+                for group in self.design.groups:
                     members = [by_column[column] for column in group]
                     done = [task for task in members if task.name in records]
                     if sums is not None and done:
                         yield Call(done[0].name, _collect_again, (done, sums))
                     if missing := [task for task in members if task.name not in records]:
-                        arguments = missing, self._portion(missing), self.plan.readers, sums
+                        arguments = missing, self._portion(missing), self.design.readers, sums
                         yield Call(missing[0].name, _write, arguments)
 
         n_done = sum(task.n_bytes for task in tasks if task.name in records)
-        plan = self.plan
-        self._run("fields", calls(), plan.layout.state_bytes, plan.workers, n_done, self.source.fields)
+        design = self.design
+        self._run("fields", calls(), design.sharding.state_bytes, design.workers, n_done, self.source.fields)
         return sums
 
     def _measure_changes(self, records: dict[str, Record]) -> None:
         undone = [task for task in self.tasks.tendency() if task.name not in records]
-        n_bytes = sum(task.n_bytes(self.plan.layout.field_bytes) for task in undone)
-        self._run("changes", (Call(t.name, _alone, (t.run,)) for t in undone), n_bytes, self.plan.change_workers)
+        n_bytes = sum(task.n_bytes(self.design.sharding.field_bytes) for task in undone)
+        self._run("changes", (Call(t.name, _alone, (t.run,)) for t in undone), n_bytes, self.design.change_workers)
 
     def _portion(self, tasks: list[StateTask]) -> Portion:
         """What to read for the shards of one time range, side by side."""
         channels = np.concatenate([np.arange(t.block.channels.start, t.block.channels.stop) for t in tasks])
-        return Portion.within(self.plan.ends, self.plan.axis.indices[tasks[0].block.times], channels)
+        return Portion.within(self.design.ends, self.design.axis.indices[tasks[0].block.times], channels)
 
     def _empty_sums(self) -> ClimatologySums:
-        plan, layout = self.plan, self.plan.layout
-        hours = np.searchsorted(plan.hours, hour_of_day(plan.axis.times))
-        days = day_index(plan.axis.times, plan.config.climatology_window)
-        fields = [(c.stop - c.start, *plan.grid.shape) for c in layout.columns()]
-        return ClimatologySums(np.where(plan.training, hours, -1), days, (len(plan.hours), len(plan.days)), fields)
+        design, sharding = self.design, self.design.sharding
+        hours = np.searchsorted(design.hours, hour_of_day(design.axis.times))
+        days = day_index(design.axis.times, design.config.climatology_window)
+        fields = [(c.stop - c.start, *design.grid.shape) for c in sharding.columns()]
+        return ClimatologySums(
+            np.where(design.training, hours, -1), days, (len(design.hours), len(design.days)), fields
+        )
 
     def _write_climatology(self, records: dict[str, Record], sums: ClimatologySums | None) -> None:
         undone = [task for task in self.tasks.climatology() if task.name not in records]
-        plan = self.plan
+        design = self.design
         n_fields = sum(len(task.indices) * (task.channels.stop - task.channels.start) for task in undone)
         calls = (
             Call(t.name, _alone, (t.run if sums is None else partial(t.run, sums.of(t.channels, t.hour)),))
             for t in undone
         )
-        self._run("climatology", calls, n_fields * plan.layout.field_bytes, plan.climatology_workers)
+        self._run("climatology", calls, n_fields * design.sharding.field_bytes, design.climatology_workers)
 
     def _run(
         self, label: str, calls: Iterable[Call], n_bytes: int, workers: int, done: int = 0, shared: Any = None
@@ -224,11 +162,11 @@ class Writing:
 
     def _statistics(self, records: dict[str, Record]) -> tuple[ChannelStatistics, ChannelStatistics]:
         """Of state and tendency, merged in the order of the blocks, whatever order they were written in."""
-        layout = self.plan.layout
-        state: list[list[ChannelStatistics]] = [[] for _ in layout.columns()]
+        sharding = self.design.sharding
+        state: list[list[ChannelStatistics]] = [[] for _ in sharding.columns()]
         tendency: list[list[ChannelStatistics]] = [[] for _ in state]
-        across = {(b.times.stop, b.column): b.label for b in layout.change_blocks(self.plan.lead_steps)}
-        for block in layout.blocks():
+        across = {(b.times.stop, b.column): b.label for b in sharding.change_blocks(self.design.lead_steps)}
+        for block in sharding.blocks():
             payload = records[f"state-{block.label}"]["payload"]
             state[block.column].append(ChannelStatistics.from_dict(payload["state"]))
             if payload["tendency"] is not None:
@@ -236,7 +174,7 @@ class Writing:
             label = across.get((block.times.stop, block.column))
             if (record := records.get(f"tendency-{label}")) is not None:
                 tendency[block.column].append(ChannelStatistics.from_dict(record["payload"]))
-        widths = [channels.stop - channels.start for channels in layout.columns()]
+        widths = [channels.stop - channels.start for channels in sharding.columns()]
         return _joined(state, widths), _joined(tendency, widths)
 
 

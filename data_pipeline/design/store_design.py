@@ -12,12 +12,12 @@ from dask.system import CPU_COUNT
 
 from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.fields.positions import STATE_DIMS, BlockEnds
-from weatherfm.data_pipeline.fields.read_cost import ReadCost
+from weatherfm.data_pipeline.fields.source_data import ReadCost
 from weatherfm.data_pipeline.fields.time_axis import TimeAxis, hour_of_day, resolve_periods, select_times
 from weatherfm.data_pipeline.machine.cluster import capacity_of
 from weatherfm.data_pipeline.machine.host_memory import available_memory
 from weatherfm.data_pipeline.store.climatology import check_coverage, day_coordinate
-from weatherfm.data_pipeline.store.shard_layout import Layout, choose_layout
+from weatherfm.data_pipeline.store.sharding import Sharding, choose_sharding
 from weatherfm.data_pipeline.store.statistics import pairs
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
@@ -47,14 +47,14 @@ class Limits:
 
 
 @dataclass(frozen=True, eq=False)
-class StorePlan:
+class StoreDesign:
     """A store before it is written."""
 
     config: DataConfig
     axis: TimeAxis
     grid: Grid
     periods: dict[str, Period | None]
-    layout: Layout
+    sharding: Sharding
     hours: np.ndarray
     """[hour] int64 UTC, those of the training times."""
     tendency_lead: int
@@ -92,12 +92,12 @@ class StorePlan:
     @property
     def climatology_rows(self) -> int:
         """Days in one shard of the climatology."""
-        return self.layout.climatology_rows(len(self.days))
+        return self.sharding.climatology_rows(len(self.days))
 
     @property
     def climatology_bytes(self) -> int:
         """Before compression."""
-        return len(self.days) * len(self.hours) * 4 * self.layout.n_channels * math.prod(self.grid.shape)
+        return len(self.days) * len(self.hours) * 4 * self.sharding.n_channels * math.prod(self.grid.shape)
 
     @property
     def climatology_sums_bytes(self) -> int:
@@ -113,8 +113,8 @@ class StorePlan:
     @property
     def climatology_task_bytes(self) -> int:
         """Held by one climatology task that reads the store: sums in float64, some shards, and fields read for them."""
-        held = 2 * len(self.days) + 5 * self.climatology_rows + self.layout.batch_times
-        return held * self.layout.chunk_bytes
+        held = 2 * len(self.days) + 5 * self.climatology_rows + self.sharding.batch_times
+        return held * self.sharding.chunk_bytes
 
     @property
     def climatology_workers(self) -> int:
@@ -124,8 +124,8 @@ class StorePlan:
     @property
     def change_workers(self) -> int:
         """Tasks at a time that look at changes; each holds fields, differences and one channel in float64."""
-        rows = self.layout.change_rows(self.lead_steps) * self.layout.shard_times + self.lead_steps
-        return self._fitting(2 * rows * (self.layout.chunk_bytes + self.layout.field_bytes))
+        rows = self.sharding.change_rows(self.lead_steps) * self.sharding.shard_times + self.lead_steps
+        return self._fitting(2 * rows * (self.sharding.chunk_bytes + self.sharding.field_bytes))
 
     @property
     def lead_steps(self) -> int:
@@ -135,20 +135,20 @@ class StorePlan:
     @property
     def writer_bytes(self) -> int:
         """Held by one writer: the shards of its group, and one of them encoded."""
-        return (max(len(group) for group in self.groups) + _ENCODED) * self.layout.shard_bytes
+        return (max(len(group) for group in self.groups) + _ENCODED) * self.sharding.shard_bytes
 
     @property
     def reader_bytes(self) -> int:
         """Held by one thread that reads for a writer: a block of the source, in what it is read from and as fields."""
         times, channels = self.ends.largest()
-        held = min(times, self.layout.shard_times) * min(channels, self.layout.n_channels)
-        return self.block_bytes + held * self.layout.field_bytes
+        held = min(times, self.sharding.shard_times) * min(channels, self.sharding.n_channels)
+        return self.block_bytes + held * self.sharding.field_bytes
 
     @property
     def records_bytes(self) -> int:
         """Held by what is known of every shard that is written."""
-        number = _NUMBERS * self.layout.n_channels * _NUMBER_BYTES
-        return self.layout.n_rows * (self.layout.n_columns * _RECORD_BYTES + number)
+        number = _NUMBERS * self.sharding.n_channels * _NUMBER_BYTES
+        return self.sharding.n_rows * (self.sharding.n_columns * _RECORD_BYTES + number)
 
     def _fitting(self, task_bytes: int) -> int:
         return max(1, min(self.limits.workers, self.limits.memory // max(1, task_bytes)))
@@ -160,7 +160,7 @@ class StorePlan:
     @property
     def workers(self) -> int:
         """Writers at a time; no more than there is to write."""
-        jobs = len(self.groups) * self.layout.n_rows
+        jobs = len(self.groups) * self.sharding.n_rows
         return max(1, min(self.limits.workers, jobs, self._free // (self.writer_bytes + self.reader_bytes)))
 
     @property
@@ -175,14 +175,14 @@ class StorePlan:
     def bytes_before_compression(self) -> int:
         """Of all arrays; on disk it is less."""
         static = 4 * len(self.config.static) * math.prod(self.grid.shape)
-        return self.layout.state_bytes + self.climatology_bytes + static
+        return self.sharding.state_bytes + self.climatology_bytes + static
 
     @property
     def shards(self) -> int:
         """Files of `state` and `climatology`."""
         days = -(-len(self.days) // self.climatology_rows)
-        climatology = days * len(self.hours) * len(self.layout.channel_blocks())
-        return self.layout.n_rows * self.layout.n_columns + climatology
+        climatology = days * len(self.hours) * len(self.sharding.channel_blocks())
+        return self.sharding.n_rows * self.sharding.n_columns + climatology
 
     @property
     def files(self) -> int:
@@ -208,17 +208,17 @@ class StorePlan:
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Store positions of training times the tendency lead apart, of which the later lies in a later shard."""
         earlier, later = pairs(self.axis.times, self.training, self.tendency_lead)
-        crossing = earlier // self.layout.shard_times != later // self.layout.shard_times
+        crossing = earlier // self.sharding.shard_times != later // self.sharding.shard_times
         return earlier[crossing], later[crossing]
 
 
-def plan_store(
+def design_store(
     config: DataConfig,
     source: SourceData,
     workers: int | None = None,
     memory: int | None = None,
     scheduler: str | None = None,
-) -> StorePlan:
+) -> StoreDesign:
     """Check a source against its config without reading fields, and count what the store will take.
 
     Args:
@@ -243,19 +243,19 @@ def plan_store(
     training_times = axis.times[train.contains(axis.times)]
     hours = np.unique(hour_of_day(training_times))
     check_coverage(training_times, hours, config.climatology_window, train)
-    layout = choose_layout(config, len(axis.times), grid.shape)
+    sharding = choose_sharding(config, len(axis.times), grid.shape)
     every = np.zeros(len(source.state["time"]), bool)
-    return StorePlan(
+    return StoreDesign(
         config=config,
         axis=axis,
         grid=grid,
         periods=periods,
-        layout=layout,
+        sharding=sharding,
         hours=hours,
         tendency_lead=_tendency_lead(config, axis, training_times),
         simulated=source.simulated,
         preliminary=(every if source.preliminary is None else source.preliminary)[axis.indices],
-        groups=layout.groups(source.together),
+        groups=sharding.groups(source.together),
         ends=BlockEnds.of(source.state),
         block_bytes=source.block_bytes,
         cost=None if source.cost is None else source.cost(axis.indices),

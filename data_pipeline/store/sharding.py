@@ -7,7 +7,7 @@ channels and few times, not the other way round, because a sample is then one fi
 because ARCO and WeatherBench2 keep one time and all levels of a variable in a chunk at that resolution, and so every
 chunk is decoded for one file only; and because an appended day rewrites no more than three times. Sources with long
 chunks in time lose by it: such a chunk is decoded once for each file that it reaches into (`data.shard_mib` makes files
-of one block and many times). The layout follows from grid and channels alone, never from the length: stores grow.
+of one block and many times). The sharding follows from grid and channels alone, never from the length: stores grow.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Sharding:
     """Sizes of chunks and shards: a chunk is (1, channel_block, lat, lon), a shard `shard_times` of these for each of
     `shard_blocks` channel blocks."""
 
@@ -149,7 +149,7 @@ class Layout:
                 yield Block(part, channels, row, column)
 
 
-def choose_layout(config: DataConfig, n_times: int, grid_shape: tuple[int, int]) -> Layout:
+def choose_sharding(config: DataConfig, n_times: int, grid_shape: tuple[int, int]) -> Sharding:
     """Chunks of about 1 MiB of whole fields unless `config.channel_block` says otherwise; shards as said above.
 
     Raises:
@@ -168,10 +168,10 @@ def choose_layout(config: DataConfig, n_times: int, grid_shape: tuple[int, int])
     if config.shard_mib is None and of_all > _SHARD_MIB:
         size = min(of_all, _LARGEST_SHARD_MIB)
         blocks, times = _fitting_blocks(n_channels, block, field_bytes, size)
-        return Layout(n_times, n_channels, grid_shape, block, blocks, times, size)
+        return Sharding(n_times, n_channels, grid_shape, block, blocks, times, size)
     size = config.shard_mib or _SHARD_MIB
     times = max(1, min(size * MIB // (block * field_bytes), _MOST_TIMES))
-    return Layout(n_times, n_channels, grid_shape, block, 1, times, size)
+    return Sharding(n_times, n_channels, grid_shape, block, 1, times, size)
 
 
 def _fitting_blocks(n_channels: int, block: int, field_bytes: int, size: int) -> tuple[int, int]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.design.store_design import StoreDesign
 from weatherfm.data_pipeline.fields.time_ranges import to_ranges
-from weatherfm.data_pipeline.planning.plan import StorePlan
 from weatherfm.data_pipeline.store.manifest import FORMAT, FORMAT_VERSION, seal
 from weatherfm.earth.variables import VARIABLES, parse_channel
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from weatherfm.data_pipeline.fields.source_data import SourceData
 
 
-def request_of(config: DataConfig) -> dict[str, Any]:
+def content_settings(config: DataConfig) -> dict[str, Any]:
     """The settings that decide a store's content: not its place, nor how its source is reached."""
     request: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
     for name in ("cache", "engine", "concurrent"):
@@ -29,13 +29,13 @@ def request_of(config: DataConfig) -> dict[str, Any]:
 def with_defaults(request: dict[str, Any]) -> dict[str, Any]:
     """A request that an older version wrote, with the defaults of settings that came since."""
     try:
-        return request_of(DataConfig.model_validate({**request, "store": "any"}))
+        return content_settings(DataConfig.model_validate({**request, "store": "any"}))
     except ValidationError:  # it has settings that are gone: they differ from any request of today
         return request
 
 
 def build_manifest(
-    plan: StorePlan,
+    design: StoreDesign,
     source: SourceData,
     records: Mapping[str, Mapping[str, Any]],
     small: Mapping[str, Mapping[str, Any]],
@@ -43,16 +43,16 @@ def build_manifest(
     """All that is known of a store, sealed; without time stamps, so that the same input gives the same bytes.
 
     Args:
-        plan: of the store.
+        design: of the store.
         source: where it came from.
         records: name -> {`sha256`, `bytes`} of the records of its files.
         small: key -> the same of its files that are no shards: what training reads is checked against these.
     """
-    config, axis = plan.config, plan.axis
+    config, axis = design.config, design.axis
     periods = {
-        name: None if period is None else period.model_dump(mode="json") for name, period in plan.periods.items()
+        name: None if period is None else period.model_dump(mode="json") for name, period in design.periods.items()
     }
-    request = request_of(config)
+    request = content_settings(config)
     weights = "one mean over all days" if config.climatology_window is None else "triangle, zero at both ends"
     return seal(
         {
@@ -68,14 +68,14 @@ def build_manifest(
             "request": request,
             "channels": [_describe(name, source) for name in config.channels],
             "static": [{"name": name, "units": VARIABLES[name].units} for name in config.static],
-            "grid": plan.grid.to_dict(),
+            "grid": design.grid.to_dict(),
             "times": {
                 "start": str(axis.times[0]),
                 "end": str(axis.times[-1]),
                 "count": len(axis.times),
                 "step_hours": axis.step_hours,
                 "missing": to_ranges(axis.missing, axis.step_hours),
-                "preliminary": to_ranges(axis.times[plan.preliminary], axis.step_hours),
+                "preliminary": to_ranges(axis.times[design.preliminary], axis.step_hours),
             },
             "periods": periods,
             "statistics": {"period": periods["train"], "weights": "none: every time and grid point counts once"},
@@ -83,9 +83,9 @@ def build_manifest(
                 "period": periods["train"],
                 "window_days": config.climatology_window,
                 "weights": weights,
-                "hours": plan.hours.tolist(),
+                "hours": design.hours.tolist(),
             },
-            "tendency": {"period": periods["train"], "lead_hours": plan.tendency_lead},
+            "tendency": {"period": periods["train"], "lead_hours": design.tendency_lead},
             "records": records,
             "small": small,
         }

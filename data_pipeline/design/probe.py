@@ -25,25 +25,25 @@ from weatherfm.earth.variables import Channel, parse_channel
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
+    from weatherfm.data_pipeline.design.store_design import StoreDesign
     from weatherfm.data_pipeline.fields.source_data import SourceData
-    from weatherfm.data_pipeline.planning.plan import StorePlan
 
 _log = logging.getLogger(__name__)
 _SHOWN = 8
 """Faults that a message names before it only counts."""
 
 
-def probe(plan: StorePlan, source: SourceData, root: Path, new: np.ndarray | None = None) -> None:
+def probe(design: StoreDesign, source: SourceData, root: Path, new: np.ndarray | None = None) -> None:
     """Read one time of each channel and refuse what cannot be the field it is called.
 
     Channels that the source keeps in the same chunks are read at once, so that each chunk is read once: of a store
     across a network it moves one chunk a variable. It is the first time that is wanted and new.
 
     Args:
-        plan: of the store.
+        design: of the store.
         source: of its fields.
         root: folder to be written; where an interrupted run has begun there, it had this look already.
-        new: [time] bool: of the plan's times, which are not in the store yet; without it, all.
+        new: [time] bool: of the design's times, which are not in the store yet; without it, all.
 
     Raises:
         InputError: fields without any value, with missing values, the same everywhere though weather never is, relative
@@ -54,8 +54,8 @@ def probe(plan: StorePlan, source: SourceData, root: Path, new: np.ndarray | Non
     if (root / PROGRESS).exists():
         return
     first = 0 if new is None else int(np.argmax(new))
-    position, time = int(plan.axis.indices[first]), np.datetime_as_string(plan.axis.times[first], "m")
-    faults, doubts = _look(plan, source, position, time)
+    position, time = int(design.axis.indices[first]), np.datetime_as_string(design.axis.times[first], "m")
+    faults, doubts = _look(design, source, position, time)
     for text in doubts:
         _log.warning("%s; look at the source", text)
     if faults:
@@ -68,10 +68,10 @@ def probe(plan: StorePlan, source: SourceData, root: Path, new: np.ndarray | Non
         )
 
 
-def _look(plan: StorePlan, source: SourceData, position: int, time: str) -> tuple[list[str], list[str]]:
+def _look(design: StoreDesign, source: SourceData, position: int, time: str) -> tuple[list[str], list[str]]:
     """(faults, doubts) of all channels at one time."""
     grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
-    names = plan.config.channels
+    names = design.config.channels
     lengths, start = source.state.chunks[1] if source.state.chunks else (len(names),), 0
     faults: list[str] = []
     doubts: list[str] = []
