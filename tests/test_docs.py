@@ -85,6 +85,36 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
+def rooms_of_the_map() -> dict[str, list[str]]:
+    """Folder of the README's map of the house -> the rooms that its lines name with a stroke behind."""
+    text = (ROOT / "README.md").read_text().split("## The map of the house\n")[1].split("\n\n")[1]
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        indent, words = line[:4], line[4:]
+        assert indent == "    "
+        if not words.startswith(" "):
+            folder, _, words = words.partition("/")
+        found.setdefault(folder, []).extend(re.findall(r"(?<![\w/])(\w+)/", words))
+    return found
+
+
+def test_the_map_of_the_house_shows_every_room():
+    shown = rooms_of_the_map()
+    assert {folder: [r for r in rooms if not (ROOT / folder / r).is_dir()] for folder, rooms in shown.items()} == {
+        folder: [] for folder in shown
+    }
+    for folder in CODE:
+        there = {path.parent.name for path in (ROOT / folder).glob("*/__init__.py") if not path.parent.is_symlink()}
+        assert there - set(shown[folder]) == set()
+
+
+def test_the_readme_names_every_verb():
+    from weatherfm.cli import app
+
+    text = (ROOT / "README.md").read_text()
+    assert [verb for verb in app if not verb.startswith("-") and f"`{verb}`" not in text] == []
+
+
 @cache
 def messages() -> str:
     """Every text in the code, with … for the values in it."""
