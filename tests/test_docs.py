@@ -87,7 +87,7 @@ def anchors(text: str) -> set[str]:
 
 def rooms_of_the_map() -> dict[str, list[str]]:
     """Folder of the README's map of the house -> the rooms that its lines name with a stroke behind."""
-    text = (ROOT / "README.md").read_text().split("## The map of the house\n")[1].split("\n\n")[1]
+    text = (ROOT / "README.md").read_text().split("## The map of the house\n\n")[1].split("\n\n")[0]
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         indent, words = line[:4], line[4:]
