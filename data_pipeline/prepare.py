@@ -17,7 +17,7 @@ from weatherfm.data_pipeline.store import manifest as manifests
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store.swap import hold, place_of, place_of_last, remove_left_lock
 from weatherfm.data_pipeline.store.training_store import Store, open_store
-from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_request, remove_journal
+from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_settings, remove_journal
 from weatherfm.data_pipeline.writing.new_manifest import content_settings, with_defaults
 from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.errors import InputError
@@ -76,7 +76,7 @@ def _is_finished(root: Path) -> bool:
 def _finished(root: Path, config: DataConfig) -> Store:
     store = open_store(root)
     held = with_defaults(store.manifest["request"])
-    refuse_other_request(root, held, content_settings(config), "was prepared", "`weatherfm append` makes it longer")
+    refuse_other_settings(root, held, content_settings(config), "was prepared", "`weatherfm append` makes it longer")
     _log.info("the store %s is finished; nothing to do", root)
     return store
 

@@ -8,8 +8,8 @@ import numpy as np
 from small_store import CHANNELS, SmallStore
 
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecasts import store as forecast_store
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasts import writer as forecast_store
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 
 ROUNDING = 1e-5  # relative: normalising and back in single precision
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.earth.grid import regular_grid
-from weatherfm.evaluation.scores import build_scores
+from weatherfm.evaluation.results.scores_file import build_scores
 
 LEADS = (6, 12, 24, 48, 72, 120, 168, 240)
 CHANNELS = ("z500", "t850", "t2m", "u10", "v10", "z850", "u850", "v850", "q700", "msl")

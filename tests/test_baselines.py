@@ -6,14 +6,8 @@ from small_store import CHANNELS, SmallStore
 
 from weatherfm.data_pipeline.config import Period
 from weatherfm.errors import InputError
-from weatherfm.evaluation.baselines import (
-    ALL_BASELINES,
-    BASELINES,
-    FieldWindow,
-    climatology,
-    training_times,
-    truth,
-)
+from weatherfm.evaluation.baselines.names import ALL_BASELINES, BASELINES
+from weatherfm.evaluation.baselines.persistence_and_climatology import FieldWindow, climatology, training_times, truth
 
 TIMES = np.arange("2020-01-01", "2020-01-07", dtype="datetime64[D]")
 

@@ -10,8 +10,9 @@ import xarray as xr
 
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.evaluation.compare_scores import differences_between, merge_scores, require_comparable
-from weatherfm.evaluation.scores import build_scores, lead_hours, provenance_of, read_scores, write_scores
+from weatherfm.evaluation.results.comparison import differences_between, merge_scores
+from weatherfm.evaluation.results.lookup import lead_hours, provenance_of
+from weatherfm.evaluation.results.scores_file import build_scores, read_scores, write_scores
 
 GRID = regular_grid((4, 8))
 DAYS = np.arange("2020-01-01", "2020-01-11", dtype="datetime64[D]")
@@ -82,9 +83,9 @@ def made(
 
 
 def test_scores_made_alike_are_comparable():
-    require_comparable(made(), made())
-    require_comparable(made(["a"]), made(["b"], channels=["t2m"], regions=["global"], leads=[72, 120]))
     assert differences_between(made(), made()) == []
+    others = made(["b"], channels=["t2m"], regions=["global"], leads=[72, 120])
+    assert differences_between(made(["a"]), others) == []
 
 
 @pytest.mark.parametrize(
@@ -104,35 +105,33 @@ def test_scores_made_alike_are_comparable():
     ],
 )
 def test_scores_made_otherwise_are_refused(change, words):
-    with pytest.raises(
-        InputError, match=f"cannot be compared, they differ in {words}.*evaluate the forecasts together"
-    ):
-        require_comparable(made(), made(**change))
+    with pytest.raises(InputError, match=f"cannot be compared, they differ. a / b: {words}.*Evaluate the forecasts"):
+        merge_scores([made(), made(**change)], ["a", "b"])
 
 
 @pytest.mark.parametrize("attribute", ["format", "code_version"])
 def test_other_versions_are_refused(attribute):
     other = made()
     other.attrs[attribute] = "0.0.1"
-    with pytest.raises(InputError, match=rf"differ in {attribute} \(.* / 0\.0\.1\)"):
-        require_comparable(made(), other)
+    with pytest.raises(InputError, match=rf"differ. a / b: {attribute} \(.* / 0\.0\.1\)"):
+        merge_scores([made(), other], ["a", "b"])
 
 
 def test_all_differences_are_named_at_once():
     with pytest.raises(InputError) as told:
-        require_comparable(made(), made(weights="none", climatology_window_days=1, days=DAYS[:3]))
+        merge_scores([made(), made(weights="none", climatology_window_days=1, days=DAYS[:3])], ["a", "b"])
     assert all(word in str(told.value) for word in ("weights", "climatology_window_days", "initial times"))
     assert "truth" not in str(told.value)  # other cases explain other scores of the baselines
 
 
 def test_definitions_of_what_only_one_file_has_do_not_matter():
     one = made(baselines={"persistence": "the state"})
-    require_comparable(one, made())
+    assert differences_between(one, made()) == []
 
 
 def test_nothing_in_common_is_refused():
     with pytest.raises(InputError, match="share no channel: z500 / t2m"):
-        require_comparable(made(channels=["z500"]), made(channels=["t2m"]))
+        differences_between(made(channels=["z500"]), made(channels=["t2m"]))
     with pytest.raises(InputError, match="share no lead time: 24 h / 72 h, 120 h"):
         merge_scores([made(leads=[24]), made(leads=[72, 120])], ["a", "b"], force=True)
 
@@ -235,4 +234,4 @@ def test_limited_areas_and_files(tmp_path):
     again = read_scores(write_scores(merged, tmp_path / "merged.nc"))
     xr.testing.assert_equal(again, merged)
     with pytest.raises(InputError, match="grid"):
-        require_comparable(read_scores(paths[0]), made())
+        merge_scores([read_scores(paths[0]), made()], ["a", "b"])

@@ -15,7 +15,7 @@ from weatherfm.evaluation.figures.curves import (
     seeps_figure,
     wind_figure,
 )
-from weatherfm.evaluation.figures.ensemble import rank_histogram_figure, spread_skill_figure
+from weatherfm.evaluation.figures.ensemble_curves import rank_histogram_figure, spread_skill_figure
 from weatherfm.evaluation.figures.pictures import svg_bytes
 from weatherfm.evaluation.report.blurring import blurred_below, blurring_sentences
 

@@ -10,9 +10,13 @@ from small_store import CHANNELS, SmallStore, days
 from weatherfm.data_pipeline.config import Period
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.evaluation import damped_persistence
-from weatherfm.evaluation.baselines import FieldWindow, normals_at, states_at
-from weatherfm.evaluation.damped_persistence import can_fit, fit_damped_persistence
+from weatherfm.evaluation.baselines import damped_persistence
+from weatherfm.evaluation.baselines.damped_persistence import can_fit, fit_damped_persistence
+from weatherfm.evaluation.baselines.persistence_and_climatology import (
+    FieldWindow,
+    normals_at,
+    states_at,
+)
 
 LEADS = (24, 48, 96)
 

@@ -11,15 +11,16 @@ from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.errors import InputError
 from weatherfm.evaluation import evaluate as evaluate_module
-from weatherfm.evaluation import scoring
-from weatherfm.evaluation.baselines import FieldWindow
-from weatherfm.evaluation.compare_scores import require_comparable
+from weatherfm.evaluation.baselines.persistence_and_climatology import FieldWindow
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
-from weatherfm.evaluation.forecast import forecast_init_times, make_forecast
-from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.evaluation.score_table import headline_channels, score_table
-from weatherfm.evaluation.scores import lead_hours, provenance_of, read_scores, write_scores
+from weatherfm.evaluation.forecasting.on_disk import forecast_init_times, make_forecast
+from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.results.comparison import differences_between, merge_scores
+from weatherfm.evaluation.results.lookup import lead_hours, provenance_of
+from weatherfm.evaluation.results.scores_file import read_scores, write_scores
+from weatherfm.evaluation.results.text_table import headline_channels, score_table
+from weatherfm.evaluation.scoring import scorer as scoring
 
 LEADS = (24, 72)
 INITS = slice(2, 12)
@@ -159,7 +160,7 @@ def test_other_forecasts_on_the_same_cases(made, store, scores, tmp_path):
     names = ["model", "persistence", "climatology"]
     xr.testing.assert_allclose(both.sel(forecast=names, reference=names), scores, rtol=1e-12)
     assert provenance_of(both)["weights_sha256"] == {"model": "abc", "lazy": "def"}
-    require_comparable(both, scores)
+    assert differences_between(both, scores) == []
 
 
 @pytest.mark.parametrize(
@@ -281,10 +282,9 @@ def test_unreadable_scores_are_refused(tmp_path):
 
 
 def test_scores_made_alike_are_comparable(made, scores):
-    require_comparable(scores, scores)
-    require_comparable(
-        scores, evaluate(made[1], made[0], settings=EvaluationConfig(regions=["global"]), channels=["t2m"])
-    )
+    assert differences_between(scores, scores) == []
+    fewer = evaluate(made[1], made[0], settings=EvaluationConfig(regions=["global"]), channels=["t2m"])
+    assert differences_between(scores, fewer) == []
 
 
 @pytest.mark.parametrize(
@@ -299,22 +299,22 @@ def test_scores_made_alike_are_comparable(made, scores):
 def test_scores_made_otherwise_are_not(made, store, scores, change, words):
     change(store)
     with pytest.raises(InputError, match=f"cannot be compared.*{words}"):
-        require_comparable(scores, evaluate(made[1], store))
+        merge_scores([scores, evaluate(made[1], store)], ["a", "b"])
 
 
 def test_scores_of_other_cases_or_grids_are_not_comparable(store, scores, tmp_path):
     fewer = evaluate(forecast(store, tmp_path / "f.zarr", inits=slice(2, 11)), store)
     with pytest.raises(InputError, match=r"initial times \(10 from 2020-01-03T00 to 2020-01-12T00 / 9 from"):
-        require_comparable(scores, fewer)
+        merge_scores([scores, fewer], ["a", "b"])
     europe = SmallStore(EUROPE)
     with pytest.raises(InputError, match=r"grid \(8 x 16 global.* / 11 x 7 limited area"):
-        require_comparable(scores, evaluate(forecast(europe, tmp_path / "g.zarr"), europe))
+        merge_scores([scores, evaluate(forecast(europe, tmp_path / "g.zarr"), europe)], ["a", "b"])
     changed = scores.copy()
     changed.attrs["provenance"] = changed.attrs["provenance"].replace("cell areas", "cos(latitude)")
     with pytest.raises(InputError, match="weights"):
-        require_comparable(scores, changed)
+        merge_scores([scores, changed], ["a", "b"])
     with pytest.raises(InputError, match="share no channel"):
-        require_comparable(scores.sel(channel=["t2m"]), scores.sel(channel=["z500"]))
+        differences_between(scores.sel(channel=["t2m"]), scores.sel(channel=["z500"]))
 
 
 def test_the_table(scores):

@@ -12,7 +12,7 @@ from foreign_forecasts import CHANNELS, GRID, INITS, LEADS, ORDER, dataset, expe
 from weatherfm.data_pipeline.formats.datasets.reader import DatasetReader
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 
 OUR_GRID = Grid(GRID[0][::-1], GRID[1])
 ALL = np.arange(len(INITS))
@@ -113,7 +113,7 @@ def test_lead_times_of_one_chunk_are_read_together(tmp_path, monkeypatch, chunks
 
 
 def test_little_is_kept(tmp_path, monkeypatch):
-    from weatherfm.evaluation.forecasts import ahead as forecast_ahead
+    from weatherfm.evaluation.forecasts import read_ahead as forecast_ahead
 
     monkeypatch.setattr(forecast_ahead, "AHEAD_BYTES", 2 * len(INITS) * len(CHANNELS) * 4 * 40)  # two lead times
     made = dataset()

@@ -8,7 +8,7 @@ import xarray as xr
 from foreign_forecasts import INITS, LEADS, write
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 
 ROWS, COLUMNS = np.linspace(-80, 80, 9), np.arange(12) * 30.0
 

@@ -18,8 +18,8 @@ from toy_model import scramble
 from weatherfm.data_pipeline.store.states import StoreStates
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasting.on_disk import make_forecast
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.model import ModelConfig, WeatherViT
 
 

@@ -23,8 +23,8 @@ from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
-from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasting.on_disk import make_forecast
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.model.weights import save_weights, weights_hash
 

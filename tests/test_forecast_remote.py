@@ -13,7 +13,7 @@ from weatherfm.data_pipeline.formats.zarr import retries
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError, OutsideError
 from weatherfm.evaluation.forecasts.address import locate, name_of
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 
 OUR_GRID = Grid(GRID[0][::-1], GRID[1])
 ALL = np.arange(len(INITS))

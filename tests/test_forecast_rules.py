@@ -15,7 +15,7 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.weights import save_weights
 from weatherfm.training.checkpoints.export import provenance
 from weatherfm.training.config import RunConfig

@@ -11,8 +11,8 @@ from small_store import SmallStore, TestModel, days, drift
 from weatherfm.data_pipeline.store.states import StoreStates, as_states
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecast import choose_init_times, make_forecast
-from weatherfm.evaluation.forecasting.trained import untrained_steps, warn_of_untrained
+from weatherfm.evaluation.forecasting.on_disk import choose_init_times, make_forecast
+from weatherfm.evaluation.forecasting.trained_steps import untrained_steps, warn_of_untrained
 
 
 def chosen(store, init: str | None, inputs=(0,), **settings) -> list[str]:
@@ -159,7 +159,7 @@ def test_steps_that_were_not_trained_are_said(caplog):
 
 
 def test_a_forecast_tells_what_was_not_trained(store, tmp_path):
-    from weatherfm.evaluation.forecasts.file import ForecastFile
+    from weatherfm.evaluation.forecasts.reader import ForecastFile
 
     config = ForecastConfig(lead_times=["6h", "24h"])
     model = TestModel(store.domain(), drift)

@@ -19,23 +19,22 @@ from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.earth.variables import GRAVITY, VARIABLES
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.figures import coastlines
-from weatherfm.evaluation.figures.animation import animation, animation_figures, frame_leads, load_cases
-from weatherfm.evaluation.figures.cases import Case, load_case, map_rmse, pick_init_times, require_init_time
-from weatherfm.evaluation.figures.coastlines import draw_coastlines, natural_earth_file
-from weatherfm.evaluation.figures.display import (
+from weatherfm.evaluation.figures.maps import coastlines
+from weatherfm.evaluation.figures.maps.case import Case, load_case, map_rmse, pick_init_times, require_init_time
+from weatherfm.evaluation.figures.maps.coastlines import draw_coastlines, natural_earth_file
+from weatherfm.evaluation.figures.maps.film import animation, frame_leads, load_cases
+from weatherfm.evaluation.figures.maps.panels import levels_of, map_figure, panel_figure, title_of, write_maps
+from weatherfm.evaluation.figures.maps.projection import aspect_of, closed_field, projection_of
+from weatherfm.evaluation.figures.maps.units_and_colours import (
     display_of,
     error_levels,
     field_levels,
-    name_in_words,
-    pretty_units,
     quantity_in_words,
 )
-from weatherfm.evaluation.figures.map_projection import aspect_of, closed_field, projection_of
-from weatherfm.evaluation.figures.maps import map_figure, panel_figure, title_of, write_maps
 from weatherfm.evaluation.figures.pictures import png_bytes, style
-from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasting.on_disk import make_forecast
+from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.results.words import name_in_words, pretty_units
 
 GLOBE = regular_grid((8, 16))
 TIME = np.datetime64("2009-03-12T12", "s")
@@ -345,7 +344,8 @@ def test_picks_among_the_scored_times_only(made):
 def test_frames_share_their_levels(made):
     store, file = made
     cases = load_cases(file, store, "t850", file.init_times[1], [24, 72])
-    levels = [[_filled(axes).levels for axes in figure.axes[:3]] for figure in animation_figures(cases)]
+    figures = [map_figure(case, levels_of(cases)) for case in cases]
+    levels = [[_filled(axes).levels for axes in figure.axes[:3]] for figure in figures]
     for first, second in zip(*levels, strict=True):
         np.testing.assert_array_equal(first, second)
     alone = _filled(map_figure(cases[0]).axes[2]).levels

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.periods import MONTHS, SEASONS, by_period, periods_of
+from weatherfm.evaluation.scoring.periods import MONTHS, SEASONS, by_period, periods_of
 
 
 def test_all_alone():

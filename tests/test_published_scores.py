@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from weatherfm.earth.grid import Grid, regular_grid
-from weatherfm.evaluation.published_scores import published_for
+from weatherfm.evaluation.results.published_scores import published_for
 
 
 def scored(

@@ -14,24 +14,22 @@ from synthetic_scores import full_scores, simple_scores
 
 from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
-from weatherfm.evaluation import results
-from weatherfm.evaluation.compare_scores import merge_scores
+from weatherfm.evaluation import evaluate_and_report as results
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
-from weatherfm.evaluation.figures.cases import load_case
+from weatherfm.evaluation.figures.maps.case import load_case
 from weatherfm.evaluation.figures.pictures import data_uri, svg_bytes
 from weatherfm.evaluation.figures.training_curve import loss_figure, read_training_curve, running_median
-from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasting.on_disk import make_forecast
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report import page as report_module
 from weatherfm.evaluation.report.case_studies import case_study, scored_name
-from weatherfm.evaluation.report.key_figures import (
-    number,
-)
 from weatherfm.evaluation.report.page import page_context, render, write_report
 from weatherfm.evaluation.report.provenance_table import provenance_rows
 from weatherfm.evaluation.report.sections import definitions
-from weatherfm.evaluation.scores import read_scores, write_scores
+from weatherfm.evaluation.results.comparison import merge_scores
+from weatherfm.evaluation.results.scores_file import read_scores, write_scores
+from weatherfm.evaluation.results.words import number
 
 MANY = (*(f"{v}{level}" for v in "ztuvq" for level in (50, 100, 250, 500, 700, 850, 1000)), "t2m", "msl")
 
@@ -167,7 +165,9 @@ def test_same_input_same_bytes(run, tmp_path):
 @pytest.fixture
 def plain_maps(monkeypatch):
     """Maps that are quick to draw: empty figures."""
-    monkeypatch.setattr("weatherfm.evaluation.report.page_pictures.panel_figure", lambda *which: Figure(figsize=(3, 2)))
+    monkeypatch.setattr(
+        "weatherfm.evaluation.figures.maps.map_groups.panel_figure", lambda *which: Figure(figsize=(3, 2))
+    )
 
 
 def test_a_section_a_case(run, tmp_path, plain_maps):

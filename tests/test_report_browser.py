@@ -15,11 +15,12 @@ from PIL import Image
 from synthetic_scores import full_scores
 
 from weatherfm.earth.grid import regular_grid
-from weatherfm.evaluation.figures.animation import animation
-from weatherfm.evaluation.figures.cases import Case
+from weatherfm.evaluation.figures.maps.case import Case
+from weatherfm.evaluation.figures.maps.film import animation
+from weatherfm.evaluation.figures.maps.map_groups import map_group
+from weatherfm.evaluation.figures.plots import draw
 from weatherfm.evaluation.report.case_studies import CaseRow, CaseStudy
 from weatherfm.evaluation.report.page import page_context, render
-from weatherfm.evaluation.report.page_pictures import draw, map_group
 from weatherfm.evaluation.report.sections import curve_groups, ensemble_groups, spectra_groups
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

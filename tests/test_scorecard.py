@@ -6,20 +6,10 @@ import numpy as np
 import pytest
 from synthetic_scores import full_scores, simple_scores
 
-from weatherfm.evaluation.figures.scorecard import scorecard_figure
 from weatherfm.evaluation.report.group_table import period_table, region_table
-from weatherfm.evaluation.report.key_figures import (
-    headline,
-    key_leads,
-    key_rows,
-    listed,
-    main_region,
-    number,
-    percent,
-    region_in_words,
-    skill,
-)
-from weatherfm.evaluation.report.scorecard import (
+from weatherfm.evaluation.results.key_figures import headline, key_leads, key_rows, skill
+from weatherfm.evaluation.results.lookup import main_region
+from weatherfm.evaluation.results.score_card import (
     LIMIT,
     blocks_of,
     colour_of,
@@ -31,6 +21,7 @@ from weatherfm.evaluation.report.scorecard import (
     shade_styles,
     shown_leads,
 )
+from weatherfm.evaluation.results.words import listed, number, percent, region_in_words
 
 MANY = (*(f"{v}{level}" for v in "ztuvq" for level in (50, 100, 250, 500, 700, 850, 1000)), "t2m", "msl")
 
@@ -189,16 +180,6 @@ def test_every_shade_has_a_style():
     known = {shade for shade, _, _ in shade_styles()}
     values = [*np.linspace(-150, 150, 61), np.nan]
     assert {shade_of(value, sure) for value in values for sure in (None, True, False)} <= known
-
-
-def test_score_card_figure():
-    figure = scorecard_figure(full_scores(), "vit", "climatology")
-    texts = [text.get_text() for text in figure.axes[0].texts]
-    assert len(texts) == 10 * 8
-    assert any(text.startswith("▲") for text in texts)
-    assert figure.axes[0].get_title(loc="left") == "vit against climatology, global"
-    many = scorecard_figure(full_scores(channels=MANY, models={"vit": 1}, regions=("global",)), "vit", "climatology")
-    assert {text.get_text() for text in many.axes[0].texts} <= {"▲", "▼", ""} or len(MANY) * 8 <= 400
 
 
 # --- regions and periods ---

@@ -5,7 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from weatherfm.evaluation.scored_cases import ScoredCases, join_channel_groups, load_part, merge, months_of, save_part
+from weatherfm.evaluation.scoring.sums_and_series import (
+    ScoredCases,
+    join_channel_groups,
+    load_part,
+    merge,
+    months_of,
+    save_part,
+)
 
 TIMES = np.datetime64("2020-01-20T00", "s") + np.arange(9) * np.timedelta64(5, "D")
 LEADS = (24, 240)

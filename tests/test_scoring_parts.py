@@ -14,12 +14,12 @@ from moving_weather import CHANNELS, TIMES, weather, weather_store
 
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
-from weatherfm.evaluation import scoring_parts
 from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate import evaluate
-from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
-from weatherfm.evaluation.scores import provenance_of
-from weatherfm.evaluation.scoring import Scorer
+from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
+from weatherfm.evaluation.results.lookup import provenance_of
+from weatherfm.evaluation.scoring import in_parts as scoring_parts
+from weatherfm.evaluation.scoring.scorer import Scorer
 
 LEADS = (6, 24)
 INITS = TIMES[np.datetime64("2000-02-22T00") <= TIMES][:64:2].astype("datetime64[s]")
@@ -49,7 +49,7 @@ def forecasts(member: int) -> np.ndarray:
 
 
 def single(path, store, inits=INITS):
-    writer = ForecastWriter(path, ForecastRequest(CHANNELS, store.grid, inits, LEADS, {"name": "single"}))
+    writer = ForecastWriter(path, ForecastContents(CHANNELS, store.grid, inits, LEADS, {"name": "single"}))
     fields = forecasts(99)
     for block in writer.remaining():
         for lead_index in range(len(LEADS)):

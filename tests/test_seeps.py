@@ -14,10 +14,10 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.evaluation.metrics.seeps import seeps_means, seeps_metrics
-from weatherfm.evaluation.metrics.state import AggregationState, mean_over_cases
+from weatherfm.evaluation.baselines.seeps_climatology import dry_threshold, seeps_climatology
+from weatherfm.evaluation.metrics.case_sums import AggregationState, mean_over_cases
+from weatherfm.evaluation.metrics.seeps import SeepsClimatology, seeps_means, seeps_metrics
 from weatherfm.evaluation.regions import mean_weights
-from weatherfm.evaluation.seeps_climatology import SeepsClimatology, dry_threshold, seeps_climatology
 
 GRID = regular_grid((6, 12))
 DRY, LIGHT, HEAVY = 1e-4, 1e-3, 1e-2
@@ -232,7 +232,7 @@ def test_bounded_memory_gives_the_same():
 
 
 def test_reads_no_more_at_a_time_than_it_may(monkeypatch):
-    monkeypatch.setattr("weatherfm.evaluation.seeps_climatology._BATCH_BYTES", 4 * 10 * np.prod(GRID.shape))
+    monkeypatch.setattr("weatherfm.evaluation.baselines.seeps_climatology._BATCH_BYTES", 4 * 10 * np.prod(GRID.shape))
     store = RainStore()
     np.testing.assert_array_equal(
         seeps_climatology(store).heavy_threshold, seeps_climatology(RainStore()).heavy_threshold

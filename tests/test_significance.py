@@ -7,9 +7,9 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from weatherfm.evaluation import significance
-from weatherfm.evaluation.paired_test import paired_test
-from weatherfm.evaluation.significance import block_lengths, compare_cases, skill_interval
+from weatherfm.evaluation.significance import skill_intervals as significance
+from weatherfm.evaluation.significance.p_values import paired_test
+from weatherfm.evaluation.significance.skill_intervals import block_lengths, compare_cases, skill_interval
 
 DAY = np.timedelta64(1, "D")
 

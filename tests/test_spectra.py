@@ -10,7 +10,7 @@ from scipy.special import sph_harm_y
 
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.metrics import spherical_spectra
-from weatherfm.evaluation.metrics.spectra import energy_ratio, spectra_left_out, spectra_means, spectra_plan
+from weatherfm.evaluation.metrics.spectra import energy_ratio, spectra_left_out, spectra_means, spectra_transforms
 from weatherfm.evaluation.metrics.spherical_spectra import (
     largest_total_wavenumber,
     spherical_geometry,
@@ -58,7 +58,7 @@ def random_amplitudes(largest: int, seed: int = 0) -> dict[tuple[int, int], comp
 
 def spectra_of(field: np.ndarray, grid: Grid) -> dict[str, np.ndarray]:
     """Of one field as forecast and truth, without the dims of case and channel."""
-    means = spectra_means(field[None, None], field[None, None], spectra_plan(grid))
+    means = spectra_means(field[None, None], field[None, None], spectra_transforms(grid))
     return {name: values[0, 0] for name, values in means.items()}
 
 
@@ -97,9 +97,9 @@ def test_many_fields_at_once_and_one_by_one_agree(monkeypatch):
     """The kept matrices are the transform itself."""
     grid = grid_of("CC", 25)
     forecast, truth = np.random.default_rng(1).normal(size=(2, 3, 2, *grid.shape))
-    together = spectra_means(forecast, truth, spectra_plan(grid))
+    together = spectra_means(forecast, truth, spectra_transforms(grid))
     monkeypatch.setattr(spherical_spectra, "_MATRICES", 0)
-    each = spectra_means(forecast, truth, spectra_plan(grid))
+    each = spectra_means(forecast, truth, spectra_transforms(grid))
     for name in together:
         np.testing.assert_allclose(together[name], each[name], rtol=1e-10, err_msg=name)
 
@@ -133,7 +133,7 @@ def test_a_band_is_the_area_weighted_mean_of_its_rows():
     amplitude = np.arange(36.0)
     field = amplitude[:, None] * np.cos(2 * np.deg2rad(grid.longitude))
     power = spectra_of(field, grid)["zonal_forecast"]
-    for band, name in enumerate(spectra_plan(grid).bands):
+    for band, name in enumerate(spectra_transforms(grid).bands):
         np.testing.assert_allclose(power[band, 2], band_weights(grid, name) @ amplitude**2 / 2, rtol=EXACT)
 
 
@@ -162,7 +162,7 @@ def test_a_damped_field_has_the_known_ratio_and_error():
     amplitudes = random_amplitudes(20)
     damped = {(degree, order): a * np.exp(-degree / 10) for (degree, order), a in amplitudes.items()}
     truth, forecast = (harmonics(grid, x)[None, None] for x in (amplitudes, damped))
-    means = spectra_means(forecast, truth, spectra_plan(grid))
+    means = spectra_means(forecast, truth, spectra_transforms(grid))
     degree = np.arange(21)
     ratio = energy_ratio(means["spherical_forecast"], means["spherical_truth"])[0, 0, :21]
     np.testing.assert_allclose(ratio, np.exp(-degree / 5), rtol=1e-11)  # small terms beside large ones
@@ -173,7 +173,7 @@ def test_a_damped_field_has_the_known_ratio_and_error():
 def test_the_error_spectrum_is_that_of_the_difference():
     grid = grid_of("CC", 25)
     forecast, truth = np.random.default_rng(4).normal(size=(2, 2, 3, *grid.shape)).astype(np.float32)
-    plan = spectra_plan(grid)
+    plan = spectra_transforms(grid)
     means = spectra_means(forecast, truth, plan)
     error = spectra_means(forecast.astype(np.float64) - truth, truth, plan)
     for kind in ("zonal", "spherical"):
@@ -183,7 +183,7 @@ def test_the_error_spectrum_is_that_of_the_difference():
 
 def test_shapes_and_any_split_of_cases():
     grid = regular_grid((32, 64))
-    plan = spectra_plan(grid)
+    plan = spectra_transforms(grid)
     forecast, truth = np.random.default_rng(5).normal(size=(2, 50, 4, *grid.shape)).astype(np.float32)
     whole = spectra_means(forecast, truth, plan)
     assert set(whole) == {f"{kind}_{of}" for kind in ("zonal", "spherical") for of in ("forecast", "truth", "error")}
@@ -201,14 +201,14 @@ def test_a_value_that_is_not_finite_stays_in_its_own_spectrum():
     grid = grid_of("F1")
     fields = np.random.default_rng(6).normal(size=(2, 2, *grid.shape))
     fields[1, 0, 3, 3] = np.nan
-    power = spectra_means(fields, fields, spectra_plan(grid))["spherical_truth"]
+    power = spectra_means(fields, fields, spectra_transforms(grid))["spherical_truth"]
     assert np.isnan(power[1, 0]).all()
     assert np.isfinite(power[[0, 0, 1], [0, 1, 1]]).all()
 
 
 def test_fields_of_another_grid_are_refused():
-    plan = spectra_plan(regular_grid((16, 32)))
-    with pytest.raises(ValueError, match=r"\(1, 1, 32, 16\) .* do not fit a plan of \(16, 32\)"):
+    plan = spectra_transforms(regular_grid((16, 32)))
+    with pytest.raises(ValueError, match=r"\(1, 1, 32, 16\) .* do not fit transforms of \(16, 32\)"):
         spectra_means(np.zeros((1, 1, 32, 16)), np.zeros((1, 1, 32, 16)), plan)
     with pytest.raises(ValueError, match="do not fit"):
         spectra_means(np.zeros((1, 1, 16, 32)), np.zeros((2, 1, 16, 32)), plan)
@@ -227,14 +227,14 @@ def test_geometries_are_recognised_within_the_rounding_of_archives():
 
 def test_a_limited_area_has_no_spectra_and_says_why():
     area = Grid(np.arange(60, 29, -1.5), np.arange(-20, 15, 1.5))
-    assert spectra_plan(area) is None
+    assert spectra_transforms(area) is None
     assert "limited area" in spectra_left_out(area)[0]
     assert "do not close" in spectra_left_out(area)[0]
 
 
 def test_other_latitudes_leave_the_spherical_spectra_out_only():
     belt = Grid(np.arange(60, -60.1, -5.0), np.arange(0, 360, 5.0))
-    plan = spectra_plan(belt)
+    plan = spectra_transforms(belt)
     assert plan.spherical is None
     assert plan.bands == tuple(ZONAL_BANDS)
     assert len(plan.total_wavenumbers) == 0
@@ -247,9 +247,9 @@ def test_other_latitudes_leave_the_spherical_spectra_out_only():
 
 def test_bands_without_rows_are_left_out():
     north = Grid(np.arange(85, 19, -5.0), np.arange(0, 360, 5.0))
-    assert spectra_plan(north).bands == ("northern_midlatitudes", "tropics")  # the row at 20 N is on the limit
+    assert spectra_transforms(north).bands == ("northern_midlatitudes", "tropics")  # the row at 20 N is on the limit
     cap = Grid(np.arange(90, 64, -5.0), np.arange(0, 360, 5.0))
-    assert spectra_plan(cap) is None
+    assert spectra_transforms(cap) is None
     assert [reason.split(":")[0] for reason in spectra_left_out(cap)] == ["no zonal spectra", "no spherical spectra"]
     assert spectra_left_out(regular_grid((32, 64))) == ()
 

@@ -11,7 +11,7 @@ from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.curves import rmse_figure
 from weatherfm.evaluation.figures.pictures import png_bytes, svg_bytes
-from weatherfm.evaluation.figures.spectra import energy_ratio_figure, spectrum_figure
+from weatherfm.evaluation.figures.spectra_curves import energy_ratio_figure, spectrum_figure
 from weatherfm.evaluation.metrics.zonal_spectra import ZONAL_BANDS
 
 BLUR = {"persistence": 0.0, "climatology": 0.3, "model": 0.05, "sharp": -0.01}  # power times exp(-blur * wavenumber)

@@ -21,7 +21,7 @@ from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import STOPPED, InputError
-from weatherfm.model.weights import load_weights, read_provenance
+from weatherfm.model.weights import load_weights, read_header
 from weatherfm.training import trainer
 from weatherfm.training.checkpoints.checkpoint import newest
 from weatherfm.training.checkpoints.state import Window
@@ -121,7 +121,7 @@ def test_weights_file_is_the_average_and_says_how_it_came(folder, alone):
     tensors = kill_train.saved_tensors(newest(folder / "alone" / "checkpoints"))
     for name, value in exported(path).items():
         assert torch.equal(value, tensors[f"average.{name}"])
-    provenance = read_provenance(path)
+    provenance = read_header(path)[2]
     assert provenance["step"] == 24
     assert provenance["store"]["simulated"] is True
     assert provenance["settings"]["training"]["steps"] == 24
@@ -435,7 +435,7 @@ def test_best_weights_are_exported(folder, monkeypatch):
     monkeypatch.setattr(Validator, "__call__", script([3.0, 1.0, 2.0]))
     summary = train(toy_run.make_run(folder, "best", export="best"))
     assert (summary.best_loss, summary.best_step, summary.steps) == (1.0, 16, 24)
-    assert read_provenance(summary.weights)["step"] == 16
+    assert read_header(summary.weights)[2]["step"] == 16
 
 
 def interrupted(folder, run, monkeypatch, losses, **training):
@@ -478,7 +478,7 @@ def test_the_best_of_the_same_samples_is_kept(folder, monkeypatch, caplog):
     plain["data"]["validation"] = "2000-01-21/2000-01-31"
     summary = train(parse_settings(RunConfig, plain, "test"))
     assert (summary.best_loss, summary.best_step) == (1.0, 16)
-    assert read_provenance(summary.weights)["step"] == 16
+    assert read_header(summary.weights)[2]["step"] == 16
     assert "forgotten" not in caplog.text
 
 

@@ -20,9 +20,9 @@ from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.evaluation.metrics.state import AggregationState
-from weatherfm.evaluation.scored_cases import ScoredCases
-from weatherfm.evaluation.scoring_parts import KeptParts
+from weatherfm.evaluation.metrics.case_sums import AggregationState
+from weatherfm.evaluation.scoring.in_parts import KeptParts
+from weatherfm.evaluation.scoring.sums_and_series import ScoredCases
 
 GRID = Grid(np.linspace(60, 30, 48), np.linspace(-20, 27, 48))  # a shard of 1 MiB holds 56 times of 2 channels
 TIMES = times_every(6, 32)  # 128 times, 3 shards in time x 2 in channels

@@ -15,7 +15,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources.file_states import open_dataset_states
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.state_checks import require_sound
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 
 _DAYS = np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]").astype("datetime64[ns]")
 

@@ -20,9 +20,9 @@ from torch.nn.functional import pad
 
 from weatherfm.device import choose_device, choose_precision
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.evaluation.forecasting.command import Task, open_task
+from weatherfm.evaluation.forecast import Task, open_task
 from weatherfm.evaluation.forecasting.crew import Crew
+from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import ChannelShare, channel_shares
 from weatherfm.model.weights import load_weights

@@ -11,7 +11,7 @@ import torch
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecasting.starts import choose_init_times
+from weatherfm.evaluation.forecasting.init_times import choose_init_times
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import channel_shares
 from weatherfm.training.checks import check_training, warn_of_spread

@@ -1,4 +1,4 @@
-"""What a store says about itself: the request that made it and its manifest."""
+"""What a store says about itself: the settings that made it and its manifest."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 def content_settings(config: DataConfig) -> dict[str, Any]:
     """The settings that decide a store's content: not its place, nor how its source is reached."""
-    request: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
+    settings: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
     for name in ("cache", "engine", "concurrent"):
-        request["source"].pop(name, None)
-    return request
+        settings["source"].pop(name, None)
+    return settings
 
 
-def with_defaults(request: dict[str, Any]) -> dict[str, Any]:
-    """A request that an older version wrote, with the defaults of settings that came since."""
+def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that an older version wrote, with the defaults of settings that came since."""
     try:
-        return content_settings(DataConfig.model_validate({**request, "store": "any"}))
-    except ValidationError:  # it has settings that are gone: they differ from any request of today
-        return request
+        return content_settings(DataConfig.model_validate({**settings, "store": "any"}))
+    except ValidationError:  # it has settings that are gone: they differ from any of today
+        return settings
 
 
 def build_manifest(
@@ -52,7 +52,7 @@ def build_manifest(
     periods = {
         name: None if period is None else period.model_dump(mode="json") for name, period in design.periods.items()
     }
-    request = content_settings(config)
+    settings = content_settings(config)
     weights = "one mean over all days" if config.climatology_window is None else "triangle, zero at both ends"
     return seal(
         {
@@ -62,10 +62,10 @@ def build_manifest(
             "source": {
                 "kind": config.source.kind,
                 "simulated": source.simulated,
-                "request": request["source"],
+                "request": settings["source"],
                 "attributes": source.attributes,
             },
-            "request": request,
+            "request": settings,
             "channels": [_describe(name, source) for name in config.channels],
             "static": [{"name": name, "units": VARIABLES[name].units} for name in config.static],
             "grid": design.grid.to_dict(),

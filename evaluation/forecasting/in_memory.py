@@ -17,12 +17,12 @@ from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import init_text, lead_times_text, span_text
-from weatherfm.evaluation.forecasting.fields import Forecaster, require_finite_forecast
-from weatherfm.evaluation.forecasting.places import open_place
-from weatherfm.evaluation.forecasting.record import origin_of, record_of
-from weatherfm.evaluation.forecasting.starts import choose_init_times
-from weatherfm.evaluation.forecasting.trained import warn_of_untrained
-from weatherfm.evaluation.forecasts.layout import MADE_BY, levels_of, variable_attributes, variables_of
+from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
+from weatherfm.evaluation.forecasting.init_times import choose_init_times
+from weatherfm.evaluation.forecasting.open_states import open_place
+from weatherfm.evaluation.forecasting.provenance import origin_of, record_of
+from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
+from weatherfm.evaluation.forecasts.schema import MADE_BY, levels_of, variable_attributes, variables_of
 from weatherfm.model.model import WeatherViT
 
 _WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}

@@ -35,7 +35,7 @@ from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.earth.grid import regular_grid
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecast import choose_init_times, make_forecast
+from weatherfm.evaluation.forecasting.on_disk import choose_init_times, make_forecast
 from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.model.weights import load_weights, save_weights
 from weatherfm.training.forecasting import forecast_together

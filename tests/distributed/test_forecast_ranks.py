@@ -18,9 +18,9 @@ from spawn_ranks import spawn
 from toy_model import scramble
 
 from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.evaluation import forecast as command
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecasting import command
-from weatherfm.evaluation.forecasts.file import ForecastFile
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.model.weights import load_weights, save_weights
 from weatherfm.training.forecasting import build_split, find_layout, forecast_together

@@ -15,7 +15,7 @@ from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecast import make_forecast
+from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.model.model import ModelConfig, WeatherViT
 from weatherfm.training.batches import predict, read_ahead
 from weatherfm.training.speed import Speed

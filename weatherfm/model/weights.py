@@ -163,12 +163,6 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
     return config, domain, header["provenance"]
 
 
-def read_provenance(path: str | Path) -> dict[str, Any]:
-    """How the weights of a file came about, as `save_weights` was told."""
-    with open_tensors(path) as file:
-        return _header(path, file)["provenance"]
-
-
 def parameter_names(file: Any) -> list[str]:
     """Names of the weights in an open file, under those they have in the model."""
     return [name for name in file.keys() if not name.startswith("domain.")]  # noqa: SIM118 - not a mapping

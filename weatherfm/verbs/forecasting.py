@@ -95,7 +95,7 @@ def run_forecast(asked: Asked) -> int:
         say(forecast_together(order.weights, order.place, order.forecast, order.parallel, order.output, order.rules))
         return 0
     with importing():
-        from weatherfm.evaluation.forecasting.command import forecast
+        from weatherfm.evaluation.forecast import forecast
 
     say(forecast(order.weights, order.place, order.forecast, order.output, order.rules))
     return 0

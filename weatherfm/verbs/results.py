@@ -162,7 +162,7 @@ def report(
 def forecast_run(run: RunConfig) -> None:
     """Forecast with the weights of a run."""
     with importing():
-        from weatherfm.evaluation.forecasting.command import forecast as make
+        from weatherfm.evaluation.forecast import forecast as make
 
     weights = run.folder / "weights.safetensors"
     say(make(weights, run.data.store, run.forecast, run.folder / "forecast.zarr"))
@@ -189,6 +189,6 @@ def _chosen(run: RunConfig | None, source: str, overrides: tuple[str, ...]) -> d
 
 def _results() -> Any:
     with importing():
-        from weatherfm.evaluation import results
+        from weatherfm.evaluation import evaluate_and_report as results
 
     return results

@@ -19,7 +19,7 @@ from weatherfm.errors import InputError, OutsideError
 
 
 @dataclass
-class _Request:
+class _ReaderShare:
     """Fields wanted from one reader."""
 
     reader: Reader
@@ -61,16 +61,16 @@ class Fields(Readable):
             for i, channel in enumerate(channels)
             if channel in self._selection.sums
         }
-        requests = self._requests(times, channels)
-        for request in requests:
+        shares = self._by_reader(times, channels)
+        for share in shares:
             try:
-                if len(requests) == 1 and (whole := self._whole(request, out.shape)) is not None:
+                if len(shares) == 1 and (whole := self._whole(share, out.shape)) is not None:
                     return whole
-                self._fill(out, sums, request)
+                self._fill(out, sums, share)
             except (InputError, OutsideError):
                 raise
             except (OSError, RuntimeError, IndexError, ValueError) as error:
-                piece, time = request.rows[0][2], self._selection.times[times[request.first[0]]]
+                piece, time = share.rows[0][2], self._selection.times[times[share.first[0]]]
                 raise InputError(
                     f"{piece.path} could not be read ({type(error).__name__}: {error}; {piece.name} from "
                     f"{time.astype('datetime64[m]')} on); fetch it again"
@@ -92,9 +92,9 @@ class Fields(Readable):
                     total, self._selection.times[time], [self._selection.pieces[i] for i in piece[used]], slot[used]
                 )
 
-    def _requests(self, times: np.ndarray, channels: np.ndarray) -> list[_Request]:
+    def _by_reader(self, times: np.ndarray, channels: np.ndarray) -> list[_ReaderShare]:
         """What each reader has to deliver, so that one read serves all levels and times of a block."""
-        found: dict[int, _Request] = {}
+        found: dict[int, _ReaderShare] = {}
         for i, channel in enumerate(channels):
             pieces, slots = self._selection.terms_of(int(channel), times)
             signs = self._signs(int(channel), times, pieces.shape)
@@ -104,38 +104,38 @@ class Fields(Readable):
                 if not len(where):
                     continue
                 first = int(where[0]), int(term[0])
-                request = found.setdefault(id(piece.reader), _Request(piece.reader, [], first))
-                request.first = min(request.first, first)
-                request.rows.append((i, where, piece, slots[where, term], signs[where, term]))
+                share = found.setdefault(id(piece.reader), _ReaderShare(piece.reader, [], first))
+                share.first = min(share.first, first)
+                share.rows.append((i, where, piece, slots[where, term], signs[where, term]))
         # each file is opened once; sums go forward in time where files do
-        return sorted(found.values(), key=lambda request: (request.first, request.rows[0][2].path))
+        return sorted(found.values(), key=lambda share: (share.first, share.rows[0][2].path))
 
     def _signs(self, channel: int, times: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """[time, term] 1 where a field is added, -1 where it is taken off, 0 where it is not needed."""
         signs = self._selection.signs.get(channel)
         return np.ones(shape, np.int8) if signs is None else signs[times]
 
-    def _whole(self, request: _Request, shape: tuple[int, ...]) -> np.ndarray | None:
+    def _whole(self, share: _ReaderShare, shape: tuple[int, ...]) -> np.ndarray | None:
         """What one read gives, where that is the block already, without a copy. Else None, and nothing is read."""
-        pieces, slots = [row[2] for row in request.rows], request.rows[0][3]
+        pieces, slots = [row[2] for row in share.rows], share.rows[0][3]
         levels = [piece.level for piece in pieces]
         ascending = bool((np.diff(slots) > 0).all()) and levels == sorted(set(levels))
         complete = len(slots) == shape[0] and len(levels) == shape[1]
         in_order = complete and ascending and all(piece.orientation.in_order for piece in pieces)
-        alike = all(np.array_equal(row[3], slots) and row[0] not in self._selection.sums for row in request.rows)
+        alike = all(np.array_equal(row[3], slots) and row[0] not in self._selection.sums for row in share.rows)
         if not (in_order and alike and all(piece.conversion.is_identity for piece in pieces)):
             return None
-        if len(list(batches(slots, levels, request.reader, 4 * int(np.prod(shape[2:]))))) > 1:
+        if len(list(batches(slots, levels, share.reader, 4 * int(np.prod(shape[2:]))))) > 1:
             return None
-        return pieces[0].orientation.arrange(request.reader.read(slots, levels)).astype(np.float32, copy=False)
+        return pieces[0].orientation.arrange(share.reader.read(slots, levels)).astype(np.float32, copy=False)
 
-    def _fill(self, out: np.ndarray, sums: dict[int, np.ndarray], request: _Request) -> None:
-        wanted = np.unique(np.concatenate([row[3] for row in request.rows]))
-        levels = sorted({row[2].level for row in request.rows})
+    def _fill(self, out: np.ndarray, sums: dict[int, np.ndarray], share: _ReaderShare) -> None:
+        wanted = np.unique(np.concatenate([row[3] for row in share.rows]))
+        levels = sorted({row[2].level for row in share.rows})
         field_bytes = 4 * int(np.prod(self.shape[2:]))
-        for slots in batches(wanted, levels, request.reader, field_bytes):
-            values = request.reader.read(slots, levels)  # [slot, level, file lat, file lon]
-            for channel, where, piece, own, signs in request.rows:
+        for slots in batches(wanted, levels, share.reader, field_bytes):
+            values = share.reader.read(slots, levels)  # [slot, level, file lat, file lon]
+            for channel, where, piece, own, signs in share.rows:
                 here = np.isin(own, slots)
                 level = values[:, levels.index(piece.level)]
                 at = np.searchsorted(slots, own[here])
