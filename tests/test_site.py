@@ -102,11 +102,24 @@ def test_the_reference_has_no_settings_that_are_none():
         ("training.betas", "list of 2 numbers", "`[0.9, 0.95]`"),
         ("parallel.tp", "whole number at least 1", "`1`"),
     ],
+    ids=lambda value: value if str(value).count(".") and " " not in value else "",
 )
 def test_types_and_defaults_in_words(key, type, default):
     groups = settings_pages.groups(key.partition(".")[0])
     (setting,) = [s for group in groups for s in group.settings if s.key == key]
     assert (setting.type, setting.default) == (type, default)
+
+
+def test_files_that_settings_name_are_there():
+    pages = site_pages.generated()
+    named = {
+        path
+        for name in pages
+        if name.startswith("configuration/")
+        for path in re.findall(r"`([\w/]+\.py)`", pages[name])
+    }
+    assert named
+    assert [path for path in named if not list(ROOT.glob(f"*/{path}")) and not (ROOT / path).exists()] == []
 
 
 def test_anchors_of_a_page_differ():
@@ -211,6 +224,7 @@ def test_a_drawing_becomes_part_of_its_page(tmp_path):
         '<link href="https://fonts.gstatic.com" rel="preconnect" crossorigin>',
         '<img alt="x" src="http://a.net/x.png">',
     ],
+    ids=["script", "script-without-scheme", "fonts", "preconnect", "picture"],
 )
 def test_what_a_browser_would_fetch_from_elsewhere_is_found(html):
     assert len(site_pages.loaded_from_elsewhere(f"<p>x</p>{html}")) == 1

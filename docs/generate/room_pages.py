@@ -83,8 +83,7 @@ def page(room: Room) -> str:
 
 def index(rooms: list[Room]) -> str:
     """The page of the public names, and the way to the rooms."""
-    lines = ["# Python", "", "What `import weatherfm` offers; everything else has a page a folder, below.", ""]
-    lines += ["```python", _EXAMPLE.strip(), "```", ""]
+    lines = ["# Python", "", *(weatherfm.__doc__ or "").splitlines()[2:], ""]
     for name in weatherfm.__all__:
         if name in weatherfm._PLACES:
             lines += [f"::: {weatherfm._PLACES[name]}.{name}", "    options:"]
@@ -97,14 +96,6 @@ def index(rooms: list[Room]) -> str:
 
 _BEHIND = ["---", "search: {boost: 0.5}", "---", ""]
 """Guides come first where a search finds both."""
-
-_EXAMPLE = """
-import weatherfm
-
-model = weatherfm.load("weights.safetensors")
-states = weatherfm.open_store("store.zarr")
-forecast = weatherfm.forecast(model, states, lead_times=["24h", "72h"])
-"""
 
 
 def _is_public(path: Path) -> bool:

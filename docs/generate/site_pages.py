@@ -38,7 +38,8 @@ def runnable_files() -> dict[str, str]:
 
 
 def navigation(nav: list[Any], pages: dict[str, str]) -> list[Any]:
-    """The same with `FOLDER/` replaced by the generated pages of that folder, its index first.
+    """The same with `FOLDER/` replaced by the generated pages of that folder, its index first, and `*.ipynb` by those
+    of notebooks.
 
     Args:
         nav: as mkdocs.yml has it.
@@ -52,6 +53,8 @@ def navigation(nav: list[Any], pages: dict[str, str]) -> list[Any]:
 
 
 def _listed(place: str, pages: dict[str, str]) -> Any:
+    if place == "*.ipynb":
+        return [name for name in pages if (ROOT / "docs" / name).with_suffix(".ipynb").is_file()]
     if not place.endswith("/"):
         return place
     inside = [path.removeprefix(place) for path in pages if path.startswith(place)]
