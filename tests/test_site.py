@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import notebook_pages
@@ -15,11 +14,11 @@ import settings_pages
 import site_pages
 import verb_pages
 import yaml
+from places import ROOT
 
 from weatherfm.cli import app, run_command
 from weatherfm.training.config import RunConfig
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
 

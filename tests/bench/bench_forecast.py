@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 import xarray as xr
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 from spawn_ranks import spawn
 

@@ -9,6 +9,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from places import REAL_DATA
 from synthetic_files import LATITUDE, LONGITUDE, field, grib_message, open_files, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig
@@ -20,7 +21,7 @@ from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError
 
-CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases" / "made"
+CASES = REAL_DATA / "cases" / "made"
 HOUR = np.timedelta64(1, "h")
 DAYS = 6
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from invented_source import CHANNELS, assert_same_tree, data_config, fields, invented_source, times_every, tree
+from places import FIXTURES, ROOT
 
 from weatherfm.data_pipeline.design.dry_run import to_dict, to_text
 from weatherfm.data_pipeline.design.store_design import design_store
@@ -394,7 +395,7 @@ def test_memory_stays_within_what_the_plan_says_whatever_the_length(tmp_path, re
     for days in (125, 500):
         program = f"""
 import json, resource, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(FIXTURES)!r})
 from invented_source import data_config, invented_source, times_every
 from weatherfm.data_pipeline.config import RegridConfig
 from weatherfm.data_pipeline.design.store_design import design_store
@@ -456,5 +457,5 @@ def test_stopped_at_every_single_rename_ends_with_the_same_bytes(tmp_path, monke
 
 @pytest.mark.slow
 def test_killed_at_random_moments_ends_with_the_same_bytes():
-    script = Path(__file__).with_name("kill_prepare.py")
+    script = ROOT / "tests" / "kills" / "kill_prepare.py"
     subprocess.run([sys.executable, str(script), "--kills", "60"], check=True, timeout=800)

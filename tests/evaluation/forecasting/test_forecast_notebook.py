@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-NOTEBOOK = Path(__file__).parents[1] / "docs" / "forecast_from_python.ipynb"
+NOTEBOOK = ROOT / "docs" / "forecast_from_python.ipynb"
 
 
 def texts(cell) -> str:

@@ -9,12 +9,13 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from places import REAL_DATA
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
 from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError
 
-CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases"
+CASES = REAL_DATA / "cases"
 HOUR = np.timedelta64(1, "h")
 
 

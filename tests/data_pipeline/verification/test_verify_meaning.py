@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 import zarr
 from invented_source import data_config, times_every
+from places import REAL_DATA
 
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import prepare
@@ -101,7 +102,7 @@ def test_a_field_without_any_value(tmp_path):
     assert "1 fields have no value at all" in problem.message
 
 
-SST = Path(__file__).parents[2] / "shared/data/cases/cds-sst/data_stream-oper_stepType-instant.nc"
+SST = REAL_DATA / "cases/cds-sst/data_stream-oper_stepType-instant.nc"
 
 
 def test_a_record_without_one_whole_field(tmp_path):

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from invented_source import assert_same_tree, data_config, invented_source, times_every, tree
+from places import importable
 
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
@@ -289,10 +290,8 @@ def test_full_disk_or_quota_while_appending_harms_nothing(operation, error, old,
 
 
 def _start(code: str) -> subprocess.Popen:
-    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    return subprocess.Popen(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True
-    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(importable(__file__))}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def _ended(processes: list[subprocess.Popen]) -> list[str]:

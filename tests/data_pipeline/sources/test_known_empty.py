@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import xarray as xr
 import yaml
 import zarr
 from cloud_stores import write_weatherbench2
+from places import ROOT
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.sources import known_empty, open_source, weatherbench2
 from weatherfm.data_pipeline.sources.known_empty import EMPTY, refuse_empty
 from weatherfm.errors import InputError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def opened(channels, address=None, **source):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from places import ROOT
 from toy_run import make_store, run_settings
 
 from weatherfm.cli import run_command
@@ -30,7 +30,7 @@ from weatherfm.training.plan.simulate import _ranks, simulate, simulate_whole
 from weatherfm.training.plan.step_count import StepCount, Use
 from weatherfm.training.plan.traffic import axis_names, sent_by
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = ROOT / "configs"
 FORWARD, BACKWARD = Moment("forward", "front"), Moment("backward", "blocks", 0)
 
 

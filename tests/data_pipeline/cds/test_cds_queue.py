@@ -13,6 +13,7 @@ import pytest
 from cds_at_hand import answering
 from cds_server import KEY
 from era5_grib import answer
+from places import importable
 
 from weatherfm.data_pipeline.cds import queue
 from weatherfm.data_pipeline.cds.box import box_of
@@ -252,7 +253,7 @@ def test_an_interruption_waits_for_nobody_and_keeps_what_came(tmp_path, server, 
     """Ctrl-C or a kill while a request waits: the process ends at once, the next one sends what is missing."""
     script = tmp_path / "run.py"
     script.write_text(
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"import sys; sys.path[:0] = {importable(__file__)!r}\n"
         "from test_cds_queue import ask, config, bring\nfrom pathlib import Path\n"
         f"data = config(Path({str(tmp_path)!r}), concurrent=2)\n"
         "bring(data)\n"

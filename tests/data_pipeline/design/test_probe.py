@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import zarr
 from cloud_stores import serving, write_arco, write_weatherbench2
 from invented_source import data_config, invented_source, times_every
+from places import REAL_DATA
 
 from weatherfm.data_pipeline.design import probe as probing
 from weatherfm.data_pipeline.design.probe import fault_of
@@ -23,7 +22,7 @@ from weatherfm.errors import InputError
 
 GLOBE = regular_grid((4, 8))
 EUROPE = Grid(np.linspace(60, 30, 4), np.linspace(-10, 25, 8))
-CDS_SST = Path(__file__).parents[2] / "shared/data/cases/cds-sst/data_stream-oper_stepType-instant.nc"
+CDS_SST = REAL_DATA / "cases/cds-sst/data_stream-oper_stepType-instant.nc"
 UNIT = np.linspace(0, 1, 32).reshape(4, 8)
 
 

@@ -8,6 +8,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from places import REAL_DATA
 from synthetic_files import field, open_files, write_netcdf
 
 from weatherfm.data_pipeline.config import DataConfig
@@ -19,7 +20,7 @@ from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 
-CASES = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases"
+CASES = REAL_DATA / "cases"
 HOUR = np.timedelta64(1, "h")
 
 

@@ -1,6 +1,6 @@
 """Kill training at random moments, start it again until it ends, and compare with a run left alone.
 
-    python tests/kill_train.py --kills 10
+    python tests/kills/kill_train.py --kills 10
 
 The loss curve, validation scores, exported weights and all of the last checkpoint must be the same, bit for bit.
 """
@@ -19,9 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import toy_run
 import yaml
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
+
+import toy_run
 
 from weatherfm.training.checkpoints.checkpoint import Saved, newest
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 from cloud_stores import serving
+from places import REAL_DATA
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
@@ -18,7 +19,7 @@ from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 
-S5 = Path(__file__).parents[2] / "shared/data/cases/made/S5_dry.zarr"
+S5 = REAL_DATA / "cases/made/S5_dry.zarr"
 LATITUDE, LONGITUDE = np.linspace(80, -80, 6), np.arange(8) * 45.0
 TIMES = np.datetime64("2020-01-01T00", "h") + 6 * np.arange(8)
 LOST = 5

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-SCRIPT = Path(__file__).with_name("gpu") / "run.sh"
+SCRIPT = Path(__file__).with_name("run.sh")
 
 
 def run(*options: str) -> subprocess.CompletedProcess:

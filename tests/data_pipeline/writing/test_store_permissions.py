@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from invented_source import data_config, invented_source, times_every, tree
+from places import importable
 
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.earth.grid import regular_grid
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as 
 
 PREAMBLE = """
 import os, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from pathlib import Path
 from test_store_permissions import GRID, TIMES
 from invented_source import data_config, invented_source
@@ -43,7 +44,7 @@ except InputError as error:
 
 def as_nobody(store: Path, work: str) -> str:
     """What a process of a user without rights says."""
-    code = PREAMBLE.format(tests=str(Path(__file__).parent), store=str(store), work=work)
+    code = PREAMBLE.format(tests=importable(__file__), store=str(store), work=work)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout

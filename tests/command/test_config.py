@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from places import ROOT
 from toy_model import make_domain
 
 from weatherfm.earth.grid import regular_grid
@@ -13,7 +12,7 @@ from weatherfm.model.share import channel_shares
 from weatherfm.training.config import load_run
 from weatherfm.training.parallel.layout import check_layout, resolve_layout
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 SMALLEST = """
 run: runs/x

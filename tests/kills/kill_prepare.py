@@ -1,7 +1,7 @@
 """Kill `prepare`, `append` and `repair` at random moments, start them again until they end, and compare every byte with
 a quiet run.
 
-python tests/kill_prepare.py --kills 20
+python tests/kills/kill_prepare.py --kills 20
 
 Each attempt is a process of its own, forked from this one, which has imported everything and holds no threads: so a
 kill costs as long as the work it kills. Sources are NetCDF files, regridded on the way.
