@@ -172,7 +172,9 @@ def test_a_room_lists_its_modules_that_have_something_public(tmp_path):
 
 def test_the_package_is_laid_out_as_it_is_imported(tmp_path):
     site_pages.copy_package(tmp_path)
-    assert (tmp_path / "weatherfm" / "training" / "step.py").read_text() == (ROOT / "training" / "step.py").read_text()
+    assert (tmp_path / "weatherfm" / "training" / "trainer.py").read_text() == (
+        ROOT / "training" / "trainer.py"
+    ).read_text()
     assert (tmp_path / "weatherfm" / "model" / "model.py").is_file()
 
 

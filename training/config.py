@@ -14,8 +14,7 @@ from weatherfm.device import Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
-from weatherfm.model.model import ModelConfig
-from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.model.architecture import ModelConfig
 
 _YAML_WORDS = {True: "on", False: "off"}
 CacheMode = Annotated[
@@ -109,6 +108,23 @@ class TrainingConfig(Config):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must lie in [0, 1); got {list(self.betas)}")
         return self
+
+
+class ParallelConfig(Config):
+    """How the devices share the work. It decides speed and memory, never the function that is learned."""
+
+    tp: int = Field(1, ge=1)
+    """Devices that hold one model together: channels, heads and positions are split over them."""
+    dp_shard: int | None = Field(None, ge=1)
+    """Data-parallel devices that split weights and optimizer state; without it, all that the other two leave."""
+    dp_replicate: int = Field(1, ge=1)
+    """Groups of devices that hold copies of the weights."""
+    channels: Literal["split", "whole"] = "split"
+    """whole: every device of `tp` makes the tokens of all channels (tensor parallelism alone, to compare with)."""
+    activation_checkpointing: Literal["none", "block", "selective"] = "none"
+    """Make activations again in the backward pass: of whole blocks, or of all in them but matrix products."""
+    timeout: float = Field(600.0, gt=0)
+    """Seconds after which a silent device ends the job with its name."""
 
 
 class RunConfig(Config):

@@ -15,7 +15,7 @@ from weatherfm.verbs.run import given_sections, importing, is_run, load, say, se
 
 if TYPE_CHECKING:
     from weatherfm.evaluation.config import ForecastConfig
-    from weatherfm.training.parallel.layout import ParallelConfig
+    from weatherfm.training.config import ParallelConfig
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def run_forecast(asked: Asked) -> int:
         return launch(asked.command(), asked.devices)
     if "RANK" in os.environ:  # torchrun has started others beside this process
         with importing():
-            from weatherfm.training.forecasting import forecast_together
+            from weatherfm.training.forecast_on_ranks import forecast_together
 
         say(forecast_together(order.weights, order.place, order.forecast, order.parallel, order.output, order.rules))
         return 0
@@ -105,7 +105,7 @@ def _order(asked: Asked) -> _Order:
     with importing():
         from weatherfm.data_pipeline.source_config import FilesSource
         from weatherfm.evaluation.config import ForecastConfig
-        from weatherfm.training.parallel.layout import ParallelConfig
+        from weatherfm.training.config import ParallelConfig
 
     place: str | None
     rules = None

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from weatherfm.errors import STOPPED
 from weatherfm.training.plan.machine import Machine, Training
-from weatherfm.training.signals import StopSignals
+from weatherfm.training.upkeep.stop_signals import StopSignals
 from weatherfm.verbs.run import Overrides, as_json, importing, load, say
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def plan(
     """
     run = load(config, overrides)
     with importing():
-        from weatherfm.training.plan.plan import make_plan, plan_domain
-        from weatherfm.training.plan.show import to_dict, to_text
+        from weatherfm.training.plan.make_plan import make_plan, plan_domain
+        from weatherfm.training.plan.plan_as_text import to_dict, to_text
 
     made = make_plan(run, plan_domain(run, grid), machine, training or Training(), jobs)
     say(as_json(to_dict(made)) if json else to_text(made))
@@ -92,9 +92,9 @@ def check(config: Path, *overrides: Overrides, devices: int | None = None) -> in
     """
     run = load(config, overrides)
     with importing():
-        from weatherfm.training.preflight import preflight
+        from weatherfm.training.check import check_run
 
-    findings = preflight(run, devices)
+    findings = check_run(run, devices)
     say("\n".join(str(finding) for finding in findings))
     return 0 if all(finding.ok for finding in findings) else 2
 

@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
-from weatherfm.device import autocast
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.loss import ForecastLoss
 
 
 @dataclass(frozen=True)
@@ -72,16 +70,3 @@ def _arrived(ready: ReadyBatch | None) -> ReadyBatch:
         for tensor in (batch.history, batch.target, batch.lead_time_hours, ready.forcings):
             tensor.record_stream(computing)  # its memory may be used again only when that stream is through with it
     return ready
-
-
-def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
-    """[B, C, H, W] normalised forecast of a batch, matrix products in `dtype`."""
-    batch = ready.batch
-    with autocast(batch.history.device, dtype):
-        return model(model.normalize(batch.history), ready.forcings, batch.lead_time_hours)
-
-
-def sample_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
-    """[B, C] weighted losses of a batch, float32; the training loss is their mean."""
-    batch = ready.batch
-    return loss(predict(model, ready, dtype), model.normalize(batch.target), batch.lead_time_hours)

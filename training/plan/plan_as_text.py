@@ -8,7 +8,7 @@ from typing import Any
 
 from weatherfm.training.plan.candidates import ALONE, Candidate
 from weatherfm.training.plan.machine import GB
-from weatherfm.training.plan.plan import Plan
+from weatherfm.training.plan.make_plan import Plan
 from weatherfm.training.plan.step_count import StepCount, Use
 
 _ROWS = 24

@@ -19,17 +19,25 @@ from contextlib import suppress
 
 from torch.distributed import DistError, Store
 
-from weatherfm.training.ranks.first_failure import claim_failure, mark_told, told_failure
+from weatherfm.training.ranks.first_failure import claim_failure, failure_status, mark_reported
+from weatherfm.training.ranks.heartbeat import (
+    Heartbeat,
+    describe,
+    gone_ranks,
+    late_ranks,
+    locate,
+    read_heartbeat,
+    write_heartbeat,
+)
 from weatherfm.training.ranks.neighbour import Neighbour
-from weatherfm.training.ranks.signs import Sign, describe, gone_ranks, late_ranks, locate, read_sign, write_sign
 from weatherfm.training.ranks.watchdog import Watchdog
 
 GRACE = 20.0
 """Seconds a rank is given to end by itself once the job has failed, at least."""
 
 LOOKS = 20
-"""So many looks without a new sign, and a rank is gone. The sign comes from a thread of its own, so a rank that is
-slow, reads or computes goes on telling; but one call into C that holds Python's lock stops that thread as well:
+"""So many looks without a new heartbeat, and a rank is gone. Heartbeats come from a thread of its own, so a rank that
+is slow, reads or computes goes on sending them; but one call into C that holds Python's lock stops that thread as well:
 pickling a tensor (some 1 s for a GiB), compiling a kernel, importing. This leaves room for 20 s of it."""
 
 
@@ -38,7 +46,7 @@ _LATE = 3
 or job), in which nobody got on and nobody stood still."""
 
 
-class Pulse(threading.Thread):
+class HeartbeatMonitor(threading.Thread):
     """The thread that tells and watches.
 
     Args:
@@ -49,7 +57,7 @@ class Pulse(threading.Thread):
     """
 
     def __init__(self, store: Store, rank: int, hosts: Sequence[str], timeout: float) -> None:
-        super().__init__(name="pulse", daemon=True)
+        super().__init__(name="heartbeat", daemon=True)
         self.store, self.rank, self.hosts, self.timeout = store, rank, hosts, timeout
         self.every = min(max(1.0, len(hosts) / 200), timeout / 4)
         self._neighbour = Neighbour(store, rank, len(hosts))
@@ -87,7 +95,7 @@ class Pulse(threading.Thread):
             while not self._ended.wait(self.every if self._beats else 0):
                 self._leave_out_pause()
                 self._tell()
-                if (status := told_failure(self.store)) is not None:
+                if (status := failure_status(self.store)) is not None:
                     return self._end_after_grace(status)
                 self._look_beside()
                 if self._clock() - self._silent_from > self.timeout:
@@ -118,7 +126,7 @@ class Pulse(threading.Thread):
         before, after = self._look_twice()
         gone = [rank for rank in gone_ranks(before, after) if after[rank] is not None]  # others may not have begun
         if gone and claim_failure(self.store, self.rank, 1) is None:
-            mark_told(self.store)
+            mark_reported(self.store)
             self._end_job(describe(gone, after, self.hosts, time.time()))
         self._neighbour.forgive()
 
@@ -148,7 +156,7 @@ class Pulse(threading.Thread):
         message = describe(missing or everyone, after, self.hosts, time.time())
         if not missing:
             message = f"no step for {self.timeout:.0f} s; all ranks wait for each other\n  {message}"
-        mark_told(self.store)
+        mark_reported(self.store)
         self._end_job(message)
 
     def _end_job(self, message: str) -> None:
@@ -175,15 +183,15 @@ class Pulse(threading.Thread):
         self._beats += 1
         frame = sys._current_frames().get(self._watched)
         place, waits = locate(frame) if frame is not None else ("its end", False)
-        write_sign(self.store, self.rank, Sign(self._beats, self._step, self._since, place, waits, done))
+        write_heartbeat(self.store, self.rank, Heartbeat(self._beats, self._step, self._since, place, waits, done))
 
-    def _look_twice(self) -> tuple[list[Sign | None], list[Sign | None]]:
-        """Last signs of all ranks, with enough time between for new ones; this one goes on telling."""
-        before = self._signs()
+    def _look_twice(self) -> tuple[list[Heartbeat | None], list[Heartbeat | None]]:
+        """Last heartbeats of all ranks, with enough time between for new ones; this one goes on telling."""
+        before = self._heartbeats()
         for _ in range(3):
             time.sleep(self.every)
             self._tell()
-        return before, self._signs()
+        return before, self._heartbeats()
 
-    def _signs(self) -> list[Sign | None]:
-        return [read_sign(self.store, rank) for rank in range(len(self.hosts))]
+    def _heartbeats(self) -> list[Heartbeat | None]:
+        return [read_heartbeat(self.store, rank) for rank in range(len(self.hosts))]

@@ -1,4 +1,4 @@
-"""Who makes which part of a forecast: one process here; for several see `weatherfm.training.forecasting`."""
+"""Who makes which part of a forecast: one process here; for several see `weatherfm.training.forecast_on_ranks`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class Crew:
+class Processes:
     """This process alone, which makes everything and for which everything here is trivial.
 
     Attributes:

@@ -19,10 +19,10 @@ from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.model.share import balanced
 from weatherfm.training.config import RunConfig
-from weatherfm.training.field_copies import Copy, Reader, deal_copies
+from weatherfm.training.feeding.field_copies import Copy, Reader, assign_copies
+from weatherfm.training.feeding.samples import training_period
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.shared_memory import machine, process_space, share_memory
-from weatherfm.training.samples import training_period
 
 _log = logging.getLogger(__name__)
 
@@ -62,23 +62,23 @@ def choose_cache(config: RunConfig, store: Store, channels: Sequence[str], count
     Raises:
         InputError: `training.cache` is `on` and there is not enough memory, on this machine or another rank's.
     """
-    wish = _Wish(config, store, len(channels), count)
-    if wish.mode == "off":
-        return FieldCache(False, wish.indices, wish.size, "fields are read from disk (training.cache=off)")
+    wanted = _Wanted(config, store, len(channels), count)
+    if wanted.mode == "off":
+        return FieldCache(False, wanted.indices, wanted.size, "fields are read from disk (training.cache=off)")
     ranks = Coordination()
     reader = Reader(machine(), process_space(), tuple(channels), available_memory(), local_processes())
-    copy, cache = _agree(ranks, reader, wish.judge)
-    shared = share_memory(ranks, copy.sharers if cache.keep else (), wish.size)
+    copy, cache = _agree(ranks, reader, wanted.judge)
+    shared = share_memory(ranks, copy.sharers if cache.keep else (), wanted.size)
     if not shared.all_well:  # somewhere a copy cannot be shared: each of its ranks needs one of its own
         speaks = shared.problem and ranks.rank == copy.sharers[0]
         if shared.problem:
             reader = replace(reader, space=f"rank {ranks.rank}")
-        copy, cache = _agree(ranks, reader, lambda copy: wish.judge(copy, shared.problem))
+        copy, cache = _agree(ranks, reader, lambda copy: wanted.judge(copy, shared.problem))
         if speaks and ranks.rank:  # the caller logs what rank 0 has
             _log.warning("on %s: %s", gethostname(), cache.text)
     if not cache.keep or shared.memory is None:
         return cache
-    fields = np.ndarray(wish.shape, np.float32, buffer=shared.memory)
+    fields = np.ndarray(wanted.shape, np.float32, buffer=shared.memory)
     return replace(cache, fields=fields, part=_part(len(fields), copy.sharers.index(ranks.rank), len(copy.sharers)))
 
 
@@ -106,7 +106,7 @@ def keep_fields(
     if cache.keep:
         Coordination().all_do(lambda: _read(cache, store, channels, quiet, alive))
     else:
-        Coordination().meet()  # of those that have read none, none goes ahead either
+        Coordination().barrier()  # of those that have read none, none goes ahead either
 
 
 def _read(cache: FieldCache, store: Store, channels: Sequence[str], quiet: bool, alive: Callable[[], None]) -> None:
@@ -124,13 +124,13 @@ def _read(cache: FieldCache, store: Store, channels: Sequence[str], quiet: bool,
 
 def _agree(ranks: Coordination, reader: Reader, judge: Callable[[Copy], FieldCache]) -> tuple[Copy, FieldCache]:
     """This rank's copy, and what it comes to; what is wrong with that on one rank is raised on all."""
-    copy = ranks.decide(lambda: reader, deal_copies)
+    copy = ranks.decide(lambda: reader, assign_copies)
     found: list[FieldCache] = []
     ranks.all_do(lambda: found.append(judge(copy)))
     return copy, found[0]
 
 
-class _Wish:
+class _Wanted:
     """What a process would keep; arguments as those of `choose_cache`."""
 
     def __init__(self, config: RunConfig, store: Store, channels: int, count: int) -> None:

@@ -14,15 +14,14 @@ from torch.distributed.tensor import debug
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
-from weatherfm.model.share import channel_shares
-from weatherfm.training.build import plan_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.loss import forecast_loss
+from weatherfm.training.parallel.build_model import meta_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
-from weatherfm.training.parallel.role import find_role
+from weatherfm.training.parallel.role import find_role, heaviest_rank
 from weatherfm.training.plan.rank_step import count_step
 from weatherfm.training.plan.step_count import StepCount, accumulated, extrapolate
+from weatherfm.training.stepping.loss import forecast_loss
 
 _DEPTHS = (3, 4)
 """Depths that deeper models are extrapolated from: a first block, a last one, and one or two between."""
@@ -52,16 +51,10 @@ def simulate(config: RunConfig, domain: Domain, layout: Layout, dtype: torch.dty
     return count if batches <= _BATCHES else accumulated(count, _BATCHES, batches)
 
 
-def simulate_whole(config: RunConfig, domain: Domain, layout: Layout, dtype: torch.dtype = torch.bfloat16) -> StepCount:
-    """As `simulate`, every block by itself: slow where there are many."""
-    with _ranks(layout, heaviest_rank(config, domain, layout)) as mesh:
-        return _simulate(config, domain, mesh, dtype)
-
-
 def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch.dtype) -> StepCount:
     config = _changed(config, training={"compile": False}, model={"aggregation": on_a_gpu(config.model.aggregation)})
     role = find_role(config.parallel, config.model, domain, mesh)
-    model = plan_model(config, domain, role, dtype)
+    model = meta_model(config, domain, role, dtype)
     loss = forecast_loss(config.model, domain, config.training.channel_weights, None, role.share.channels).to("meta")
     for block in model.blocks:
         block.attention.dropout = 0.0  # type: ignore[union-attr]  # a GPU's attention keeps no mask, this CPU's would
@@ -75,15 +68,6 @@ def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch
 def on_a_gpu(aggregation: AggregationConfig) -> AggregationConfig:
     """With the size of blocks that a GPU takes, which is what is planned for, where it is left open."""
     return aggregation.model_copy(update={"block_mib": aggregation.block_bytes("cuda") / 2**20})
-
-
-def heaviest_rank(config: RunConfig, domain: Domain, layout: Layout) -> int:
-    """The rank that holds most input and output channels, the first of these."""
-    if config.parallel.channels == "whole":
-        return 0
-    shares = channel_shares(config.model, domain, layout.tp)
-    weights = [len(share.input_names(config.model.input_times)) + len(share.channels) for share in shares]
-    return weights.index(max(weights))
 
 
 @contextmanager

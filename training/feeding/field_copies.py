@@ -34,7 +34,7 @@ class Copy:
     """Bytes of available memory to each of them."""
 
 
-def deal_copies(readers: Sequence[Reader]) -> list[Copy]:
+def assign_copies(readers: Sequence[Reader]) -> list[Copy]:
     """The copy of each rank, given all of them in order.
 
     Ranks measure the memory at different moments: what counts is the least that one of the machine found. Processes of

@@ -21,9 +21,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from weatherfm.device import autocast
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
-from weatherfm.model.model import ModelConfig
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
+from weatherfm.training.feeding.ready_batches import ReadyBatch
 
 
 class ForecastLoss(nn.Module):
@@ -89,3 +92,16 @@ def forecast_loss(
         by_channel = by_channel * torch.as_tensor(domain.std / domain.tendency_std).square()
     own = [domain.channels.index(name) for name in channels or domain.channels]
     return ForecastLoss(torch.as_tensor(domain.grid.area_weights), by_channel[own], shortest_lead_hours)
+
+
+def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
+    """[B, C, H, W] normalised forecast of a batch, matrix products in `dtype`."""
+    batch = ready.batch
+    with autocast(batch.history.device, dtype):
+        return model(model.normalize(batch.history), ready.forcings, batch.lead_time_hours)
+
+
+def sample_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
+    """[B, C] weighted losses of a batch, float32; the training loss is their mean."""
+    batch = ready.batch
+    return loss(predict(model, ready, dtype), model.normalize(batch.target), batch.lead_time_hours)

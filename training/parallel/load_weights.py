@@ -10,8 +10,9 @@ from torch.distributed.tensor import DTensor
 
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
+from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.initial import row_names
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import open_tensors, parameter_names
 from weatherfm.training.parallel.channel_rows import local_part
 
@@ -21,7 +22,7 @@ def load_parts(model: WeatherViT, path: str | Path, config: ModelConfig, domain:
     """Fill this rank's parts of all weights from a file, one tensor after the other.
 
     Args:
-        model: a rank's, with memory for its parts (`weatherfm.training.build.plan_model`).
+        model: a rank's, with memory for its parts (`weatherfm.training.parallel.build_model.meta_model`).
         path: of the weights file.
         config: the architecture the file tells.
         domain: of the whole model.

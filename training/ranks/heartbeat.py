@@ -1,4 +1,4 @@
-"""What a rank tells of itself, and what can be read from the signs of all: who is gone, and who is late."""
+"""What a rank tells of itself, and what can be read from the heartbeats of all: who is gone, and who is late."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Sign:
+class Heartbeat:
     """What a rank tells of itself."""
 
     beats: int
@@ -30,18 +30,18 @@ class Sign:
     """It has finished its work, and tells nothing more."""
 
 
-def write_sign(store: Store, rank: int, sign: Sign) -> None:
-    """Show a rank's sign to all."""
-    store.set(_key(rank), json.dumps(asdict(sign)))
+def write_heartbeat(store: Store, rank: int, heartbeat: Heartbeat) -> None:
+    """Show a rank's heartbeat to all."""
+    store.set(_key(rank), json.dumps(asdict(heartbeat)))
 
 
-def read_sign(store: Store, rank: int) -> Sign | None:
-    """The last sign of a rank; None where there is none yet."""
-    return Sign(**json.loads(store.get(_key(rank)))) if store.check([_key(rank)]) else None
+def read_heartbeat(store: Store, rank: int) -> Heartbeat | None:
+    """The last heartbeat of a rank; None where there is none yet."""
+    return Heartbeat(**json.loads(store.get(_key(rank)))) if store.check([_key(rank)]) else None
 
 
 def _key(rank: int) -> str:
-    return f"sign{rank}"
+    return f"heartbeat{rank}"
 
 
 def locate(frame: FrameType) -> tuple[str, bool]:
@@ -58,36 +58,36 @@ def _package(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
-def gone_ranks(before: Sequence[Sign | None], after: Sequence[Sign | None]) -> list[int]:
+def gone_ranks(before: Sequence[Heartbeat | None], after: Sequence[Heartbeat | None]) -> list[int]:
     """Ranks that told nothing new between two looks, though their work is not done."""
-    return [rank for rank, sign in enumerate(after) if sign == before[rank] and not (sign and sign.done)]
+    return [rank for rank, beat in enumerate(after) if beat == before[rank] and not (beat and beat.done)]
 
 
-def late_ranks(signs: Sequence[Sign | None]) -> list[int]:
+def late_ranks(heartbeats: Sequence[Heartbeat | None]) -> list[int]:
     """Ranks that the others wait for, all being alive: those behind, else those that do what most do not."""
-    known = {rank: sign for rank, sign in enumerate(signs) if sign is not None}
-    newest = max((sign.step for sign in known.values()), default=0)
-    if behind := [rank for rank, sign in known.items() if sign.step < newest]:
+    known = {rank: beat for rank, beat in enumerate(heartbeats) if beat is not None}
+    newest = max((beat.step for beat in known.values()), default=0)
+    if behind := [rank for rank, beat in known.items() if beat.step < newest]:
         return behind
-    count = Counter((sign.waits, sign.place) for sign in known.values())
+    count = Counter((beat.waits, beat.place) for beat in known.values())
     common = max(count, key=lambda place: (count[place], place), default=None)  # of two, the one inside PyTorch waits
-    odd = [rank for rank, sign in known.items() if (sign.waits, sign.place) != common]
+    odd = [rank for rank, beat in known.items() if (beat.waits, beat.place) != common]
     return [rank for rank in odd if not known[rank].waits] or odd
 
 
-def describe(ranks: Sequence[int], signs: Sequence[Sign | None], hosts: Sequence[str], now: float) -> str:
+def describe(ranks: Sequence[int], heartbeats: Sequence[Heartbeat | None], hosts: Sequence[str], now: float) -> str:
     """One line for each of the ranks: where it was, and since when; empty for none.
 
     Args:
         ranks: to describe.
-        signs: last sign of every rank.
+        heartbeats: last heartbeat of every rank.
         hosts: machine of every rank.
         now: seconds since 1970.
     """
     lines = []
     for rank in ranks[:_SHOWN]:
-        sign = signs[rank]
-        seen = f"last seen at step {sign.step}, {now - sign.since:.0f} s ago, in {sign.place}" if sign else "never seen"
+        beat = heartbeats[rank]
+        seen = f"last seen at step {beat.step}, {now - beat.since:.0f} s ago, in {beat.place}" if beat else "never seen"
         lines.append(f"no answer from rank {rank} ({hosts[rank]}), {seen}")
     more = [f"and {len(ranks) - _SHOWN} more"] if len(ranks) > _SHOWN else []
     return "\n  ".join(lines + more)

@@ -14,7 +14,7 @@ from weatherfm.data_pipeline.loader import Batch
 from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.role import Role
-from weatherfm.training.step_result import StepResult
+from weatherfm.training.stepping.step_result import StepResult
 
 _SHOWN = 8
 

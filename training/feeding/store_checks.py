@@ -9,7 +9,7 @@ from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.config import RunConfig
-from weatherfm.training.samples import training_samples
+from weatherfm.training.feeding.samples import training_samples
 
 _log = logging.getLogger(__name__)
 

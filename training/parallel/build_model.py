@@ -35,7 +35,7 @@ def build_model(
         empty: leave out the initial values, for weights that are about to be restored.
         alive: called now and then.
     """
-    model = plan_model(config, domain, role, dtype)
+    model = meta_model(config, domain, role, dtype)
     model.to_empty(device=device)
     model.set_statistics()
     if not empty:
@@ -43,7 +43,7 @@ def build_model(
     return model
 
 
-def plan_model(config: RunConfig, domain: Domain, role: Role, dtype: torch.dtype) -> WeatherViT:
+def meta_model(config: RunConfig, domain: Domain, role: Role, dtype: torch.dtype) -> WeatherViT:
     """The model of `build_model` without values, on the meta device, so that no rank ever holds more than its parts."""
     with torch.device("meta"):
         model = WeatherViT(config.model, domain, role.share)

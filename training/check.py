@@ -13,10 +13,10 @@ from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.share import channel_shares
-from weatherfm.training.checks import check_training, warn_of_spread
+from weatherfm.model.share import channel_shares, input_names
 from weatherfm.training.config import RunConfig
-from weatherfm.training.field_cache import choose_cache
+from weatherfm.training.feeding.field_cache import choose_cache
+from weatherfm.training.feeding.store_checks import check_training, warn_of_spread
 from weatherfm.training.parallel.layout import choose_layout
 
 
@@ -32,7 +32,7 @@ class Finding:
         return f"{'ok     ' if self.ok else 'PROBLEM'} {self.link:<9} {self.text}"
 
 
-def preflight(config: RunConfig, devices: int | None = None) -> list[Finding]:
+def check_run(config: RunConfig, devices: int | None = None) -> list[Finding]:
     """Look at every link of a run, going on after a problem, so that one call tells all of them.
 
     Args:
@@ -88,7 +88,7 @@ def _model(config: RunConfig, store: Store) -> str:
         model = WeatherViT(config.model, store.domain(config.data.channels))
     parameters = sum(p.numel() for p in model.parameters())
     state = parameters * 4 * (4 + (config.training.ema_decay > 0))  # weights, gradients, two moments, average
-    inputs = len(config.model.input_names(model.domain))
+    inputs = len(input_names(config.model, model.domain))
     return (
         f"{parameters / 1e6:.1f} M parameters ({state / 2**30:.2f} GiB with optimizer state), {inputs} input channels, "
         f"{model.tokens[0]} x {model.tokens[1]} patches"

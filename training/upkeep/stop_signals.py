@@ -1,8 +1,8 @@
 """Being asked to stop: the signal is noted, and training ends with a checkpoint soon after.
 
-All ranks must end after the same step, so the wish goes with a step's exchange, and takes effect where its result is
-read: after the step at hand on a CPU, within two further steps on a GPU, where results are read a step late. Before the
-first step there is nothing to save: `heed` ends work that takes long.
+All ranks must end after the same step, so the signal goes with a step's exchange, and takes effect where its result
+is read: after the step at hand on a CPU, within two further steps on a GPU, where results are read a step late. Before
+the first step there is nothing to save: `heed` ends work that takes long.
 """
 
 from __future__ import annotations

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.batches import ReadyBatch, sample_losses
 from weatherfm.training.config import TrainingConfig
-from weatherfm.training.loss import ForecastLoss
-from weatherfm.training.optimizer import clip_gradients, learning_rate, set_learning_rate, squared_gradients
+from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.role import Role
+from weatherfm.training.stepping.loss import ForecastLoss, sample_losses
+from weatherfm.training.stepping.optimizer import clip_gradients, learning_rate, set_learning_rate, squared_gradients
 
 
 class Scored(NamedTuple):
@@ -34,8 +34,8 @@ class Exchanged(NamedTuple):
 
     gradient_norm: Tensor
     """Norm of all gradients of the whole model as one vector, a float64 scalar."""
-    wishes: Tensor
-    """How many ranks raised their hand, a float64 scalar."""
+    asked_to_stop: Tensor
+    """How many ranks were asked to stop, a float64 scalar."""
     channel_loss: Tensor
     """[C] float64 mean weighted loss of every channel of the whole model."""
     lead_loss: Tensor
@@ -79,16 +79,17 @@ def _lead_losses(scored: Sequence[Scored], lead_times: Tensor, role: Role) -> Te
 
 
 def exchange(
-    model: WeatherViT, scored: Sequence[Scored], role: Role, wish: bool, lead_times: Tensor | None = None
+    model: WeatherViT, scored: Sequence[Scored], role: Role, asked_to_stop: bool, lead_times: Tensor | None = None
 ) -> Exchanged:
-    """Tell all ranks the loss of every channel and lead time, the gradient norm and wishes, in one small sum.
+    """Tell all ranks the losses by channel and lead time, the gradient norm and who was asked to stop: one small sum.
 
     Nothing here waits for the device, or copies to it: that would let its queue run dry in every step.
     """
     own = torch.stack([losses for losses, _ in scored]).double().mean((0, 1)) / role.part[1]  # [C own]
     square = squared_gradients(model.parameters()).double()
     leads = own.new_zeros(2, 0) if lead_times is None else _lead_losses(scored, lead_times, role)
-    sums = role.sum(torch.cat([square[None], own.new_full((1,), float(wish)), role.spread(own), leads.flatten()]))
+    asked = own.new_full((1,), float(asked_to_stop))
+    sums = role.sum(torch.cat([square[None], asked, role.spread(own), leads.flatten()]))
     rest = sums[2:]
     return Exchanged(sums[0].sqrt(), sums[1], rest[: len(role.channels)], rest[len(role.channels) :].view(2, -1))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from weatherfm.training.step import Exchanged, Scored
+from weatherfm.training.stepping.step import Exchanged, Scored
 
 
 class StepResult:
@@ -22,7 +22,7 @@ class StepResult:
 
     def __init__(self, step: int, exchanged: Exchanged, scored: Sequence[Scored]) -> None:
         self.step, self.scored = step, scored
-        numbers = torch.stack([exchanged.gradient_norm, exchanged.wishes])
+        numbers = torch.stack([exchanged.gradient_norm, exchanged.asked_to_stop])
         self._there: torch.cuda.Event | None = None
         if numbers.is_cuda:
             self._numbers = torch.empty(2, dtype=numbers.dtype, pin_memory=True).copy_(numbers, non_blocking=True)
@@ -32,8 +32,8 @@ class StepResult:
             self._numbers = numbers
 
     def read(self) -> tuple[float, bool]:
-        """The gradient norm, and whether a rank has a wish; waits until the device has come so far."""
+        """The gradient norm, and whether a rank was asked to stop; waits until the device has come so far."""
         if self._there is not None:
             self._there.synchronize()
-        norm, wishes = self._numbers.tolist()
-        return norm, wishes > 0
+        norm, asked = self._numbers.tolist()
+        return norm, asked > 0

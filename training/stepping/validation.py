@@ -9,31 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from weatherfm.data_pipeline.loader import eligible_init_times, fixed_batches
+from weatherfm.data_pipeline.loader import fixed_batches
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.on_device import squared_error_sum
 from weatherfm.evaluation.regions import mean_weights
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.batches import predict, read_ahead
 from weatherfm.training.config import RunConfig
-from weatherfm.training.loss import ForecastLoss
+from weatherfm.training.feeding.ready_batches import read_ahead
+from weatherfm.training.feeding.samples import validation_inits
 from weatherfm.training.parallel.parallelize import reshard
 from weatherfm.training.parallel.role import Role
-
-
-def spread_evenly(times: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the times [n], ascending, first and last among them where count > 1."""
-    if len(times) <= count:
-        return times
-    return times[np.linspace(0, len(times) - 1, count).round().astype(np.int64)]
-
-
-def validation_inits(config: RunConfig, store: Store) -> np.ndarray:
-    """[n] initial times that validation scores, each at every lead time."""
-    inputs, leads = config.model.input_times, config.training.lead_times
-    inits = eligible_init_times(store, config.data.validation, inputs, leads)
-    return spread_evenly(inits, config.training.validation_samples)
+from weatherfm.training.stepping.loss import ForecastLoss, predict
 
 
 class Validator:

@@ -21,19 +21,20 @@ from torch.nn.functional import pad
 from weatherfm.device import choose_device, choose_precision
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import Task, open_task
-from weatherfm.evaluation.forecasting.crew import Crew
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
+from weatherfm.evaluation.forecasting.processes import Processes
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import ChannelShare, channel_shares
 from weatherfm.model.weights import load_weights
-from weatherfm.training.load_parts import load_parts
-from weatherfm.training.parallel.layout import Layout, ParallelConfig, check_layout, resolve_layout
+from weatherfm.training.config import ParallelConfig
+from weatherfm.training.parallel.layout import Layout, check_layout, resolve_layout
+from weatherfm.training.parallel.load_weights import load_parts
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.parallelize import parallelize
 from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.ranks.coordination import Coordination
+from weatherfm.training.ranks.job import Job
 from weatherfm.training.ranks.process_group import join
-from weatherfm.training.ranks.roster import Roster
 
 T = TypeVar("T")
 
@@ -61,22 +62,22 @@ def forecast_together(
         OutsideError: a rank did not start, or is gone.
     """
     device = choose_device(settings.device, "forecast.device")
-    with join(device, parallel.timeout) as roster:
+    with join(device, parallel.timeout) as job:
 
         def check() -> tuple[Task, Layout | None]:
-            task = open_task(weights, place, settings, roster.first, rules)
-            return task, find_layout(parallel, roster.world, task)
+            task = open_task(weights, place, settings, job.first, rules)
+            return task, find_layout(parallel, job.world, task)
 
-        task, layout = roster.first_checks(check)
+        task, layout = job.first_checks(check)
         if layout is None:
-            crew: Ranks = Ranks(roster, (roster.rank, roster.world))
+            processes: Ranks = Ranks(job, (job.rank, job.world))
             model = load_weights(weights, device)
         else:
             model, role = build_split(task, parallel, layout, device)
-            crew = SplitRanks(roster, role, [s.channels for s in _shares(task, parallel, layout)])
-        origin = crew.first_does(task.origin)
+            processes = SplitRanks(job, role, [s.channels for s in _shares(task, parallel, layout)])
+        origin = processes.first_does(task.origin)
         channels = task.domain.channels
-        make_forecast(model, task.states, task.init_times, settings, output, origin, crew, channels)
+        make_forecast(model, task.states, task.init_times, settings, output, origin, processes, channels)
     return f"forecast  {output}"
 
 
@@ -106,18 +107,18 @@ def build_split(task: Task, parallel: ParallelConfig, layout: Layout, device: to
     return model.eval(), role
 
 
-class Ranks(Crew):
+class Ranks(Processes):
     """Ranks that hold the whole model each, and make other initial times.
 
     Args:
-        roster: all ranks.
+        job: all ranks.
         part: (index, count) of this rank's share of the initial times.
     """
 
-    def __init__(self, roster: Roster, part: tuple[int, int]) -> None:
-        self._roster, self._ranks = roster, Coordination()
+    def __init__(self, job: Job, part: tuple[int, int]) -> None:
+        self._job, self._ranks = job, Coordination()
         self._part, self.parts = part, part[1]
-        self.first = roster.first
+        self.first = job.first
 
     def first_then_all(self, act: Callable[[], T]) -> T:
         """What `act` returns here, called when the first rank has done it."""
@@ -138,26 +139,26 @@ class Ranks(Crew):
 
     def beat(self) -> None:
         """This rank is alive, and a step further."""
-        self._roster.beat()
+        self._job.beat()
 
     def wait(self) -> None:
         """Until all ranks have come here."""
-        self._ranks.meet()
+        self._ranks.barrier()
 
 
 class SplitRanks(Ranks):
     """Ranks over which the model is split: all call it in step, and one of each `tp` group writes.
 
     Args:
-        roster: all ranks.
+        job: all ranks.
         role: of this rank.
         shares: channels of each rank of `tp`.
     """
 
     in_step = True
 
-    def __init__(self, roster: Roster, role: Role, shares: Sequence[Sequence[str]]) -> None:
-        super().__init__(roster, role.part)
+    def __init__(self, job: Job, role: Role, shares: Sequence[Sequence[str]]) -> None:
+        super().__init__(job, role.part)
         assert role.mesh is not None
         self._tp, self.writes = role.mesh.tp, role.mesh.tp_index == 0
         self._sizes = [len(share) for share in shares]

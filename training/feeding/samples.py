@@ -1,11 +1,13 @@
-"""Which days training may use, and its samples."""
+"""Which days training may use: its samples, and the initial times that validation scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from weatherfm.data_pipeline.config import Period
-from weatherfm.data_pipeline.loader import SampleLoader
+from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.training.config import RunConfig
 
@@ -47,3 +49,17 @@ def training_samples(
         pin_memory,
         part,
     )
+
+
+def validation_inits(config: RunConfig, store: Store) -> np.ndarray:
+    """[n] initial times that validation scores, each at every lead time."""
+    inputs, leads = config.model.input_times, config.training.lead_times
+    inits = eligible_init_times(store, config.data.validation, inputs, leads)
+    return spread_evenly(inits, config.training.validation_samples)
+
+
+def spread_evenly(times: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the times [n], ascending, first and last among them where count > 1."""
+    if len(times) <= count:
+        return times
+    return times[np.linspace(0, len(times) - 1, count).round().astype(np.int64)]
