@@ -29,6 +29,7 @@ class WandbConfig(Config):
     """Weights & Biases; metrics always go to metrics.jsonl as well. `WANDB_MODE` overrides `mode`."""
 
     project: str = "weatherfm"
+    """Where the run is filed."""
     mode: Literal["offline", "online", "disabled"] = "offline"
     """offline: written into the run's folder, for `wandb sync`; online needs a key (`wandb login`)."""
 
@@ -48,11 +49,13 @@ class TrainingConfig(Config):
     """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
     are larger, do not drown the short ones."""
     learning_rate: float = Field(5e-4, gt=0)
+    """Of AdamW, where the warm-up ends and the cosine begins."""
     min_learning_rate: float = Field(0.0, ge=0)
     """Where the cosine ends."""
     warmup_steps: int = Field(50, ge=0)
     """Steps over which the learning rate rises linearly before the cosine begins."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW: how slowly the means of the gradient and of its square forget."""
     weight_decay: float = Field(0.05, ge=0)
     """For matrices; biases, norms and embeddings have none."""
     clip_norm: float | None = Field(1.0, gt=0)
@@ -79,8 +82,11 @@ class TrainingConfig(Config):
     export: Literal["last", "best"] = "last"
     """Which weights become weights.safetensors: those of the last step, or of the best validation loss."""
     checkpoint_every: int = Field(200, ge=1)
+    """Steps between checkpoints: what an interruption costs at most."""
     keep_checkpoints: int = Field(2, ge=1)
+    """The newest so many stay, the older ones are removed."""
     log_every: int = Field(10, ge=1)
+    """Steps between lines in the log and in metrics.jsonl."""
     workers: int = Field(2, ge=0)
     """Threads that read from disk, each a batch ahead; 0: only the one thread that makes the next batch ready."""
     cache: CacheMode = "auto"

@@ -18,10 +18,15 @@ class ModelConfig(Config):
     patch_size: int | tuple[int, int] = 4
     """Grid points a patch spans, one number or [lat, lon]."""
     width: int = Field(128, ge=1)
+    """Numbers in a token; a multiple of `heads` and of 4."""
     depth: int = Field(6, ge=1)
+    """Transformer blocks."""
     heads: int = Field(8, ge=1)
+    """Of the attention, in the blocks and over the channels."""
     mlp_ratio: float = Field(4.0, gt=0)
+    """Hidden units of a block's MLP, as a multiple of `width`."""
     dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of attention weights and hidden units that training drops at random; under `tp` prefer `drop_path`."""
     drop_path: float = Field(0.1, ge=0, lt=1)
     """Stochastic depth of the last block; rises linearly from zero at the first."""
     head_depth: int = Field(2, ge=0)
