@@ -12,7 +12,7 @@ import pytest
 from places import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 LIVES = sorted(DOCS.glob("life_of_*.md"))
 CODE = ("weatherfm", "data_pipeline", "training", "evaluation")
 _FENCE = re.compile(r"^ {0,3}```(.*)$", re.MULTILINE)
@@ -164,3 +164,15 @@ def test_a_picture_is_readable_in_light_and_dark_and_loads_nothing(picture):
     assert "prefers-color-scheme: dark" in text
     assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
     assert "<title" in text  # for those who do not see it
+
+
+def answers() -> list[tuple[str, str]]:
+    """(file, name) of the ten questions in CONTRIBUTING.md."""
+    return re.findall(r"^\| .*\? \| `([^`]+)` \| `(\w+)` \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+
+
+def test_a_stranger_is_sent_to_the_right_file():
+    assert len(answers()) == 10
+    for path, name in answers():
+        defined = {getattr(node, "name", "") for node in ast.walk(ast.parse((ROOT / path).read_text()))}
+        assert name in defined, path
