@@ -20,7 +20,7 @@ from weatherfm.evaluation.forecasting.init_times import choose_init_times
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.open_states import open_place
 from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
-from weatherfm.model.model import ModelConfig
+from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.weights import load_weights, read_header, weights_hash
 
 

@@ -16,8 +16,7 @@ from weatherfm.device import Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
-from weatherfm.model.model import ModelConfig
-from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.model.architecture import ModelConfig
 
 _YAML_WORDS = {True: "on", False: "off"}
 CacheMode = Annotated[
@@ -30,6 +29,7 @@ class WandbConfig(Config):
     """Weights & Biases; metrics always go to metrics.jsonl as well. `WANDB_MODE` overrides `mode`."""
 
     project: str = "weatherfm"
+    """Where the run is filed."""
     mode: Literal["offline", "online", "disabled"] = "offline"
     """offline: written into the run's folder, for `wandb sync`; online needs a key (`wandb login`)."""
 
@@ -49,11 +49,13 @@ class TrainingConfig(Config):
     """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
     are larger, do not drown the short ones."""
     learning_rate: float = Field(5e-4, gt=0)
+    """Of AdamW, where the warm-up ends and the cosine begins."""
     min_learning_rate: float = Field(0.0, ge=0)
     """Where the cosine ends."""
     warmup_steps: int = Field(50, ge=0)
     """Steps over which the learning rate rises linearly before the cosine begins."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW: how slowly the means of the gradient and of its square forget."""
     weight_decay: float = Field(0.05, ge=0)
     """For matrices; biases, norms and embeddings have none."""
     clip_norm: float | None = Field(1.0, gt=0)
@@ -80,8 +82,11 @@ class TrainingConfig(Config):
     export: Literal["last", "best"] = "last"
     """Which weights become weights.safetensors: those of the last step, or of the best validation loss."""
     checkpoint_every: int = Field(200, ge=1)
+    """Steps between checkpoints: what an interruption costs at most."""
     keep_checkpoints: int = Field(2, ge=1)
+    """The newest so many stay, the older ones are removed."""
     log_every: int = Field(10, ge=1)
+    """Steps between lines in the log and in metrics.jsonl."""
     workers: int = Field(2, ge=0)
     """Threads that read from disk, each a batch ahead; 0: only the one thread that makes the next batch ready."""
     cache: CacheMode = "auto"
@@ -105,6 +110,23 @@ class TrainingConfig(Config):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must lie in [0, 1); got {list(self.betas)}")
         return self
+
+
+class ParallelConfig(Config):
+    """How the devices share the work. It decides speed and memory, never the function that is learned."""
+
+    tp: int = Field(1, ge=1)
+    """Devices that hold one model together: channels, heads and positions are split over them."""
+    dp_shard: int | None = Field(None, ge=1)
+    """Data-parallel devices that split weights and optimizer state; without it, all that the other two leave."""
+    dp_replicate: int = Field(1, ge=1)
+    """Groups of devices that hold copies of the weights."""
+    channels: Literal["split", "whole"] = "split"
+    """whole: every device of `tp` makes the tokens of all channels (tensor parallelism alone, to compare with)."""
+    activation_checkpointing: Literal["none", "block", "selective"] = "none"
+    """Make activations again in the backward pass: of whole blocks, or of all in them but matrix products."""
+    timeout: float = Field(600.0, gt=0)
+    """Seconds after which a silent device ends the job with its name."""
 
 
 class RunConfig(Config):

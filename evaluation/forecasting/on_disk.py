@@ -19,9 +19,9 @@ from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecasting.crew import Crew
 from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.init_times import choose_init_times, forecast_init_times, required_input_times
+from weatherfm.evaluation.forecasting.processes import Processes
 from weatherfm.evaluation.forecasting.provenance import record_of
 from weatherfm.evaluation.forecasting.threads import WriteBehind
 from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
@@ -37,13 +37,14 @@ def make_forecast(
     config: ForecastConfig,
     path: str | Path,
     provenance: Mapping[str, Any],
-    crew: Crew | None = None,
+    processes: Processes | None = None,
     channels: Sequence[str] | None = None,
 ) -> Path:
     """Forecast from every initial time to every lead time and write it (`weatherfm.evaluation.forecasts.writer`).
 
-    Interrupted and called again with the same arguments it goes on, also with another crew; a finished forecast is left
-    as it is. States are read and forecasts written while the model computes; memory does not grow with the lead time.
+    Interrupted and called again with the same arguments it goes on, also with other processes; a finished forecast is
+    left as it is. States are read and forecasts written while the model computes; memory does not grow with the lead
+    time.
 
     Args:
         model: on its device; it may be split over several.
@@ -53,7 +54,7 @@ def make_forecast(
         path: folder to write, by custom `forecast.zarr`.
         provenance: JSON-able; at least `weights_sha256` where there is a weights file, `training` of the weights, and
             `name` where scores shall not call it `model`.
-        crew: the processes that make it together; all must call this.
+        processes: the processes that make it together; all must call this.
         channels: of the whole model, where it is split.
 
     Returns:
@@ -63,12 +64,12 @@ def make_forecast(
         InputError: model and states do not fit, an input time is missing, the path holds something else, or the model
             predicts a value that is not finite (named by channel, initial time and lead time).
     """
-    crew, states = crew or Crew(), as_states(place)
+    processes, states = processes or Processes(), as_states(place)
     require_fit(model.domain, states)
     init_times = np.asarray(init_times).astype("datetime64[s]")
     if not len(init_times) or not (np.diff(init_times) > np.timedelta64(0, "s")).all():
         raise InputError(f"initial times must ascend, each once, at least one; got {len(init_times)}")
-    run = Forecaster(model, states, config, crew.in_step)
+    run = Forecaster(model, states, config, processes.in_step)
     run.check_inputs(init_times)
     contents = ForecastContents(
         tuple(channels or model.domain.channels),
@@ -77,12 +78,12 @@ def make_forecast(
         tuple(config.lead_times),
         record_of(model, states, config, provenance, run.steps.dtype),
         states.numbers,
-        crew.parts,
+        processes.parts,
     )
-    writer = crew.first_then_all(partial(_open_writer, path, contents))
-    _write_all(run, writer, crew, crew.first_does(writer.remaining))
-    crew.wait()
-    if crew.first:
+    writer = processes.first_then_all(partial(_open_writer, path, contents))
+    _write_all(run, writer, processes, processes.first_does(writer.remaining))
+    processes.wait()
+    if processes.first:
         writer.finish()
     return Path(path)
 
@@ -98,26 +99,26 @@ def _open_writer(path: str | Path, contents: ForecastContents) -> ForecastWriter
         ) from None
 
 
-def _write_all(run: Forecaster, writer: ForecastWriter, crew: Crew, blocks: list[slice]) -> None:
+def _write_all(run: Forecaster, writer: ForecastWriter, processes: Processes, blocks: list[slice]) -> None:
     """Make and write this process's share of some blocks."""
     config, init_times = run.config, writer.contents.init_times
     samples = writer.block * run.members
-    together = max(1, min(config.batch_size // samples, -(-len(blocks) // crew.parts)))
+    together = max(1, min(config.batch_size // samples, -(-len(blocks) // processes.parts)))
     groups = [blocks[i : i + together] for i in range(0, len(blocks), together)]
-    own, counted = crew.deal_out(groups)
-    size = together * writer.block if crew.in_step else 0
+    own, counted = processes.deal_out(groups)
+    size = together * writer.block if processes.in_step else 0
     inits = [_padded(np.concatenate([init_times[block] for block in group]), size) for group in own]
     total = sum(block.stop - block.start for group in own[:counted] for block in group) * len(config.lead_times)
     with (
         WriteBehind() as behind,
-        tqdm(total=total, desc="forecast", unit="field", disable=None if crew.first else True) as bar,
+        tqdm(total=total, desc="forecast", unit="field", disable=None if processes.first else True) as bar,
         closing(run.make(inits)) as stream,
     ):
         for made in stream:
-            fields = crew.collect(made.fields)
-            crew.beat()
+            fields = processes.collect(made.fields)
+            processes.beat()
             if made.group < counted:
-                if crew.writes:
+                if processes.writes:
                     behind.tell(partial(_write, writer, own[made.group], made.lead, fields))
                 bar.update(sum(block.stop - block.start for block in own[made.group]))
 

@@ -36,10 +36,11 @@ from weatherfm.earth.forcings import forcing_fields
 from weatherfm.earth.grid import regular_grid
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import choose_init_times, make_forecast
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import load_weights, save_weights
-from weatherfm.training.forecasting import forecast_together
-from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.training.config import ParallelConfig
+from weatherfm.training.forecast_on_ranks import forecast_together
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 

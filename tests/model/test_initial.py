@@ -6,8 +6,9 @@ import pytest
 import torch
 from toy_model import inputs, make_domain, make_model
 
+from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.initial import initial_tensor, initialise, row_names
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.model import WeatherViT
 from weatherfm.model.position import sincos_position
 from weatherfm.model.share import channel_shares
 

@@ -11,7 +11,8 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.forcings import FORCINGS, forcing_fields
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.model.model import ModelConfig, patch_counts
+from weatherfm.model.architecture import ModelConfig, patch_counts
+from weatherfm.model.share import input_names
 
 
 @pytest.mark.parametrize("input_times", [["0h"], ["0h", "-24h"], ["-12h", "-6h", "0h"]], ids=str)
@@ -46,7 +47,7 @@ def test_increment_is_in_units_of_the_tendency():
 
 def test_input_names_say_what_is_assembled():
     model = make_model(make_domain(static=1), input_times=["0h", "-24h"], forcings=["latitude"])
-    names = model.config.input_names(model.domain)
+    names = input_names(model.config, model.domain)
     assert names == ["z500", "t850", "msl", "z500@-24h", "t850@-24h", "msl@-24h", "orography", "latitude"]
     history, forcings, _ = inputs(model)
     x = model.assemble(history, forcings)

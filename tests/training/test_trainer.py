@@ -26,14 +26,14 @@ from weatherfm.training import trainer
 from weatherfm.training.checkpoints.checkpoint import newest
 from weatherfm.training.checkpoints.state import Window
 from weatherfm.training.config import RunConfig
-from weatherfm.training.ema import WeightAverage
-from weatherfm.training.optimizer import learning_rate
+from weatherfm.training.feeding.samples import spread_evenly, training_samples
 from weatherfm.training.parallel.channel_rows import named_parts
-from weatherfm.training.ranks.roster import Roster
-from weatherfm.training.samples import training_samples
-from weatherfm.training.step_result import StepResult
+from weatherfm.training.ranks.job import Job
+from weatherfm.training.stepping.optimizer import learning_rate
+from weatherfm.training.stepping.step_result import StepResult
+from weatherfm.training.stepping.validation import Validator
+from weatherfm.training.stepping.weight_average import WeightAverage
 from weatherfm.training.trainer import Trainer, step_seed, train
-from weatherfm.training.validation import Validator, spread_evenly
 
 
 @pytest.fixture(autouse=True)
@@ -187,7 +187,7 @@ def test_channel_weights_and_subset_of_channels(folder):
 DIE_IN_STEP_13 = """
 import os, signal
 from weatherfm.training.config import RunConfig
-from weatherfm.training.ema import WeightAverage
+from weatherfm.training.stepping.weight_average import WeightAverage
 update = WeightAverage.update
 def die(self, model, step):
     if step == 13:
@@ -383,8 +383,8 @@ def test_late_results_are_not_waited_for_in_their_own_step(folder, late, monkeyp
         return original(self)
 
     current, original = [0], StepResult.read
-    beat = Roster.beat
-    monkeypatch.setattr(Roster, "beat", lambda self, done=None: (current.__setitem__(0, done or 0), beat(self, done)))
+    beat = Job.beat
+    monkeypatch.setattr(Job, "beat", lambda self, done=None: (current.__setitem__(0, done or 0), beat(self, done)))
     monkeypatch.setattr(Trainer, "_step", watched)
     monkeypatch.setattr(StepResult, "read", read)
     train(toy_run.make_run(folder, f"watched-{late}", steps=6, log_every=6, validate_every=6, checkpoint_every=6))

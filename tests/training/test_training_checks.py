@@ -9,10 +9,10 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.device import choose_device
 from weatherfm.errors import InputError
-from weatherfm.training.checks import check_training
+from weatherfm.training.check import check_run
 from weatherfm.training.config import RunConfig, TrainingConfig
-from weatherfm.training.preflight import preflight
-from weatherfm.training.samples import training_period
+from weatherfm.training.feeding.samples import training_period
+from weatherfm.training.feeding.store_checks import check_training
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_device_that_is_not_there_is_refused(name):
 
 def layout_link(folder, devices=None, **parallel):
     plain = toy_run.run_settings(folder) | {"parallel": parallel}
-    return next(f for f in preflight(parse_settings(RunConfig, plain, "test"), devices) if f.link == "layout")
+    return next(f for f in check_run(parse_settings(RunConfig, plain, "test"), devices) if f.link == "layout")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def layout_link(folder, devices=None, **parallel):
         ({"tp": 2, "dp_replicate": 2}, None, "replicate2-tp2: 4 devices"),
     ],
 )
-def test_preflight_says_what_a_layout_gives_each_device(folder, parallel, devices, text):
+def test_check_says_what_a_layout_gives_each_device(folder, parallel, devices, text):
     found = layout_link(folder, devices, **parallel)
     assert found.ok
     assert found.text.startswith(text)
@@ -127,7 +127,7 @@ def test_preflight_says_what_a_layout_gives_each_device(folder, parallel, device
         ({}, 0, "--devices must be 1 or more, got 0"),
     ],
 )
-def test_preflight_refuses_a_layout_that_cannot_work(folder, parallel, devices, problem):
+def test_check_refuses_a_layout_that_cannot_work(folder, parallel, devices, problem):
     found = layout_link(folder, devices, **parallel)
     assert not found.ok
     assert re.search(problem, found.text, re.DOTALL)

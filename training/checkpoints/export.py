@@ -19,7 +19,7 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights
 from weatherfm.training.checkpoints.state import TrainingState
 from weatherfm.training.config import RunConfig
-from weatherfm.training.data_identity import store_digest
+from weatherfm.training.feeding.data_identity import store_digest
 from weatherfm.training.parallel.channel_rows import belongs_to_channels, named_parts
 from weatherfm.training.parallel.role import Role
 

@@ -22,7 +22,7 @@ from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_tim
 from weatherfm.face.launching import require_done
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, on_command_line, read_run
 from weatherfm.home import expanded
-from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.training.config import ParallelConfig
 
 
 def write_forecast(
@@ -147,7 +147,7 @@ def carry_out(asked: Asked) -> tuple[Path, int]:
     if asked.devices is not None:
         return order.output, _launch(asked, order, asked.devices)
     if "RANK" in os.environ:  # torchrun has started others beside this process
-        from weatherfm.training.forecasting import forecast_together
+        from weatherfm.training.forecast_on_ranks import forecast_together
 
         forecast_together(order.weights, order.place, order.forecast, order.parallel, order.output, order.rules)
     else:

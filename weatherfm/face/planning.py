@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from weatherfm.face.runs import Override, RunLike, read_run
+from weatherfm.training.check import Finding, check_run
 from weatherfm.training.plan.machine import Machine, Training
-from weatherfm.training.plan.plan import Plan, make_plan, plan_domain
-from weatherfm.training.preflight import Finding, preflight
+from weatherfm.training.plan.make_plan import Plan, make_plan, plan_domain
 
 
 def plan(
@@ -49,7 +49,7 @@ def plan(
             `if __name__ == "__main__":`.
 
     Returns:
-        All `candidates`, and the `recommended` one; `weatherfm.training.plan.show.to_text` writes it out.
+        All `candidates`, and the `recommended` one; `weatherfm.training.plan.plan_as_text.to_text` writes it out.
 
     Raises:
         InputError: wrong settings, a number that cannot be, or no layout that fits.
@@ -76,4 +76,4 @@ def check(config: RunLike, *overrides: Override, devices: int | None = None) -> 
     Raises:
         InputError: settings that are wrong by themselves.
     """
-    return preflight(read_run(config, *overrides), devices)
+    return check_run(read_run(config, *overrides), devices)

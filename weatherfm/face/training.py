@@ -16,8 +16,8 @@ from weatherfm.training import trainer
 from weatherfm.training.checkpoints.checkpoint import newest
 from weatherfm.training.checkpoints.export import weights_path
 from weatherfm.training.config import RunConfig
-from weatherfm.training.metrics_log import FILE_NAME
-from weatherfm.training.signals import StopSignals
+from weatherfm.training.upkeep.metrics_log import FILE_NAME
+from weatherfm.training.upkeep.stop_signals import StopSignals
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
 
 _FORMAT = "weatherfm weights 2"
 _HEADER = "weatherfm"  # one key: safetensors writes several in no fixed order, and equal models make equal files

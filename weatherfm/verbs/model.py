@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from weatherfm.errors import STOPPED
 from weatherfm.training.plan.machine import Machine, Training
-from weatherfm.training.signals import StopSignals
+from weatherfm.training.upkeep.stop_signals import StopSignals
 from weatherfm.verbs.run import Overrides, as_json, importing, load, say
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def plan(
     run = load(config, overrides)
     with importing():
         from weatherfm.face.planning import plan as plan_training
-        from weatherfm.training.plan.show import to_dict, to_text
+        from weatherfm.training.plan.plan_as_text import to_dict, to_text
 
     made = plan_training(run, **vars(machine), **vars(training or Training()), grid=grid, jobs=jobs)
     say(as_json(to_dict(made)) if json else to_text(made))

@@ -53,7 +53,7 @@ def forecast(
         from weatherfm.face.forecasting import Asked, carry_out
 
         if "RANK" in os.environ:
-            import weatherfm.training.forecasting  # noqa: F401 - what the ranks will take
+            import weatherfm.training.forecast_on_ranks  # noqa: F401 - what the ranks will take
 
     path, status = carry_out(Asked(source, overrides, store, init, lead, rollout, output, devices))
     if devices is None:

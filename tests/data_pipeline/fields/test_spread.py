@@ -16,9 +16,9 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.training.checks import warn_of_spread
+from weatherfm.training.check import check_run
 from weatherfm.training.config import load_run
-from weatherfm.training.preflight import preflight
+from weatherfm.training.feeding.store_checks import warn_of_spread
 from weatherfm.training.trainer import train
 
 GRID = regular_grid((4, 8))
@@ -113,7 +113,7 @@ def test_check_and_train_say_so(store, tmp_path, caplog):
     file = tmp_path / "run.yaml"
     file.write_text(yaml.safe_dump(settings))
     run = load_run(file)
-    preflight(run)
+    check_run(run)
     assert "skt varies by" in caplog.text
     caplog.clear()
     warn_of_spread(run, open_store(path))

@@ -15,7 +15,8 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import forecast_init_times, make_forecast, required_input_times
 from weatherfm.evaluation.forecasts.reader import ForecastFile
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,8 @@ from toy_model import scramble
 from weatherfm.cli import run_command
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.evaluation.forecasts.reader import ForecastFile
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights, weights_hash
 
 

@@ -20,7 +20,8 @@ from weatherfm.earth.forcings import forcing_fields
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasts.reader import ForecastFile
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
 
 
 @pytest.fixture

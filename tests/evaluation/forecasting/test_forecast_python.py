@@ -25,7 +25,8 @@ from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasts.reader import ForecastFile
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights, weights_hash
 
 ROUNDING = 1e-5

@@ -19,7 +19,7 @@ from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, newest
 from weatherfm.training.checkpoints.state import TrainingState
 from weatherfm.training.config import TrainingConfig
-from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.stepping.optimizer import build_optimizer
 
 DATA, METADATA, RECORD = "__0_0.distcp", ".metadata", "record.json"
 

@@ -20,7 +20,7 @@ from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.resume import forget_other_best
 from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.config import RunConfig
-from weatherfm.training.data_identity import describe_data, fields_digest, statistics_digest
+from weatherfm.training.feeding.data_identity import describe_data, fields_digest, statistics_digest
 from weatherfm.training.trainer import train
 
 GRID = Grid(np.linspace(60, 30, 48), np.linspace(-20, 27, 48))  # a shard of 1 MiB holds 56 times of 2 channels

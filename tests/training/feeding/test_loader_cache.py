@@ -21,10 +21,10 @@ from weatherfm.data_pipeline.store import training_store as stores
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
-from weatherfm.training import field_cache
+from weatherfm.training.check import check_run
 from weatherfm.training.config import RunConfig, TrainingConfig
-from weatherfm.training.field_cache import choose_cache, keep_fields
-from weatherfm.training.preflight import preflight
+from weatherfm.training.feeding import field_cache
+from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
 from weatherfm.training.trainer import train
 
 GRID = regular_grid((4, 8))
@@ -192,7 +192,7 @@ def test_yaml_words_for_on_and_off(tmp_path):
 
 
 def test_check_says_where_fields_are_read_from(run_folder):
-    text = next(f.text for f in preflight(toy_run.make_run(run_folder)) if f.link == "training")
+    text = next(f.text for f in check_run(toy_run.make_run(run_folder)) if f.link == "training")
     assert "alone on this machine, fields are kept in memory: 0.0366 MiB (100 times, 3 channels)" in text
 
 

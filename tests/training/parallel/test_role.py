@@ -6,9 +6,9 @@ import pytest
 import torch
 from toy_model import make_domain
 
-from weatherfm.model.model import ModelConfig
+from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.share import ChannelShare
-from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.training.config import ParallelConfig
 from weatherfm.training.parallel.role import Role, find_role
 
 CHANNELS = ("z500", "t850", "msl")

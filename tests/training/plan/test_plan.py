@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from places import ROOT
 from toy_run import make_store, run_settings
+from whole_simulation import simulate_whole
 
 from weatherfm.cli import run_command
 from weatherfm.config import parse_settings
@@ -22,11 +23,11 @@ from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.candidates import ALONE, Candidate, Choice, choices, evaluate, forms
 from weatherfm.training.plan.counter import Moment, counting
-from weatherfm.training.plan.formula import expected_peak
 from weatherfm.training.plan.machine import Machine, Seconds, Training
-from weatherfm.training.plan.plan import Plan, make_plan, plan_domain
-from weatherfm.training.plan.show import to_dict, to_text
-from weatherfm.training.plan.simulate import _ranks, simulate, simulate_whole
+from weatherfm.training.plan.make_plan import Plan, make_plan, plan_domain
+from weatherfm.training.plan.memory_formula import expected_peak
+from weatherfm.training.plan.plan_as_text import to_dict, to_text
+from weatherfm.training.plan.simulated_rank import _ranks, simulate
 from weatherfm.training.plan.step_count import StepCount, Use
 from weatherfm.training.plan.traffic import axis_names, sent_by
 

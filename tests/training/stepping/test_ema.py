@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from weatherfm.training.ema import WeightAverage
+from weatherfm.training.stepping.weight_average import WeightAverage
 
 
 def test_follows_its_recursion():

@@ -6,8 +6,8 @@ import torch
 from toy_model import make_domain
 
 from weatherfm.errors import InputError
-from weatherfm.model.model import ModelConfig
-from weatherfm.training.loss import forecast_loss
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.training.stepping.loss import forecast_loss
 
 DOMAIN = make_domain()
 STATE, INCREMENT = ModelConfig(predict="state"), ModelConfig(predict="increment")

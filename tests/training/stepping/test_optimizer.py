@@ -9,7 +9,7 @@ from torch import nn
 from toy_model import inputs, make_model
 
 from weatherfm.training.config import TrainingConfig
-from weatherfm.training.optimizer import (
+from weatherfm.training.stepping.optimizer import (
     build_optimizer,
     clip_gradients,
     decays,

@@ -8,7 +8,7 @@ import pytest
 
 from weatherfm.errors import InputError
 from weatherfm.training.config import WandbConfig
-from weatherfm.training.metrics_log import MetricsLog, truncate
+from weatherfm.training.upkeep.metrics_log import MetricsLog, truncate
 
 OFF = WandbConfig(mode="disabled")
 

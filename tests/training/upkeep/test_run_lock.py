@@ -16,13 +16,13 @@ import toy_run
 
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, Held
-from weatherfm.training.run_lock import hold_run
 from weatherfm.training.trainer import train
+from weatherfm.training.upkeep.run_lock import hold_run
 
 HOLD = """
 import signal, sys
 from pathlib import Path
-from weatherfm.training.run_lock import hold_run
+from weatherfm.training.upkeep.run_lock import hold_run
 with hold_run(Path(sys.argv[1])):
     print("held", flush=True)
     signal.pause()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from weatherfm.errors import StopRequest
-from weatherfm.training.signals import SIGNALS, StopSignals
+from weatherfm.training.upkeep.stop_signals import SIGNALS, StopSignals
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
