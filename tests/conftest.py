@@ -28,6 +28,7 @@ LONG = (
     "training/plan/test_plan.py",
     "distributed/test_compile.py",
     "distributed/test_shared_fields.py",
+    "command/test_public_face.py",
 )
 """Files of a minute and more, the longest first: dealt out to several processes, one of them at the end would leave
 the others without work."""
