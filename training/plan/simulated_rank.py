@@ -58,7 +58,7 @@ def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch
     loss = forecast_loss(config.model, domain, config.training.channel_weights, None, role.share.channels).to("meta")
     for block in model.blocks:
         block.attention.dropout = 0.0  # type: ignore[union-attr]  # a GPU's attention keeps no mask, this CPU's would
-    # plans are tensors without values (meta) of no process; inside they become simulated ones of this device
+    # on meta there are tensors without values, of no process; inside they become simulated ones of this device
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         loss.to_empty(device="cpu")
