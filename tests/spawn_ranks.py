@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-# ranks are forked from a process that has imported all this once: that takes longer than most tests
-LATE = ["torch._dynamo", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"]  # at its first use
-OWN = ["weatherfm.training.trainer", "weatherfm.training.forecasting", "weatherfm.training.plan.rank_step"]
-TESTS = ["pytest", "yaml", "weatherfm.data_pipeline.prepare"]  # what files of tests import, and so each of their ranks
-multiprocessing.set_forkserver_preload(["torch", *LATE, *OWN, *TESTS])
+multiprocessing.set_forkserver_preload(["rank_imports"])  # once: that takes longer than most tests
+HERE = str(Path(__file__).parent)
 
 
 def spawn(world: int, function: Callable[..., Any], *arguments: Any, timeout: float = 300) -> list[Any]:
@@ -27,14 +27,22 @@ def spawn(world: int, function: Callable[..., Any], *arguments: Any, timeout: fl
     The function must be importable (module level), its result picklable.
     """
     with tempfile.TemporaryDirectory() as folder:
+        _start_fork_server()
         mp.start_processes(
             _rank, (world, folder, timeout, function, arguments), nprocs=world, start_method="forkserver"
         )
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
+def _start_fork_server() -> None:
+    """Unless it runs. It finds `rank_imports` by its environment alone, which no other process is to inherit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)
+        forkserver.ensure_running()
+
+
 def _rank(rank: int, world: int, folder: str, timeout: float, function: Callable[..., Any], arguments: tuple) -> None:
-    gc.freeze()  # what was imported is never garbage: not to be looked through in every rank
+    gc.set_threshold(50_000)
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", world)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=timeout))
