@@ -27,14 +27,14 @@ def spawn(world: int, function: Callable[..., Any], *arguments: Any, timeout: fl
     The function must be importable (module level), its result picklable.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _start_fork_server()
+        start_fork_server()
         mp.start_processes(
             _rank, (world, folder, timeout, function, arguments), nprocs=world, start_method="forkserver"
         )
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
-def _start_fork_server() -> None:
+def start_fork_server() -> None:
     """Unless it runs. It finds `rank_imports` by its environment alone, which no other process is to inherit."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", HERE, prepend=os.pathsep)

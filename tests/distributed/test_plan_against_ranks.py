@@ -71,7 +71,7 @@ def count(form: str, mode: str, mesh: Mesh | None, dtype: torch.dtype) -> StepCo
 
 
 def on_rank(rank: int, layout: Layout, dtype: torch.dtype, cases: list[tuple[str, str]]) -> list[StepCount | None]:
-    """The count of every case, on the rank that is simulated; the others take the same steps uncounted: that is faster."""
+    """The count of every case on the rank that is simulated; the others take the same steps, faster for not counting."""
     mesh, found = build_mesh(layout, "cpu") if layout.devices > 1 else None, []
     for case in cases:
         heaviest = heaviest_rank(make_config(*case), make_domain(), layout)
