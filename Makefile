@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED = 1
 # Hundreds of processes import the package; each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-fast lint format clean
+.PHONY: demo test test-fast lint docs format clean
 
 demo: $(VENV)/.demo      ## the whole chain on a simulated planet, ends in runs/demo/report.html
 	$(BIN)/weatherfm demo
@@ -23,6 +23,9 @@ test-fast: $(VENV)/.dev  ## minutes shorter: leaves out the tests marked slow
 
 lint: $(VENV)/.dev       ## what pre-commit and CI run
 	PATH="$(abspath $(BIN)):$$PATH" .ci/lint
+
+docs: $(VENV)/.dev       ## the documentation as pages, in site/; needs no network, and a broken link ends it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.dev     ## apply what lint asks for
 	$(BIN)/ruff check --fix .
@@ -39,5 +42,5 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-clean:                   ## forget the environment and the type checker's tree; runs/ stays
-	rm -rf $(VENV) .types .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+clean:                   ## forget the environment and the site; runs/ stays
+	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache build *.egg-info

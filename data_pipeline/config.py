@@ -67,10 +67,13 @@ class Area(Config):
     """A box of the Earth; points whose centres lie inside are kept."""
 
     north: float = Field(ge=-90, le=90)
+    """Northern edge in degrees; south of the equator below zero."""
     west: float = Field(ge=-180, le=360)
+    """Western edge in degrees east; west of Greenwich below zero, or counted on from 180."""
     south: float = Field(ge=-90, le=90)
+    """Southern edge in degrees."""
     east: float = Field(ge=-180, le=360)
-    """Degrees; a box may cross any meridian: from `west` eastward to `east`."""
+    """Eastern edge in degrees east; a box may cross any meridian: from `west` eastward to `east`."""
 
     @model_validator(mode="after")
     def _has_extent(self) -> Area:
@@ -147,7 +150,9 @@ class DataConfig(Config):
     train: Period | None = None
     """Days that statistics, climatology and training may use; without it, the whole record."""
     validation: Period | None = None
+    """Days on which training measures itself; it learns nothing from them."""
     test: Period | None = None
+    """Days that are forecast and scored; nothing is learned or chosen from them."""
     climatology_window: int | None = 61
     """Days around each day of year that its climatology averages, weights falling linearly to zero at the ends
     (as WeatherBench2). null: one mean over all days, right only where there are no seasons."""
@@ -157,7 +162,7 @@ class DataConfig(Config):
     """Channels in one chunk; without it, all on a coarse grid and as many as fill 1 MiB on a fine one."""
     shard_mib: int | None = Field(None, ge=1)
     """Size of one file before compression, in MiB: one block of channels at as many times as fit; without it 64, or,
-    where three times of all channels are more than that, these, up to 1024 (`choose_layout`)."""
+    where three times of all channels are more than that, these, up to 1024 (`choose_sharding`)."""
 
     def located(self) -> DataConfig:
         """The same with absolute paths, for readers that may run in another folder; what a store says of its request

@@ -17,7 +17,7 @@ import torch
 from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.buffers import Buffers
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 
 _ORDER, _LEAD = 1, 2  # independent random streams of one seed

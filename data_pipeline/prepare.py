@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.design.probe import probe
+from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread, doubts_about_values
 from weatherfm.data_pipeline.machine.disk import check_download
-from weatherfm.data_pipeline.planning.plan import StorePlan, plan_store
-from weatherfm.data_pipeline.planning.probe import probe
 from weatherfm.data_pipeline.store import manifest as manifests
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
-from weatherfm.data_pipeline.store.store import Store, open_store
 from weatherfm.data_pipeline.store.swap import hold, place_of, place_of_last, remove_left_lock
-from weatherfm.data_pipeline.writing.describe import request_of, with_defaults
-from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_request, remove_journal
-from weatherfm.data_pipeline.writing.writing import Writing
+from weatherfm.data_pipeline.store.training_store import Store, open_store
+from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_settings, remove_journal
+from weatherfm.data_pipeline.writing.new_manifest import content_settings, with_defaults
+from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def prepare(
             remove_journal(root)
             return store
         source = source or open_config(config)
-        plan = plan_store(config, source, workers, memory, scheduler)
+        design = design_store(config, source, workers, memory, scheduler)
         static = static_fields(config, source)
-        probe(plan, source, root)
-        journal = Journal(root, identity_of(plan, source), source.identity)
-        Writing(root, plan, source, static, journal, scheduler).run(warner(plan))
+        probe(design, source, root)
+        journal = Journal(root, identity_of(design, source), source.identity)
+        Writing(root, design, source, static, journal, scheduler).run(warner(design))
         return open_store(root)
 
 
@@ -76,7 +76,7 @@ def _is_finished(root: Path) -> bool:
 def _finished(root: Path, config: DataConfig) -> Store:
     store = open_store(root)
     held = with_defaults(store.manifest["request"])
-    refuse_other_request(root, held, request_of(config), "was prepared", "`weatherfm append` makes it longer")
+    refuse_other_settings(root, held, content_settings(config), "was prepared", "`weatherfm append` makes it longer")
     _log.info("the store %s is finished; nothing to do", root)
     return store
 
@@ -88,24 +88,24 @@ def open_config(config: DataConfig) -> SourceData:
     source = open_source(config)
     if source.fetch is None:
         return source
-    plan = plan_store(config, source)  # refuses what cannot work before anything is moved
+    design = design_store(config, source)  # refuses what cannot work before anything is moved
     if source.download_folder is not None:
         root = Path(config.located().store)
-        check_download(Path(source.download_folder), source.download_bytes, root, plan.bytes_before_compression)
+        check_download(Path(source.download_folder), source.download_bytes, root, design.bytes_before_compression)
     source.fetch()
     return open_source(config)  # it can tell more now, as which fields are preliminary
 
 
-def identity_of(plan: StorePlan, source: SourceData) -> dict[str, Any]:
+def identity_of(design: StoreDesign, source: SourceData) -> dict[str, Any]:
     """What must be the same for an interrupted run to go on."""
-    times = plan.axis.times.astype(np.int64)
+    times = design.axis.times.astype(np.int64)
     return {
         "format_version": manifests.FORMAT_VERSION,
-        "request": request_of(plan.config),
+        "request": content_settings(design.config),
         "source": {"simulated": source.simulated, "attributes": source.attributes},
-        "grid": plan.grid.to_dict(),
+        "grid": design.grid.to_dict(),
         "times": {"count": len(times), "first": int(times[0]), "checksum": manifests.checksum(times.tobytes())},
-        "preliminary": manifests.checksum(plan.preliminary.tobytes()),
+        "preliminary": manifests.checksum(design.preliminary.tobytes()),
     }
 
 
@@ -117,7 +117,7 @@ def static_fields(config: DataConfig, source: SourceData) -> np.ndarray | None:
     """
     if not config.static:
         return None
-    assert source.static is not None  # plan_store has looked
+    assert source.static is not None  # design_store has looked
     fields = source.static.sel(static=list(config.static)).transpose("static", "latitude", "longitude")
     values = np.asarray(fields.values, np.float32)
     if bad := [name for name, field in zip(config.static, values, strict=True) if not np.isfinite(field).all()]:
@@ -127,19 +127,19 @@ def static_fields(config: DataConfig, source: SourceData) -> np.ndarray | None:
     return values
 
 
-def warner(plan: StorePlan) -> Any:
+def warner(design: StoreDesign) -> Any:
     """A function of the statistics of state and tendency that warns of channels no model can train on, or should."""
 
     def warn(state: ChannelStatistics, tendency: ChannelStatistics) -> None:
         texts = doubts_about_spread(
-            plan.config.channels, state.std, tendency.std, state.minimum, state.maximum, plan.tendency_lead
+            design.config.channels, state.std, tendency.std, state.minimum, state.maximum, design.tendency_lead
         )
-        for text in (*texts, *doubts_about_values(plan.config.channels, state.minimum, state.maximum)):
+        for text in (*texts, *doubts_about_values(design.config.channels, state.minimum, state.maximum)):
             _log.warning("%s", text)
         if not tendency.count.any():
             _log.warning(
                 "no two training times are %dh apart: tendency_std is NaN, and no model can train on this store",
-                plan.tendency_lead,
+                design.tendency_lead,
             )
 
     return warn

@@ -18,15 +18,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.design.probe import probe
+from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.fields.time_ranges import from_ranges, to_ranges
-from weatherfm.data_pipeline.planning.plan import StorePlan, plan_store
-from weatherfm.data_pipeline.planning.probe import probe
 from weatherfm.data_pipeline.prepare import identity_of, open_config, static_fields, warner
 from weatherfm.data_pipeline.store import manifest as manifests
 from weatherfm.data_pipeline.store.records import Damaged, differences_between, path_inside
 from weatherfm.data_pipeline.store.source_files import changes_between, read_sources
-from weatherfm.data_pipeline.store.store import Store, open_store
 from weatherfm.data_pipeline.store.store_files import (
     fault_of,
     foreign_files,
@@ -35,11 +34,12 @@ from weatherfm.data_pipeline.store.store_files import (
     require_small_files,
 )
 from weatherfm.data_pipeline.store.swap import hold, place_of, place_of_next, refuse_fixed, swap
-from weatherfm.data_pipeline.writing.describe import request_of, with_defaults
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.data_pipeline.writing.finishing import Original, OtherValues
 from weatherfm.data_pipeline.writing.journal import Journal, Record, is_begun_for, remove_journal
 from weatherfm.data_pipeline.writing.links import Links
-from weatherfm.data_pipeline.writing.writing import Writing
+from weatherfm.data_pipeline.writing.new_manifest import content_settings, with_defaults
+from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,16 +84,16 @@ def append(
         _refuse_foreign(root, read_files(root, store.manifest))
         _refuse_other_settings(store, config)
         source = source or open_config(config)
-        plan = plan_store(config, source, workers, memory, scheduler)
-        _refuse_loss(store, plan)
+        design = design_store(config, source, workers, memory, scheduler)
+        _refuse_loss(store, design)
         remove_journal(root)
         _tell_source_changes(store, source)
-        if _is_up_to_date(store, plan):
+        if _is_up_to_date(store, design):
             _log.info("the store %s has everything already; nothing to do", root)
             return store
-        _tell_work(store, plan)
-        probe(plan, source, place_of_next(root), ~np.isin(plan.axis.times, store.times))
-        _write_successor(store, plan, source, read_shards(root, store.manifest), scheduler)
+        _tell_work(store, design)
+        probe(design, source, place_of_next(root), ~np.isin(design.axis.times, store.times))
+        _write_successor(store, design, source, read_shards(root, store.manifest), scheduler)
         swap(root)
         return open_store(root)
 
@@ -122,20 +122,20 @@ def repair(
     with hold(root):
         store = open_store(root)
         config = config or _config_of(store)
-        if differences := differences_between(with_defaults(store.manifest["request"]), request_of(config)):
+        if differences := differences_between(with_defaults(store.manifest["request"]), content_settings(config)):
             raise InputError(f"the store {root} was made with another {differences[0][0]}; give its own configuration")
         if not bad_files:
             return store
         refuse_fixed(root)
         source = source or open_config(config)
-        plan = plan_store(config, source, scheduler=scheduler)
+        design = design_store(config, source, scheduler=scheduler)
         _tell_source_changes(store, source)
         files = None if manifests.FILES in bad_files else read_files(root, store.manifest)
         records = {} if manifests.SHARDS in bad_files else read_shards(root, store.manifest)
         sound = {name: record for name, record in records.items() if not bad_files & record["files"].keys()}
         try:
             original = Original(root, store.manifest, files, frozenset(bad_files))
-            _write_successor(store, plan, source, sound, scheduler, original)
+            _write_successor(store, design, source, sound, scheduler, original)
         except OtherValues:
             shutil.rmtree(place_of_next(root))
             raise
@@ -162,22 +162,22 @@ def _refuse_foreign(root: Path, files: Mapping[str, Any]) -> None:
 
 def _write_successor(
     store: Store,
-    plan: StorePlan,
+    design: StoreDesign,
     source: SourceData,
     records: Mapping[str, Record],
     scheduler: str | None,
     original: Original | None = None,
 ) -> None:
     """A finished store beside `store`; goes on with one that was interrupted."""
-    successor, identity = place_of_next(store.path), identity_of(plan, source)
-    if _is_whole(successor, plan, source, original):
+    successor, identity = place_of_next(store.path), identity_of(design, source)
+    if _is_whole(successor, design, source, original):
         remove_journal(successor)
         return  # killed just before it took its place
     if successor.exists() and not is_begun_for(successor, identity, source.identity):
         shutil.rmtree(successor)  # for other settings or files, or what a kill left; the store has all that matters
-    static = static_fields(plan.config, source)
+    static = static_fields(design.config, source)
     journal = Journal(successor, identity, source.identity)
-    writing = Writing(successor, plan, source, static, journal, scheduler, original)
+    writing = Writing(successor, design, source, static, journal, scheduler, original)
     begun, links = journal.records(own=True), Links(store.path, successor)
     fitting = ((task, records[task.name]) for task in writing.tasks.all() if task.name in records)
     journal.adopt(
@@ -187,10 +187,10 @@ def _write_successor(
             if task.name not in begun and record["inputs"] == task.inputs and links.make(record["files"])
         }
     )
-    writing.run(warner(plan))
+    writing.run(warner(design))
 
 
-def _is_whole(successor: Path, plan: StorePlan, source: SourceData, original: Original | None) -> bool:
+def _is_whole(successor: Path, design: StoreDesign, source: SourceData, original: Original | None) -> bool:
     """True when the successor is finished and sound, the one that is wanted, and of the files as they are."""
     if not (successor / manifests.NAME).is_file():
         return False
@@ -198,7 +198,7 @@ def _is_whole(successor: Path, plan: StorePlan, source: SourceData, original: Or
         store = open_store(successor)
         require_small_files(successor, store.manifest)
         same = original is None or (original.manifest == store.manifest and not _faults_among(store, original.damaged))
-        return same and _is_up_to_date(store, plan) and read_sources(successor, store.manifest) == source.identity
+        return same and _is_up_to_date(store, design) and read_sources(successor, store.manifest) == source.identity
     except (InputError, Damaged):  # one that cannot be read is made anew
         return False
 
@@ -236,16 +236,16 @@ def _tell_source_changes(store: Store, source: SourceData) -> None:
         )
 
 
-def _tell_work(store: Store, plan: StorePlan) -> None:
-    before, times = store.manifest["times"], plan.axis.times
+def _tell_work(store: Store, design: StoreDesign) -> None:
+    before, times = store.manifest["times"], design.axis.times
     added = int((~np.isin(times, store.times)).sum())
-    replaced = np.setdiff1d(from_ranges(before["preliminary"], before), times[plan.preliminary])
+    replaced = np.setdiff1d(from_ranges(before["preliminary"], before), times[design.preliminary])
     finals = f", {len(replaced)} preliminary ones to replace: {name_times(replaced)}" if len(replaced) else ""
     _log.info("%d times to add to %d%s", added, len(store.times), finals)
 
 
 def _refuse_other_settings(store: Store, config: DataConfig) -> None:
-    found = differences_between(with_defaults(store.manifest["request"]), request_of(config))
+    found = differences_between(with_defaults(store.manifest["request"]), content_settings(config))
     other = [key for key, *_ in found if not key.startswith(_MAY_CHANGE)]
     if other:
         raise InputError(
@@ -254,23 +254,25 @@ def _refuse_other_settings(store: Store, config: DataConfig) -> None:
         )
 
 
-def _refuse_loss(store: Store, plan: StorePlan) -> None:
-    lost = np.setdiff1d(store.times, plan.axis.times)
+def _refuse_loss(store: Store, design: StoreDesign) -> None:
+    lost = np.setdiff1d(store.times, design.axis.times)
     if len(lost):
         raise InputError(
             f"the store {store.path} has {len(lost)} times that the source or data.period no longer has: "
             f"{name_times(lost)}; append only adds: give the whole period, from {name_times(store.times[:1])} on"
         )
-    if plan.axis.step_hours != store.step_hours:
-        raise InputError(f"the store has times every {store.step_hours}h, the source {plan.axis.step_hours}h; set step")
-    if plan.grid != store.grid:
-        raise InputError(f"the store is on the grid {store.grid}, the source on {plan.grid}; regrid to the store's")
+    if design.axis.step_hours != store.step_hours:
+        raise InputError(
+            f"the store has times every {store.step_hours}h, the source {design.axis.step_hours}h; set step"
+        )
+    if design.grid != store.grid:
+        raise InputError(f"the store is on the grid {store.grid}, the source on {design.grid}; regrid to the store's")
 
 
-def _is_up_to_date(store: Store, plan: StorePlan) -> bool:
+def _is_up_to_date(store: Store, design: StoreDesign) -> bool:
     held = store.manifest
     return (
-        np.array_equal(store.times, plan.axis.times)
-        and held["times"]["preliminary"] == to_ranges(plan.axis.times[plan.preliminary], plan.axis.step_hours)
-        and with_defaults(held["request"]) == request_of(plan.config)
+        np.array_equal(store.times, design.axis.times)
+        and held["times"]["preliminary"] == to_ranges(design.axis.times[design.preliminary], design.axis.step_hours)
+        and with_defaults(held["request"]) == content_settings(design.config)
     )

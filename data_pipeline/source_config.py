@@ -115,7 +115,8 @@ class FilesSource(_Stores):
     as `{"t:surface:0": skt}` (shortName:typeOfLevel:level; the level may be left out)."""
     kinds: list[str] = []
     """What fields are taken: none named, the state of the atmosphere; else fields that are all of these kinds, such as
-    `[monthly_mean]` or `[ensemble_mean]` (listed in `formats/kind.py`; a refusal names the kind of what it refuses)."""
+    `[monthly_mean]` or `[ensemble_mean]` (listed in `formats/meaning/kinds.py`; a refusal names the kind of what it
+    refuses)."""
     experiment: Annotated[str | None, BeforeValidator(_parse_experiment)] = None
     """The experiment (expver) to read where files hold several, e.g. `"0001"`."""
     number: int | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from weatherfm.data_pipeline.store.manifest_reading import read_manifest
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.files import check_files
 from weatherfm.data_pipeline.verification.metadata import check_metadata, check_splits
 from weatherfm.data_pipeline.verification.report import VerifyReport

@@ -54,6 +54,7 @@ class ForecastConfig(Config):
     mode: Literal["direct", "rollout"] = "direct"
     """direct: one model step to each lead time; rollout: steps of `rollout_step` fed back into the model."""
     rollout_step: Hours = 24
+    """Length of a step that is fed back; lead times are multiples of it."""
     init_every: Hours = 24
     """Distance between initial times in a period."""
     init: Annotated[str | None, BeforeValidator(_init_text)] = None

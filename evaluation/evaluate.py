@@ -15,27 +15,27 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.access import Access
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.baselines import ALL_BASELINES, DAMPED, PROBABILISTIC
-from weatherfm.evaluation.case_checks import Cases, cases_of, refuse_learned_days
+from weatherfm.evaluation.baselines.damped_persistence import can_fit, fit_damped_persistence
+from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC
+from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
+from weatherfm.evaluation.baselines.seeps_climatology import seeps_climatology
 from weatherfm.evaluation.config import EvaluationConfig
-from weatherfm.evaluation.damped_persistence import can_fit, fit_damped_persistence
-from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.evaluation.forecasts.identity import identity
+from weatherfm.evaluation.forecasts.forecast_identity import identity
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.metrics.events import Event, parse_event
-from weatherfm.evaluation.metrics.spectra import SpectraPlan, spectra_left_out, spectra_plan
-from weatherfm.evaluation.periods import periods_of
-from weatherfm.evaluation.probabilistic_climatology import ProbabilisticClimatology
+from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_left_out, spectra_transforms
 from weatherfm.evaluation.regions import default_regions, mean_weights, parse_region
-from weatherfm.evaluation.score_variables import Variables, score_variables, wind_pairs
-from weatherfm.evaluation.scored_cases import ScoredCases, join_channel_groups
-from weatherfm.evaluation.scored_statistics import Wanted
-from weatherfm.evaluation.scores import WEIGHTS, build_scores
-from weatherfm.evaluation.scoring import Task
-from weatherfm.evaluation.scoring_parts import KeptParts, Work, score_in_parts
-from weatherfm.evaluation.seeps_climatology import seeps_climatology
-from weatherfm.evaluation.significance_table import significance_variables
+from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores
+from weatherfm.evaluation.scoring.case_statistics import Wanted
+from weatherfm.evaluation.scoring.cases_to_score import Cases, cases_of, refuse_learned_days
+from weatherfm.evaluation.scoring.in_parts import KeptParts, Work, score_in_parts
+from weatherfm.evaluation.scoring.metrics_from_sums import Variables, score_variables, wind_pairs
+from weatherfm.evaluation.scoring.periods import periods_of
+from weatherfm.evaluation.scoring.scorer import Task
+from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, join_channel_groups
+from weatherfm.evaluation.significance.tested_differences import significance_variables
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +71,8 @@ def evaluate(
         scheduler: address of a dask.distributed scheduler whose workers score; they must see the same files.
 
     Returns:
-        Scores (`weatherfm.evaluation.scores`); `forecast` is named by the file's provenance, else `model`, and others
-        by theirs, else by their file names; then the baselines.
+        Scores (`weatherfm.evaluation.results.scores_file`); `forecast` is named by the file's provenance, else
+        `model`, and others by theirs, else by their file names; then the baselines.
 
     Raises:
         InputError: a channel, lead time or time missing on either side, another grid, wrong units or dims, a value
@@ -132,12 +132,12 @@ def _works(
         _log.warning("%s has too few training days for damped persistence; it is not scored", store.path)
     largest = max(file.members or 1 for file in files.values())
     sampled = _sampled_members(store, cases, settings.probabilistic_climatology, largest > 1)
-    plan = spectra_plan(store.grid) if settings.spectra else None
+    transforms = spectra_transforms(store.grid) if settings.spectra else None
     works = []
     for group in _channel_groups(store, cases, max(largest, sampled or 1)):
         seeps = seeps_climatology(store, cases.months) if settings.seeps and "tp" in group else None
         own = tuple(event for event in events if event.channel in group)
-        wanted = Wanted(tuple(group), weights, own, plan, seeps, frozenset(ALL_BASELINES))
+        wanted = Wanted(tuple(group), weights, own, transforms, seeps, frozenset(ALL_BASELINES))
         fitted = fit_damped_persistence(store, group, cases.lead_times) if damped else None
         works.append(Work(files, store, Task(cases.lead_times, wanted, fitted, sampled)))
     return works
@@ -191,11 +191,11 @@ def _open_all(
     return files
 
 
-def _spectral_coordinates(plan: SpectraPlan | None) -> dict[str, Sequence[Any]]:
-    if plan is None:
+def _spectral_coordinates(transforms: SpectraTransforms | None) -> dict[str, Sequence[Any]]:
+    if transforms is None:
         return {}
-    waves = {"wavenumber": plan.wavenumbers.tolist(), "total_wavenumber": plan.total_wavenumbers.tolist()}
-    return {"band": plan.bands, **waves}
+    waves = {"wavenumber": transforms.wavenumbers.tolist(), "total_wavenumber": transforms.total_wavenumbers.tolist()}
+    return {"band": transforms.bands, **waves}
 
 
 def _provenance(

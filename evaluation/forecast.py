@@ -1,143 +1,86 @@
-"""Forecasts from a trained model, written to disk: directly to each lead time, or by feeding its own output back.
+"""What the verb `forecast` does in one process: from paths to a path.
 
-Legend: I initial time, M member, C channel, H lat, W lon.
+Needs torch, numpy, tensorstore and safetensors where states are in a store, as clusters have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
-from tqdm import tqdm
 
 from weatherfm.data_pipeline.store.states import States, as_states, require_fit
-from weatherfm.data_pipeline.store.store import Store
-from weatherfm.errors import InputError
+from weatherfm.device import choose_device
+from weatherfm.earth.domain import Domain
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecasting.crew import Crew
-from weatherfm.evaluation.forecasting.fields import Forecaster, require_finite_forecast
-from weatherfm.evaluation.forecasting.record import record_of
-from weatherfm.evaluation.forecasting.starts import choose_init_times, forecast_init_times, required_input_times
-from weatherfm.evaluation.forecasting.threads import WriteBehind
-from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
-from weatherfm.model.model import WeatherViT
-
-__all__ = ["choose_init_times", "forecast_init_times", "make_forecast", "required_input_times"]
+from weatherfm.evaluation.forecasting.init_times import choose_init_times
+from weatherfm.evaluation.forecasting.on_disk import make_forecast
+from weatherfm.evaluation.forecasting.open_states import open_place
+from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.weights import load_weights, read_header, weights_hash
 
 
-def make_forecast(
-    model: WeatherViT,
-    place: Store | States,
-    init_times: np.ndarray,
-    config: ForecastConfig,
-    path: str | Path,
-    provenance: Mapping[str, Any],
-    crew: Crew | None = None,
-    channels: Sequence[str] | None = None,
-) -> Path:
-    """Forecast from every initial time to every lead time and write it (`weatherfm.evaluation.forecasts.store`).
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A forecast that can be made: weights, states and settings fit together."""
 
-    Interrupted and called again with the same arguments it goes on, also with another crew; a finished forecast is left
-    as it is. States are read and forecasts written while the model computes; memory does not grow with the lead time.
+    weights: Path
+    states: States
+    settings: ForecastConfig
+    model: ModelConfig
+    domain: Domain
+    provenance: dict[str, Any]
+    """Of the weights."""
+    init_times: np.ndarray
+    """datetime64[s], ascending."""
+
+    def origin(self) -> dict[str, Any]:
+        """What the forecast says about its weights."""
+        return {"weights_sha256": weights_hash(self.weights), "training": self.provenance}
+
+
+def open_task(
+    weights: Path,
+    place: str | Path,
+    settings: ForecastConfig,
+    speak: bool = True,
+    rules: Mapping[str, Any] | None = None,
+) -> Task:
+    """Look at everything a forecast needs; reads headers alone.
 
     Args:
-        model: on its device; it may be split over several.
-        place: holds the states at the input times; nothing else is asked of it.
-        init_times: datetime64, ascending.
-        config: lead times, mode, batch size and precision.
-        path: folder to write, by custom `forecast.zarr`.
-        provenance: JSON-able; at least `weights_sha256` where there is a weights file, `training` of the weights, and
-            `name` where scores shall not call it `model`.
-        crew: the processes that make it together; all must call this.
-        channels: of the whole model, where it is split.
-
-    Returns:
-        The path.
+        weights: file.
+        place: store or file with the states.
+        settings: initial and lead times among them.
+        speak: warn of what is forecast all the same.
+        rules: how files are read; without it, as the weights tell.
 
     Raises:
-        InputError: model and states do not fit, an input time is missing, the path holds something else, or the model
-            predicts a value that is not finite (named by channel, initial time and lead time).
+        InputError: what cannot be: no weights, states that do not fit them, or initial times without states.
     """
-    crew, states = crew or Crew(), as_states(place)
-    require_fit(model.domain, states)
-    init_times = np.asarray(init_times).astype("datetime64[s]")
-    if not len(init_times) or not (np.diff(init_times) > np.timedelta64(0, "s")).all():
-        raise InputError(f"initial times must ascend, each once, at least one; got {len(init_times)}")
-    run = Forecaster(model, states, config, crew.in_step)
-    run.check_inputs(init_times)
-    request = ForecastRequest(
-        tuple(channels or model.domain.channels),
-        model.domain.grid,
-        init_times,
-        tuple(config.lead_times),
-        record_of(model, states, config, provenance, run.steps.dtype),
-        states.numbers,
-        crew.parts,
-    )
-    writer = crew.first_then_all(partial(_open_writer, path, request))
-    _write_all(run, writer, crew, crew.first_does(writer.remaining))
-    crew.wait()
-    if crew.first:
-        writer.finish()
-    return Path(path)
+    model, domain, provenance = read_header(weights)
+    opened = open_place(place, domain.channels, provenance, rules, settings.storage_options)
+    states = as_states(opened)
+    require_fit(domain, states)
+    init_times = choose_init_times(opened, settings, model.input_times, speak)
+    if speak:
+        warn_of_untrained(settings, provenance)
+    return Task(weights, states, settings, model, domain, provenance, init_times)
 
 
-def _open_writer(path: str | Path, request: ForecastRequest) -> ForecastWriter:
-    """The writer, or what is wrong with the path: nothing has been computed yet."""
-    try:
-        return ForecastWriter(path, request)
-    except OSError as error:
-        raise InputError(
-            f"the forecast cannot be written to {path} ({error.strerror}: {error.filename}); choose another path "
-            "(--output), or mend that"
-        ) from None
-
-
-def _write_all(run: Forecaster, writer: ForecastWriter, crew: Crew, blocks: list[slice]) -> None:
-    """Make and write this process's share of some blocks."""
-    config, init_times = run.config, writer.request.init_times
-    samples = writer.block * run.members
-    together = max(1, min(config.batch_size // samples, -(-len(blocks) // crew.parts)))
-    groups = [blocks[i : i + together] for i in range(0, len(blocks), together)]
-    own, counted = crew.deal_out(groups)
-    size = together * writer.block if crew.in_step else 0
-    inits = [_padded(np.concatenate([init_times[block] for block in group]), size) for group in own]
-    total = sum(block.stop - block.start for group in own[:counted] for block in group) * len(config.lead_times)
-    with (
-        WriteBehind() as behind,
-        tqdm(total=total, desc="forecast", unit="field", disable=None if crew.first else True) as bar,
-        closing(run.make(inits)) as stream,
-    ):
-        for made in stream:
-            fields = crew.collect(made.fields)
-            crew.beat()
-            if made.group < counted:
-                if crew.writes:
-                    behind.tell(partial(_write, writer, own[made.group], made.lead, fields))
-                bar.update(sum(block.stop - block.start for block in own[made.group]))
-
-
-def _padded(inits: np.ndarray, size: int) -> np.ndarray:
-    """At least `size` initial times, the last one repeated: ranks in step all have as many."""
-    return np.concatenate([inits, np.repeat(inits[-1:], max(0, size - len(inits)))])
-
-
-def _write(writer: ForecastWriter, blocks: Sequence[slice], lead: int, fields: Tensor) -> None:
-    """Write fields [I, M, C, H, W] of some blocks at one lead time; after the last of these the blocks are done."""
-    request, first = writer.request, 0
-    init_times = np.concatenate([request.init_times[block] for block in blocks])
-    fields = fields[: len(init_times)]
-    require_finite_forecast(fields, request.channels, request.numbers, init_times, request.lead_times[lead])
-    values = fields.cpu().numpy()
-    for block in blocks:
-        count = block.stop - block.start
-        part = values[first : first + count]
-        writer.write(block, lead, part[:, 0] if request.numbers is None else part)
-        first += count
-        if lead == len(request.lead_times) - 1:
-            writer.block_done(block)
+def forecast(
+    weights: Path,
+    place: str | Path,
+    settings: ForecastConfig,
+    output: Path,
+    rules: Mapping[str, Any] | None = None,
+) -> Path:
+    """Forecast with trained weights; returns where the forecast is."""
+    device = choose_device(settings.device, "forecast.device")
+    task = open_task(weights, place, settings, rules=rules)
+    model = load_weights(weights, device)
+    return make_forecast(model, task.states, task.init_times, settings, output, task.origin())

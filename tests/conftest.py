@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 import pytest
+from places import REAL_DATA
 
-import weatherfm.data_pipeline.formats.codes  # noqa: F401 - before any test imports ecCodes by itself
+import weatherfm.data_pipeline.formats.grib.codes  # noqa: F401 - before any test imports ecCodes by itself
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # others are processes that import PyTorch, in every rank
@@ -18,16 +19,17 @@ LONG = (
     "distributed/test_parity.py",
     "distributed/test_plan_against_ranks.py",
     "distributed/test_launch.py",
-    "test_prepare.py",
+    "data_pipeline/test_prepare.py",
     "distributed/test_resume.py",
     "distributed/test_train_command.py",
     "distributed/test_train_layouts.py",
     "distributed/test_shared_fields.py",
     "distributed/test_compile.py",
     "distributed/test_forecast_ranks.py",
-    "test_trainer.py",
-    "test_plan.py",
-    "test_cli.py",
+    "training/test_trainer.py",
+    "training/plan/test_plan.py",
+    "command/test_cli.py",
+    "command/test_public_face.py",
 )
 """Files of a minute and more, the longest first: dealt out to several processes, one of them at the end would leave
 the others without work."""
@@ -48,12 +50,10 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real reanalysis files: beside the checkout, or named by WEATHERFM_TEST_DATA."""
-    default = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("WEATHERFM_TEST_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"no real reanalysis files in {folder}; set WEATHERFM_TEST_DATA to their folder")
-    return folder
+    """Folder of real reanalysis files."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real reanalysis files in {REAL_DATA}; set WEATHERFM_TEST_DATA to their folder")
+    return REAL_DATA
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,15 +16,19 @@ ROOT = Path(__file__).parents[1]
 CODE = ["weatherfm", "data_pipeline", "evaluation", "training"]
 LAYERS = ["", "earth", "model", "data_pipeline", "evaluation", "training"]
 """Of `weatherfm.*`, each of which may import those on its left; the first is what lies loose in weatherfm/."""
+COMMAND = ["verbs", "face"]
+"""Rooms of weatherfm/ above all layers: the verbs of the command line over the functions that do what they say."""
 LIGHT = [
     "training",
-    "evaluation/metrics/verification.py",
+    *(f"weatherfm/face/{name}.py" for name in ("runs", "training", "planning", "forecasting")),
+    "evaluation/metrics/array_scores.py",
+    "evaluation/forecasting/on_disk.py",
     "evaluation/forecast.py",
-    "evaluation/forecasting/command.py",
     "data_pipeline/store/states.py",
-    "data_pipeline/store/store.py",
+    "data_pipeline/store/training_store.py",
     "data_pipeline/loader.py",
 ]
+ABOVE = ("weatherfm.cli", *(f"weatherfm.{name}" for name in COMMAND))
 FACE = ROOT / "weatherfm" / "__init__.py"
 """Its public names are imported from everywhere, when asked for."""
 HEAVY = {
@@ -90,14 +94,24 @@ def misdirected(path: Path, module: str) -> bool:
     target = layer_of(module)
     if is_command(path) or path == FACE or target is None:
         return False
-    return LAYERS.index(target) > LAYERS.index(layer) or module.startswith(("weatherfm.cli", "weatherfm.verbs"))
+    return LAYERS.index(target) > LAYERS.index(layer) or module.startswith(ABOVE)
 
 
-GROUND = {"data_pipeline": ["access", "source_config", "config"]}
+GROUND = {
+    "data_pipeline": ["access", "source_config", "config"],
+    "data_pipeline/formats": ["chunks", "orientation", "units", "pieces", "wanted_times", "time_values"],
+    "evaluation": ["config", "regions"],
+    "training": ["config"],
+}
 """Loose files of a folder below all of its rooms; the other loose ones, its faces, are above them."""
 ROOMS = {
     "data_pipeline": [
-        "machine", "fields", "store", "formats", "cds", "planet", "sources", "planning", "writing", "verification",
+        "machine", "fields", "store", "formats", "cds", "planet", "sources", "design", "writing", "verification",
+    ],
+    "data_pipeline/formats": ["zarr", "files", "meaning", "datasets", "grib", "choice", "sums", "reading"],
+    "training": ["upkeep", "ranks", "parallel", "feeding", "stepping", "checkpoints", "plan"],
+    "evaluation": [
+        "forecasts", "forecasting", "metrics", "baselines", "scoring", "significance", "results", "figures", "report",
     ],
 }  # fmt: skip
 """Of a folder, from the ground up: none imports one above it."""
@@ -110,17 +124,21 @@ def floor_of(folder: str, room: str) -> int:
 
 
 def climbs(path: Path, module: str) -> bool:
-    """True when this file imports a room above its own, in its own folder."""
-    folder, *below = path.relative_to(ROOT).with_suffix("").parts
-    prefix = f"weatherfm.{folder}."
-    if folder not in ROOMS or not module.startswith(prefix):
-        return False
-    return floor_of(folder, module.removeprefix(prefix).split(".")[0]) > floor_of(folder, below[0])
+    """True when this file imports a room above its own, in its own folder or one around it."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    for folder in ROOMS:
+        depth = len(folder.split("/"))
+        prefix = f"weatherfm.{folder.replace('/', '.')}."
+        if "/".join(parts[:depth]) == folder and module.startswith(prefix):
+            target = module.removeprefix(prefix).split(".")[0]
+            if floor_of(folder, target) > floor_of(folder, parts[depth]):
+                return True
+    return False
 
 
 def is_command(path: Path) -> bool:
-    """Of the command line, which may import everything, when a verb runs."""
-    return path == ROOT / "weatherfm" / "cli.py" or path.parent == ROOT / "weatherfm" / "verbs"
+    """Of the command line or of its face in Python, which may import everything, when a verb runs."""
+    return path == ROOT / "weatherfm" / "cli.py" or path.parent in [ROOT / "weatherfm" / name for name in COMMAND]
 
 
 def test_imports_point_one_way():
@@ -136,17 +154,58 @@ def test_no_room_imports_one_above_it(folder):
     assert rooms == set(ROOMS[folder])
 
 
+def module_of(path: Path) -> str:
+    """Dotted name below `weatherfm.`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[parts[0] == "weatherfm" : len(parts) - (parts[-1] == "__init__")])
+
+
+def who_knows_whom() -> dict[str, set[str]]:
+    """File -> files that it imports anywhere, for types alone too; the face in weatherfm/ aside."""
+    files = {module_of(path): path for path in sources(*CODE) if path != FACE}
+    named = {name: {m.removeprefix("weatherfm.") for m in imports(path)} for name, path in files.items()}
+    return {name: (found & files.keys()) - {name} for name, found in named.items()}
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Sets of two files or more each of which imports every other of its set, through others perhaps."""
+    reach = {name: set(found) for name, found in graph.items()}
+    for through in graph:
+        for found in reach.values():
+            if through in found:
+                found |= reach[through]
+    together = {frozenset(other for other in reach[name] if name in reach[other]) for name in graph}
+    return sorted((set(circle) for circle in together if circle), key=sorted)
+
+
+def test_no_two_files_know_each_other():
+    assert circles(who_knows_whom()) == []
+
+
+def test_a_circle_is_found_through_other_files():
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": set(), "f": {"g", "a"}, "g": {"f"}}
+    assert circles(graph) == [{"a", "b", "c"}, {"f", "g"}]
+
+
 def test_the_direction_test_can_fail():
-    assert climbs(ROOT / "data_pipeline" / "store" / "store.py", "weatherfm.data_pipeline.writing.journal")
+    assert climbs(ROOT / "data_pipeline" / "store" / "training_store.py", "weatherfm.data_pipeline.writing.journal")
     assert climbs(ROOT / "data_pipeline" / "config.py", "weatherfm.data_pipeline.fields.time_axis")
     assert climbs(ROOT / "data_pipeline" / "writing" / "journal.py", "weatherfm.data_pipeline.prepare")
+    formats = ROOT / "data_pipeline" / "formats"
+    assert climbs(formats / "grib" / "index.py", "weatherfm.data_pipeline.formats.sums.terms")
+    assert climbs(formats / "grib" / "index.py", "weatherfm.data_pipeline.sources.files")
+    assert not climbs(formats / "sums" / "terms.py", "weatherfm.data_pipeline.formats.grib.index")
     assert not climbs(ROOT / "data_pipeline" / "prepare.py", "weatherfm.data_pipeline.writing.journal")
-    assert misdirected(ROOT / "weatherfm" / "model" / "model.py", "weatherfm.training.loss")
+    assert climbs(ROOT / "evaluation" / "figures" / "curves.py", "weatherfm.evaluation.report.page")
+    assert climbs(ROOT / "evaluation" / "scoring" / "scorer.py", "weatherfm.evaluation.evaluate")
+    assert climbs(ROOT / "training" / "feeding" / "samples.py", "weatherfm.training.stepping.loss")
+    assert misdirected(ROOT / "weatherfm" / "model" / "model.py", "weatherfm.training.stepping.loss")
     assert misdirected(ROOT / "weatherfm" / "earth" / "grid.py", "weatherfm.model.share")
     assert misdirected(ROOT / "weatherfm" / "config.py", "weatherfm.earth.grid")
     assert not misdirected(ROOT / "weatherfm" / "model" / "model.py", "weatherfm.earth.forcings")
     assert misdirected(ROOT / "data_pipeline" / "store.py", "weatherfm.evaluation.metrics")
     assert misdirected(ROOT / "training" / "trainer.py", "weatherfm.cli")
+    assert misdirected(ROOT / "training" / "trainer.py", "weatherfm.face.training")
     assert not misdirected(ROOT / "training" / "trainer.py", "weatherfm.evaluation.metrics")
 
 
@@ -163,6 +222,14 @@ def test_every_package_is_listed():
     assert listed == {name if name.split(".")[0] == "weatherfm" else f"weatherfm.{name}" for name in found}
     folders = {p.parent for p in sources(*CODE)}
     assert all((folder / "__init__.py").exists() for folder in folders)
+
+
+def test_readers_of_the_source_find_every_package():
+    """Editors and type checkers know no package-dir: to them weatherfm.training is what weatherfm/ links to."""
+    for package in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]:
+        assert (ROOT / package.replace(".", "/") / "__init__.py").exists(), package
+    links = {p.name: p.readlink() for p in (ROOT / "weatherfm").iterdir() if p.is_symlink()}
+    assert links == {name: Path("..") / name for name in [*CODE[1:], "configs"]}
 
 
 def test_package_data_patterns_match_files():
@@ -227,7 +294,7 @@ from weatherfm import forecast, load, open_store
 print(weatherfm.load is load, weatherfm.open_store.__module__, forecast.__module__, hasattr(weatherfm, "no_such"))
 """
     assert run_python(code).split() == [
-        "True", "weatherfm.data_pipeline.store.store", "weatherfm.evaluation.forecasting.in_memory", "False"
+        "True", "weatherfm.data_pipeline.store.training_store", "weatherfm.evaluation.forecasting.in_memory", "False"
     ]  # fmt: skip
 
 
@@ -235,8 +302,8 @@ def test_training_side_imports_without_the_data_stack():
     """Clusters seldom have the data stack where the GPUs are."""
     modules = [
         ".".join(("weatherfm", *p.relative_to(ROOT).with_suffix("").parts))
-        for p in sources(*LIGHT, "weatherfm")
-        if p.name != "__init__.py" and not is_command(p)
+        for p in [*sources(*LIGHT), *(p for p in sources("weatherfm") if not is_command(p))]
+        if p.name != "__init__.py"
     ]
     names = [m.replace("weatherfm.weatherfm.", "weatherfm.") for m in modules]
     code = f"""

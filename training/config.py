@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +16,7 @@ from weatherfm.device import Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
-from weatherfm.model.model import ModelConfig
-from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.model.architecture import ModelConfig
 
 _YAML_WORDS = {True: "on", False: "off"}
 CacheMode = Annotated[
@@ -28,6 +29,7 @@ class WandbConfig(Config):
     """Weights & Biases; metrics always go to metrics.jsonl as well. `WANDB_MODE` overrides `mode`."""
 
     project: str = "weatherfm"
+    """Where the run is filed."""
     mode: Literal["offline", "online", "disabled"] = "offline"
     """offline: written into the run's folder, for `wandb sync`; online needs a key (`wandb login`)."""
 
@@ -47,11 +49,13 @@ class TrainingConfig(Config):
     """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
     are larger, do not drown the short ones."""
     learning_rate: float = Field(5e-4, gt=0)
+    """Of AdamW, where the warm-up ends and the cosine begins."""
     min_learning_rate: float = Field(0.0, ge=0)
     """Where the cosine ends."""
     warmup_steps: int = Field(50, ge=0)
     """Steps over which the learning rate rises linearly before the cosine begins."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW: how slowly the means of the gradient and of its square forget."""
     weight_decay: float = Field(0.05, ge=0)
     """For matrices; biases, norms and embeddings have none."""
     clip_norm: float | None = Field(1.0, gt=0)
@@ -78,8 +82,11 @@ class TrainingConfig(Config):
     export: Literal["last", "best"] = "last"
     """Which weights become weights.safetensors: those of the last step, or of the best validation loss."""
     checkpoint_every: int = Field(200, ge=1)
+    """Steps between checkpoints: what an interruption costs at most."""
     keep_checkpoints: int = Field(2, ge=1)
+    """The newest so many stay, the older ones are removed."""
     log_every: int = Field(10, ge=1)
+    """Steps between lines in the log and in metrics.jsonl."""
     workers: int = Field(2, ge=0)
     """Threads that read from disk, each a batch ahead; 0: only the one thread that makes the next batch ready."""
     cache: CacheMode = "auto"
@@ -103,6 +110,23 @@ class TrainingConfig(Config):
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must lie in [0, 1); got {list(self.betas)}")
         return self
+
+
+class ParallelConfig(Config):
+    """How the devices share the work. It decides speed and memory, never the function that is learned."""
+
+    tp: int = Field(1, ge=1)
+    """Devices that hold one model together: channels, heads and positions are split over them."""
+    dp_shard: int | None = Field(None, ge=1)
+    """Data-parallel devices that split weights and optimizer state; without it, all that the other two leave."""
+    dp_replicate: int = Field(1, ge=1)
+    """Groups of devices that hold copies of the weights."""
+    channels: Literal["split", "whole"] = "split"
+    """whole: every device of `tp` makes the tokens of all channels (tensor parallelism alone, to compare with)."""
+    activation_checkpointing: Literal["none", "block", "selective"] = "none"
+    """Make activations again in the backward pass: of whole blocks, or of all in them but matrix products."""
+    timeout: float = Field(600.0, gt=0)
+    """Seconds after which a silent device ends the job with its name."""
 
 
 class RunConfig(Config):
@@ -131,8 +155,8 @@ class RunConfig(Config):
         return expanded(self.run)
 
 
-def load_run(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> RunConfig:
-    """Read a run's YAML file and apply `section.key=value` overrides.
+def load_run(path: str | os.PathLike[str], overrides: Sequence[str | Mapping[str, Any]] = ()) -> RunConfig:
+    """Read a run's YAML file and apply overrides, `section.key=value` or {"section.key": value}.
 
     Raises:
         InputError: no such file, not YAML, an unknown key, a wrong type, or settings that contradict each other.
@@ -151,26 +175,53 @@ def load_run(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> R
     return parse_settings(RunConfig, data, str(path))
 
 
-def apply_override(data: dict[str, Any], override: str) -> None:
-    """Change a setting in plain data as `section.key=value` says.
+def apply_override(data: dict[str, Any], override: str | Mapping[str, Any]) -> None:
+    """Change settings in plain data as `section.key=value` says, or {"section.key": value} for any number of them.
 
     Raises:
         InputError: it cannot be read.
     """
+    if isinstance(override, Mapping):
+        for key, value in override.items():
+            if isinstance(value, Mapping) and "." not in key:
+                raise InputError(f"override {key}: a section; name its settings one by one, as {{'{key}.KEY': value}}")
+            set_value(data, key, value)
+        return
+    if not isinstance(override, str):
+        raise InputError(f"cannot read the override {override!r}; write 'model.depth=6' or {{'model.depth': 6}}")
     key, equals, text = override.partition("=")
     if not equals or not key:
         shown = "***" if SECRET in override else repr(override)
         raise InputError(f"cannot read the override {shown}; write section.key=value, e.g. model.depth=6")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {key}: the value is not valid YAML: {_told(error)}") from None
+    set_value(data, key, value)
+
+
+def set_value(data: dict[str, Any], key: str, value: Any) -> None:
+    """Change one setting, `section.key`, in plain data.
+
+    Raises:
+        InputError: a section of that name is a value.
+    """
     *sections, last = key.strip().split(".")
     for section in sections:
         inner = data.setdefault(section, {})
         if not isinstance(inner, dict):
             raise InputError(f"override {key}: {section} is a value, not a section")
         data = inner
-    try:
-        data[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {key}: the value is not valid YAML: {_told(error)}") from None
+    data[last] = plain(value)
+
+
+def plain(value: Any) -> Any:
+    """A copy of settings as YAML would give them: lists for tuples, texts for paths."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _told(error: yaml.YAMLError) -> str:

@@ -24,36 +24,36 @@ import torch
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.loader import SampleLoader
-from weatherfm.data_pipeline.store.store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.device import apply_precision, choose_device, choose_precision, peak_memory_gib
 from weatherfm.errors import StopRequest
-from weatherfm.training.batches import ReadyBatch, read_ahead
-from weatherfm.training.build import build_model
 from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, Saved, newest
 from weatherfm.training.checkpoints.export import export_weights, weights_path
 from weatherfm.training.checkpoints.resume import find_identity, forget_other_best, require_same_settings
 from weatherfm.training.checkpoints.state import Progress, TrainingState
-from weatherfm.training.checks import check_training, warn_of_spread
 from weatherfm.training.config import RunConfig
-from weatherfm.training.ema import WeightAverage
-from weatherfm.training.failure import refuse_step
-from weatherfm.training.field_cache import choose_cache, keep_fields
-from weatherfm.training.loss import forecast_loss
-from weatherfm.training.metrics_log import MetricsLog
-from weatherfm.training.optimizer import build_optimizer, learning_rate
+from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
+from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
+from weatherfm.training.feeding.samples import training_samples
+from weatherfm.training.feeding.store_checks import check_training, warn_of_spread
+from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout, choose_layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
 from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.ranks.coordination import Coordination
+from weatherfm.training.ranks.job import Job
 from weatherfm.training.ranks.process_group import join
-from weatherfm.training.ranks.roster import Roster
-from weatherfm.training.run_lock import hold_run
-from weatherfm.training.samples import training_samples
-from weatherfm.training.signals import StopSignals
-from weatherfm.training.speed import Speed
-from weatherfm.training.step import compute_gradients, exchange, update_weights
-from weatherfm.training.step_result import StepResult
-from weatherfm.training.validation import Validator
+from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.stepping.not_finite import refuse_step
+from weatherfm.training.stepping.optimizer import build_optimizer, learning_rate
+from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.step_result import StepResult
+from weatherfm.training.stepping.validation import Validator
+from weatherfm.training.stepping.weight_average import WeightAverage
+from weatherfm.training.upkeep.metrics_log import MetricsLog
+from weatherfm.training.upkeep.run_lock import hold_run
+from weatherfm.training.upkeep.speed import Speed
+from weatherfm.training.upkeep.stop_signals import StopSignals
 
 _log = logging.getLogger(__name__)
 
@@ -95,18 +95,18 @@ def train(config: RunConfig, stop: StopSignals | None = None) -> Summary:
     device = choose_device(config.training.device)
     # Innermost, so that a failing rank's deafness to SIGTERM, which `join` sees to, outlives it.
     listening = StopSignals() if stop is None else nullcontext(stop)
-    with ExitStack() as held, join(device, config.parallel.timeout) as roster, listening as heard:
+    with ExitStack() as held, join(device, config.parallel.timeout) as job, listening as heard:
 
         def check() -> tuple[Store, Layout]:
-            checked = _check(config, roster.world)
-            if roster.first:  # before anything in the folder is touched
+            checked = _check(config, job.world)
+            if job.first:  # before anything in the folder is touched
                 warn_of_spread(config, checked[0])
                 held.enter_context(hold_run(config.folder))
             return checked
 
-        store, layout = roster.first_checks(check)
+        store, layout = job.first_checks(check)
         mesh = build_mesh(layout, device.type) if layout.devices > 1 else None
-        return _train(config, store, mesh, device, roster, heard)
+        return _train(config, store, mesh, device, job, heard)
 
 
 def _check(config: RunConfig, devices: int) -> tuple[Store, Layout]:
@@ -117,15 +117,15 @@ def _check(config: RunConfig, devices: int) -> tuple[Store, Layout]:
 
 
 def _train(
-    config: RunConfig, store: Store, mesh: Mesh | None, device: torch.device, roster: Roster, stop: StopSignals
+    config: RunConfig, store: Store, mesh: Mesh | None, device: torch.device, job: Job, stop: StopSignals
 ) -> Summary:
     role = find_role(config.parallel, config.model, store.domain(config.data.channels), mesh)
     apply_precision(config.training.precision)
     saved = newest(config.folder / "checkpoints")
     try:
-        loader, state, identity = _start(config, store, role, device, saved, roster, stop)
+        loader, state, identity = _start(config, store, role, device, saved, job, stop)
     except StopRequest as asked:
-        if roster.store is not None:
+        if job.store is not None:
             stop.stay_deaf()
         progress = Progress() if saved is None else Progress(**saved.record["progress"])
         return _summary(config, progress, progress.step, stop.received or str(asked))
@@ -136,12 +136,12 @@ def _train(
         log = MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings, settings.steps)
     checkpoints = CheckpointFolder(config.folder / "checkpoints", settings.keep_checkpoints)
     with log as lines, checkpoints:
-        trainer = Trainer(config, store, loader, state, identity, role, roster, lines, checkpoints)
+        trainer = Trainer(config, store, loader, state, identity, role, job, lines, checkpoints)
         trainer.run(stop)
-        if roster.store is not None and not trainer.finished:
+        if job.store is not None and not trainer.finished:
             stop.stay_deaf()
         if trainer.finished and settings.export == "last":
-            export_weights(config, store, state, role, roster.beat)
+            export_weights(config, store, state, role, job.beat)
     stopped_by = None if trainer.finished else stop.received or "a signal to another rank"
     if stopped_by:
         step = state.progress.step
@@ -155,7 +155,7 @@ def _start(
     role: Role,
     device: torch.device,
     saved: Saved | None,
-    roster: Roster,
+    job: Job,
     stop: StopSignals,
 ) -> tuple[SampleLoader, TrainingState, dict[str, Any]]:
     """All that the first step needs; what can be refused is refused before the fields are read.
@@ -166,7 +166,7 @@ def _start(
     settings, ranks, dtype = config.training, Coordination(), choose_precision(config.training.precision, device)
 
     def alive() -> None:
-        roster.beat()
+        job.beat()
         stop.heed()
 
     ranks.all_do(stop.heed)
@@ -177,7 +177,7 @@ def _start(
     keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=alive)
     ranks.all_do(stop.heed)
     domain = store.domain(config.data.channels)
-    model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=roster.beat)
+    model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=job.beat)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
     optimizer = build_optimizer(model, settings)
     state = TrainingState(model, optimizer, average, len(domain.channels), len(settings.lead_times))
@@ -228,7 +228,7 @@ class Trainer:
         state: fresh or restored.
         identity: what a resumed run is compared with.
         role: what this rank does.
-        roster: where it says how far it is.
+        job: where it says how far it is.
         log: where metrics go; None on all ranks but the first.
         checkpoints: where they are kept.
     """
@@ -241,14 +241,14 @@ class Trainer:
         state: TrainingState,
         identity: dict[str, Any],
         role: Role,
-        roster: Roster,
+        job: Job,
         log: MetricsLog | None,
         checkpoints: CheckpointFolder,
     ) -> None:
         self.config, self.settings = config, config.training
         self.store, self.loader = store, loader
         self.state, self.identity, self.log = state, identity, log
-        self.role, self.roster = role, roster
+        self.role, self.job = role, job
         self.device = state.model.mean.device
         self.dtype = choose_precision(self.settings.precision, self.device)
         self.lead_times = torch.tensor(self.settings.lead_times, device=self.device)
@@ -284,7 +284,7 @@ class Trainer:
                 with self.speed.step(settings.batch_size * settings.accumulate):
                     self._step(self._next_batches(stream), stop)
                 bar.update()
-                self.roster.beat(progress.step)
+                self.job.beat(progress.step)
                 if any(map(self._due, (settings.log_every, settings.validate_every, settings.checkpoint_every))):
                     self._settle()
                 if self._due(settings.log_every):
@@ -337,12 +337,12 @@ class Trainer:
         """Stop at what is not finite, and remember that a rank wants to stop; all ranks come here at the same steps."""
         if result is None:
             return
-        norm, wish = result.read()
+        norm, asked = result.read()
         if not math.isfinite(norm):
             accumulate = self.settings.accumulate
             batches = [self.loader.batch(result.step * accumulate + i) for i in range(accumulate)]
             refuse_step(result, batches, self.state.model, self.role, self.config.folder, self.late)
-        self.asked_to_stop |= wish
+        self.asked_to_stop |= asked
 
     def _due(self, every: int) -> bool:
         step = self.state.progress.step
@@ -375,13 +375,13 @@ class Trainer:
     def _validate(self, validator: Validator) -> None:
         state = self.state
         with state.evaluated_weights():
-            scores = validator(state.model, self.roster.beat)
+            scores = validator(state.model, self.job.beat)
         if self.log is not None:
             self.log.write({"step": state.progress.step, "validation": scores})
         better = state.progress.validated(scores["loss"])
         _log.info("step %d: validation loss %.4g%s", state.progress.step, scores["loss"], " (best)" if better else "")
         if better and self.settings.export == "best":
-            export_weights(self.config, self.store, state, self.role, self.roster.beat)
+            export_weights(self.config, self.store, state, self.role, self.job.beat)
 
     def _save(self) -> None:
         """A checkpoint of this step, unless there is one."""

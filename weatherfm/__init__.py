@@ -1,12 +1,20 @@
 """weatherfm: from ERA5 to a verified forecast.
 
-`weatherfm.data_pipeline`, `weatherfm.training` and `weatherfm.evaluation` do what their names say; the modules of
-this package itself are the model, mathematics only, and the command line. From Python:
+What the command does, with the same words, and what it makes, as xarray has it:
+
+    store = weatherfm.prepare("my_run.yaml")                                 # store.times, store.read([0])
+    trained = weatherfm.train("my_run.yaml", "training.steps=500")           # trained.weights, trained.validation
+    weatherfm.write_forecast("my_run.yaml")                                  # weatherfm.open_forecast(...)
+    scores = weatherfm.evaluate("my_run.yaml")                               # an xarray.Dataset
+    weatherfm.report("my_run.yaml").page
 
     model = weatherfm.load("weights.safetensors")
     forecast = weatherfm.forecast(model, states, lead_times=["24h", "72h"])  # xarray in, xarray out
 
-What cannot be is `weatherfm.InputError`, a ValueError whose message says what to do.
+What cannot be is `weatherfm.InputError`, a ValueError whose message says what to do; what the world outside has ended,
+as a network or a process that is gone, is `weatherfm.OutsideError`.
+
+`weatherfm.data_pipeline`, `weatherfm.training` and `weatherfm.evaluation` do what their names say.
 """
 
 from __future__ import annotations
@@ -15,19 +23,59 @@ import typing as _typing
 from importlib import import_module as _import_module
 
 if _typing.TYPE_CHECKING:
-    from weatherfm.data_pipeline.store.store import open_store
-    from weatherfm.errors import InputError
+    from weatherfm.data_pipeline.store.training_store import open_store
+    from weatherfm.errors import InputError, OutsideError
     from weatherfm.evaluation.forecasting.in_memory import forecast
+    from weatherfm.face.forecasting import write_forecast
+    from weatherfm.face.opening import open_forecast, open_scores
+    from weatherfm.face.planning import check, plan
+    from weatherfm.face.results import evaluate, report
+    from weatherfm.face.runs import read_run
+    from weatherfm.face.stores import append, prepare
+    from weatherfm.face.training import train
+    from weatherfm.face.verification import verify
     from weatherfm.model.weights import load
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "__version__", "forecast", "load", "open_store"]
+__all__ = [
+    "InputError",
+    "OutsideError",
+    "__version__",
+    "append",
+    "check",
+    "evaluate",
+    "forecast",
+    "load",
+    "open_forecast",
+    "open_scores",
+    "open_store",
+    "plan",
+    "prepare",
+    "read_run",
+    "report",
+    "train",
+    "verify",
+    "write_forecast",
+]
 
 _PLACES = {
     "InputError": "weatherfm.errors",
+    "OutsideError": "weatherfm.errors",
+    "append": "weatherfm.face.stores",
+    "check": "weatherfm.face.planning",
+    "evaluate": "weatherfm.face.results",
     "forecast": "weatherfm.evaluation.forecasting.in_memory",
     "load": "weatherfm.model.weights",
-    "open_store": "weatherfm.data_pipeline.store.store",
+    "open_forecast": "weatherfm.face.opening",
+    "open_scores": "weatherfm.face.opening",
+    "open_store": "weatherfm.data_pipeline.store.training_store",
+    "plan": "weatherfm.face.planning",
+    "prepare": "weatherfm.face.stores",
+    "read_run": "weatherfm.face.runs",
+    "report": "weatherfm.face.results",
+    "train": "weatherfm.face.training",
+    "verify": "weatherfm.face.verification",
+    "write_forecast": "weatherfm.face.forecasting",
 }
 """Imported when first asked for: the command answers `--help` without torch."""
 

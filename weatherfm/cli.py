@@ -77,7 +77,7 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run one command and return its exit status; errors are one message on stderr, without a traceback.
 
-    Of several ranks (weatherfm.training.ranks.roster) the first speaks, and an error is told by one of them.
+    Of several ranks (weatherfm.training.ranks.job) the first speaks, and an error is told by one of them.
     """
     debug, level = "--debug" in arguments, logging.INFO if speaks() else logging.WARNING
     logging.basicConfig(level=logging.DEBUG if debug else level, format="%(message)s", stream=sys.stderr)
@@ -94,9 +94,9 @@ def _call_app(arguments: list[str]) -> int:
         except CycloptsError:  # cyclopts has printed it
             return 2
     with importing():
-        from weatherfm.training.ranks.roster import muster
+        from weatherfm.training.ranks.job import join_job
 
-    with muster():  # torchrun has started others beside this process
+    with join_job():  # torchrun has started others beside this process
         try:
             return app(arguments, exit_on_error=False, print_error=False) or 0
         except CycloptsError as error:

@@ -25,9 +25,9 @@ import numpy as np
 from weatherfm.data_pipeline.cds.held import Held, read_note, read_notes
 from weatherfm.data_pipeline.cds.requests import Request
 from weatherfm.data_pipeline.fields.time_axis import name_times
-from weatherfm.data_pipeline.formats.grib import index_grib
-from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.paths import recognise
+from weatherfm.data_pipeline.formats.files.paths import recognise
+from weatherfm.data_pipeline.formats.grib.reader import index_grib
+from weatherfm.data_pipeline.formats.meaning.names import NameRules
 from weatherfm.data_pipeline.formats.pieces import Contents
 from weatherfm.data_pipeline.machine.cache_folder import unwritable
 from weatherfm.data_pipeline.source_config import FilesSource

@@ -24,7 +24,7 @@ from weatherfm.data_pipeline.cds.wanted import (
 )
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.derived import Derivation, resolve, with_inputs
-from weatherfm.data_pipeline.fields.read_cost import ReadCost
+from weatherfm.data_pipeline.fields.source_data import ReadCost
 from weatherfm.data_pipeline.source_config import CdsSource
 
 _MANY = 24

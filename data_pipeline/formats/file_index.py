@@ -11,18 +11,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.formats.archive import unpacked
-from weatherfm.data_pipeline.formats.datasets import index_dataset
-from weatherfm.data_pipeline.formats.grib import contents_of_grib
-from weatherfm.data_pipeline.formats.grib_channel import Meanings
-from weatherfm.data_pipeline.formats.identity import stamp_of
-from weatherfm.data_pipeline.formats.kept_index import KeptIndex
-from weatherfm.data_pipeline.formats.kind import warn_of_means
-from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.paths import Format, recognise
+from weatherfm.data_pipeline.formats.datasets.index import index_dataset
+from weatherfm.data_pipeline.formats.files.archives import unpacked
+from weatherfm.data_pipeline.formats.files.identity import stamp_of
+from weatherfm.data_pipeline.formats.files.paths import Format, recognise
+from weatherfm.data_pipeline.formats.grib.channel import Meanings
+from weatherfm.data_pipeline.formats.grib.kept_index import KeptIndex
+from weatherfm.data_pipeline.formats.grib.reader import contents_of_grib
+from weatherfm.data_pipeline.formats.meaning.kinds import warn_of_means
+from weatherfm.data_pipeline.formats.meaning.names import NameRules
 from weatherfm.data_pipeline.formats.pieces import Contents
-from weatherfm.data_pipeline.formats.remote import is_address
-from weatherfm.data_pipeline.formats.span import Span
+from weatherfm.data_pipeline.formats.wanted_times import Span
+from weatherfm.data_pipeline.formats.zarr.opening import is_address
 from weatherfm.errors import InputError
 
 _SHOWN = 10

@@ -87,7 +87,7 @@ class Piece:
     rank: int
     slots: Slots
     archive: str = ""
-    """Of a sum whose span the file does not tell: where it comes from (`sum_spans.Archive`)."""
+    """Of a sum whose span the file does not tell: where it comes from (`datasets/span_of_sums.py`)."""
     mean: str = ""
     """Of a mean over a day or less: what its file says."""
 

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
+from weatherfm.data_pipeline.machine.call import Call
 from weatherfm.data_pipeline.machine.freed_memory import keep_freed_memory
 from weatherfm.errors import InputError, OutsideError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
-
-    from weatherfm.data_pipeline.machine.parallel import Call
 
 _PATIENCE = 60.0
 """Seconds without any worker that would begin a task after which nobody waits for one; a nanny takes some to start a

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import Any
 
 import dask
 
+from weatherfm.data_pipeline.machine.call import Call
 from weatherfm.data_pipeline.machine.cluster import run_on_cluster
-
-
-@dataclass(frozen=True)
-class Call:
-    """One task: small, so that making and sending it costs nothing beside its work."""
-
-    name: str
-    """For messages."""
-    function: Callable[..., Any]
-    """Called with what all tasks share, then the arguments. It may be called again when a worker died in it."""
-    arguments: tuple[Any, ...]
 
 
 def run_tasks(tasks: Iterable[Call], workers: int, shared: Any = None, scheduler: str | None = None) -> Iterator[Any]:

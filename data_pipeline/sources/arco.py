@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 
 from weatherfm.data_pipeline.config import DataConfig
-from weatherfm.data_pipeline.fields.read_cost import ReadCost
-from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.formats.span import Range
+from weatherfm.data_pipeline.fields.source_data import ReadCost, SourceData
+from weatherfm.data_pipeline.formats.wanted_times import Range
 from weatherfm.data_pipeline.source_config import ArcoSource
 from weatherfm.data_pipeline.sources.files import open_files
 from weatherfm.data_pipeline.sources.weatherbench2 import attributes_of, store_at

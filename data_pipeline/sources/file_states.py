@@ -18,16 +18,16 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.derived import resolve, with_inputs
 from weatherfm.data_pipeline.fields.time_axis import name_times
-from weatherfm.data_pipeline.formats.datasets import index_in_memory
-from weatherfm.data_pipeline.formats.experiments import of_one_experiment
+from weatherfm.data_pipeline.formats.choice.rivals import one_name_each
+from weatherfm.data_pipeline.formats.datasets.index import index_in_memory
 from weatherfm.data_pipeline.formats.file_index import index_files
-from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.paths import find_files
+from weatherfm.data_pipeline.formats.files.paths import find_files
+from weatherfm.data_pipeline.formats.meaning.experiments import of_one_experiment
+from weatherfm.data_pipeline.formats.meaning.names import NameRules
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece
-from weatherfm.data_pipeline.formats.reading import Fields
-from weatherfm.data_pipeline.formats.rivals import one_name_each
-from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
-from weatherfm.data_pipeline.formats.span import Span
+from weatherfm.data_pipeline.formats.reading.lazy_state import Fields
+from weatherfm.data_pipeline.formats.reading.selection import Selection, common_grid, select
+from weatherfm.data_pipeline.formats.wanted_times import Span
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources.files import are_simulated, doubts_about
 from weatherfm.earth.grid import Grid

@@ -15,20 +15,19 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.derived import Derivation, cure, resolve, with_inputs
 from weatherfm.data_pipeline.fields.positions import view
 from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.formats.archive import name_of
-from weatherfm.data_pipeline.formats.blocks import block_bytes, blocks_of
-from weatherfm.data_pipeline.formats.cost import read_cost
-from weatherfm.data_pipeline.formats.experiments import of_one_experiment, warn_of_classes
+from weatherfm.data_pipeline.formats.choice.rivals import one_name_each
 from weatherfm.data_pipeline.formats.file_index import index_files
-from weatherfm.data_pipeline.formats.identity import identities_of
-from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.paths import find_files, identity
+from weatherfm.data_pipeline.formats.files.archives import name_of
+from weatherfm.data_pipeline.formats.files.identity import identities_of
+from weatherfm.data_pipeline.formats.files.paths import find_files, identity
+from weatherfm.data_pipeline.formats.meaning.experiments import of_one_experiment, warn_of_classes
+from weatherfm.data_pipeline.formats.meaning.names import NameRules
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece
-from weatherfm.data_pipeline.formats.reading import Fields
-from weatherfm.data_pipeline.formats.rivals import one_name_each
-from weatherfm.data_pipeline.formats.selection import Selection, common_grid, select
-from weatherfm.data_pipeline.formats.span import Range, Span
-from weatherfm.data_pipeline.formats.whereabouts import place_of
+from weatherfm.data_pipeline.formats.reading.blocks import block_bytes, blocks_of
+from weatherfm.data_pipeline.formats.reading.cost import read_cost
+from weatherfm.data_pipeline.formats.reading.lazy_state import Fields
+from weatherfm.data_pipeline.formats.reading.selection import Selection, common_grid, place_of, select
+from weatherfm.data_pipeline.formats.wanted_times import Range, Span
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.earth.constants import GRAVITY
 from weatherfm.earth.variables import parse_channel

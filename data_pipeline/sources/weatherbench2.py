@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.formats.dataset_reader import open_dataset
-from weatherfm.data_pipeline.formats.paths import find_files, recognise
+from weatherfm.data_pipeline.formats.datasets.reader import open_dataset
+from weatherfm.data_pipeline.formats.files.paths import find_files, recognise
 from weatherfm.data_pipeline.source_config import ArcoSource, FilesSource, WeatherBench2Source
 from weatherfm.data_pipeline.sources.files import open_files
 from weatherfm.data_pipeline.sources.known_empty import never_taken, refuse_empty

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from weatherfm.data_pipeline.fields.time_axis import name_times
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError

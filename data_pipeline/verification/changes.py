@@ -9,7 +9,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.plausible import MAY_BE_UNIFORM
 from weatherfm.data_pipeline.fields.time_axis import hour_of_day
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.jumps import Turn, name_turns, read_turns
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
 from weatherfm.data_pipeline.verification.scan import ChannelScan

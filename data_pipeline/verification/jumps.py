@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weatherfm.data_pipeline.fields.plausible import other_units
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import Stretch, name_stretches, stretches
 from weatherfm.earth.variables import parse_channel
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.time_axis import hour_of_day
 from weatherfm.data_pipeline.store.climatology import day_coordinate, day_index, window_weights
-from weatherfm.data_pipeline.store.store import Store, open_array
+from weatherfm.data_pipeline.store.training_store import Store, open_array
 from weatherfm.data_pipeline.verification.report import VerifyReport
 
 _MOST_HOURS = 4

@@ -13,7 +13,7 @@ from weatherfm.data_pipeline.fields.plausible import (
     is_global,
     with_units,
 )
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
 from weatherfm.data_pipeline.verification.scan import ChannelScan
 from weatherfm.earth.variables import Channel, parse_channel

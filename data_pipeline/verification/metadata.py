@@ -7,7 +7,7 @@ from typing import Any
 import zarr
 
 from weatherfm.data_pipeline.store.climatology import day_coordinate
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.earth.variables import parse_channel
 

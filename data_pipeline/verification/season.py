@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verification.scan import ChannelScan
 from weatherfm.earth.variables import parse_channel

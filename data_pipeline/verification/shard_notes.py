@@ -9,11 +9,11 @@ import numpy as np
 
 from weatherfm.data_pipeline.store.manifest import SHARDS
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels
-from weatherfm.data_pipeline.store.store import Store
 from weatherfm.data_pipeline.store.store_files import read_shards
-from weatherfm.data_pipeline.verification.moments import RELATIVE
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verification.scan import ChannelScan
+from weatherfm.data_pipeline.verification.stored_statistics import RELATIVE
 
 _NAMES = ("count", "mean", "std", "minimum", "maximum")
 _NOTHING = ChannelStatistics.empty(1)

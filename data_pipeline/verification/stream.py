@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.store.statistics import pairs
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.known_climatology import ClimatologySample
 from weatherfm.data_pipeline.verification.scan import SEASON_LATITUDE, ChannelScan, Frame, Part
 

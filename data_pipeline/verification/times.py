@@ -9,7 +9,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.fields.time_ranges import from_ranges
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.metadata import shortened
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from weatherfm.data_pipeline.planning.plan import StorePlan
+from weatherfm.data_pipeline.design.store_design import StoreDesign
 from weatherfm.data_pipeline.store.manifest import (
     FILES,
     NAME,
@@ -19,8 +19,8 @@ from weatherfm.data_pipeline.store.manifest import (
     to_bytes,
 )
 from weatherfm.data_pipeline.store.source_files import record_of_sources
-from weatherfm.data_pipeline.writing.describe import build_manifest
 from weatherfm.data_pipeline.writing.journal import Record, remove_journal, write_file
+from weatherfm.data_pipeline.writing.new_manifest import build_manifest
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Original:
 
 def finish(
     root: Path,
-    plan: StorePlan,
+    design: StoreDesign,
     source: SourceData,
     files: Mapping[str, Mapping[str, Any]],
     records: Mapping[str, Record],
@@ -55,7 +55,7 @@ def finish(
 
     Args:
         root: folder of the store.
-        plan: of it.
+        design: of it.
         source: where its fields came from.
         files: key -> {`sha256`, `bytes`} of all that is written.
         records: of all tasks.
@@ -73,7 +73,9 @@ def finish(
     }
     entries = {name: entry_of(contents[name]) for name in RECORDS}
     if original is None:
-        manifest: Mapping[str, Any] = build_manifest(plan, source, entries, {key: files[key] for key in sorted(files)})
+        manifest: Mapping[str, Any] = build_manifest(
+            design, source, entries, {key: files[key] for key in sorted(files)}
+        )
         content = to_bytes(manifest)
     else:
         _refuse_other_values(original, listed, entries)

@@ -97,7 +97,7 @@ class Journal:
         sources: name -> identity of each file of the source; they must be the same too.
 
     Raises:
-        InputError: the folder holds something else, or an unfinished store of another request or other files.
+        InputError: the folder holds something else, or an unfinished store of other settings or other files.
     """
 
     def __init__(self, root: Path, identity: Mapping[str, Any], sources: Mapping[str, str]) -> None:
@@ -202,7 +202,7 @@ class Journal:
         if not (self.root / _REQUEST).exists():
             write_file(self.root, _REQUEST, with_checksum(identity))
         else:
-            refuse_other_request(self.root, self._note(_REQUEST), identity, "was begun")
+            refuse_other_settings(self.root, self._note(_REQUEST), identity, "was begun")
 
     def _note(self, key: str) -> Any:
         try:
@@ -229,7 +229,7 @@ def remove_journal(root: Path) -> None:
         shutil.rmtree(folder)
 
 
-def refuse_other_request(
+def refuse_other_settings(
     root: Path, held: Mapping[str, Any], wanted: Mapping[str, Any], how: str, remedy: str | None = None
 ) -> None:
     """Nothing when both are equal.

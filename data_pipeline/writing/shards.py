@@ -13,9 +13,9 @@ from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.climatology import accumulate, windowed_means
 from weatherfm.data_pipeline.store.manifest import checksum
 from weatherfm.data_pipeline.store.shard_encoding import encode_shard
-from weatherfm.data_pipeline.store.shard_layout import Block
+from weatherfm.data_pipeline.store.sharding import Block
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels, pairs
-from weatherfm.data_pipeline.store.store import open_array
+from weatherfm.data_pipeline.store.training_store import open_array
 from weatherfm.data_pipeline.writing.journal import write_file, write_record
 from weatherfm.errors import InputError
 

@@ -13,7 +13,7 @@ from zarr.codecs import BloscCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
-from weatherfm.data_pipeline.planning.plan import STATE_DIMS, StorePlan
+from weatherfm.data_pipeline.design.store_design import STATE_DIMS, StoreDesign
 from weatherfm.data_pipeline.store.manifest import TIME_UNITS
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
 from weatherfm.earth.variables import VARIABLES, parse_channel
@@ -23,16 +23,16 @@ _COMPRESSOR = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="bitshuffle"
 _SECONDS_PER_HOUR = 3600
 
 
-def skeleton_files(plan: StorePlan, static: np.ndarray | None) -> dict[str, bytes]:
+def skeleton_files(design: StoreDesign, static: np.ndarray | None) -> dict[str, bytes]:
     """Metadata of every array, coordinates and static fields [static, lat, lon]: path in the store -> content."""
     files: dict[str, Any] = {}
-    group = zarr.create_group(MemoryStore(files), attributes=_attributes(plan), zarr_format=3)
-    _add_big_arrays(group, plan)
-    _add_coordinates(group, plan)
+    group = zarr.create_group(MemoryStore(files), attributes=_attributes(design), zarr_format=3)
+    _add_big_arrays(group, design)
+    _add_coordinates(group, design)
     for name, text in _STATISTICS.items():
-        _add(group, name, np.zeros(plan.layout.n_channels), ("channel",), {"long_name": text}, write=False)
+        _add(group, name, np.zeros(design.sharding.n_channels), ("channel",), {"long_name": text}, write=False)
     if static is not None:
-        names = np.array(plan.config.static)
+        names = np.array(design.config.static)
         _add(group, "static", names, ("static",), {"long_name": "name of the constant field"})
         _add(group, "static_units", np.array([VARIABLES[str(name)].units for name in names]), ("static",), {})
         _add(
@@ -77,58 +77,58 @@ _STATISTICS = {
 }
 
 
-def _attributes(plan: StorePlan) -> dict[str, Any]:
+def _attributes(design: StoreDesign) -> dict[str, Any]:
     return {
-        "title": "weatherfm training store" + (" (simulated data, not observations)" if plan.simulated else ""),
+        "title": "weatherfm training store" + (" (simulated data, not observations)" if design.simulated else ""),
         "Conventions": "CF-1.11",
-        "simulated": plan.simulated,
-        "train": str(plan.periods["train"]),
-        "climatology_window_days": plan.config.climatology_window,
-        "tendency_lead_hours": plan.tendency_lead,
-        "coordinates": "units long_name level" + (" static_units" if plan.config.static else ""),
+        "simulated": design.simulated,
+        "train": str(design.periods["train"]),
+        "climatology_window_days": design.config.climatology_window,
+        "tendency_lead_hours": design.tendency_lead,
+        "coordinates": "units long_name level" + (" static_units" if design.config.static else ""),
     }
 
 
-def _add_big_arrays(group: zarr.Group, plan: StorePlan) -> None:
-    layout, fields = plan.layout, plan.grid.shape
-    chunk = (layout.channel_block, *fields)
+def _add_big_arrays(group: zarr.Group, design: StoreDesign) -> None:
+    sharding, fields = design.sharding, design.grid.shape
+    chunk = (sharding.channel_block, *fields)
     common: dict[str, Any] = {"dtype": "float32", "fill_value": np.nan, "compressors": _COMPRESSOR}
     group.create_array(
         "state",
-        shape=(layout.n_times, layout.n_channels, *fields),
+        shape=(sharding.n_times, sharding.n_channels, *fields),
         chunks=(1, *chunk),
-        shards=(layout.shard_times, layout.shard_channels, *fields),
+        shards=(sharding.shard_times, sharding.shard_channels, *fields),
         dimension_names=STATE_DIMS,
         attributes={"long_name": "state of the atmosphere, one field a channel; its units stand in `units`"},
         **common,
     )
     group.create_array(
         "climatology",
-        shape=(len(plan.days), len(plan.hours), layout.n_channels, *fields),
+        shape=(len(design.days), len(design.hours), sharding.n_channels, *fields),
         chunks=(1, 1, *chunk),
-        shards=(plan.climatology_rows, 1, *chunk),
+        shards=(design.climatology_rows, 1, *chunk),
         dimension_names=("dayofyear", "hour", *STATE_DIMS[1:]),
         attributes={"long_name": "mean over the training days by day of year and hour"},
         **common,
     )
 
 
-def _add_coordinates(group: zarr.Group, plan: StorePlan) -> None:
-    channels = [parse_channel(name) for name in plan.config.channels]
-    hours = plan.axis.times.astype("datetime64[s]").astype(np.int64) // _SECONDS_PER_HOUR
+def _add_coordinates(group: zarr.Group, design: StoreDesign) -> None:
+    channels = [parse_channel(name) for name in design.config.channels]
+    hours = design.axis.times.astype("datetime64[s]").astype(np.int64) // _SECONDS_PER_HOUR
     time = {"standard_name": "time", "units": TIME_UNITS, "calendar": "proleptic_gregorian", "axis": "T"}
     latitude = {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}
     longitude = {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}
     levels = np.array([np.nan if c.level is None else c.level for c in channels], np.float64)
     _add(group, "time", hours, ("time",), time)
-    _add(group, "latitude", plan.grid.latitude, ("latitude",), latitude)
-    _add(group, "longitude", plan.grid.longitude, ("longitude",), longitude)
+    _add(group, "latitude", design.grid.latitude, ("latitude",), latitude)
+    _add(group, "longitude", design.grid.longitude, ("longitude",), longitude)
     _add(group, "channel", np.array([c.name for c in channels]), ("channel",), {"long_name": "short name"})
     _add(group, "units", np.array([c.units for c in channels]), ("channel",), {"long_name": "units of the channel"})
     _add(group, "long_name", np.array([c.variable.era5 for c in channels]), ("channel",), {"long_name": "ERA5 name"})
     _add(group, "level", levels, ("channel",), {"long_name": "pressure level, NaN without one", "units": "hPa"})
-    _add(group, "dayofyear", plan.days, ("dayofyear",), {"long_name": "day of year, 1 to 366; 0: all days"})
-    _add(group, "hour", plan.hours, ("hour",), {"long_name": "hour of day, UTC"})
+    _add(group, "dayofyear", design.days, ("dayofyear",), {"long_name": "day of year, 1 to 366; 0: all days"})
+    _add(group, "hour", design.hours, ("hour",), {"long_name": "hour of day, UTC"})
 
 
 def _add(

@@ -1,1 +1,1 @@
-"""Matplotlib figures of scores and fields; the report is made of them, and notebooks may use them."""
+"""Matplotlib figures of scores and of training; the report is made of them, and notebooks may use them."""

@@ -10,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from weatherfm.evaluation.figures.display import name_in_words, pretty_units
 from weatherfm.evaluation.figures.line_looks import line_look
 from weatherfm.evaluation.figures.pictures import GREY, style
-from weatherfm.evaluation.published_scores import published_for
-from weatherfm.evaluation.report.key_figures import baselines_of, in_words, main_region, overall
-from weatherfm.evaluation.scores import lead_hours
+from weatherfm.evaluation.results.lookup import baselines_of, lead_hours, main_region, overall
+from weatherfm.evaluation.results.published_scores import published_for
+from weatherfm.evaluation.results.words import in_words, name_in_words, pretty_units
 
 _USEFUL_ACC = 0.6
 """Anomaly correlation down to which a forecast is by custom called useful."""

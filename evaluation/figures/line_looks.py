@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from weatherfm.evaluation.report.key_figures import models_of
+from weatherfm.evaluation.results.lookup import models_of
 
 _COLOURS = ("#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#8C564B")  # after Okabe and Ito
 _MARKERS = ("o", "D", "v", "P", "X")

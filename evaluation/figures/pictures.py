@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -40,6 +41,19 @@ _STYLE: Any = {
 }
 
 
+@dataclass(frozen=True)
+class Picture:
+    """An image inside the page."""
+
+    address: str
+    """Data URI."""
+    text: str
+    """What it shows, for those who do not see it."""
+    width: int
+    height: int
+    """Pixels on the page."""
+
+
 def style() -> AbstractContextManager[None]:
     """A context in which figures are made and saved; matplotlib's own settings return after it."""
     return matplotlib.rc_context(_STYLE)
@@ -67,3 +81,18 @@ def svg_bytes(figure: Figure) -> bytes:
 def data_uri(content: bytes, kind: str) -> str:
     """An address that holds the picture itself; `kind` is `png` or `svg+xml`."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def svg_picture(figure: Figure, text: str) -> Picture:
+    """A curve or strip for the page; `text` says what it shows."""
+    return Picture(data_uri(svg_bytes(figure), "svg+xml"), text, *_size(figure))
+
+
+def png_picture(figure: Figure, text: str, dpi: int = 150) -> Picture:
+    """A map for the page; `text` says what it shows."""
+    return Picture(data_uri(png_bytes(figure, dpi=dpi), "png"), text, *_size(figure))
+
+
+def _size(figure: Figure) -> tuple[int, int]:
+    width, height = figure.get_size_inches() * 96
+    return round(width), round(height)

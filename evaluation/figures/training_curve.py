@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.figures.pictures import style
+from weatherfm.evaluation.figures.pictures import Picture, style, svg_picture
 from weatherfm.json_lines import name_lines, split_lines
 
 _log = logging.getLogger(__name__)
@@ -65,6 +65,17 @@ def read_training_curve(path: str | Path) -> TrainingCurve:
         np.array(validation_steps, int),
         np.array([validation[step] for step in validation_steps]),
     )
+
+
+def training_pictures(metrics_jsonl: str | Path) -> list[Picture]:
+    """Loss and learning rate; none for a log without a line."""
+    curve = read_training_curve(metrics_jsonl)
+    if not curve:
+        return []
+    pictures = [svg_picture(loss_figure(curve), "Training and validation loss by step")]
+    if np.isfinite(curve.learning_rate).any():
+        pictures.append(svg_picture(learning_rate_figure(curve), "Learning rate by step"))
+    return pictures
 
 
 def loss_figure(curve: TrainingCurve) -> Figure:

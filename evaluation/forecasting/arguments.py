@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from weatherfm.errors import InputError
+
+Span: TypeAlias = str | timedelta | np.timedelta64
+"""As "24h"; of pandas, too."""
 
 _COARSE = ("Y", "M", "W")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,20 +16,17 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.errors import InputError
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecasting.arguments import init_text, lead_times_text, span_text
-from weatherfm.evaluation.forecasting.fields import Forecaster, require_finite_forecast
-from weatherfm.evaluation.forecasting.places import open_place
-from weatherfm.evaluation.forecasting.record import origin_of, record_of
-from weatherfm.evaluation.forecasting.starts import choose_init_times
-from weatherfm.evaluation.forecasting.trained import warn_of_untrained
-from weatherfm.evaluation.forecasts.layout import MADE_BY, levels_of, variable_attributes, variables_of
+from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
+from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
+from weatherfm.evaluation.forecasting.init_times import choose_init_times
+from weatherfm.evaluation.forecasting.open_states import open_place
+from weatherfm.evaluation.forecasting.provenance import origin_of, record_of
+from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
+from weatherfm.evaluation.forecasts.schema import MADE_BY, levels_of, variable_attributes, variables_of
 from weatherfm.model.model import WeatherViT
 
 _WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 """How xarray stores times. By itself it counts from the first one: Zarr leaves out what is 0, as if it were missing."""
-
-Span: TypeAlias = str | timedelta | np.timedelta64
-"""As "24h"; of pandas, too."""
 
 
 def forecast(
@@ -45,6 +42,9 @@ def forecast(
     storage_options: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Forecast with a model, in memory: it takes what is returned, and little more.
+
+        model = weatherfm.load("weights.safetensors")
+        forecast = weatherfm.forecast(model, "era5_*.nc", lead_times=["24h", "72h"])
 
     Args:
         model: of `weatherfm.load`; it computes on the device it is on.
@@ -68,11 +68,7 @@ def forecast(
     Raises:
         InputError: states that do not fit the model or are missing, or arguments that mean nothing.
     """
-    if not hasattr(model, "domain"):
-        raise InputError(
-            f"the first argument is {model!r} ({type(model).__name__}), no model; give what "
-            "weatherfm.load('weights.safetensors') returns"
-        )
+    _require_model(model)
     given: dict[str, Any] = {"lead_times": lead_times_text(lead_times), "init": init_text(init)}
     given |= {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision}
     given |= {} if rollout is None else {"mode": "rollout", "rollout_step": span_text(rollout)}
@@ -91,6 +87,14 @@ def forecast(
         for made in stream:
             out.put(made.group * together, made.lead, made.fields)
     return out.dataset(record)
+
+
+def _require_model(given: Any) -> None:
+    if not hasattr(given, "domain"):
+        raise InputError(
+            f"the first argument is {given!r} ({type(given).__name__}), no model; give what "
+            "weatherfm.load('weights.safetensors') returns"
+        )
 
 
 class _Fields:

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 import xarray as xr
 
 from weatherfm.data_pipeline.access import PUBLIC, Access, refuse_secret_address
-from weatherfm.data_pipeline.formats.dataset_reader import open_dataset
-from weatherfm.data_pipeline.formats.paths import local_path
-from weatherfm.data_pipeline.formats.remote import is_address
+from weatherfm.data_pipeline.formats.datasets.reader import open_dataset
+from weatherfm.data_pipeline.formats.files.paths import local_path
+from weatherfm.data_pipeline.formats.zarr.opening import is_address
 from weatherfm.errors import InputError
 
 

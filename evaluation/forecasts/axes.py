@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.formats.dimensions import Dimension, orientation_of_dims
-from weatherfm.data_pipeline.formats.levels import levels_in_hpa, why_no_pressures
+from weatherfm.data_pipeline.formats.datasets.dimensions import Dimension, orientation_of_dims
+from weatherfm.data_pipeline.formats.meaning.levels import levels_in_hpa, why_no_pressures
 from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.errors import InputError
 
 TIME, LEAD, MEMBER = "time", "prediction_timedelta", "number"
 LATITUDE, LONGITUDE, LEVEL = "latitude", "longitude", "level"
-LAYOUT = (TIME, LEAD, LATITUDE, LONGITUDE)
+DIMS = (TIME, LEAD, LATITUDE, LONGITUDE)
 """Dims that every field has; `level` and `number` come on top."""
 
 _NAMES: dict[str, tuple[str, ...]] = {
@@ -78,7 +78,7 @@ def axes_of(dataset: xr.Dataset) -> Axes:
         InputError: a coordinate missing, empty, repeated or of the wrong kind (without the file's name).
     """
     dims = {ours: found for ours in _NAMES if (found := _dimension(dataset, ours)) is not None}
-    for name in LAYOUT:
+    for name in DIMS:
         if name not in dims or dims[name].coordinate is None:
             raise InputError(_absent(dataset, name))
     for ours, dim in dims.items():
@@ -120,7 +120,7 @@ def _absent(dataset: xr.Dataset, dim: str) -> str:
     text = f"has no coordinate {dim!r}, only {have}; "
     if dim == LEAD and any(name in dataset.sizes for name in _NAMES[TIME]):
         text += "an analysis is no forecast: "
-    return text + f"forecasts are read in WeatherBench2's layout, dims {', '.join(LAYOUT)} and level"
+    return text + f"forecasts are read in WeatherBench2's layout, dims {', '.join(DIMS)} and level"
 
 
 def _pressures(name: str, levels: xr.Variable) -> tuple[float, ...]:

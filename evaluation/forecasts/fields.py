@@ -10,16 +10,16 @@ import xarray as xr
 
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
-from weatherfm.data_pipeline.formats.contradictions import contradiction
-from weatherfm.data_pipeline.formats.dataset_reader import DatasetReader, FieldShape
-from weatherfm.data_pipeline.formats.kind import KINDS, clues_of_attributes
-from weatherfm.data_pipeline.formats.names import channel_name
+from weatherfm.data_pipeline.formats.datasets.reader import DatasetReader, FieldShape
+from weatherfm.data_pipeline.formats.meaning.contradictions import contradiction
+from weatherfm.data_pipeline.formats.meaning.kinds import KINDS, clues_of_attributes
+from weatherfm.data_pipeline.formats.meaning.names import channel_name
 from weatherfm.data_pipeline.formats.units import Conversion
 from weatherfm.earth.variables import Channel, Variable, find_variable, parse_channel
 from weatherfm.errors import InputError, OutsideError
-from weatherfm.evaluation.forecasts.axes import LATITUDE, LAYOUT, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
-from weatherfm.evaluation.forecasts.layout import variables_of
-from weatherfm.evaluation.forecasts.units import check_units
+from weatherfm.evaluation.forecasts.axes import DIMS, LATITUDE, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
+from weatherfm.evaluation.forecasts.schema import variables_of
+from weatherfm.evaluation.forecasts.unit_checks import check_units
 
 _SCORED = ("ensemble_mean", "daily_mean", "mean", "monthly_mean", "sum")
 """Kinds of forecasts that can be scored beside the field itself."""
@@ -172,7 +172,7 @@ class ForecastFields:
     def _check_dims(self, name: str, on_levels: bool) -> None:
         dims = self._dataset.variables[name].dims
         own = self._axes.dims
-        required = {own[dim].name if dim in own else dim for dim in (*LAYOUT, *([LEVEL] if on_levels else []))}
+        required = {own[dim].name if dim in own else dim for dim in (*DIMS, *([LEVEL] if on_levels else []))}
         member = {own[MEMBER].name} if MEMBER in own else set()
         required |= member if self._axes.members else set()
         if not required <= set(dims) <= required | member:

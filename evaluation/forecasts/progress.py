@@ -18,7 +18,7 @@ FORMAT = "weatherfm forecast 1"
 GROUP = "zarr.json"
 _PROGRESS = "progress.json"
 _DONE = "progress"
-_LAYOUT = "init_times_a_block"
+_BLOCK = "init_times_a_block"
 """How a forecast is cut into files decides nothing in it; once begun, it stays."""
 
 
@@ -37,7 +37,7 @@ def find_progress(path: Path, record: dict[str, Any]) -> Progress:
     """What is on disk.
 
     Raises:
-        InputError: it is something else, or the forecast of another request than `record` describes.
+        InputError: it is something else, or another forecast than `record` describes.
     """
     group, progress = path / GROUP, path / _PROGRESS
     if group.is_file():
@@ -54,7 +54,7 @@ def find_progress(path: Path, record: dict[str, Any]) -> Progress:
         _refuse_difference(path, state["record"], record)
         noted = {int(file.name) for file in (path / _DONE).glob("[0-9]*")}
         earlier = range(int(state.get("blocks_done", 0)))  # as versions before wrote it
-        return Progress(False, {*earlier, *noted}, int(state.get(_LAYOUT) or state["record"][_LAYOUT]))
+        return Progress(False, {*earlier, *noted}, int(state.get(_BLOCK) or state["record"][_BLOCK]))
     if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - {f".{_PROGRESS}"}):
         raise InputError(f"{path} exists and is no forecast of weatherfm; choose another path")
     return Progress(False, set(), None)
@@ -62,7 +62,7 @@ def find_progress(path: Path, record: dict[str, Any]) -> Progress:
 
 def begin_progress(path: Path, record: dict[str, Any], block: int) -> None:
     """Note what a forecast is to hold and how many initial times a block has."""
-    write_atomically(path / _PROGRESS, {"format": FORMAT, "record": record, _LAYOUT: block})
+    write_atomically(path / _PROGRESS, {"format": FORMAT, "record": record, _BLOCK: block})
 
 
 def note_done(path: Path, number: int) -> None:
@@ -90,7 +90,7 @@ def clear_leftovers(path: Path) -> None:
 
 
 def _refuse_difference(path: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
-    keys = sorted(key for key in (held.keys() | asked.keys()) - {_LAYOUT} if held.get(key) != asked.get(key))
+    keys = sorted(key for key in (held.keys() | asked.keys()) - {_BLOCK} if held.get(key) != asked.get(key))
     if keys:
         key = keys[0]
         raise InputError(

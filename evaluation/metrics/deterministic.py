@@ -19,10 +19,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from weatherfm.evaluation.metrics.spatial import pointwise_means
-
-DETERMINISTIC: tuple[str, ...] = ("rmse", "mse", "mae", "bias", "acc", "activity", "activity_ratio")
-"""Names of all metrics; the last three need a climatology."""
+from weatherfm.evaluation.metrics.spatial_means import pointwise_means
 
 _ERRORS = ("error", "absolute_error", "squared_error")
 _ANOMALIES = ("forecast_anomaly_squared", "truth_anomaly_squared", "anomaly_product")

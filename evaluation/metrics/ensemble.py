@@ -27,10 +27,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.metrics.spatial import spatial_means
-
-ENSEMBLE: tuple[str, ...] = ("crps", "crps_fair", "ensemble_spread", "spread_skill_ratio")
-"""Names of the metrics of an ensemble, beside those of its mean."""
+from weatherfm.evaluation.metrics.spatial_means import spatial_means
 
 _STATISTICS = ("crps_skill", "crps_spread", "ensemble_mean_squared_error", "ensemble_variance")
 _VALUES = 2**17

@@ -18,7 +18,7 @@ import numpy as np
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.ensemble import count_members, pieces
-from weatherfm.evaluation.metrics.spatial import spatial_means
+from weatherfm.evaluation.metrics.spatial_means import spatial_means
 
 _PARTS = re.compile(r"\s*([^\s<>=!]*)\s*([<>=!]*)\s*(.*?)\s*", re.DOTALL)
 

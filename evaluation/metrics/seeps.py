@@ -16,19 +16,33 @@ ever dry or hardly ever wet, are left out, as there. The mean is over the area a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.evaluation.metrics.spatial import spatial_means
-
-if TYPE_CHECKING:
-    from weatherfm.evaluation.seeps_climatology import SeepsClimatology
+from weatherfm.evaluation.metrics.spatial_means import spatial_means
 
 LEAST_DRY, MOST_DRY = 0.1, 0.85
 """Probability of dry weather within which a place is scored (Rodwell et al. 2010)."""
 _VALUES = 2**14
 """Values worked on together."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeepsClimatology:
+    """Precipitation over `accumulation_hours`, for every month (January first) and grid point."""
+
+    dry_probability: np.ndarray
+    """[month, lat, lon] float64 share of dry cases; NaN where there were too few wet ones to learn from."""
+    heavy_threshold: np.ndarray
+    """[month, lat, lon] float32 m: more than this is heavy; NaN as above."""
+    dry_threshold: float
+    """m: up to this it is dry."""
+    accumulation_hours: int
+
+    def scored(self) -> np.ndarray:
+        """[month, lat, lon] bool: where SEEPS is defined."""
+        return (self.dry_probability >= LEAST_DRY) & (self.dry_probability <= MOST_DRY)
 
 
 def seeps_means(

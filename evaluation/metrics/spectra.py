@@ -28,8 +28,8 @@ _OF = ("forecast", "truth", "error")
 
 
 @dataclass(frozen=True, eq=False)
-class SpectraPlan:
-    """What of a grid's spectra can be had, and all that is the same for every field; see `spectra_plan`."""
+class SpectraTransforms:
+    """What of a grid's spectra can be had, and all that is the same for every field; see `spectra_transforms`."""
 
     shape: tuple[int, int]
     """(lat, lon)."""
@@ -48,7 +48,7 @@ class SpectraPlan:
         return np.arange(0 if self.spherical is None else self.spherical.largest + 1)
 
 
-def spectra_plan(grid: Grid) -> SpectraPlan | None:
+def spectra_transforms(grid: Grid) -> SpectraTransforms | None:
     """What `spectra_means` needs, made once; None where the grid has no spectrum, `spectra_left_out` says why."""
     bands, geometry = zonal_bands(grid), spherical_geometry(grid)
     if not bands and geometry is None:
@@ -56,7 +56,7 @@ def spectra_plan(grid: Grid) -> SpectraPlan | None:
     weights = np.reshape([band_weights(grid, band) for band in bands], (len(bands), grid.shape[0]))
     largest = None if geometry is None else largest_total_wavenumber(grid, geometry)
     transform = None if geometry is None or not largest else SphericalTransform(geometry, grid.shape, largest)
-    return SpectraPlan(grid.shape, bands, weights, zonal_wavenumbers(grid), transform)
+    return SpectraTransforms(grid.shape, bands, weights, zonal_wavenumbers(grid), transform)
 
 
 def spectra_left_out(grid: Grid) -> tuple[str, ...]:
@@ -74,38 +74,40 @@ def spectra_left_out(grid: Grid) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def spectra_means(forecast: np.ndarray, truth: np.ndarray, plan: SpectraPlan) -> dict[str, np.ndarray]:
+def spectra_means(forecast: np.ndarray, truth: np.ndarray, transforms: SpectraTransforms) -> dict[str, np.ndarray]:
     """Spectra of every case and channel.
 
     Args:
         forecast: [B, C, H, W] float32 or float64, finite; a value that is not makes its whole spectrum not finite.
         truth: the same.
-        plan: of the fields' grid.
+        transforms: of the fields' grid.
 
     Returns:
-        `zonal_forecast`, `zonal_truth`, `zonal_error` -> [B, C, band, wavenumber] where the plan has bands;
+        `zonal_forecast`, `zonal_truth`, `zonal_error` -> [B, C, band, wavenumber] where the transforms have bands;
         `spherical_forecast`, `spherical_truth`, `spherical_error` -> [B, C, total_wavenumber] where it has them;
         float64 in units of the channel squared. `error` is of forecast minus truth.
 
     Raises:
-        ValueError: fields of another shape than the plan's or each other's.
+        ValueError: fields of another shape than the transforms' or each other's.
     """
-    if forecast.shape != truth.shape or forecast.shape[-2:] != plan.shape:
-        raise ValueError(f"fields of shapes {forecast.shape} and {truth.shape} do not fit a plan of {plan.shape}")
-    leading, (rows, columns) = forecast.shape[:-2], plan.shape
+    if forecast.shape != truth.shape or forecast.shape[-2:] != transforms.shape:
+        raise ValueError(
+            f"fields of shapes {forecast.shape} and {truth.shape} do not fit transforms of {transforms.shape}"
+        )
+    leading, (rows, columns) = forecast.shape[:-2], transforms.shape
     pair = [field.reshape(-1, rows, columns) for field in (forecast, truth)]
-    zonal = np.empty((3, len(pair[0]), len(plan.bands), len(plan.wavenumbers)))
-    spherical = np.empty((3, len(pair[0]), len(plan.total_wavenumbers)))
+    zonal = np.empty((3, len(pair[0]), len(transforms.bands), len(transforms.wavenumbers)))
+    spherical = np.empty((3, len(pair[0]), len(transforms.total_wavenumbers)))
     for part in _parts(len(pair[0]), rows * columns):
         fields = np.stack([field[part] for field in pair]).astype(np.float64, copy=False)  # [2, n, H, W]
         fourier = np.fft.rfft(fields, axis=-1, norm="forward")  # [2, n, H, K]
-        zonal[:, part] = _zonal_power(fourier, plan)
-        if plan.spherical is not None:
-            spherical[:, part] = plan.spherical.pair_power(fields, fourier)
+        zonal[:, part] = _zonal_power(fourier, transforms)
+        if transforms.spherical is not None:
+            spherical[:, part] = transforms.spherical.pair_power(fields, fourier)
     means: dict[str, np.ndarray] = {}
-    if plan.bands:
+    if transforms.bands:
         means |= {f"zonal_{of}": x.reshape(*leading, *x.shape[1:]) for of, x in zip(_OF, zonal, strict=True)}
-    if plan.spherical is not None:
+    if transforms.spherical is not None:
         means |= {f"spherical_{of}": x.reshape(*leading, *x.shape[1:]) for of, x in zip(_OF, spherical, strict=True)}
     return means
 
@@ -124,15 +126,15 @@ def energy_ratio(spectrum: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.divide(spectrum, truth, out=np.full(spectrum.shape, np.nan), where=truth > 0)
 
 
-def _zonal_power(fourier: np.ndarray, plan: SpectraPlan) -> np.ndarray:
+def _zonal_power(fourier: np.ndarray, transforms: SpectraTransforms) -> np.ndarray:
     """[3, n, band, K] of Fourier coefficients [2, n, H, K]: only the rows of a band are squared."""
-    power = np.empty((3, fourier.shape[1], len(plan.bands), fourier.shape[-1]))
-    for band, weights in enumerate(plan.band_weights):
+    power = np.empty((3, fourier.shape[1], len(transforms.bands), fourier.shape[-1]))
+    for band, weights in enumerate(transforms.band_weights):
         rows = np.flatnonzero(weights)
         forecast, truth = fourier[:, :, rows[0] : rows[-1] + 1]
         inside = weights[rows[0] : rows[-1] + 1]
         for of, part in enumerate((forecast, truth, forecast - truth)):
-            power[of, :, band] = inside @ wave_power(part, plan.shape[1])
+            power[of, :, band] = inside @ wave_power(part, transforms.shape[1])
     return power
 
 

@@ -9,8 +9,8 @@ from weatherfm.earth.grid import Grid
 from weatherfm.evaluation.metrics.spectra import energy_ratio
 from weatherfm.evaluation.metrics.spherical_spectra import spherical_wavelengths
 from weatherfm.evaluation.metrics.zonal_spectra import zonal_wavelengths
-from weatherfm.evaluation.report.key_figures import headline_lead, models_of
-from weatherfm.evaluation.scores import lead_hours
+from weatherfm.evaluation.results.key_figures import headline_lead
+from weatherfm.evaluation.results.lookup import lead_hours, models_of
 
 KEPT = 0.5
 """Share of the truth's energy below which a scale is called blurred."""

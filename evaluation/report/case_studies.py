@@ -9,16 +9,16 @@ import numpy as np
 import xarray as xr
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.figures.animation import Animation, animation, load_cases
-from weatherfm.evaluation.figures.cases import Case, load_case, require_init_time
-from weatherfm.evaluation.figures.display import pretty_units
-from weatherfm.evaluation.figures.maps import when
-from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.evaluation.report.key_figures import headline_lead, key_leads, main_region, models_of, number, overall
-from weatherfm.evaluation.report.page_pictures import MapGroup, map_group
-from weatherfm.evaluation.scores import lead_hours, provenance_of
+from weatherfm.evaluation.figures.maps.case import Case, load_case, require_init_time
+from weatherfm.evaluation.figures.maps.film import Animation, animation, load_cases
+from weatherfm.evaluation.figures.maps.map_groups import MapGroup, map_group
+from weatherfm.evaluation.figures.maps.panels import when
+from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
+from weatherfm.evaluation.results.lookup import lead_hours, main_region, models_of, overall, provenance_of
+from weatherfm.evaluation.results.words import number, pretty_units
 
 _MAP_CHANNELS = 4
 

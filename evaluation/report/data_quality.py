@@ -13,10 +13,9 @@ import xarray as xr
 from weatherfm.data_pipeline.verification.report import FORMAT, REMEDIES
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.coverage import coverage_figure
-from weatherfm.evaluation.figures.display import name_in_words, pretty_units
-from weatherfm.evaluation.report.key_figures import number
-from weatherfm.evaluation.report.page_pictures import Picture, svg_picture
-from weatherfm.evaluation.scores import provenance_of
+from weatherfm.evaluation.figures.pictures import Picture, svg_picture
+from weatherfm.evaluation.results.lookup import provenance_of
+from weatherfm.evaluation.results.words import name_in_words, number, pretty_units
 
 _MOST_PROBLEMS = 40
 _MOST_LENGTH = 400

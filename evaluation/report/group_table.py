@@ -8,18 +8,10 @@ from math import isfinite
 
 import xarray as xr
 
-from weatherfm.evaluation.figures.display import pretty_units
-from weatherfm.evaluation.report.key_figures import (
-    headline_lead,
-    in_words,
-    key_leads,
-    main_region,
-    number,
-    overall,
-    region_in_words,
-)
-from weatherfm.evaluation.report.scorecard import Cell, make_cell, own_baselines, skill_with_test
-from weatherfm.evaluation.scores import lead_hours
+from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
+from weatherfm.evaluation.results.lookup import lead_hours, main_region, overall
+from weatherfm.evaluation.results.score_card import Cell, make_cell, own_baselines, skill_with_test
+from weatherfm.evaluation.results.words import in_words, number, pretty_units, region_in_words
 
 
 @dataclass(frozen=True)

@@ -13,32 +13,20 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.atomic import write_atomically
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.figures.animation import animation, load_cases
-from weatherfm.evaluation.figures.cases import require_init_time
 from weatherfm.evaluation.figures.curves import published_letters
-from weatherfm.evaluation.forecasts.file import ForecastFile
-from weatherfm.evaluation.published_scores import published_for
+from weatherfm.evaluation.figures.maps.case import require_init_time
+from weatherfm.evaluation.figures.maps.film import animation, load_cases
+from weatherfm.evaluation.figures.maps.map_groups import map_groups
+from weatherfm.evaluation.figures.plots import draw
+from weatherfm.evaluation.figures.training_curve import training_pictures
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.blurring import blurring_sentences
 from weatherfm.evaluation.report.case_studies import case_study, scored_name
 from weatherfm.evaluation.report.data_quality import quality_section
 from weatherfm.evaluation.report.group_table import period_table, region_table
-from weatherfm.evaluation.report.key_figures import (
-    baselines_of,
-    ensembles_of,
-    headline,
-    headline_lead,
-    in_words,
-    key_leads,
-    key_rows,
-    main_region,
-    models_of,
-    region_in_words,
-)
-from weatherfm.evaluation.report.page_pictures import draw, map_groups, training_pictures
 from weatherfm.evaluation.report.provenance_table import day_and_hour, difference_lines, provenance_rows
-from weatherfm.evaluation.report.scorecard import legend, mark_legend, shade_styles, shown_leads
 from weatherfm.evaluation.report.sections import (
     card_groups,
     curve_groups,
@@ -47,8 +35,20 @@ from weatherfm.evaluation.report.sections import (
     fits_titles,
     spectra_groups,
 )
-from weatherfm.evaluation.score_table import headline_channels
-from weatherfm.evaluation.scores import lead_hours, provenance_of, read_scores
+from weatherfm.evaluation.results.key_figures import headline, headline_lead, key_leads, key_rows
+from weatherfm.evaluation.results.lookup import (
+    baselines_of,
+    ensembles_of,
+    lead_hours,
+    main_region,
+    models_of,
+    provenance_of,
+)
+from weatherfm.evaluation.results.published_scores import published_for
+from weatherfm.evaluation.results.score_card import legend, mark_legend, shade_styles, shown_leads
+from weatherfm.evaluation.results.scores_file import read_scores
+from weatherfm.evaluation.results.text_table import headline_channels
+from weatherfm.evaluation.results.words import in_words, region_in_words
 
 _PAGE = Path(__file__).with_name("template")
 

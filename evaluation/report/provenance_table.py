@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherfm.evaluation.scores import lead_hours, provenance_of
+from weatherfm.evaluation.results.lookup import lead_hours, provenance_of
 
 Row = tuple[str, str]
 

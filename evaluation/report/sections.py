@@ -21,17 +21,13 @@ from weatherfm.evaluation.figures.curves import (
     seeps_figure,
     wind_figure,
 )
-from weatherfm.evaluation.figures.display import name_in_words
-from weatherfm.evaluation.figures.ensemble import rank_histogram_figure, spread_skill_figure
-from weatherfm.evaluation.figures.spectra import energy_ratio_figure, spectrum_figure
-from weatherfm.evaluation.report.key_figures import (
-    ensembles_of,
-    headline_lead,
-    key_leads,
-    models_of,
-)
-from weatherfm.evaluation.report.page_pictures import Plot, PlotGroup
-from weatherfm.evaluation.report.scorecard import Card, references_of, score_card
+from weatherfm.evaluation.figures.ensemble_curves import rank_histogram_figure, spread_skill_figure
+from weatherfm.evaluation.figures.plots import Plot, PlotGroup
+from weatherfm.evaluation.figures.spectra_curves import energy_ratio_figure, spectrum_figure
+from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
+from weatherfm.evaluation.results.lookup import ensembles_of, models_of
+from weatherfm.evaluation.results.score_card import Card, references_of, score_card
+from weatherfm.evaluation.results.words import name_in_words
 
 _MOST_TITLES = 6000
 """Cells up to which those of the other regions say in words what they are."""

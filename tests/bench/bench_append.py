@@ -24,15 +24,15 @@ from pathlib import Path
 import numpy as np
 
 from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.fields.positions import Readable, view
 from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.planning.plan import plan_store
 from weatherfm.data_pipeline.prepare import identity_of, prepare
 from weatherfm.data_pipeline.revise import append
-from weatherfm.data_pipeline.store.store import open_store
 from weatherfm.data_pipeline.store.swap import place_of_next
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.writing.journal import Journal, write_record
-from weatherfm.data_pipeline.writing.writing import Writing
+from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.earth.grid import Grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
@@ -78,9 +78,9 @@ def config(store: Path) -> DataConfig:
 def fabricate(root: Path, short: Path, n_times: int, finished: bool) -> int:
     """A store of `n_times`, or one of which all but the last shards are written; returns how many files it links."""
     given = source(n_times)
-    plan = plan_store(config(root), given)
-    journal = Journal(root, identity_of(plan, given), given.identity)
-    writing = Writing(root, plan, given, None, journal, None)
+    design = design_store(config(root), given)
+    journal = Journal(root, identity_of(design, given), given.identity)
+    writing = Writing(root, design, given, None, journal, None)
     records, n_files = {}, 0
     held = _held_records(short)
     for task in writing.tasks.all():

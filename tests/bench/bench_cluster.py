@@ -130,7 +130,7 @@ def warm() -> None:
 
     import weatherfm.data_pipeline.fields.regrid
     import weatherfm.data_pipeline.sources.files
-    import weatherfm.data_pipeline.writing.writing  # noqa: F401
+    import weatherfm.data_pipeline.writing.writer  # noqa: F401
 
 
 def main() -> None:

@@ -35,8 +35,8 @@ from weatherfm.data_pipeline.config import Period
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate import evaluate
-from weatherfm.evaluation.forecasts.layout import variables_of
-from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
+from weatherfm.evaluation.forecasts.schema import variables_of
+from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
 from weatherfm.evaluation.regions import region_weights
 
 METHODS = ("weatherfm, same set", "weatherfm, all", "xskillscore", "scores")
@@ -85,7 +85,7 @@ class InventedStore:
 
 def write_forecast(path: Path, store: InventedStore, cases: int, leads: tuple[int, ...]) -> None:
     """Truth with noise that grows with the lead time."""
-    request = ForecastRequest(store.channels, store.grid, store.times[:cases], leads, {"simulated": True})
+    request = ForecastContents(store.channels, store.grid, store.times[:cases], leads, {"simulated": True})
     writer = ForecastWriter(path, request)
     for block in writer.remaining():
         for i, lead in enumerate(leads):

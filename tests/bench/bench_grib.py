@@ -19,19 +19,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import weatherfm.data_pipeline.formats.codes  # noqa: F401 - before ecCodes
+import weatherfm.data_pipeline.formats.grib.codes  # noqa: F401 - before ecCodes
 
 # isort: split
 import eccodes
 import numpy as np
 
-from weatherfm.data_pipeline.formats import kept_index
 from weatherfm.data_pipeline.formats.file_index import index_files
-from weatherfm.data_pipeline.formats.grib import GribReader
-from weatherfm.data_pipeline.formats.grib_headers import _read
-from weatherfm.data_pipeline.formats.grib_index import read_grib_index
-from weatherfm.data_pipeline.formats.names import NameRules
-from weatherfm.data_pipeline.formats.span import Span
+from weatherfm.data_pipeline.formats.grib import kept_index
+from weatherfm.data_pipeline.formats.grib.headers import _read
+from weatherfm.data_pipeline.formats.grib.index import read_grib_index
+from weatherfm.data_pipeline.formats.grib.reader import GribReader
+from weatherfm.data_pipeline.formats.meaning.names import NameRules
+from weatherfm.data_pipeline.formats.wanted_times import Span
 from weatherfm.data_pipeline.source_config import FilesSource
 
 LEVELS = [50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000]

@@ -25,18 +25,18 @@ import xarray as xr
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.config import DataConfig, RegridConfig
+from weatherfm.data_pipeline.design.dry_run import to_text
+from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.fields.positions import Readable, view
 from weatherfm.data_pipeline.fields.regrid import place
 from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.planning.plan import StorePlan, plan_store
-from weatherfm.data_pipeline.planning.plan_text import to_text
 from weatherfm.data_pipeline.prepare import identity_of
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.store.manifest import checksum
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
-from weatherfm.data_pipeline.writing import writing
+from weatherfm.data_pipeline.writing import writer as writing
 from weatherfm.data_pipeline.writing.journal import Journal, write_record
-from weatherfm.data_pipeline.writing.writing import Writing
+from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.earth.grid import Grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
@@ -98,14 +98,14 @@ def statistics(n_channels: int) -> dict:
     return ChannelStatistics(np.full(n_channels, 3114720.0), *numbers).to_dict()
 
 
-def make_store(folder: Path, n_times: int) -> StorePlan:
+def make_store(folder: Path, n_times: int) -> StoreDesign:
     os.fsync = lambda _: None  # what is measured is size, not this disk
     writing.check_space = lambda *_: None
     source = record_of(n_times)
-    plan = plan_store(config_of(folder / "store.zarr"), source)
-    journal = Journal(folder / "store.zarr", identity_of(plan, source), source.identity)
-    Pretence(folder / "store.zarr", plan, source, None, journal, None).run(lambda *_: None)
-    return plan
+    design = design_store(config_of(folder / "store.zarr"), source)
+    journal = Journal(folder / "store.zarr", identity_of(design, source), source.identity)
+    Pretence(folder / "store.zarr", design, source, None, journal, None).run(lambda *_: None)
+    return design
 
 
 def told_of_opening(store: Path) -> dict[str, float]:
@@ -113,7 +113,7 @@ def told_of_opening(store: Path) -> dict[str, float]:
     program = f"""
 import json, resource, time
 import weatherfm.data_pipeline.loader
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 grown = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 before, start = grown(), time.process_time()
 store = open_store({str(store)!r})
@@ -125,9 +125,9 @@ print(json.dumps({{"seconds": seconds, "MB": grown() - before}}))
     return json.loads(done.stdout)
 
 
-def seconds_a_task(source: SourceData, plan: StorePlan, count: int) -> tuple[float, float]:
+def seconds_a_task(source: SourceData, design: StoreDesign, count: int) -> tuple[float, float]:
     """(of a task as it is made and sent now, of one that carries the graph of the record along)."""
-    stages = Writing(Path("nowhere"), plan, source, None, None, None)  # type: ignore[arg-type]
+    stages = Writing(Path("nowhere"), design, source, None, None, None)  # type: ignore[arg-type]
     tasks = list(stages.tasks.state())
     start = time.process_time()
     for task in tasks[:: max(1, len(tasks) // count)][:count]:
@@ -135,7 +135,7 @@ def seconds_a_task(source: SourceData, plan: StorePlan, count: int) -> tuple[flo
     now = (time.process_time() - start) / count
     part = tasks[len(tasks) // 2].block
     start = time.process_time()
-    lazy = source.state.isel(time=plan.axis.indices[part.times], channel=part.channels).data
+    lazy = source.state.isel(time=design.axis.indices[part.times], channel=part.channels).data
     cloudpickle.dumps(dask.optimize(dask.delayed(np.asarray, traverse=False)(lazy)))
     return now, time.process_time() - start
 
@@ -173,21 +173,21 @@ def main() -> None:
 def report(folder: Path, n_times: int, count: int) -> None:
     """Print the table."""
     start = time.process_time()
-    plan = make_store(folder, n_times)
+    design = make_store(folder, n_times)
     line("bookkeeping of a whole prepare", f"{time.process_time() - start:.1f} s without any field")
-    line("store", f"{n_times} times, {plan.layout.n_channels} channels, {plan.grid}")
-    line("shard", f"{plan.layout.shard_times} times x {plan.layout.shard_channels} channels, "
-         f"{plan.layout.shard_bytes / 1e6:.0f} MB before compression")  # fmt: skip
-    line("files", f"{plan.files:,}")
-    line("memory of a writer", f"{(plan.writer_bytes + plan.reader_bytes) / 1e9:.2f} GB")
-    line("memory stated for records", f"{plan.records_bytes / 1e6:.0f} MB")
+    line("store", f"{n_times} times, {design.sharding.n_channels} channels, {design.grid}")
+    line("shard", f"{design.sharding.shard_times} times x {design.sharding.shard_channels} channels, "
+         f"{design.sharding.shard_bytes / 1e6:.0f} MB before compression")  # fmt: skip
+    line("files", f"{design.files:,}")
+    line("memory of a writer", f"{(design.writer_bytes + design.reader_bytes) / 1e9:.2f} GB")
+    line("memory stated for records", f"{design.records_bytes / 1e6:.0f} MB")
     for file in sorted((folder / "store.zarr").glob("*.json")):
         line(file.name, f"{file.stat().st_size / 1e6:.2f} MB")
     opened = told_of_opening(folder / "store.zarr")
     line("opening", f"{opened['seconds']:.3f} s, {opened['MB']:.0f} MB")
     for name, source in (("at 0.25 degrees", record_of(n_times)), ("to 5.625", regridded(n_times))):
-        plan = plan_store(config_of(folder / "other.zarr"), source)
-        now, before = seconds_a_task(source, plan, count)
+        design = design_store(config_of(folder / "other.zarr"), source)
+        now, before = seconds_a_task(source, design, count)
         line(f"making a task {name}", f"{now * 1e3:.2f} ms; with the record's graph {before * 1e3:.0f} ms")
         line("what tasks share, pickled", f"{len(cloudpickle.dumps(source.fields)) / 1e3:.1f} kB")
     dry_run(folder, n_times)
@@ -203,10 +203,10 @@ def dry_run(folder: Path, n_times: int) -> None:
     start = time.process_time()
     source = open_source(config)
     opened = time.process_time() - start
-    plan = plan_store(config, source)
+    design = design_store(config, source)
     planned = time.process_time() - start - opened
-    text = to_text(plan)
-    line("--dry-run", f"{opened:.2f} s to open the source, {planned:.2f} s to plan, {len(text.splitlines())} lines")
+    text = to_text(design)
+    line("--dry-run", f"{opened:.2f} s to open the source, {planned:.2f} s to design, {len(text.splitlines())} lines")
     line("its source, pickled", f"{len(cloudpickle.dumps(source.fields)) / 1e3:.1f} kB")
     line("its memory", text.split("\nmemory", 1)[1].splitlines()[0].strip())
 

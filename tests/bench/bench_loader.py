@@ -40,7 +40,7 @@ from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.grid import regular_grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)

@@ -17,8 +17,8 @@ from paper_model import paper_model
 
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.machine import GB
-from weatherfm.training.plan.show import memory_groups
-from weatherfm.training.plan.simulate import simulate
+from weatherfm.training.plan.plan_as_text import memory_groups
+from weatherfm.training.plan.simulated_rank import simulate
 
 SHOWN = ("tp alone", "D-CHAG-C", "D-CHAG-L", "flat tokens", "flat folded")
 PAPER = [  # width, channels, tp; GB of tensor parallelism alone, D-CHAG-C, D-CHAG-L

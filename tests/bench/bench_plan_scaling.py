@@ -25,7 +25,7 @@ from paper_model import DEPTH, PATCH, SHAPE, paper_model
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.machine import GB
-from weatherfm.training.plan.simulate import simulate
+from weatherfm.training.plan.simulated_rank import simulate
 
 
 def layout_of(ranks, most_tp, most_shard):

@@ -20,7 +20,8 @@ import torch
 
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.plan.counter import counting
 
 

@@ -28,7 +28,7 @@ from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import regular_grid
 

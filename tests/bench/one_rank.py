@@ -17,16 +17,16 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from weatherfm.config import parse_settings
-from weatherfm.training.build import plan_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.loss import forecast_loss
-from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.parallel.build_model import meta_model
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import find_role
-from weatherfm.training.plan.moments import telling
+from weatherfm.training.plan.model_parts import telling
 from weatherfm.training.plan.rank_step import made_up_batch
-from weatherfm.training.plan.simulate import simulate
-from weatherfm.training.step import compute_gradients, exchange, update_weights
+from weatherfm.training.plan.simulated_rank import simulate
+from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.stepping.optimizer import build_optimizer
+from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
 
 
 @dataclass
@@ -109,7 +109,7 @@ def _silent_peers(layout, device: str):
 def _measure(config, domain, mesh, device: str, repeats: int, figures: Figures) -> None:
     cuda, low = device.startswith("cuda"), torch.bfloat16
     role = find_role(config.parallel, config.model, domain, mesh)
-    model = plan_model(config, domain, role, low)
+    model = meta_model(config, domain, role, low)
     model.to_empty(device=device)
     model.set_statistics()
     with torch.no_grad():

@@ -8,7 +8,7 @@ import time
 import torch
 
 from weatherfm.cli import run_command
-from weatherfm.evaluation.forecasts import store
+from weatherfm.evaluation.forecasts import writer as store
 
 torch.set_num_threads(1)
 store._BLOCK_BYTES = 2 * 4 * 3 * 4 * 8  # two initial times of the toy store

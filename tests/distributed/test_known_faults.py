@@ -23,18 +23,18 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store.store import open_store
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.batches import predict
-from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.loss import forecast_loss
-from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.feeding.samples import validation_inits
+from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import Role, find_role
-from weatherfm.training.step import compute_gradients, exchange, update_weights
-from weatherfm.training.validation import Validator, validation_inits
+from weatherfm.training.stepping.loss import forecast_loss, predict
+from weatherfm.training.stepping.optimizer import build_optimizer
+from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.validation import Validator
 
 TP2 = Layout(1, 1, 2)
 

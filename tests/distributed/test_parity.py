@@ -18,16 +18,16 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
-from weatherfm.training.batches import ReadyBatch, predict
-from weatherfm.training.build import build_model
 from weatherfm.training.checkpoints.export import whole_parameters
 from weatherfm.training.config import RunConfig
-from weatherfm.training.loss import forecast_loss
-from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.feeding.ready_batches import ReadyBatch
+from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout, check_layout
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import Role, find_role
-from weatherfm.training.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.loss import forecast_loss, predict
+from weatherfm.training.stepping.optimizer import build_optimizer
+from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
 
 TOLERANCE = 1e-9
 """Relative; float64 sums in another order leave 1e-15 or so, any mistake in a factor leaves 1e-2 or more."""

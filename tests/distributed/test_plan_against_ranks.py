@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 from spawn_ranks import spawn
+from whole_simulation import simulate_whole
 
 from weatherfm.config import parse_settings
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
-from weatherfm.training.build import build_model
 from weatherfm.training.config import RunConfig
-from weatherfm.training.loss import forecast_loss
+from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
-from weatherfm.training.parallel.role import find_role
+from weatherfm.training.parallel.role import find_role, heaviest_rank
 from weatherfm.training.plan import rank_step
-from weatherfm.training.plan.simulate import heaviest_rank, simulate_whole
 from weatherfm.training.plan.step_count import StepCount
+from weatherfm.training.stepping.loss import forecast_loss
 
 TOLERANCE = 0.05
 """Of memory; what is left are gaps between operations, as when a gloo thread lets go of a buffer."""
@@ -71,7 +71,7 @@ def count(form: str, mode: str, mesh: Mesh | None, dtype: torch.dtype) -> StepCo
 
 
 def on_rank(rank: int, layout: Layout, dtype: torch.dtype, cases: list[tuple[str, str]]) -> list[StepCount | None]:
-    """The count of every case on the rank that is simulated; the others take the same steps, faster for not counting."""
+    """The count of every case on the rank that is simulated; the others take the same steps without counting."""
     mesh, found = build_mesh(layout, "cpu") if layout.devices > 1 else None, []
     for case in cases:
         heaviest = heaviest_rank(make_config(*case), make_domain(), layout)

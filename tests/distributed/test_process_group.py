@@ -1,4 +1,4 @@
-"""How ranks meet, how one of them speaks for all, and how who is missing is found out."""
+"""How ranks rendezvous, how one of them speaks for all, and how who is missing is found out."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from weatherfm.errors import InputError, OutsideError, QuietExit, StopRequest
 from weatherfm.training import trainer
 from weatherfm.training.ranks import first_failure
 from weatherfm.training.ranks.coordination import Coordination
+from weatherfm.training.ranks.heartbeat import Heartbeat, describe, gone_ranks, late_ranks, locate, write_heartbeat
+from weatherfm.training.ranks.job import Job, join_job
 from weatherfm.training.ranks.neighbour import Neighbour
 from weatherfm.training.ranks.process_group import join
-from weatherfm.training.ranks.roster import Roster, meet, muster
-from weatherfm.training.ranks.signs import Sign, describe, gone_ranks, late_ranks, locate, write_sign
+from weatherfm.training.ranks.rendezvous import rendezvous
 from weatherfm.training.ranks.watchdog import Watchdog
 
 CPU = torch.device("cpu")
@@ -42,35 +43,35 @@ def _as_before(monkeypatch):
 
 def all_meet(store, world=3):
     with ThreadPoolExecutor(world) as threads:
-        return list(threads.map(lambda rank: meet(store, rank, world, 60), range(world)))
+        return list(threads.map(lambda rank: rendezvous(store, rank, world, 60), range(world)))
 
 
 def test_ranks_meet_in_a_corner_of_their_own_at_every_start():
     store = HashStore()
     for start in range(3):  # the same store over restarts, as torchrun keeps it
-        corners, hosts = zip(*all_meet(store), strict=True)
-        assert not corners[0].check(["left behind"])
-        corners[1].set("left behind", str(start))
-        assert [corner.get("left behind") for corner in corners] == [str(start).encode()] * 3
+        namespaces, hosts = zip(*all_meet(store), strict=True)
+        assert not namespaces[0].check(["left behind"])
+        namespaces[1].set("left behind", str(start))
+        assert [namespace.get("left behind") for namespace in namespaces] == [str(start).encode()] * 3
         assert len(hosts[2]) == 3
 
 
 def test_one_rank_needs_no_other():
-    corner, hosts = meet(HashStore(), 0, 1, 60)
-    assert corner.get("host0").decode() == hosts[0]
+    namespace, hosts = rendezvous(HashStore(), 0, 1, 60)
+    assert namespace.get("host0").decode() == hosts[0]
 
 
 @pytest.mark.parametrize(("rank", "message"), [(0, "2 of 3 ranks did not start in time: 1, 2"), (1, "rank 0 did not")])
 def test_who_does_not_come_is_named(rank, message):
     with pytest.raises(OutsideError, match=message):
-        meet(HashStore(), rank, 3, 0.2)
+        rendezvous(HashStore(), rank, 3, 0.2)
 
 
 def test_nobody_at_the_address(monkeypatch):
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("weatherfm.training.ranks.roster.START_TIMEOUT", 0.5)
-    with pytest.raises(OutsideError, match="rank 1 cannot reach rank 0 at localhost:1"), muster():
+    monkeypatch.setattr("weatherfm.training.ranks.job.START_TIMEOUT", 0.5)
+    with pytest.raises(OutsideError, match="rank 1 cannot reach rank 0 at localhost:1"), join_job():
         pass
 
 
@@ -78,10 +79,10 @@ def test_nobody_at_the_address(monkeypatch):
 
 
 def test_alone_there_is_no_process_group():
-    with join(CPU, 60) as roster:
-        assert (roster.rank, roster.world, roster.first) == (0, 1, True)
-        assert roster.first_checks(lambda: 7) == 7
-        roster.beat(3)
+    with join(CPU, 60) as job:
+        assert (job.rank, job.world, job.first) == (0, 1, True)
+        assert job.first_checks(lambda: 7) == 7
+        job.beat(3)
         assert not dist.is_initialized()
 
 
@@ -94,15 +95,15 @@ def test_alone_errors_pass_as_they_are():
 
 
 def test_inside_a_muster_it_is_the_same_roster():
-    with muster() as outer, join(CPU, 60) as inner:
+    with join_job() as outer, join(CPU, 60) as inner:
         assert inner is outer
-    with muster() as later:
+    with join_job() as later:
         assert later is not outer
 
 
 def in_a_group(rank):
-    with join(CPU, 60) as roster:
-        seen = (roster.rank, roster.world, roster.first_checks(lambda: rank))
+    with join(CPU, 60) as job:
+        seen = (job.rank, job.world, job.first_checks(lambda: rank))
     dist.barrier()  # the group is still there
     return seen
 
@@ -118,7 +119,7 @@ def asked_on_one_rank(rank):
 
     with pytest.raises(StopRequest) as caught:
         Coordination().all_do(look)
-    Coordination().meet()
+    Coordination().barrier()
     return str(caught.value)
 
 
@@ -151,20 +152,20 @@ def test_started_by_hand(tmp_path):
 
 def test_the_first_to_fail_speaks():
     store = HashStore()
-    assert first_failure.told_failure(store) is None
+    assert first_failure.failure_status(store) is None
     assert first_failure.claim_failure(store, 2, 2) is None
     assert first_failure.claim_failure(store, 0, 1) == 2
     assert first_failure.claim_failure(store, 2, 1) == 2  # also against itself: a rank has two threads
-    assert first_failure.told_failure(store) == 2
+    assert first_failure.failure_status(store) == 2
 
 
 def test_the_others_wait_until_it_has_spoken():
     store = HashStore()
     began = time.monotonic()
-    first_failure.await_told(store, 0.3)
+    first_failure.await_report(store, 0.3)
     assert time.monotonic() - began >= 0.3
-    first_failure.mark_told(store)
-    first_failure.await_told(store, 1e9)
+    first_failure.mark_reported(store)
+    first_failure.await_report(store, 1e9)
 
 
 @pytest.mark.parametrize(
@@ -185,43 +186,43 @@ def test_loss_of_a_peer_is_told_from_faults_of_its_own():
 
 def test_a_verdict_leaves_one_speaker():
     store = HashStore()
-    first, second = (Roster(rank, 2, rank, ("a", "b"), store) for rank in range(2))
+    first, second = (Job(rank, 2, rank, ("a", "b"), store) for rank in range(2))
     error = InputError("no store at /data")
-    assert second.verdict(error) is error
+    assert second.error_to_raise(error) is error
     assert error.__notes__ == ["(on rank 1, b)"]
-    quiet = first.verdict(RuntimeError("Connection closed by peer"))
+    quiet = first.error_to_raise(RuntimeError("Connection closed by peer"))
     assert isinstance(quiet, QuietExit)
     assert quiet.status == 2
-    assert first.verdict(quiet) is quiet
+    assert first.error_to_raise(quiet) is quiet
 
 
 # Who is missing ----------------------------------------------------------------------------------------------------
 
 
-def sign(beats=5, step=16, place="weatherfm.training.trainer:200 (_step)", waits=True, done=False):
-    return Sign(beats, step, 1000.0, place, waits, done)
+def heartbeat(beats=5, step=16, place="weatherfm.training.trainer:200 (_step)", waits=True, done=False):
+    return Heartbeat(beats, step, 1000.0, place, waits, done)
 
 
 def test_gone_is_who_tells_nothing_new():
-    assert gone_ranks([sign(1), sign(1), None], [sign(2), sign(1), None]) == [1, 2]
-    assert gone_ranks([sign(1), None], [sign(2), sign(1)]) == []
-    assert gone_ranks([sign(1, done=True)], [sign(1, done=True)]) == []
+    assert gone_ranks([heartbeat(1), heartbeat(1), None], [heartbeat(2), heartbeat(1), None]) == [1, 2]
+    assert gone_ranks([heartbeat(1), None], [heartbeat(2), heartbeat(1)]) == []
+    assert gone_ranks([heartbeat(1, done=True)], [heartbeat(1, done=True)]) == []
 
 
 def test_a_neighbour_is_silent_only_once_it_has_spoken_and_while_it_is_at_work():
     store = HashStore()
     neighbour = Neighbour(store, 2, 3)
     assert [neighbour.silent_looks() for _ in range(3)] == [0, 0, 0]  # rank 0 may still be starting
-    write_sign(store, 0, sign(1))
+    write_heartbeat(store, 0, heartbeat(1))
     assert [neighbour.silent_looks() for _ in range(3)] == [0, 1, 2]
-    write_sign(store, 0, sign(2))
+    write_heartbeat(store, 0, heartbeat(2))
     assert [neighbour.silent_looks() for _ in range(3)] == [0, 1, 2]
     neighbour.forgive()
     assert neighbour.silent_looks() == 1
-    write_sign(store, 0, sign(3, done=True))
-    write_sign(store, 1, sign(1))
+    write_heartbeat(store, 0, heartbeat(3, done=True))
+    write_heartbeat(store, 1, heartbeat(1))
     assert [neighbour.silent_looks() for _ in range(4)] == [0, 0, 1, 2]  # it looks at rank 1 instead
-    write_sign(store, 1, sign(2, done=True))
+    write_heartbeat(store, 1, heartbeat(2, done=True))
     assert [neighbour.silent_looks() for _ in range(3)] == [0, 0, 0]  # nobody is left
 
 
@@ -237,36 +238,36 @@ def test_a_watchdog_acts_once_nothing_has_moved_for_so_many_looks():
 
 
 def test_late_is_who_is_behind():
-    assert late_ranks([sign(step=16), sign(step=15), sign(step=16), None]) == [1]
+    assert late_ranks([heartbeat(step=16), heartbeat(step=15), heartbeat(step=16), None]) == [1]
 
 
 def test_late_is_who_does_something_else():
-    reading = sign(place="weatherfm.data_pipeline.loader:88 (read)", waits=False)
-    waiting = sign(place="weatherfm.training.step:10 (exchange)")
-    assert late_ranks([sign(), reading, sign()]) == [1]
-    assert late_ranks([sign(), reading]) == [1]  # of two, the one in a collective waits
-    assert late_ranks([sign(), sign(), waiting, reading]) == [3]  # a third waits elsewhere, for it
-    assert late_ranks([sign(), sign(), waiting]) == [2]  # the odd one, since nobody is known to be busy
-    assert late_ranks([sign(), sign()]) == []
+    reading = heartbeat(place="weatherfm.data_pipeline.loader:88 (read)", waits=False)
+    waiting = heartbeat(place="weatherfm.training.stepping.step:10 (exchange)")
+    assert late_ranks([heartbeat(), reading, heartbeat()]) == [1]
+    assert late_ranks([heartbeat(), reading]) == [1]  # of two, the one in a collective waits
+    assert late_ranks([heartbeat(), heartbeat(), waiting, reading]) == [3]  # a third waits elsewhere, for it
+    assert late_ranks([heartbeat(), heartbeat(), waiting]) == [2]  # the odd one, since nobody is known to be busy
+    assert late_ranks([heartbeat(), heartbeat()]) == []
     assert late_ranks([None, None]) == []
 
 
 def test_what_is_said_of_the_missing():
-    signs, hosts = [sign()] * 11 + [None], ["node1"] * 11 + ["node2"]
-    (line,) = describe([3], signs, hosts, 1612.4).splitlines()
+    heartbeats, hosts = [heartbeat()] * 11 + [None], ["node1"] * 11 + ["node2"]
+    (line,) = describe([3], heartbeats, hosts, 1612.4).splitlines()
     assert line == (
         "no answer from rank 3 (node1), last seen at step 16, 612 s ago, in weatherfm.training.trainer:200 (_step)"
     )
-    assert describe([11], signs, hosts, 0) == "no answer from rank 11 (node2), never seen"
-    assert describe([], signs, hosts, 0) == ""
-    assert describe(range(12), signs, hosts, 0).splitlines()[-1].strip() == "and 4 more"
+    assert describe([11], heartbeats, hosts, 0) == "no answer from rank 11 (node2), never seen"
+    assert describe([], heartbeats, hosts, 0) == ""
+    assert describe(range(12), heartbeats, hosts, 0).splitlines()[-1].strip() == "and 4 more"
 
 
 def test_the_line_shown_is_the_innermost_of_weatherfm():
     frames = []
-    Roster().first_checks(lambda: frames.append(sys._getframe()))
+    Job().first_checks(lambda: frames.append(sys._getframe()))
     place, waits = locate(frames[0])
-    assert place.startswith("weatherfm.training.ranks.roster:")
+    assert place.startswith("weatherfm.training.ranks.job:")
     assert place.endswith("(first_checks)")
     assert not waits
 

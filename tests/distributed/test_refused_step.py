@@ -11,7 +11,7 @@ import toy_run
 from spawn_ranks import spawn
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.config import RunConfig
 from weatherfm.training.trainer import train

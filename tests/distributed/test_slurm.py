@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
-SCRIPT = Path(__file__).parents[2] / "configs" / "slurm.sh"
+SCRIPT = ROOT / "configs" / "slurm.sh"
 STAND_INS = {
     "scontrol": 'if [[ $1 == show ]]; then printf "node1\\nnode2\\n"; else echo "$@" >> scontrol.log; fi',
     "srun": 'shift; exec "$@"',  # hands signals on to its tasks

@@ -23,10 +23,10 @@ with importing():  # as the command does
 
     from weatherfm.errors import STOPPED, InputError
     from weatherfm.outcome import report_errors
-    from weatherfm.training.ranks import pulse
+    from weatherfm.training.ranks import heartbeat_monitor
+    from weatherfm.training.ranks.job import Job, join_job
     from weatherfm.training.ranks.process_group import join
-    from weatherfm.training.ranks.roster import Roster, muster
-    from weatherfm.training.signals import StopSignals
+    from weatherfm.training.upkeep.stop_signals import StopSignals
 
 PATIENT = 300.0
 STEPS = 10
@@ -45,102 +45,102 @@ def together(value: float = 1.0) -> float:
     return total.item()
 
 
-def steps(roster: Roster, folder: Path, fault: Callable[[int], object] = lambda step: None) -> None:
+def steps(job: Job, folder: Path, fault: Callable[[int], object] = lambda step: None) -> None:
     """Steps of a training; the last finished one is kept, as a checkpoint keeps it."""
     kept = folder / "kept"
     first = int(kept.read_text()) if kept.exists() else 0
-    note(folder, f"began{first}.{roster.rank}", os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    note(folder, f"began{first}.{job.rank}", os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     with StopSignals():  # as in training: a launcher that ends the job does not end a rank on the spot
         for step in range(first + 1, STEPS + 1):
             fault(step)
-            assert together() == roster.world
-            roster.beat(step)
-            if roster.first:
+            assert together() == job.world
+            job.beat(step)
+            if job.first:
                 note(folder, "kept", str(step))
 
 
-def play_finished(roster: Roster, folder: Path) -> None:
-    steps(roster, folder)
+def play_finished(job: Job, folder: Path) -> None:
+    steps(job, folder)
 
 
-def play_killed(roster: Roster, folder: Path) -> None:
+def play_killed(job: Job, folder: Path) -> None:
     """The process of the last rank is killed at step 5, the first time."""
 
     def kill(step: int) -> None:
-        if step == 5 and roster.rank == roster.world - 1 and not (folder / "killed").exists():
+        if step == 5 and job.rank == job.world - 1 and not (folder / "killed").exists():
             note(folder, "killed")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    steps(roster, folder, kill)
+    steps(job, folder, kill)
 
 
-def play_refused(roster: Roster, folder: Path) -> None:
+def play_refused(job: Job, folder: Path) -> None:
     def check() -> None:
-        note(folder, f"checked{roster.rank}")
+        note(folder, f"checked{job.rank}")
         raise InputError("tp 3 does not divide model.heads 4")
 
-    roster.first_checks(check)
+    job.first_checks(check)
 
 
-def play_checked(roster: Roster, folder: Path) -> None:
+def play_checked(job: Job, folder: Path) -> None:
     """First rank 0, then all; the second check fails on a machine that is not rank 0's."""
-    assert roster.first_checks(lambda: note(folder, f"checked{roster.rank}") or 7) == 7
-    roster.first_checks(lambda: refuse_on(1, roster))
+    assert job.first_checks(lambda: note(folder, f"checked{job.rank}") or 7) == 7
+    job.first_checks(lambda: refuse_on(1, job))
 
 
-def refuse_on(rank: int, roster: Roster) -> None:
-    if roster.rank == rank:
+def refuse_on(rank: int, job: Job) -> None:
+    if job.rank == rank:
         raise InputError("no store at /data")
 
 
-def play_faulty(roster: Roster, folder: Path) -> None:
+def play_faulty(job: Job, folder: Path) -> None:
     def fail(step: int) -> None:
-        if step == 3 and roster.rank == 1:
+        if step == 3 and job.rank == 1:
             raise RuntimeError("a wheel came off")
 
-    steps(roster, folder, fail)
+    steps(job, folder, fail)
 
 
-def play_diverged(roster: Roster, folder: Path) -> None:
+def play_diverged(job: Job, folder: Path) -> None:
     """All ranks find the same error at the same step."""
 
     def fail(step: int) -> None:
         if step == 3:
             raise InputError("the loss is not finite")
 
-    steps(roster, folder, fail)
+    steps(job, folder, fail)
 
 
-def play_silent(roster: Roster, folder: Path) -> None:
+def play_silent(job: Job, folder: Path) -> None:
     """Rank 1 waits for something that never comes, as a file system."""
 
     def wait(step: int) -> None:
-        if step == 3 and roster.rank == 1:
+        if step == 3 and job.rank == 1:
             threading.Event().wait()
 
-    steps(roster, folder, wait)
+    steps(job, folder, wait)
 
 
-def play_frozen(roster: Roster, folder: Path) -> None:
+def play_frozen(job: Job, folder: Path) -> None:
     """The process of rank 1 stands still with all its threads: it neither answers nor closes, as without power."""
 
     def freeze(step: int) -> None:
-        if step == 3 and roster.rank == 1:
+        if step == 3 and job.rank == 1:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    steps(roster, folder, freeze)
+    steps(job, folder, freeze)
 
 
-def play_suspended(roster: Roster, folder: Path) -> None:
+def play_suspended(job: Job, folder: Path) -> None:
     """A step of 3 s, in small pieces: once all processes go on after a pause, it is not done at once."""
 
     def compute(step: int) -> None:
         if step == 3:
-            note(folder, f"running{roster.rank}", str(os.getpid()))
+            note(folder, f"running{job.rank}", str(os.getpid()))
             for _ in range(30):
                 time.sleep(0.1)
 
-    steps(roster, folder, compute)
+    steps(job, folder, compute)
 
 
 TIMEOUTS = {"silent": 10.0, "suspended": 8.0}
@@ -148,57 +148,57 @@ QUICK = ("busy", "early", "frozen", "headless")
 """Scenes in which a rank is given 5 looks instead of 20: what is waited for, or must not come, comes sooner."""
 
 
-def play_busy(roster: Roster, folder: Path) -> None:
+def play_busy(job: Job, folder: Path) -> None:
     """Rank 1 computes in Python, without a step, for three times as long as a rank may be silent."""
 
     def compute(step: int) -> None:
-        end = time.monotonic() + 3 * pulse.LOOKS
-        while step == 3 and roster.rank == 1 and time.monotonic() < end:
+        end = time.monotonic() + 3 * heartbeat_monitor.LOOKS
+        while step == 3 and job.rank == 1 and time.monotonic() < end:
             sum(range(10000))
 
-    steps(roster, folder, compute)
+    steps(job, folder, compute)
 
 
-def play_early(roster: Roster, folder: Path) -> None:
+def play_early(job: Job, folder: Path) -> None:
     """Rank 1 is done long before rank 0, which writes weights."""
-    steps(roster, folder)
-    if roster.rank == 0:
-        time.sleep(2 * pulse.LOOKS)
+    steps(job, folder)
+    if job.rank == 0:
+        time.sleep(2 * heartbeat_monitor.LOOKS)
 
 
-def play_stopped(roster: Roster, folder: Path) -> int:
+def play_stopped(job: Job, folder: Path) -> int:
     """Steps without end, until any rank is asked to stop."""
     with StopSignals() as stop:
         step = 0
         while not together(float(stop.received is not None)):
             step += 1
-            roster.beat(step)
-            note(folder, f"running{roster.rank}", str(os.getpid()))
+            job.beat(step)
+            note(folder, f"running{job.rank}", str(os.getpid()))
         stop.stay_deaf()
-    if roster.first:
+    if job.first:
         time.sleep(1.0)  # the others have long ended, and the launcher has asked this one to end too
-    note(folder, f"stopped{roster.rank}", str(stop.received))
+    note(folder, f"stopped{job.rank}", str(stop.received))
     return STOPPED
 
 
 play_headless = play_stopped
 
 
-def play_interruptible(roster: Roster, folder: Path) -> None:
+def play_interruptible(job: Job, folder: Path) -> None:
     """Steps without end and without a thought for signals."""
     while together():
-        roster.beat(1)
-        note(folder, f"running{roster.rank}", str(os.getpid()))
+        job.beat(1)
+        note(folder, f"running{job.rank}", str(os.getpid()))
 
 
 def main() -> int:
     scene, folder = sys.argv[1], Path(sys.argv[2])
     torch.set_num_threads(1)
-    pulse.GRACE = 8.0
+    heartbeat_monitor.GRACE = 8.0
     if scene in QUICK:
-        pulse.LOOKS = 5
-    with muster(), join(torch.device("cpu"), TIMEOUTS.get(scene, PATIENT)) as roster:
-        return globals()[f"play_{scene}"](roster, folder) or 0
+        heartbeat_monitor.LOOKS = 5
+    with join_job(), join(torch.device("cpu"), TIMEOUTS.get(scene, PATIENT)) as job:
+        return globals()[f"play_{scene}"](job, folder) or 0
 
 
 if __name__ == "__main__":

@@ -15,10 +15,12 @@ from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.evaluation.config import ForecastConfig
-from weatherfm.evaluation.forecast import make_forecast
-from weatherfm.model.model import ModelConfig, WeatherViT
-from weatherfm.training.batches import predict, read_ahead
-from weatherfm.training.speed import Speed
+from weatherfm.evaluation.forecasting.on_disk import make_forecast
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
+from weatherfm.training.feeding.ready_batches import read_ahead
+from weatherfm.training.stepping.loss import predict
+from weatherfm.training.upkeep.speed import Speed
 
 HOURS = np.timedelta64(6, "h")
 

@@ -5,15 +5,9 @@
 #     bash tests/gpu/run.sh --dry      everything in it, small, on the CPU: a few minutes
 #     bash tests/gpu/run.sh --only memory,speed
 #
-# Nothing need be installed but torch, numpy, tensorstore, pydantic, PyYAML and tqdm: the package is linked, not built.
+# Nothing need be installed but torch, numpy, tensorstore, pydantic, PyYAML and tqdm: the package is not built.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
-links="$(mktemp -d)"
-trap 'rm -rf "$links"' EXIT
-mkdir "$links/weatherfm"
-ln -s "$root"/weatherfm/* "$links/weatherfm/"
-ln -s "$root"/{data_pipeline,training,evaluation,configs} "$links/weatherfm/"
-
-export PYTHONPATH="$links:$root/tests:$root/tests/bench:$root/tests/gpu" PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
+export PYTHONPATH="$root:$root/tests/fixtures:$root/tests/bench:$root/tests/gpu" PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1
 "${PYTHON:-python3}" "$root/tests/gpu/measure.py" "$@"

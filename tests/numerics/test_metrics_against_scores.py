@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from weatherfm.earth.grid import Grid, regular_grid
-from weatherfm.evaluation.metrics.verification import Verification
+from weatherfm.evaluation.metrics.array_scores import ArrayScores
 
 continuous = pytest.importorskip("scores.continuous")
 xskillscore = pytest.importorskip("xskillscore")
@@ -38,7 +38,7 @@ def case(request):
 
 
 def ours(grid, forecast, truth, climatology, region):
-    verification = Verification(grid, ["z500"], [24], [region])
+    verification = ArrayScores(grid, ["z500"], [24], [region])
     verification.update(*(x.values[:, None] for x in (forecast, truth, climatology)))
     return {name: values.item() for name, values in verification.metrics().items()}
 

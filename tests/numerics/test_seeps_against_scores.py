@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 
 from weatherfm.earth.grid import Grid, regular_grid
-from weatherfm.evaluation.metrics.seeps import seeps_means, seeps_metrics
+from weatherfm.evaluation.baselines.seeps_climatology import dry_threshold
+from weatherfm.evaluation.metrics.seeps import SeepsClimatology, seeps_means, seeps_metrics
 from weatherfm.evaluation.regions import region_weights
-from weatherfm.evaluation.seeps_climatology import SeepsClimatology, dry_threshold
 
 categorical = pytest.importorskip("scores.categorical")
 

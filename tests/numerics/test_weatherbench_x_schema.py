@@ -25,7 +25,7 @@ import pytest
 import xarray as xr
 
 from weatherfm.earth.grid import regular_grid
-from weatherfm.evaluation.forecasts.store import ForecastRequest, ForecastWriter
+from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
 
 CHANNELS = ("z500", "t850", "t2m", "msl")
 GRID = regular_grid((4, 8))
@@ -38,7 +38,7 @@ FIELDS = np.arange(5 * 3 * 4 * 32, dtype=np.float32).reshape(5, 3, 4, 4, 8)
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("forecast") / "ours.zarr"
-    writer = ForecastWriter(path, ForecastRequest(CHANNELS, GRID, INITS, LEADS, {"simulated": False}))
+    writer = ForecastWriter(path, ForecastContents(CHANNELS, GRID, INITS, LEADS, {"simulated": False}))
     for block in writer.remaining():
         for lead in range(len(LEADS)):
             writer.write(block, lead, FIELDS[block, lead])

@@ -13,13 +13,13 @@ from torch.distributed.tensor import DTensor
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.model.initial import row_names
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights
 from weatherfm.training.checkpoints.state import TrainingState
 from weatherfm.training.config import RunConfig
-from weatherfm.training.data_identity import store_digest
+from weatherfm.training.feeding.data_identity import store_digest
 from weatherfm.training.parallel.channel_rows import belongs_to_channels, named_parts
 from weatherfm.training.parallel.role import Role
 

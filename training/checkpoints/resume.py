@@ -12,13 +12,12 @@ import torch
 
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.manifest import checksum
-from weatherfm.data_pipeline.store.store import Store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.config import RunConfig
-from weatherfm.training.data_identity import describe_data
-from weatherfm.training.samples import training_period
-from weatherfm.training.validation import validation_inits
+from weatherfm.training.feeding.data_identity import describe_data
+from weatherfm.training.feeding.samples import training_period, validation_inits
 
 _FREE = {
     "device",

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.ema import WeightAverage
 from weatherfm.training.parallel.channel_rows import named_parts
+from weatherfm.training.stepping.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from weatherfm.training.checkpoints.checkpoint import Saved

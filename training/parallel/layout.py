@@ -1,4 +1,4 @@
-"""Which ranks do what: the settings of parallelism, and the layouts a model can be trained on.
+"""Which ranks do what: the layouts a model can be trained on.
 
 Ranks form a mesh of three axes, the innermost last, so that its ranks are neighbours inside a node:
 
@@ -11,32 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from pydantic import Field
-
-from weatherfm.config import Config
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
-from weatherfm.model.model import ModelConfig, patch_counts
+from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.share import channel_groups
-
-
-class ParallelConfig(Config):
-    """How the devices share the work. It decides speed and memory, never the function that is learned."""
-
-    tp: int = Field(1, ge=1)
-    """Devices that hold one model together: channels, heads and positions are split over them."""
-    dp_shard: int | None = Field(None, ge=1)
-    """Data-parallel devices that split weights and optimizer state; without it, all that the other two leave."""
-    dp_replicate: int = Field(1, ge=1)
-    """Groups of devices that hold copies of the weights."""
-    channels: Literal["split", "whole"] = "split"
-    """whole: every device of `tp` makes the tokens of all channels (tensor parallelism alone, to compare with)."""
-    activation_checkpointing: Literal["none", "block", "selective"] = "none"
-    """Make activations again in the backward pass: of whole blocks, or of all in them but matrix products."""
-    timeout: float = Field(600.0, gt=0)
-    """Seconds after which a silent device ends the job with its name."""
+from weatherfm.training.config import ParallelConfig
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from torch.distributed.tensor.parallel import (
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.model import WeatherViT
+from weatherfm.training.config import ParallelConfig
 from weatherfm.training.parallel.activation_checkpointing import wrap_blocks
 from weatherfm.training.parallel.channel_parallel import (
     gather_groups,
@@ -41,7 +42,6 @@ from weatherfm.training.parallel.channel_parallel import (
     replicated,
     split_positions,
 )
-from weatherfm.training.parallel.layout import ParallelConfig
 from weatherfm.training.parallel.mesh import Mesh
 
 # Two warnings of PyTorch that do not concern us: no output of a module is changed in place, and a bias that is split
@@ -67,7 +67,7 @@ def parallelize(
         split_channels(model, mesh.tp) if config.channels == "split" else split_heads(model, mesh.tp)
         split_sequence(model, mesh.tp, mesh.tp_index)
         for block in model.blocks:
-            parallelize_module(block, mesh.tp, block_plan())
+            parallelize_module(block, mesh.tp, block_styles())
     # 2. Compile and checkpoint what a block computes, the collectives of step 1 inside it, before FSDP puts its hooks
     # around it: those are not for the compiler, and weights are gathered once for what is made again.
     wrap_blocks(model, config.activation_checkpointing, compile)
@@ -101,7 +101,7 @@ def split_sequence(model: WeatherViT, tp: DeviceMesh, index: int) -> None:
     model.to_patches.register_forward_pre_hook(lambda module, inputs: (gather_positions(inputs[0], tp),))
 
 
-def block_plan() -> dict[str, Any]:
+def block_styles() -> dict[str, Any]:
     """Tensor parallelism of a block's matrices, sequence parallelism of its norms and of what runs between blocks."""
     gathered = partial(PrepareModuleInput, input_layouts=Shard(1), desired_input_layouts=Replicate())
     return {

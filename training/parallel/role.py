@@ -14,9 +14,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from weatherfm.earth.domain import Domain
-from weatherfm.model.model import ModelConfig
+from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.share import ChannelShare, channel_shares, whole
-from weatherfm.training.parallel.layout import ParallelConfig
+from weatherfm.training.config import ParallelConfig, RunConfig
+from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh
 
 
@@ -81,3 +82,12 @@ def find_role(config: ParallelConfig, model: ModelConfig, domain: Domain, mesh: 
     if config.channels == "whole":
         return Role(mesh, whole(model, domain), part, tp, domain.channels)
     return Role(mesh, channel_shares(model, domain, tp)[mesh.tp_index], part, 1, domain.channels)
+
+
+def heaviest_rank(config: RunConfig, domain: Domain, layout: Layout) -> int:
+    """The rank that holds most input and output channels, the first of these."""
+    if config.parallel.channels == "whole":
+        return 0
+    shares = channel_shares(config.model, domain, layout.tp)
+    weights = [len(share.input_names(config.model.input_times)) + len(share.channels) for share in shares]
+    return weights.index(max(weights))

@@ -68,7 +68,7 @@ class StepCounter(TorchDispatchMode):
     """Counts while active; make one with `counting`.
 
     Attributes:
-        moment: where the step is; set from outside (see `weatherfm.training.plan.moments`).
+        moment: where the step is; set from outside (see `weatherfm.training.plan.model_parts`).
         events: of memory, in order.
         flops: of matrix products and attention by moment; a multiply-add is two.
         sent: bytes by (moment, axis, kind of collective).

@@ -10,17 +10,17 @@ from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.batches import ReadyBatch
 from weatherfm.training.config import RunConfig
-from weatherfm.training.ema import WeightAverage
-from weatherfm.training.loss import ForecastLoss
-from weatherfm.training.optimizer import build_optimizer
+from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.plan.counter import Moment, counting
-from weatherfm.training.plan.moments import telling
+from weatherfm.training.plan.model_parts import telling
 from weatherfm.training.plan.step_count import StepCount
 from weatherfm.training.plan.traffic import axis_names
-from weatherfm.training.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.loss import ForecastLoss
+from weatherfm.training.stepping.optimizer import build_optimizer
+from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.weight_average import WeightAverage
 
 
 def count_step(config: RunConfig, model: WeatherViT, loss: ForecastLoss, role: Role, dtype: torch.dtype) -> StepCount:
@@ -51,7 +51,7 @@ def count_step(config: RunConfig, model: WeatherViT, loss: ForecastLoss, role: R
         scored = compute_gradients(model, loss, islice(cycle(batches), count), count, role, dtype)
         counter.moment = Moment("update", "other")
         counter.hold("gradients", [p.grad for p in model.parameters() if p.grad is not None])
-        exchanged = exchange(model, scored, role, wish=False)
+        exchanged = exchange(model, scored, role, asked_to_stop=False)
         update_weights(model, optimizer, exchanged.gradient_norm, settings, step=0)
         if average is not None:
             average.update(model, 1)

@@ -46,7 +46,7 @@ class Coordination:
         """Call `act` on every rank; returns when it is done on all of them. Raises as `decide`."""
         self.decide(lambda: (act(), None)[1], lambda offers: [None] * len(offers))
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Return once every rank has come here."""
         self.all_do(lambda: None)
 

@@ -11,7 +11,7 @@ from torch.distributed import DistError, Store
 
 from weatherfm.errors import InputError
 
-_KEY, _TOLD = "failure", "failure told"
+_KEY, _REPORTED = "failure", "failure reported"
 _TRANSPORT = ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL")
 
 
@@ -22,20 +22,20 @@ def claim_failure(store: Store, rank: int, status: int) -> int | None:
     return None if first == own else json.loads(first)["status"]
 
 
-def told_failure(store: Store) -> int | None:
+def failure_status(store: Store) -> int | None:
     """Exit status of the rank that was the first to fail; None while none has."""
     return json.loads(store.get(_KEY))["status"] if store.check([_KEY]) else None
 
 
-def mark_told(store: Store) -> None:
+def mark_reported(store: Store) -> None:
     """The first to fail has found out why: the others may end now."""
-    store.set(_TOLD, "yes")
+    store.set(_REPORTED, "yes")
 
 
-def await_told(store: Store, seconds: float) -> None:
+def await_report(store: Store, seconds: float) -> None:
     """Live on, as long as the first to fail may look for who lives; no longer than so many seconds."""
     end = time.monotonic() + seconds
-    while not store.check([_TOLD]) and time.monotonic() < end:
+    while not store.check([_REPORTED]) and time.monotonic() < end:
         time.sleep(0.1)
 
 

@@ -24,7 +24,7 @@ from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from weatherfm.data_pipeline.machine.host_memory import available_memory
 from weatherfm.errors import STOPPED, InputError
-from weatherfm.training.signals import SIGNALS, StopSignals
+from weatherfm.training.upkeep.stop_signals import SIGNALS, StopSignals
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.distributed import Store
 
-from weatherfm.training.ranks.signs import Sign, read_sign
+from weatherfm.training.ranks.heartbeat import Heartbeat, read_heartbeat
 
 
 class Neighbour:
@@ -14,7 +14,7 @@ class Neighbour:
     looked no more often for that, and takes nobody for gone.
 
     Args:
-        store: where signs are.
+        store: where heartbeats are.
         rank: that watches.
         world: ranks in all.
     """
@@ -22,7 +22,7 @@ class Neighbour:
     def __init__(self, store: Store, rank: int, world: int) -> None:
         self._store, self._own, self._world = store, rank, world
         self._rank = rank
-        self._seen: Sign | None = None
+        self._seen: Heartbeat | None = None
         self._silent = 0
         self._next()
 
@@ -34,11 +34,11 @@ class Neighbour:
         """
         if self._rank == self._own:
             return 0
-        sign = read_sign(self._store, self._rank)
-        if sign is not None and sign.done:
+        heartbeat = read_heartbeat(self._store, self._rank)
+        if heartbeat is not None and heartbeat.done:
             self._next()
-        elif sign is None or sign != self._seen:
-            self._seen, self._silent = sign, 0
+        elif heartbeat is None or heartbeat != self._seen:
+            self._seen, self._silent = heartbeat, 0
         else:
             self._silent += 1
         return self._silent

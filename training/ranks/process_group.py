@@ -10,16 +10,16 @@ import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore
 
-from weatherfm.training.ranks.roster import Roster, muster
+from weatherfm.training.ranks.job import Job, join_job
 
 _MARGIN = 30.0  # seconds in which the ranks find out who is missing, before PyTorch ends them without a name
 
 
 @contextmanager
-def join(device: torch.device, timeout: float) -> Iterator[Roster]:
+def join(device: torch.device, timeout: float) -> Iterator[Job]:
     """A process group of all ranks that were started together, while the block runs.
 
-    Without a launcher there is no process group, and the roster holds this process alone; one that is there already
+    Without a launcher there is no process group, and the job holds this process alone; one that is there already
     is used as it is.
 
     Args:
@@ -34,18 +34,18 @@ def join(device: torch.device, timeout: float) -> Iterator[Roster]:
         torch.cuda.set_device(
             device
         )  # also alone: streams, events and compiled kernels are those of the present device
-    with muster() as roster:
-        if roster.store is None:
-            yield roster
+    with join_job() as job:
+        if job.store is None:
+            yield job
             return
-        roster.watch(timeout)
+        job.watch(timeout)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=PrefixStore("group", roster.store),
-            rank=roster.rank,
-            world_size=roster.world,
+            store=PrefixStore("group", job.store),
+            rank=job.rank,
+            world_size=job.world,
             timeout=timedelta(seconds=timeout + _MARGIN),
         )
-        yield roster
-        roster.unwatch()  # only where all went well: after a failure the connections end with the process
+        yield job
+        job.unwatch()  # only where all went well: after a failure the connections end with the process
         dist.destroy_process_group()

@@ -29,7 +29,7 @@ class Variable:
     """Values outside are physically impossible on Earth (both ends in `units`)."""
     aliases: tuple[str, ...] = ()
     """Other names found in files (GRIB shortName, older archives, CMIP6, NCEP and its GrADS and wgrib2 names, COSMO,
-    earth2studio). `u100` and the like, which others use for a pressure level, are settled in `formats/ambiguous.py`."""
+    earth2studio). `u100` and the like, which others use for a pressure level, are settled in `formats/meaning/ambiguous_names.py`."""
     on_levels: bool = False
     """True for a variable on pressure levels."""
     accumulated: bool = False

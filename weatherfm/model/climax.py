@@ -18,6 +18,7 @@ from torch import Tensor
 from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.position import interpolate_position
+from weatherfm.model.share import input_names
 
 
 def read_climax_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -54,7 +55,7 @@ def load_climax(
     """
     if model.config.predict != "state":
         raise InputError("ClimaX predicts the state; set model.predict=state to load its weights")
-    inputs = _positions(model.config.input_names(model.domain), variables)
+    inputs = _positions(input_names(model.config, model.domain), variables)
     outputs = _positions(model.domain.channels, variables)
     try:
         tensors = {**_front(state, inputs, model, tokens), **_blocks(state, model), **_head(state, outputs, model)}

@@ -7,27 +7,46 @@ holds a share of the channels starts from exactly the rows of the model that hol
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from weatherfm.earth.domain import Domain
+from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.hierarchical import LearnedSum
 from weatherfm.model.position import Position, sincos_position
+from weatherfm.model.share import ChannelShare
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer
 
-if TYPE_CHECKING:
-    from weatherfm.model.model import WeatherViT
+
+class Model(Protocol):
+    """What initial values depend on, as `WeatherViT` has it."""
+
+    config: ModelConfig
+    domain: Domain
+    share: ChannelShare
+    tokens: tuple[int, int]
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """As of any module."""
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """As of any module."""
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """As of any module."""
 
 
 @torch.no_grad()
-def initialise(model: WeatherViT, seed: int) -> None:
+def initialise(model: Model, seed: int) -> None:
     """Set all weights of a model to their initial values, in place."""
     for name, parameter in model.named_parameters():
         parameter.copy_(initial_tensor(model, name, seed))
 
 
-def initial_tensor(model: WeatherViT, name: str, seed: int) -> Tensor:
+def initial_tensor(model: Model, name: str, seed: int) -> Tensor:
     """The initial values of one parameter of a model (on any device, the meta device too): float32, on the CPU."""
     shape = model.get_parameter(name).shape
     rows = row_names(model, name)
@@ -37,7 +56,7 @@ def initial_tensor(model: WeatherViT, name: str, seed: int) -> Tensor:
         return torch.stack([_draw(model, name, shape[1:], _generator(seed, f"{name}.{row}")) for row in rows])
 
 
-def row_names(model: WeatherViT, name: str) -> list[str] | None:
+def row_names(model: Model, name: str) -> list[str] | None:
     """The channels that the rows (dim 0) of a parameter belong to; None for a parameter that has none."""
     owner = name.partition(".")[0]
     if owner == "tokenizer":
@@ -50,7 +69,7 @@ def _generator(seed: int, name: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
 
 
-def _draw(model: WeatherViT, name: str, shape: torch.Size, random: torch.Generator) -> Tensor:
+def _draw(model: Model, name: str, shape: torch.Size, random: torch.Generator) -> Tensor:
     """Initial values of a parameter, or of one row of it."""
     path, _, kind = name.rpartition(".")
     module, values = model.get_submodule(path), torch.zeros(shape)

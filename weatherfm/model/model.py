@@ -6,19 +6,16 @@ N patch token, P values in a patch, D width.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from weatherfm.config import Config, Hours
 from weatherfm.earth.domain import Domain
-from weatherfm.earth.forcings import FORCINGS
-from weatherfm.errors import InputError
-from weatherfm.model.aggregation import AggregationConfig, ChannelAttention
+from weatherfm.model.aggregation import ChannelAttention
+from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.blocks import Block
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.initial import initialise
@@ -28,63 +25,6 @@ from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patchify,
 
 _LEAD_TIME_SCALE = 100.0
 """Lead time enters as hours / 100, as in ClimaX; kept so that its weights load."""
-
-
-class ModelConfig(Config):
-    """Architecture of the model; channels, grid and statistics come from the store."""
-
-    patch_size: int | tuple[int, int] = 4
-    """Grid points a patch spans, one number or [lat, lon]."""
-    width: int = Field(128, ge=1)
-    depth: int = Field(6, ge=1)
-    heads: int = Field(8, ge=1)
-    mlp_ratio: float = Field(4.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    drop_path: float = Field(0.1, ge=0, lt=1)
-    """Stochastic depth of the last block; rises linearly from zero at the first."""
-    head_depth: int = Field(2, ge=0)
-    """Hidden layers of the head."""
-    aggregation: AggregationConfig = AggregationConfig()
-    input_times: list[Hours] = [0]
-    """States the model sees, relative to the initial time, e.g. `[0h, -24h]`; one of them is 0h."""
-    forcings: list[str] = ["latitude", "sin_longitude", "cos_longitude"]
-    """Known fields given beside the data: position, time of day, time of year."""
-    predict: Literal["increment", "state"] = "increment"
-    """What the head gives: the change over the lead time in units of its own spread, or the state."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> ModelConfig:
-        if self.width % self.heads:
-            good = (self.width // self.heads + 1) * self.heads
-            raise InputError(
-                f"width {self.width} is not divisible by heads {self.heads}; choose a multiple, e.g. {good}"
-            )
-        if self.width % 4:
-            raise InputError(
-                f"width {self.width} is not divisible by 4, as the position embedding needs; choose a multiple"
-            )
-        if unknown := [name for name in self.forcings if name not in FORCINGS]:
-            raise InputError(f"unknown forcings {', '.join(unknown)}; known are {', '.join(FORCINGS)}")
-        if 0 not in self.input_times or max(self.input_times) > 0 or len(set(self.input_times)) < len(self.input_times):
-            given = ", ".join(f"{hours}h" for hours in self.input_times)
-            raise InputError(f"input_times must hold 0h and earlier times, each once; got [{given}]")
-        if min(self.patch) < 1:
-            raise InputError(f"patch_size must be positive, got {self.patch_size}")
-        return self
-
-    @property
-    def patch(self) -> tuple[int, int]:
-        """(lat, lon) grid points a patch spans."""
-        return (self.patch_size, self.patch_size) if isinstance(self.patch_size, int) else self.patch_size
-
-    def input_names(self, domain: Domain) -> list[str]:
-        """Input channels in order: the state at each input time, then static fields, then forcings."""
-        return whole(self, domain).input_names(self.input_times)
-
-
-def patch_counts(patch: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
-    """(lat, lon) patches that cover a grid, the last ones perhaps in part."""
-    return (-(-shape[0] // patch[0]), -(-shape[1] // patch[1]))
 
 
 class WeatherViT(nn.Module):

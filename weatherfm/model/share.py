@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
-
-if TYPE_CHECKING:
-    from weatherfm.model.model import ModelConfig
+from weatherfm.model.architecture import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,11 @@ def whole(config: ModelConfig, domain: Domain) -> ChannelShare:
     """The share that holds everything."""
     groups = tuple(range(config.aggregation.groups or 0))
     return ChannelShare(tuple(domain.channels), tuple(domain.static_names), tuple(config.forcings), groups)
+
+
+def input_names(config: ModelConfig, domain: Domain) -> list[str]:
+    """Input channels of the whole model in order: the state at each input time, then static fields, then forcings."""
+    return whole(config, domain).input_names(config.input_times)
 
 
 def channel_shares(config: ModelConfig, domain: Domain, count: int) -> list[ChannelShare]:

@@ -47,7 +47,7 @@ class ChannelTokenizer(nn.Module):
     """The parameters that would turn each channel's patch into a token (ClimaX, arXiv 2301.10343, section 3.2).
 
     token_c = weight_c x_c + bias_c + embedding_c. `folded` aggregation uses these parameters without ever
-    making a token (DESIGN: cross-channel aggregation); `forward` makes them, for the reference form.
+    making a token (docs/method.md); `forward` makes them, for the reference form.
     Initial values: `weatherfm.model.initial`.
     """
 

@@ -23,7 +23,8 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
-from weatherfm.model.model import ModelConfig, WeatherViT
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
 
 _FORMAT = "weatherfm weights 2"
 _HEADER = "weatherfm"  # one key: safetensors writes several in no fixed order, and equal models make equal files
@@ -107,9 +108,15 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> Weathe
 def load(path: str | Path, device: str = "auto") -> WeatherViT:
     """The model of a weights file, ready to forecast (`weatherfm.forecast`).
 
+        model = weatherfm.load("runs/demo/weights.safetensors")
+        model.domain.channels, model.domain.grid
+
     Args:
         path: of `weights.safetensors`; channels, grid, statistics and constant fields are in it.
         device: auto is a GPU where there is one, else the CPU; or what PyTorch calls it.
+
+    Returns:
+        A torch module in evaluation mode, on the device; `provenance` tells how its weights came about.
 
     Raises:
         InputError: no such file or device, or not a weights file of ours.
@@ -161,12 +168,6 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged: its domain cannot be read ({error}); {_ANEW}") from None
     return config, domain, header["provenance"]
-
-
-def read_provenance(path: str | Path) -> dict[str, Any]:
-    """How the weights of a file came about, as `save_weights` was told."""
-    with open_tensors(path) as file:
-        return _header(path, file)["provenance"]
 
 
 def parameter_names(file: Any) -> list[str]:

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from weatherfm.atomic import write_atomically
-from weatherfm.errors import InputError
 from weatherfm.verbs.run import Overrides, as_json, importing, is_run, load, say
 
 if TYPE_CHECKING:
-    from weatherfm.data_pipeline.verification.report import VerifyReport
     from weatherfm.training.config import RunConfig
 
 Scheduler = Annotated[
@@ -57,13 +54,13 @@ def prepare(
         prepare_run(run, workers, memory, scheduler)
         return
     with importing():
-        from weatherfm.data_pipeline.planning.plan import plan_store
-        from weatherfm.data_pipeline.planning.plan_text import DEFAULT_BANDWIDTHS, to_dict, to_text
-        from weatherfm.data_pipeline.sources import open_source
+        from weatherfm.data_pipeline.design.dry_run import DEFAULT_BANDWIDTHS, to_dict, to_text
+        from weatherfm.face.stores import prepare as prepare_store
+        from weatherfm.face.stores import require_positive
 
-    plan = plan_store(run.data, open_source(run.data), workers, _bytes(memory), scheduler)
-    rates = DEFAULT_BANDWIDTHS if bandwidth is None else (_positive("bandwidth", bandwidth),)
-    say(as_json(to_dict(plan)) if json else to_text(plan, rates))
+    design = prepare_store(run, dry_run=True, workers=workers, memory=memory, scheduler=scheduler)
+    rates = DEFAULT_BANDWIDTHS if bandwidth is None else (require_positive("bandwidth", bandwidth),)
+    say(as_json(to_dict(design)) if json else to_text(design, rates))
 
 
 def append(
@@ -83,12 +80,11 @@ def append(
     config
         The run's YAML file.
     """
-    with importing():
-        from weatherfm.data_pipeline.revise import append as append_to_store
-
     run = load(config, overrides)
-    store = append_to_store(run.data, scheduler=scheduler, workers=workers, memory=_bytes(memory))
-    say(f"store     {store.path}")
+    with importing():
+        from weatherfm.face.stores import append as append_to_store
+
+    say(f"store     {append_to_store(run, workers=workers, memory=memory, scheduler=scheduler).path}")
 
 
 def verify(
@@ -117,21 +113,19 @@ def verify(
     repair
         Write damaged and missing files again, from the source that the store names (or the YAML file), and check again.
     """
-    with importing():
-        from weatherfm.data_pipeline.verify import verify as verify_store
-
     run = load(store, overrides) if is_run(store) else None
-    path = Path(run.data.store) if run else store
-    findings = verify_store(path, sample, workers, scheduler)
-    if repair and (bad := findings.bad_files()):
-        with importing():
-            from weatherfm.data_pipeline.revise import repair as repair_store
+    with importing():
+        from weatherfm.face.verification import verify as verify_store
 
-        if not json:
-            say(findings.to_text())
-        repair_store(path, bad, run.data if run else None, scheduler=scheduler)
-        findings = verify_store(path, sample, workers, scheduler)
-    _write_findings(findings, output or (run.folder / "verify.json" if run else None))
+    findings = verify_store(
+        run or store,
+        sample=sample,
+        output=output,
+        repair=repair,
+        workers=workers,
+        scheduler=scheduler,
+        before_repair=lambda damaged: None if json else say(damaged.to_text()),
+    )
     say(as_json(findings.to_dict()) if json else findings.to_text())
     return 0 if findings.ok else 1
 
@@ -139,10 +133,9 @@ def verify(
 def verify_run(run: RunConfig) -> bool:
     """Check the store of a run and keep the findings beside its results; True when it is sound."""
     with importing():
-        from weatherfm.data_pipeline.verify import verify as verify_store
+        from weatherfm.face.verification import verify as verify_store
 
-    findings = verify_store(run.data.store)
-    _write_findings(findings, run.folder / "verify.json")
+    findings = verify_store(run)
     say(findings.to_text())
     return findings.ok
 
@@ -152,24 +145,6 @@ def prepare_run(
 ) -> None:
     """Prepare the store of a run and say where it is; `memory` in GB."""
     with importing():
-        from weatherfm.data_pipeline.prepare import prepare as prepare_store
+        from weatherfm.face.stores import prepare as prepare_store
 
-    store = prepare_store(run.data, scheduler=scheduler, workers=workers, memory=_bytes(memory))
-    say(f"store     {store.path}")
-
-
-def _bytes(memory: float | None) -> int | None:
-    return None if memory is None else int(_positive("memory", memory) * 1e9)
-
-
-def _positive(name: str, value: float) -> float:
-    if value <= 0:
-        raise InputError(f"--{name} must be above 0, got {value:g}")
-    return value
-
-
-def _write_findings(findings: VerifyReport, output: Path | None) -> None:
-    from weatherfm.data_pipeline.verify import report_to_bytes
-
-    if output is not None:
-        write_atomically(output, report_to_bytes(findings))
+    say(f"store     {prepare_store(run, workers=workers, memory=memory, scheduler=scheduler).path}")

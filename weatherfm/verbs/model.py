@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +9,7 @@ from cyclopts import Parameter
 
 from weatherfm.errors import STOPPED
 from weatherfm.training.plan.machine import Machine, Training
-from weatherfm.training.signals import StopSignals
+from weatherfm.training.upkeep.stop_signals import StopSignals
 from weatherfm.verbs.run import Overrides, as_json, importing, load, say
 
 if TYPE_CHECKING:
@@ -37,12 +35,9 @@ def train(config: Path, *overrides: Overrides, devices: int | None = None, resta
         if devices is None:
             return 0 if train_run(run, stop) else STOPPED
         with importing():
-            from weatherfm.training.ranks.launch import launch, require_devices
+            from weatherfm.face.training import train_on
 
-        require_devices(devices, restarts, run.training.device)
-        debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
-        command = [sys.executable, "-P", "-m", "weatherfm.cli", "train", str(config), *overrides, *debug]
-        return launch(command, devices, restarts, stop)
+        return train_on(devices, config, *overrides, restarts=restarts, stop=stop)
 
 
 def plan(
@@ -73,10 +68,10 @@ def plan(
     """
     run = load(config, overrides)
     with importing():
-        from weatherfm.training.plan.plan import make_plan, plan_domain
-        from weatherfm.training.plan.show import to_dict, to_text
+        from weatherfm.face.planning import plan as plan_training
+        from weatherfm.training.plan.plan_as_text import to_dict, to_text
 
-    made = make_plan(run, plan_domain(run, grid), machine, training or Training(), jobs)
+    made = plan_training(run, **vars(machine), **vars(training or Training()), grid=grid, jobs=jobs)
     say(as_json(to_dict(made)) if json else to_text(made))
 
 
@@ -92,9 +87,9 @@ def check(config: Path, *overrides: Overrides, devices: int | None = None) -> in
     """
     run = load(config, overrides)
     with importing():
-        from weatherfm.training.preflight import preflight
+        from weatherfm.face.planning import check as check_run
 
-    findings = preflight(run, devices)
+    findings = check_run(run, devices=devices)
     say("\n".join(str(finding) for finding in findings))
     return 0 if all(finding.ok for finding in findings) else 2
 
@@ -107,14 +102,14 @@ def train_run(run: RunConfig, stop: StopSignals | None = None) -> bool:
         stop: who listens for signals already, if anybody does.
     """
     with importing():
-        from weatherfm.training.trainer import train as train_model
+        from weatherfm.face.training import train as train_model
 
-    summary = train_model(run, stop)
-    if summary.stopped_by and summary.steps == summary.resumed_from:
-        say(f"stopped by {summary.stopped_by} before step {summary.steps + 1}; the same command goes on from there")
+    trained = train_model(run, stop=stop)
+    if trained.stopped_by and trained.steps == trained.resumed_from:
+        say(f"stopped by {trained.stopped_by} before step {trained.steps + 1}; the same command goes on from there")
         return False
-    if summary.stopped_by:
-        say(f"stopped by {summary.stopped_by} at step {summary.steps}; the same command goes on from there")
+    if trained.stopped_by:
+        say(f"stopped by {trained.stopped_by} at step {trained.steps}; the same command goes on from there")
         return False
-    say(f"weights   {summary.weights}")
+    say(f"weights   {trained.weights}")
     return True

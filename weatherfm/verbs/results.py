@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from weatherfm.errors import InputError
-from weatherfm.verbs.run import Overrides, given_sections, importing, is_run, load, say, settings
+from weatherfm.verbs.run import Overrides, importing, is_run, load, say
 
 if TYPE_CHECKING:
     from weatherfm.training.config import RunConfig
@@ -49,9 +49,16 @@ def forecast(
         Start so many processes on this machine, one for each GPU, or on its CPU cores. Each makes other initial times;
         where the section `parallel` splits the model, as training does, they hold it together.
     """
-    from weatherfm.verbs.forecasting import Asked, run_forecast
+    with importing():
+        from weatherfm.face.forecasting import Asked, carry_out
 
-    return run_forecast(Asked(source, overrides, store, init, lead, rollout, output, devices))
+        if "RANK" in os.environ:
+            import weatherfm.training.forecast_on_ranks  # noqa: F401 - what the ranks will take
+
+    path, status = carry_out(Asked(source, overrides, store, init, lead, rollout, output, devices))
+    if devices is None:
+        say(f"forecast  {path}")
+    return status
 
 
 def evaluate(
@@ -99,20 +106,16 @@ def evaluate(
         Address of a dask.distributed scheduler (tcp://host:port) whose workers score; they must see the same files.
     """
     with importing():
-        from weatherfm.evaluation.config import EvaluationConfig
+        from weatherfm.face.results import Asked
 
     run = load(Path(source), overrides) if is_run(Path(source)) else None
-    path = str(run.folder / "forecast.zarr") if run else source
-    place = store or (Path(run.data.store) if run else None)
-    if place is None:
-        raise InputError(f"{source} is a forecast; say where the truth is with --store")
-    given = {"regions": region, "by": by, "events": event}
-    chosen = _chosen(run, source, overrides)
-    wanted = settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
-    folder = Path() if "://" in path else Path(path).parent
-    say(
-        _results().score(path, place, wanted, output or folder / "scores.nc", against or [], common, workers, scheduler)
-    )
+    left = () if run else overrides
+    _say_scores(
+        Asked(
+            run or source, left, store, against or (), region or (), by or (), event or (), common, output, workers,
+            scheduler,
+        )
+    )  # fmt: skip
 
 
 def report(
@@ -152,43 +155,53 @@ def report(
         Page to write; by default report.html beside the scores.
     """
     run = load(source, overrides) if is_run(source) else None
-    scores = run.folder / "scores.nc" if run else source
-    place = store or (Path(run.data.store) if run else None)
-    headline = run.evaluation.headline if run else []
-    shown = _results().Page(scores, forecast, place, maps, headline, output, quality, case or [], compare or [], force)
-    say(_results().write_page(shown))
+    with importing():
+        from weatherfm.face.results import report as write
+
+    written = write(
+        run or source,
+        forecast=forecast,
+        store=store,
+        case=case or (),
+        compare=compare or (),
+        force=force,
+        maps=maps,
+        quality=quality,
+        output=output,
+    )
+    if maps:
+        say(f"maps      {len(written.maps)} pictures in {written.page.parent / 'maps'}")
+    say(f"report    {written.page}")
 
 
 def forecast_run(run: RunConfig) -> None:
     """Forecast with the weights of a run."""
     with importing():
-        from weatherfm.evaluation.forecasting.command import forecast as make
+        from weatherfm.face.forecasting import write_forecast
 
-    weights = run.folder / "weights.safetensors"
-    say(make(weights, run.data.store, run.forecast, run.folder / "forecast.zarr"))
+    say(f"forecast  {write_forecast(run)}")
 
 
 def evaluate_run(run: RunConfig) -> None:
     """Score the forecast of a run."""
-    forecast = str(run.folder / "forecast.zarr")
-    say(_results().score(forecast, Path(run.data.store), run.evaluation, run.folder / "scores.nc"))
+    with importing():
+        from weatherfm.face.results import Asked
+
+    _say_scores(Asked(run, ()))
 
 
 def report_run(run: RunConfig) -> None:
     """Show the scores of a run."""
-    shown = _results().Page(run.folder / "scores.nc", store=Path(run.data.store), headline=run.evaluation.headline)
-    say(_results().write_page(shown))
-
-
-def _chosen(run: RunConfig | None, source: str, overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Settings of the evaluation: of a run, or those that follow a forecast."""
-    if run is None:
-        return given_sections(source, overrides, "a forecast", ("evaluation",))["evaluation"]
-    return run.evaluation.model_dump(mode="json") | {"storage_options": run.evaluation.storage_options}
-
-
-def _results() -> Any:
     with importing():
-        from weatherfm.evaluation import results
+        from weatherfm.face.results import report as write
 
-    return results
+    say(f"report    {write(run).page}")
+
+
+def _say_scores(asked: Any) -> None:
+    """Carry out an evaluation (`weatherfm.face.results.Asked`), and show its table."""
+    from weatherfm.evaluation.results.text_table import score_table
+    from weatherfm.face.results import score
+
+    scored = score(asked)
+    say(f"{score_table(scored.scores, scored.headline)}\nscores    {scored.path}")

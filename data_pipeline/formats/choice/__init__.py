@@ -1,0 +1,1 @@
+"""One field for each channel and time where files hold several."""

@@ -1,0 +1,114 @@
+"""What a source file is: how one notices that it was replaced or changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+
+import zarr
+
+from weatherfm.data_pipeline.access import PUBLIC, Access
+from weatherfm.data_pipeline.formats.files.archives import origin_of
+from weatherfm.data_pipeline.formats.zarr.opening import ChunkError, is_address, open_store
+from weatherfm.errors import InputError
+
+Stamp = tuple[int, int]
+"""Size in bytes and time of the last change in ns, of a file or of the metadata of a Zarr folder."""
+
+_METADATA = (".zmetadata", "zarr.json", ".zgroup")
+_MOVING = {"valid_time_start", "valid_time_stop", "valid_time_stop_era5t", "last_updated"}
+"""Attributes in which ARCO-ERA5 says each day how far it has come: what was there before stays the same."""
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Size and time of change of a file, or of the metadata of a Zarr folder; None for an address."""
+    if is_address(path):
+        return None
+    names = [os.path.join(path, name) for name in _METADATA] if os.path.isdir(path) else [path]
+    for name in names:
+        try:
+            found = os.stat(name)
+        except FileNotFoundError:
+            continue
+        return found.st_size, found.st_mtime_ns
+    return 0, 0  # gone
+
+
+def refuse_changed(path: str, stamp: Stamp | None) -> None:
+    """Nothing while a file is the one that was indexed.
+
+    Args:
+        path: of the file or Zarr folder.
+        stamp: what `stamp_of` gave when it was indexed; None is not compared.
+
+    Raises:
+        InputError: it changed or is gone.
+    """
+    if stamp is None or (now := stamp_of(path)) == stamp:
+        return
+    how = (
+        "is gone"
+        if now == (0, 0)
+        else f"has {now[0]} bytes, where {stamp[0]} were read"
+        if now and now[0] != stamp[0]
+        else ""
+    )
+    raise InputError(
+        f"{path} changed since its headers were read{f' (it {how})' if how else ''}; what stands where "
+        "in it is no longer known: start the same command again when nothing writes to it"
+    )
+
+
+def identity_of(path: str, access: Access = PUBLIC) -> str:
+    """What tells a source from another of the same name, as a short text.
+
+    Of a file, its size and time of change; of a member of a ZIP, those of the ZIP. Of a Zarr store, the checksum of its
+    metadata: its chunks are too many to look at, so that a chunk that was replaced is not noticed.
+
+    Raises:
+        InputError: it is gone, or a store's metadata cannot be read.
+        OutsideError: the network failed.
+    """
+    path = origin_of(path)
+    if is_address(path) or os.path.isdir(path):
+        return f"metadata {_checksum_of_metadata(path, access)}"
+    stamp = stamp_of(path)
+    if stamp == (0, 0) or stamp is None:
+        raise InputError(f"{path} is gone; put it back, or leave it out of source.paths")
+    return f"{stamp[0]} bytes, changed {stamp[1]}"
+
+
+def identities_of(paths: Iterable[str], access: Access = PUBLIC) -> dict[str, str]:
+    """Name -> `identity_of` of each source; a name is short, but tells it from the others: folders may move."""
+    sources = sorted({origin_of(path) for path in paths})
+    return dict(zip(_short_names(sources), (identity_of(path, access) for path in sources), strict=True))
+
+
+def _short_names(paths: Sequence[str]) -> list[str]:
+    """The last part of each path, and as many parts before it as tell it from the others."""
+    parts = [path.rstrip("/").split("/") for path in paths]
+    length = [1] * len(paths)
+    while True:
+        names = ["/".join(own[-n:]) for own, n in zip(parts, length, strict=True)]
+        seen: dict[str, int] = {}
+        for name in names:
+            seen[name] = seen.get(name, 0) + 1
+        longer = [
+            n + 1 if seen[name] > 1 and n < len(own) else n for name, own, n in zip(names, parts, length, strict=True)
+        ]
+        if longer == length:
+            return names
+        length = longer
+
+
+def _checksum_of_metadata(path: str, access: Access) -> str:
+    try:
+        group = zarr.open_group(open_store(path, access), mode="r")
+        attributes = {key: value for key, value in dict(group.attrs).items() if key not in _MOVING}
+        arrays = {name: array.metadata.to_dict() for name, array in sorted(group.arrays())}
+    except (ChunkError, FileNotFoundError) as error:
+        raise InputError(f"{path}: its metadata cannot be read ({error}); correct the address") from error
+    text = json.dumps({"attributes": attributes, "arrays": arrays}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

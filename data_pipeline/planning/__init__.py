@@ -1,1 +1,0 @@
-"""What a store will hold and cost, told before it is written."""

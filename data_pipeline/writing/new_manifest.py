@@ -1,0 +1,105 @@
+"""What a store says about itself: the settings that made it and its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.design.store_design import StoreDesign
+from weatherfm.data_pipeline.fields.time_ranges import to_ranges
+from weatherfm.data_pipeline.store.manifest import FORMAT, FORMAT_VERSION, seal
+from weatherfm.earth.variables import VARIABLES, parse_channel
+
+if TYPE_CHECKING:
+    from weatherfm.data_pipeline.fields.source_data import SourceData
+
+
+def content_settings(config: DataConfig) -> dict[str, Any]:
+    """The settings that decide a store's content: not its place, nor how its source is reached."""
+    settings: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
+    for name in ("cache", "engine", "concurrent"):
+        settings["source"].pop(name, None)
+    return settings
+
+
+def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings that an older version wrote, with the defaults of settings that came since."""
+    try:
+        return content_settings(DataConfig.model_validate({**settings, "store": "any"}))
+    except ValidationError:  # it has settings that are gone: they differ from any of today
+        return settings
+
+
+def build_manifest(
+    design: StoreDesign,
+    source: SourceData,
+    records: Mapping[str, Mapping[str, Any]],
+    small: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """All that is known of a store, sealed; without time stamps, so that the same input gives the same bytes.
+
+    Args:
+        design: of the store.
+        source: where it came from.
+        records: name -> {`sha256`, `bytes`} of the records of its files.
+        small: key -> the same of its files that are no shards: what training reads is checked against these.
+    """
+    config, axis = design.config, design.axis
+    periods = {
+        name: None if period is None else period.model_dump(mode="json") for name, period in design.periods.items()
+    }
+    settings = content_settings(config)
+    weights = "one mean over all days" if config.climatology_window is None else "triangle, zero at both ends"
+    return seal(
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "code_version": version("weatherfm"),
+            "source": {
+                "kind": config.source.kind,
+                "simulated": source.simulated,
+                "request": settings["source"],
+                "attributes": source.attributes,
+            },
+            "request": settings,
+            "channels": [_describe(name, source) for name in config.channels],
+            "static": [{"name": name, "units": VARIABLES[name].units} for name in config.static],
+            "grid": design.grid.to_dict(),
+            "times": {
+                "start": str(axis.times[0]),
+                "end": str(axis.times[-1]),
+                "count": len(axis.times),
+                "step_hours": axis.step_hours,
+                "missing": to_ranges(axis.missing, axis.step_hours),
+                "preliminary": to_ranges(axis.times[design.preliminary], axis.step_hours),
+            },
+            "periods": periods,
+            "statistics": {"period": periods["train"], "weights": "none: every time and grid point counts once"},
+            "climatology": {
+                "period": periods["train"],
+                "window_days": config.climatology_window,
+                "weights": weights,
+                "hours": design.hours.tolist(),
+            },
+            "tendency": {"period": periods["train"], "lead_hours": design.tendency_lead},
+            "records": records,
+            "small": small,
+        }
+    )
+
+
+def _describe(name: str, source: SourceData) -> dict[str, Any]:
+    channel = parse_channel(name)
+    return {
+        "name": channel.name,
+        "era5": channel.variable.era5,
+        "standard_name": channel.variable.standard_name,
+        "units": channel.units,
+        "level": channel.level,
+        "accumulated": channel.variable.accumulated,
+        "accumulation_hours": source.attributes.get("accumulation", {}).get(name, {}).get("window_hours"),
+    }

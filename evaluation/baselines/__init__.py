@@ -1,0 +1,1 @@
+"""What forecasts are held against: persistence, climatologies, and what else is learned from training days alone."""

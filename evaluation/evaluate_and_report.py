@@ -1,0 +1,138 @@
+"""What the verbs `evaluate` and `report` write, from paths to paths."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.errors import InputError
+from weatherfm.evaluation.config import EvaluationConfig
+from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.figures.maps.panels import write_maps
+from weatherfm.evaluation.report.data_quality import is_of_another_store, read_quality
+from weatherfm.evaluation.report.page import write_report
+from weatherfm.evaluation.results.comparison import merge_scores
+from weatherfm.evaluation.results.scores_file import read_scores, write_scores
+from weatherfm.evaluation.results.text_table import headline_channels
+
+_log = logging.getLogger(__name__)
+
+
+def score(
+    forecast: str,
+    store: Path,
+    settings: EvaluationConfig,
+    output: Path,
+    against: Sequence[str] = (),
+    common: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> xr.Dataset:
+    """Score a forecast and write the scores; returns them.
+
+    Finished parts of the work stay in a folder beside the output until the scores are written.
+    """
+    parts = output.with_name(f".{output.name}.parts")
+    scores = evaluate(forecast, open_store(store), against, settings, None, common, parts, workers, scheduler)
+    write_scores(scores, output)
+    shutil.rmtree(parts)
+    return scores
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a report is made from."""
+
+    scores: Path
+    forecast: Path | None = None
+    """For the maps; without it, forecast.zarr beside the scores."""
+    store: Path | None = None
+    """With the truth for the maps; without it, there are none."""
+    maps: bool = False
+    """Also as pictures in a folder."""
+    headline: Sequence[str] = ()
+    output: Path | None = None
+    """Without it, report.html beside the scores."""
+    quality: Path | None = None
+    """Findings of `weatherfm verify`; without it, verify.json beside the scores, if it is about the same store."""
+    cases: Sequence[str] = ()
+    """Initial times to look at closely."""
+    compare: Sequence[Path] = ()
+    """Further scores."""
+    force: bool = False
+    """Compare scores that were not made alike."""
+
+
+class Written(NamedTuple):
+    """What a report has become."""
+
+    page: Path
+    """One HTML file that needs nothing beside it."""
+    maps: tuple[Path, ...]
+    """PNG files, where they were wanted."""
+
+
+def write_page(page: Page) -> Written:
+    """Write the report, and maps as pictures if wanted; returns where they are.
+
+    Raises:
+        InputError: maps without a store to take the truth from, an initial time that is no date, or scores that cannot
+            be compared.
+    """
+    folder = page.scores.parent
+    out = page.output or folder / "report.html"
+    fields = page.forecast or folder / "forecast.zarr"
+    log = folder / "metrics.jsonl"
+    truth = open_store(page.store) if page.store else None
+    if page.maps and truth is None:
+        raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
+    shown = fields if truth is not None and fields.exists() else None  # without both the page has no maps
+    scores = _scores(page)
+    write_report(
+        scores,
+        out,
+        shown,
+        truth if shown else None,
+        log if log.exists() else None,
+        page.headline,
+        quality_json=page.quality or _findings_beside(page.scores),
+        cases=[_date(text) for text in page.cases],
+    )
+    maps: Sequence[Path] = ()
+    if page.maps and truth is not None:
+        maps = write_maps(out.parent / "maps", fields, truth, headline_channels(scores, page.headline))
+    return Written(out, tuple(maps))
+
+
+def _scores(page: Page) -> xr.Dataset:
+    scores = read_scores(page.scores)
+    if not page.compare:
+        return scores
+    names = [path.parent.name or path.stem for path in (page.scores, *page.compare)]
+    return merge_scores([scores, *map(read_scores, page.compare)], names, page.force)
+
+
+def _date(text: str) -> np.datetime64:
+    try:
+        return np.datetime64(text, "s")
+    except ValueError:
+        raise InputError(f"--case {text!r} is no date; write the initial time as 2018-10-12T00") from None
+
+
+def _findings_beside(scores: Path) -> Path | None:
+    """verify.json beside the scores, unless it is about another store or an earlier state of it."""
+    file = scores.parent / "verify.json"
+    if not file.exists():
+        return None
+    if is_of_another_store(read_quality(file), read_scores(scores)):
+        _log.warning("%s is about another store than the scores; it is left out of the page", file)
+        return None
+    return file

@@ -1,0 +1,137 @@
+"""One forecast field beside the truth: what a map shows, and which initial time it shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.earth.grid import Grid
+from weatherfm.errors import InputError
+from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.metrics.array_scores import ArrayScores
+
+_MOST_CANDIDATES = 120
+"""Initial times among which the ordinary and the extreme are looked for; spread evenly over all of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """Forecast and truth of one channel at one valid time."""
+
+    channel: str
+    grid: Grid
+    init_time: np.datetime64
+    lead_time: int
+    """Hours."""
+    forecast: np.ndarray
+    """[lat, lon] in canonical units."""
+    truth: np.ndarray
+    """[lat, lon] in canonical units."""
+    forecast_name: str = "model"
+    simulated: bool = False
+    orography: np.ndarray | None = None
+    """[lat, lon] surface geopotential in m2 s-2, drawn where there are no coastlines."""
+    land: np.ndarray | None = None
+    """[lat, lon] share of land, drawn where there are no coastlines."""
+    members: int | None = None
+    """Of the ensemble whose mean the forecast is; None for a single forecast."""
+
+    @property
+    def valid_time(self) -> np.datetime64:
+        """When the forecast is for."""
+        return self.init_time + np.timedelta64(self.lead_time, "h")
+
+    @property
+    def rmse(self) -> float:
+        """Area-weighted root mean squared error of this one field, canonical units."""
+        return float(map_rmse(self.grid, self.forecast[None], self.truth[None])[0])
+
+
+def map_rmse(grid: Grid, forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """[n] area-weighted RMSE of each of n fields [n, lat, lon]."""
+    region = "global" if grid.periodic else "area"
+    verification = ArrayScores(grid, ("field",), range(len(forecast)), (region,))
+    for i, (field, true) in enumerate(zip(forecast, truth, strict=True)):
+        verification.update(field[None, None], true[None, None], lead_index=i)
+    return verification.metrics()["rmse"][0, :, 0]
+
+
+def load_case(file: ForecastFile, store: Store, channel: str, lead_time: int, init_time: np.datetime64) -> Case:
+    """Read the fields of a case, of an ensemble its mean; lead time in hours.
+
+    Raises:
+        InputError: an initial or lead time, a channel or a grid that forecast and store do not share.
+    """
+    init_time = require_init_time(file, init_time)
+    found = np.flatnonzero(file.init_times == init_time)
+    file.require([channel], [lead_time], store.grid)
+    valid = file.init_times[found] + np.timedelta64(lead_time, "h")
+    static = {name: store.static[i] for i, name in enumerate(store.static_names)}
+    return Case(
+        channel,
+        store.grid,
+        init_time,
+        lead_time,
+        _forecasts(file, found, lead_time, channel)[0],
+        store.read(store.index_of(valid), [channel])[0, 0],
+        file.name,
+        bool(store.simulated),
+        static.get("orography"),
+        static.get("lsm"),
+        file.members,
+    )
+
+
+def require_init_time(file: ForecastFile, init_time: np.datetime64) -> np.datetime64:
+    """The initial time as the file has it.
+
+    Raises:
+        InputError: the file has no forecast from it; the nearest it has are named.
+    """
+    wanted = init_time.astype("datetime64[s]")
+    if wanted in file.init_times:
+        return wanted
+    near = file.init_times[np.argsort(np.abs(file.init_times - wanted), kind="stable")[:3]]
+    names = ", ".join(str(time.astype("datetime64[h]")) for time in np.sort(near))
+    raise InputError(
+        f"{file.path} has no forecast from {wanted}; the nearest of its {len(file.init_times)} initial times are "
+        f"{names} (first {file.init_times[0]}, last {file.init_times[-1]})"
+    )
+
+
+def pick_init_times(
+    file: ForecastFile, store: Store, channel: str, lead_time: int, init_times: np.ndarray | None = None
+) -> dict[str, np.datetime64]:
+    """Initial times by the error of one channel at one lead time (hours): `median`, `best` and `worst`.
+
+    Looks at no more than 120 initial times, spread evenly over `init_times` [n] datetime64, or all of the file.
+
+    Raises:
+        InputError: a channel, lead time, grid or initial time that forecast and store do not share.
+    """
+    file.require([channel], [lead_time], store.grid)
+    among = np.arange(len(file.init_times)) if init_times is None else file.positions(init_times)
+    count = len(among)
+    candidates = among[np.unique(np.linspace(0, count - 1, min(count, _MOST_CANDIDATES)).round().astype(int))]
+    errors = np.concatenate([_errors(file, store, channel, lead_time, part) for part in _parts(candidates)])
+    order = candidates[np.argsort(errors, kind="stable")]
+    chosen = {"median": order[len(order) // 2], "best": order[0], "worst": order[-1]}
+    return {name: file.init_times[index] for name, index in chosen.items()}
+
+
+def _parts(candidates: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(candidates, max(1, len(candidates) // 16))
+
+
+def _errors(file: ForecastFile, store: Store, channel: str, lead_time: int, inits: np.ndarray) -> np.ndarray:
+    valid = file.init_times[inits] + np.timedelta64(lead_time, "h")
+    truth = store.read(store.index_of(valid), [channel])[:, 0]
+    return map_rmse(store.grid, _forecasts(file, inits, lead_time, channel), truth)
+
+
+def _forecasts(file: ForecastFile, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
+    """[init, lat, lon] of one channel; of an ensemble its mean."""
+    fields = file.read(inits, lead_time, [channel])
+    return fields[:, 0] if file.members is None else fields[:, :, 0].mean(1)

@@ -1,0 +1,67 @@
+"""Maps of a forecast ready to stand in a page: of the ordinary case, and of the extremes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.evaluation.figures.maps.case import Case, load_case, pick_init_times
+from weatherfm.evaluation.figures.maps.panels import PANELS, Levels, panel_figure, title_of
+from weatherfm.evaluation.figures.pictures import Picture, png_picture
+from weatherfm.evaluation.forecasts.reader import ForecastFile
+
+_MAP_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class MapGroup:
+    """Forecast, truth and error of one case."""
+
+    title: str
+    note: str
+    pictures: tuple[Picture, ...]
+
+
+def map_groups(
+    file: ForecastFile, store: Store, channels: Sequence[str], lead_times: Sequence[int], init_times: np.ndarray
+) -> tuple[list[MapGroup], list[MapGroup], np.datetime64]:
+    """Maps of the case of median error, and of the best and the worst.
+
+    Args:
+        file: the forecast.
+        store: the truth.
+        channels: short names; the first four are shown, the first decides which cases are ordinary and extreme.
+        lead_times: hours; the first and the last are shown.
+        init_times: datetime64 [n], those scored.
+
+    Returns:
+        (maps of the median case, of the extremes, the median case's initial time); no extremes of fewer than three.
+    """
+    leads = list(dict.fromkeys((lead_times[0], lead_times[-1])))
+    picked = pick_init_times(file, store, channels[0], leads[0], init_times)
+    wanted = [(channel, lead, "median") for channel in channels[:_MAP_CHANNELS] for lead in leads]
+    if len(init_times) > 2:
+        wanted += [(channels[0], leads[0], which) for which in ("best", "worst")]
+    groups = []
+    for channel, lead, which in tqdm(wanted, desc="maps", unit="case", disable=None):
+        case = load_case(file, store, channel, lead, picked[which])
+        note = "" if which == "median" else f"{which.capitalize()} case of {channel} at {lead} h"
+        groups.append((which, map_group(case, note)))
+    chosen = [group for which, group in groups if which == "median"]
+    return chosen, [group for which, group in groups if which != "median"], picked["median"]
+
+
+def map_group(case: Case, note: str = "") -> MapGroup:
+    """The three maps of a case; `note` stands before their title."""
+    return MapGroup(title_of(case), note, map_pictures(case))
+
+
+def map_pictures(case: Case, levels: Levels | None = None, dpi: int = 150) -> tuple[Picture, ...]:
+    """Forecast, truth and error; `levels` as of `panel_figure`."""
+    return tuple(
+        png_picture(panel_figure(case, panel, levels), f"Map of {panel}, {title_of(case)}", dpi) for panel in PANELS
+    )

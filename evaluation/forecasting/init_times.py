@@ -1,0 +1,200 @@
+"""Initial times: what `--init` means, and which of them there are states for.
+
+Without it they are those of the test period that can be scored: every lead time ends at a state that is there. With it
+the days are of initial times alone; nothing is asked after them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+
+from weatherfm.data_pipeline.config import Period
+from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.loader import eligible_init_times
+from weatherfm.data_pipeline.store.states import States, as_states, extent, held
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.errors import InputError
+from weatherfm.evaluation.config import ForecastConfig
+
+_log = logging.getLogger(__name__)
+_FORMS = "write days (2018, 2018-10-01, 2018-10-01/2018-10-31), hours (2018-10-01T06), a list with commas, or latest"
+_HOUR = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d)(?::?00){0,2}(?:\.0+)?Z?")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def choose_init_times(
+    place: Store | States, config: ForecastConfig, input_times: Sequence[int], speak: bool = True
+) -> np.ndarray:
+    """The initial times that `config.init` means, all with the states a forecast needs.
+
+    Args:
+        place: where the states are.
+        config: initial times, their distance, lead times and mode.
+        input_times: hours (<= 0) of the model's input states.
+        speak: say which times of a period are left out.
+
+    Returns:
+        datetime64[s], ascending, each once.
+
+    Raises:
+        InputError: a text that means no time, or times whose states are not there.
+    """
+    states = as_states(place)
+    if config.init is None:
+        if isinstance(place, Store) or hasattr(place, "periods"):
+            return forecast_init_times(place, config, input_times)  # type: ignore[arg-type]
+        return _latest(states, required_input_times(input_times, config), speak)
+    required = required_input_times(input_times, config)
+    parts = [part.strip() for part in config.init.split(",")]
+    found = [_times_of(part, states, config.init_every, required, speak) for part in parts if part]
+    if not found:
+        raise InputError(f"no initial time in {config.init!r}; {_FORMS}")
+    return np.unique(np.concatenate(found))
+
+
+def forecast_init_times(store: Store, config: ForecastConfig, input_times: Sequence[int]) -> np.ndarray:
+    """Initial times every `config.init_every` in the test period, with the truth at every lead time.
+
+    Args:
+        store: where inputs and truth are.
+        config: lead times and mode.
+        input_times: hours (<= 0) of the model's input states.
+
+    Returns:
+        datetime64[s], ascending; counted from the first time of the period on, so that models with other input times
+        share their initial times but for the first days.
+
+    Raises:
+        InputError: no test period, or no initial time in it.
+    """
+    period = store.periods.get("test")
+    if period is None:
+        raise InputError(
+            f"{store.path} names no test period; set data.test and prepare again, or give initial times (--init)"
+        )
+    inits = eligible_init_times(store, period, required_input_times(input_times, config), config.lead_times)
+    if len(inits):
+        inits = inits[_on_step(inits, store.times[period.contains(store.times)][0], config.init_every)]
+    if not len(inits):
+        raise InputError(
+            f"no initial time in {period} has its inputs and lead times up to {config.lead_times[-1]}h within the "
+            f"period, every {config.init_every}h; lengthen the period, shorten the lead times, or give initial times "
+            "(--init), which need no truth"
+        )
+    return inits
+
+
+def required_input_times(input_times: Sequence[int], config: ForecastConfig) -> list[int]:
+    """Hours (<= 0) of the analysed states a forecast starts from; a rollout's later steps may need more than one step.
+
+    Raises:
+        InputError: a rollout whose steps do not land on the earlier times the model wants to see.
+    """
+    if config.mode == "direct" or config.lead_times[-1] == config.rollout_step:
+        return sorted(input_times)
+    if odd := [hours for hours in input_times if hours % config.rollout_step]:
+        raise InputError(
+            f"the model sees input times {', '.join(f'{h}h' for h in odd)}, which a rollout in steps of "
+            f"{config.rollout_step}h does not produce; choose a rollout_step that divides them, or mode direct"
+        )
+    starts = range(0, min(config.lead_times[-1], 1 - min(input_times)), config.rollout_step)
+    return sorted({start + hours for start in starts for hours in input_times if start + hours <= 0})
+
+
+def require_inputs(states: States, init_times: np.ndarray, required: Sequence[int]) -> None:
+    """Refuse initial times whose input states are not all there.
+
+    Raises:
+        InputError: naming the states that are missing.
+    """
+    absent = {hours: init_times[~held(states, init_times + np.timedelta64(hours, "h"))] for hours in required}
+    missing = np.unique(np.concatenate([inits + np.timedelta64(hours, "h") for hours, inits in absent.items()]))
+    if len(missing):
+        inits = np.unique(np.concatenate(list(absent.values())))
+        raise InputError(
+            f"{states.name} lacks {name_times(missing)}, which forecasts from {name_times(inits)} start from (states "
+            f"at {_named(required)}); it has {extent(states)}: choose other initial times, or add these states"
+        )
+
+
+def _times_of(text: str, states: States, every: int, required: Sequence[int], speak: bool) -> np.ndarray:
+    if text == "latest":
+        return _latest(states, required, speak)
+    if match := _HOUR.fullmatch(text):
+        try:
+            times = np.array([np.datetime64(f"{match[1]}T{match[2]}", "s")])
+        except ValueError:
+            raise InputError(f"initial time {text!r} is no date; {_FORMS}") from None
+        require_inputs(states, times, required)
+        return times
+    return _within(_period(text), states, every, required, speak)
+
+
+def _period(text: str) -> Period:
+    """The days that a text means."""
+    days = re.split(r"\s*/\s*", text)
+    if not (all(_DAY.fullmatch(day) for day in days) and len(days) <= 2):
+        try:
+            return Period.model_validate(text)
+        except ValueError:
+            raise InputError(f"initial times {text!r} are not understood; {_FORMS}") from None
+    try:
+        first, last = date.fromisoformat(days[0]), date.fromisoformat(days[-1])
+    except ValueError:
+        raise InputError(f"initial times {text!r}: the calendar has no such day; {_FORMS}") from None
+    if last < first:
+        raise InputError(f"initial times {text!r} end before they start; swap the two days")
+    return Period(start=first, end=last)
+
+
+def _within(period: Period, states: States, every: int, required: Sequence[int], speak: bool) -> np.ndarray:
+    times = states.times[period.contains(states.times)]
+    if not len(times):
+        raise InputError(f"{states.name} has no state in {period}, only {extent(states)}; choose other initial times")
+    times = times[_on_step(times, times[0], every)]
+    complete = _complete(states, times, required)
+    if not complete.any():
+        require_inputs(states, times, required)
+    if speak and not complete.all():
+        _log.warning(
+            "%d of %d initial times in %s left out: %s lacks some of their states at %s",
+            (~complete).sum(), len(times), period, states.name, _named(required),
+        )  # fmt: skip
+    return times[complete]
+
+
+def _latest(states: States, required: Sequence[int], speak: bool) -> np.ndarray:
+    complete = _complete(states, states.times, required)
+    if not complete.any():
+        raise InputError(
+            f"{states.name} has no time to forecast from: states at {_named(required)} are needed, and it has "
+            f"{extent(states)}; add states"
+        )
+    latest = states.times[complete][-1:]
+    if speak and latest[0] != states.times[-1]:
+        _log.warning(
+            "forecasting from %s: the latest time of %s, %s, lacks some of its states at %s",
+            name_times(latest), states.name, name_times(states.times[-1:]), _named(required),
+        )  # fmt: skip
+    return latest
+
+
+def _complete(states: States, inits: np.ndarray, required: Sequence[int]) -> np.ndarray:
+    complete = np.ones(len(inits), bool)
+    for hours in required:
+        complete &= held(states, inits + np.timedelta64(hours, "h"))
+    return complete
+
+
+def _on_step(times: np.ndarray, first: np.datetime64, every: int) -> np.ndarray:
+    on_step: np.ndarray = (times - first) % np.timedelta64(every, "h") == np.timedelta64(0, "s")
+    return on_step
+
+
+def _named(hours: Sequence[int]) -> str:
+    return ", ".join(f"{h}h" for h in hours)

@@ -1,0 +1,144 @@
+"""Forecasts from a trained model, written to disk: directly to each lead time, or by feeding its own output back.
+
+Legend: I initial time, M member, C channel, H lat, W lon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from tqdm import tqdm
+
+from weatherfm.data_pipeline.store.states import States, as_states, require_fit
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.errors import InputError
+from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
+from weatherfm.evaluation.forecasting.init_times import choose_init_times, forecast_init_times, required_input_times
+from weatherfm.evaluation.forecasting.processes import Processes
+from weatherfm.evaluation.forecasting.provenance import record_of
+from weatherfm.evaluation.forecasting.threads import WriteBehind
+from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
+from weatherfm.model.model import WeatherViT
+
+__all__ = ["choose_init_times", "forecast_init_times", "make_forecast", "required_input_times"]
+
+
+def make_forecast(
+    model: WeatherViT,
+    place: Store | States,
+    init_times: np.ndarray,
+    config: ForecastConfig,
+    path: str | Path,
+    provenance: Mapping[str, Any],
+    processes: Processes | None = None,
+    channels: Sequence[str] | None = None,
+) -> Path:
+    """Forecast from every initial time to every lead time and write it (`weatherfm.evaluation.forecasts.writer`).
+
+    Interrupted and called again with the same arguments it goes on, also with other processes; a finished forecast is
+    left as it is. States are read and forecasts written while the model computes; memory does not grow with the lead
+    time.
+
+    Args:
+        model: on its device; it may be split over several.
+        place: holds the states at the input times; nothing else is asked of it.
+        init_times: datetime64, ascending.
+        config: lead times, mode, batch size and precision.
+        path: folder to write, by custom `forecast.zarr`.
+        provenance: JSON-able; at least `weights_sha256` where there is a weights file, `training` of the weights, and
+            `name` where scores shall not call it `model`.
+        processes: the processes that make it together; all must call this.
+        channels: of the whole model, where it is split.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: model and states do not fit, an input time is missing, the path holds something else, or the model
+            predicts a value that is not finite (named by channel, initial time and lead time).
+    """
+    processes, states = processes or Processes(), as_states(place)
+    require_fit(model.domain, states)
+    init_times = np.asarray(init_times).astype("datetime64[s]")
+    if not len(init_times) or not (np.diff(init_times) > np.timedelta64(0, "s")).all():
+        raise InputError(f"initial times must ascend, each once, at least one; got {len(init_times)}")
+    run = Forecaster(model, states, config, processes.in_step)
+    run.check_inputs(init_times)
+    contents = ForecastContents(
+        tuple(channels or model.domain.channels),
+        model.domain.grid,
+        init_times,
+        tuple(config.lead_times),
+        record_of(model, states, config, provenance, run.steps.dtype),
+        states.numbers,
+        processes.parts,
+    )
+    writer = processes.first_then_all(partial(_open_writer, path, contents))
+    _write_all(run, writer, processes, processes.first_does(writer.remaining))
+    processes.wait()
+    if processes.first:
+        writer.finish()
+    return Path(path)
+
+
+def _open_writer(path: str | Path, contents: ForecastContents) -> ForecastWriter:
+    """The writer, or what is wrong with the path: nothing has been computed yet."""
+    try:
+        return ForecastWriter(path, contents)
+    except OSError as error:
+        raise InputError(
+            f"the forecast cannot be written to {path} ({error.strerror}: {error.filename}); choose another path "
+            "(--output), or mend that"
+        ) from None
+
+
+def _write_all(run: Forecaster, writer: ForecastWriter, processes: Processes, blocks: list[slice]) -> None:
+    """Make and write this process's share of some blocks."""
+    config, init_times = run.config, writer.contents.init_times
+    samples = writer.block * run.members
+    together = max(1, min(config.batch_size // samples, -(-len(blocks) // processes.parts)))
+    groups = [blocks[i : i + together] for i in range(0, len(blocks), together)]
+    own, counted = processes.deal_out(groups)
+    size = together * writer.block if processes.in_step else 0
+    inits = [_padded(np.concatenate([init_times[block] for block in group]), size) for group in own]
+    total = sum(block.stop - block.start for group in own[:counted] for block in group) * len(config.lead_times)
+    with (
+        WriteBehind() as behind,
+        tqdm(total=total, desc="forecast", unit="field", disable=None if processes.first else True) as bar,
+        closing(run.make(inits)) as stream,
+    ):
+        for made in stream:
+            fields = processes.collect(made.fields)
+            processes.beat()
+            if made.group < counted:
+                if processes.writes:
+                    behind.tell(partial(_write, writer, own[made.group], made.lead, fields))
+                bar.update(sum(block.stop - block.start for block in own[made.group]))
+
+
+def _padded(inits: np.ndarray, size: int) -> np.ndarray:
+    """At least `size` initial times, the last one repeated: ranks in step all have as many."""
+    return np.concatenate([inits, np.repeat(inits[-1:], max(0, size - len(inits)))])
+
+
+def _write(writer: ForecastWriter, blocks: Sequence[slice], lead: int, fields: Tensor) -> None:
+    """Write fields [I, M, C, H, W] of some blocks at one lead time; after the last of these the blocks are done."""
+    contents, first = writer.contents, 0
+    init_times = np.concatenate([contents.init_times[block] for block in blocks])
+    fields = fields[: len(init_times)]
+    require_finite_forecast(fields, contents.channels, contents.numbers, init_times, contents.lead_times[lead])
+    values = fields.cpu().numpy()
+    for block in blocks:
+        count = block.stop - block.start
+        part = values[first : first + count]
+        writer.write(block, lead, part[:, 0] if contents.numbers is None else part)
+        first += count
+        if lead == len(contents.lead_times) - 1:
+            writer.block_done(block)

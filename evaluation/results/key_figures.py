@@ -1,0 +1,163 @@
+"""What a page says first: skill against the baselines, the headline sentence and the table of key figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import xarray as xr
+
+from weatherfm.evaluation.results.lookup import baselines_of, lead_hours, main_region, models_of, overall
+from weatherfm.evaluation.results.words import (
+    in_words,
+    listed,
+    name_in_words,
+    number,
+    percent,
+    pretty_units,
+    region_in_words,
+)
+
+SIGNIFICANT = 0.05
+"""Below this p-value a difference is called significant."""
+_PREFERRED_LEADS = (24, 72, 120, 240)
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """One line of the table: scores of one channel at one lead time, as text."""
+
+    channel: str
+    words: str
+    units: str
+    lead: str
+    forecast: str
+    rmse: str
+    baselines: tuple[tuple[str, str], ...]
+    """(RMSE, skill) of each single-valued baseline scored."""
+    acc: str
+    mae: str
+    bias: str
+    activity: str
+    """Ratio of the forecast's activity to the truth's."""
+    crps: str
+    """Of ensembles."""
+    spread: str
+    """Spread-skill ratio of ensembles."""
+
+
+def key_leads(scores: xr.Dataset, most: int = 4) -> list[int]:
+    """The lead times (hours) worth a line: 1, 3, 5 and 10 days where scored, else some spread evenly."""
+    hours = lead_hours(scores)
+    preferred = [lead for lead in _PREFERRED_LEADS if lead in hours]
+    if len(hours) <= most or not preferred:
+        step = max(1, -(-len(hours) // most))
+        return hours[::step]
+    return preferred[:most]
+
+
+def headline_lead(scores: xr.Dataset) -> int:
+    """The lead time (hours) of the headline: one day where scored, else the first."""
+    hours = lead_hours(scores)
+    return 24 if 24 in hours else hours[0]
+
+
+def skill(scores: xr.Dataset, model: str, reference: str, metric: str = "rmse") -> xr.DataArray:
+    """Percentage by which the model's error is below the reference's, dims (region, lead_time, channel).
+
+    0 is as bad as the reference, 100 perfect, negative worse; NaN where the reference has no error. The metric is
+    `rmse` or `crps`, or another that is better when lower.
+    """
+    values = overall(scores)[metric]
+    own, other = (values.sel(forecast=name, drop=True) for name in (model, reference))
+    return 100 * (1 - own / other.where(other > 0))
+
+
+def headline(scores: xr.Dataset, channel: str) -> list[str]:
+    """Two plain sentences: the error of one channel against the baselines, and how many channels beat them all."""
+    scores = overall(scores)
+    model, region, lead = models_of(scores)[0], main_region(scores), headline_lead(scores)
+    here = scores.sel(region=region).isel(lead_time=lead_hours(scores).index(lead))
+    rmse = here["rmse"].sel(channel=channel)
+    units = pretty_units(str(rmse["units"].values))
+    parts = []
+    for baseline in baselines_of(scores):
+        reference = float(rmse.sel(forecast=baseline))
+        if reference > 0:
+            share = 100 * (1 - float(rmse.sel(forecast=model)) / reference)
+            parts.append(f"{_side(share)} {in_words(baseline)} ({number(reference)})")
+    where = "" if region in ("global", "area") else f" in the {region_in_words(region)}"
+    whose = "the model’s" if model == "model" else f"{model}’s"
+    own = f"{number(float(rmse.sel(forecast=model)))} {units}".removesuffix(" 1")
+    first = f"At {lead} h {whose} {channel} RMSE{where} is {own}" + (f": {listed(parts)}" if parts else "")
+    return [f"{first}.", *_beaten(scores, model, here, lead)]
+
+
+def key_rows(scores: xr.Dataset, channels: Sequence[str]) -> list[KeyRow]:
+    """Lines of the table of key figures in the main region: every model, channel and key lead time."""
+    scores = overall(scores)
+    region, hours = main_region(scores), lead_hours(scores)
+    rows = []
+    for channel in channels:
+        for lead in key_leads(scores):
+            here = scores.sel(region=region, channel=channel).isel(lead_time=hours.index(lead))
+            rows += [_key_row(scores, here, channel, lead, model) for model in models_of(scores)]
+    return rows
+
+
+def _key_row(scores: xr.Dataset, here: xr.Dataset, channel: str, lead: int, model: str) -> KeyRow:
+    def value(metric: str, name: str = model) -> float:
+        return float(here[metric].sel(forecast=name)) if metric in here else float("nan")
+
+    own = value("rmse")
+    baselines = []
+    for name in baselines_of(scores):
+        reference = value("rmse", name)
+        share = 100 * (1 - own / reference) if reference > 0 else float("nan")
+        baselines.append((number(reference), percent(share)))
+    return KeyRow(
+        channel,
+        name_in_words(channel),
+        pretty_units(str(here["units"].values)),
+        f"{lead} h",
+        model,
+        number(own),
+        tuple(baselines),
+        f"{value('acc'):.3f}".replace("-", "−") if isfinite(value("acc")) else "–",
+        number(value("mae")),
+        number(value("bias")),
+        number(value("activity_ratio")),
+        number(value("crps_fair")),
+        number(value("spread_skill_ratio")),
+    )
+
+
+def _beaten(scores: xr.Dataset, model: str, here: xr.Dataset, lead: int) -> list[str]:
+    names = baselines_of(scores)
+    count = scores.sizes["channel"]
+    if not names or count < 2:
+        return []
+    own = here["rmse"].sel(forecast=model, drop=True)
+    better = (own < here["rmse"].sel(forecast=names)).all("forecast")
+    n_better = int(better.values.sum())
+    share = f"all {count}" if n_better == count else f"{n_better} of {count}"
+    sure = _n_sure(here, model, names, better)
+    proven = "" if sure is None else f", on {'each' if sure == count else sure} of them significantly"
+    return [f"In RMSE it beats {listed([in_words(name) for name in names])} on {share} channels at {lead} h{proven}."]
+
+
+def _n_sure(here: xr.Dataset, model: str, names: Sequence[str], better: xr.DataArray) -> int | None:
+    """How many channels beat every baseline significantly; None where that was not tested."""
+    if "rmse_p_value" not in here:
+        return None
+    p_values = here["rmse_p_value"].sel(forecast=model, reference=list(names))
+    if not isfinite(float(p_values.min())):
+        return None
+    return int((better & (p_values < SIGNIFICANT).all("reference")).values.sum())
+
+
+def _side(share: float) -> str:
+    if abs(share) < 0.5:
+        return "level with"
+    return f"{abs(share):.0f} % {'below' if share > 0 else 'above'}"

@@ -1,0 +1,52 @@
+"""What a dataset of scores is of: its record, lead times, forecasts and main region."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+
+def provenance_of(scores: xr.Dataset) -> dict[str, Any]:
+    """The record that goes with scores."""
+    return json.loads(scores.attrs["provenance"])
+
+
+def lead_hours(scores: xr.Dataset) -> list[int]:
+    """Lead times in hours."""
+    return [int(hours) for hours in scores["lead_time"].values / np.timedelta64(1, "h")]
+
+
+def overall(scores: xr.Dataset) -> xr.Dataset:
+    """Scores of all cases, whatever the time of the year: without the dim `period`."""
+    return scores.sel(period="all", drop=True) if "period" in scores.dims else scores
+
+
+def models_of(scores: xr.Dataset) -> list[str]:
+    """Forecasts that are no baseline; the first is the one the page is about."""
+    return _of_kind(scores, "model")
+
+
+def baselines_of(scores: xr.Dataset, ensembles: bool = False) -> list[str]:
+    """Baselines that were scored: those with one forecast, or those that are ensembles."""
+    several = dict(zip(map(str, scores["forecast"].values), scores["members"].values > 1, strict=True))
+    return [name for name in _of_kind(scores, "baseline") if several[name] == ensembles]
+
+
+def ensembles_of(scores: xr.Dataset) -> dict[str, int]:
+    """Models that are ensembles, with their number of members."""
+    members = dict(zip(map(str, scores["forecast"].values), map(int, scores["members"].values), strict=True))
+    return {name: members[name] for name in models_of(scores) if members[name] > 1}
+
+
+def _of_kind(scores: xr.Dataset, kind: str) -> list[str]:
+    pairs = zip(scores["forecast"].values, scores["kind"].values, strict=True)
+    return [str(name) for name, own in pairs if own == kind]
+
+
+def main_region(scores: xr.Dataset) -> str:
+    """The whole globe or area where scored, else the first region."""
+    regions = [str(name) for name in scores["region"].values]
+    return next((name for name in ("global", "area") if name in regions), regions[0])

@@ -1,0 +1,162 @@
+"""Scores on disk: one NetCDF file with everything that must agree before two of them are compared."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from weatherfm import __version__
+from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import parse_channel
+from weatherfm.errors import InputError
+from weatherfm.evaluation.baselines.names import ALL_BASELINES
+
+Variables = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
+"""Variable -> (dims, values)."""
+FORMAT = "weatherfm scores 2"
+WEIGHTS = (
+    "cell areas, sin(upper edge) - sin(lower edge), mean 1 over the grid; a region holds every point within its limits "
+    "or on them"
+)
+_DEFINITIONS = {
+    "rmse": "square root of the mean squared error over cases and area; of an ensemble, of its mean",
+    "mse": "mean squared error over cases and area; of an ensemble, of its mean",
+    "mae": "mean absolute error over cases and area; of an ensemble, of its mean",
+    "bias": "mean of forecast minus truth over cases and area",
+    "acc": "anomaly correlation over cases and area together, not centred; undefined (NaN) for climatology",
+    "activity": "root mean square of the forecast's anomaly over cases and area",
+    "activity_ratio": "activity of the forecast over that of the truth; below 1: smoother than the weather",
+    "wind_vector_rmse": "square root of the mean squared length of the wind vector's error",
+    "crps": "continuous ranked probability score of the ensemble as it is; of a single forecast, its MAE",
+    "crps_fair": "continuous ranked probability score corrected for the number of members",
+    "ensemble_spread": "square root of the mean variance of the members (divided by members - 1)",
+    "spread_skill_ratio": "spread over the RMSE of the ensemble mean, corrected for the number of members; 1 is right",
+    "rank_histogram": "share of area and cases in which the truth has this rank among the members; ties are shared",
+    "brier": "mean squared difference between forecast probability and occurrence of the event",
+    "seeps": "stable equitable error in probability space of precipitation; 0 is perfect, 1 without skill",
+    "zonal_spectrum": "power along circles of latitude by wavenumber, mean over cases and the rows of the band",
+    "zonal_spectrum_truth": "the same of the truth",
+    "zonal_spectrum_error": "the same of forecast minus truth",
+    "spherical_spectrum": "power by total wavenumber of the spherical harmonics, mean over cases",
+    "spherical_spectrum_truth": "the same of the truth",
+    "spherical_spectrum_error": "the same of forecast minus truth",
+}
+_SIGNIFICANCE = {
+    "p_value": "of equal {} in paired cases: t-test corrected for autocorrelation (Geer 2016)",
+    "skill_low": "lower end of the 95 % interval of 1 - {0} / {0} of the reference: block bootstrap over cases",
+    "skill_high": "upper end of the 95 % interval of 1 - {0} / {0} of the reference: block bootstrap over cases",
+}
+
+
+def build_scores(
+    variables: Mapping[str, Variables],
+    members: Mapping[str, int],
+    coordinates: Mapping[str, Sequence[Any]],
+    grid: Grid,
+    init_times: np.ndarray,
+    provenance: Mapping[str, Any],
+) -> xr.Dataset:
+    """The dataset of scores.
+
+    Args:
+        variables: forecast -> variable -> (dims, values); variables may be absent from some forecasts.
+        members: forecast -> members of the ensemble, 1 for a single forecast.
+        coordinates: dim -> labels; `lead_time` in hours.
+        grid: on which was scored.
+        init_times: datetime64 [case].
+        provenance: JSON-able; `weatherfm.evaluation.results.comparison` says what must agree.
+
+    Returns:
+        dims (forecast, period, region, lead_time, channel) and further ones of some variables; coordinates also `kind`
+        and `members` [forecast], `units` [channel], `init_time`, `latitude`, `longitude`; attribute `provenance` in
+        JSON.
+    """
+    sets = [_dataset(found, coordinates) for found in variables.values()]
+    names = xr.Variable("forecast", list(variables))
+    scores = xr.concat(sets, names, data_vars="all", coords="minimal", compat="override", join="outer")
+    scores = _truth_once(scores)
+    channels = [str(name) for name in coordinates["channel"]]
+    scores = scores.assign_coords(
+        kind=("forecast", ["baseline" if name in ALL_BASELINES else "model" for name in variables]),
+        members=("forecast", [members[name] for name in variables]),
+        units=("channel", [parse_channel(channel).units for channel in channels]),
+        init_time=init_times.astype("datetime64[ns]"),
+        latitude=grid.latitude,
+        longitude=grid.longitude,
+    )
+    scores.attrs = {
+        "format": FORMAT,
+        "title": "Scores of weather forecasts" + (" of a simulated atmosphere" if provenance["simulated"] else ""),
+        "simulated": "true" if provenance["simulated"] else "false",
+        "cases": len(init_times),
+        "code_version": __version__,
+        "provenance": json.dumps(dict(provenance), sort_keys=True),
+    }
+    return _described(scores)
+
+
+def _dataset(found: Variables, coordinates: Mapping[str, Sequence[Any]]) -> xr.Dataset:
+    """One forecast's variables with the labels of the dims they have; ranks are numbered."""
+    labels: dict[str, Any] = {name: list(values) for name, values in coordinates.items()}
+    labels["lead_time"] = np.asarray(coordinates["lead_time"], "timedelta64[h]").astype("timedelta64[ns]")
+    dataset = xr.Dataset({name: (dims, values) for name, (dims, values) in found.items()})
+    if "rank" in dataset.dims:
+        labels["rank"] = np.arange(dataset.sizes["rank"])
+    return dataset.assign_coords({name: values for name, values in labels.items() if name in dataset.dims})
+
+
+def _truth_once(scores: xr.Dataset) -> xr.Dataset:
+    """The truth's spectra stand with every forecast that has spectra, all alike: keep them without that dim."""
+    for name in [name for name in scores.data_vars if str(name).endswith("_spectrum_truth")]:
+        has = scores[name].notnull().any([dim for dim in scores[name].dims if dim != "forecast"])
+        scores[name] = scores[name].isel(forecast=int(np.flatnonzero(has.values)[0]), drop=True)
+    return scores
+
+
+def _described(scores: xr.Dataset) -> xr.Dataset:
+    """With a definition of every variable."""
+    for name, array in scores.data_vars.items():
+        metric, _, what = str(name).partition("_")
+        if what in _SIGNIFICANCE and str(name) not in _DEFINITIONS:
+            array.attrs["long_name"] = _SIGNIFICANCE[what].format(metric.upper())
+        else:
+            array.attrs["long_name"] = _DEFINITIONS[str(name)]
+    return scores
+
+
+def write_scores(scores: xr.Dataset, path: str | Path) -> Path:
+    """Write scores to NetCDF, whole or not at all; the same scores give the same bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    encoding = {
+        "lead_time": {"units": "hours", "dtype": "int64"},
+        "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
+    }
+    scores.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+    os.replace(temporary, path)
+    return path
+
+
+def read_scores(path: str | Path) -> xr.Dataset:
+    """Scores as `build_scores` made them, in memory.
+
+    Raises:
+        InputError: no such file, or not a file of scores.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no scores {path}; `weatherfm evaluate` writes them")
+    try:
+        scores = xr.load_dataset(path, engine="netcdf4", decode_timedelta=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable NetCDF file ({error}); evaluate again") from None
+    if scores.attrs.get("format") != FORMAT:
+        raise InputError(f"{path} holds no scores of this version of weatherfm; evaluate again")
+    return scores

@@ -1,0 +1,89 @@
+"""Scores as text for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from weatherfm.errors import InputError
+from weatherfm.evaluation.baselines.names import BASELINES
+from weatherfm.evaluation.results.lookup import lead_hours, models_of, overall, provenance_of
+
+_HEADLINE = ("z500", "t850", "t2m", "msl", "u10", "v10")
+
+
+def headline_channels(scores: xr.Dataset, wanted: Sequence[str] = ()) -> list[str]:
+    """Channels to show first: those wanted, else z500 t850 t2m msl u10 v10 where scored, else the first four.
+
+    Raises:
+        InputError: a wanted channel that was not scored.
+    """
+    scored = [str(channel) for channel in scores["channel"].values]
+    if missing := [channel for channel in wanted if channel not in scored]:
+        raise InputError(f"headline names {', '.join(missing)}, which were not scored; scored are {', '.join(scored)}")
+    return list(wanted) or [channel for channel in _HEADLINE if channel in scored] or scored[:4]
+
+
+def score_table(scores: xr.Dataset, channels: Sequence[str] = (), region: str | None = None) -> str:
+    """RMSE, skill and ACC of every model against the baselines, a line a channel and lead time.
+
+    Args:
+        scores: as `evaluate` gives them.
+        channels: which; without it, `headline_channels`.
+        region: which; without it, the first.
+
+    Raises:
+        InputError: a channel or region that was not scored.
+    """
+    channels = headline_channels(scores, channels)
+    regions = [str(name) for name in scores["region"].values]
+    region = region or regions[0]
+    if region not in regions:
+        raise InputError(f"region {region!r} was not scored; scored are {', '.join(regions)}")
+    here = overall(scores).sel(region=region)
+    return "\n\n".join(_model_table(here, model, channels) for model in models_of(scores))
+
+
+def _model_table(scores: xr.Dataset, model: str, channels: Sequence[str]) -> str:
+    header = ["channel", "lead", f"RMSE {model}", *BASELINES, "skill/pers.", "skill/clim.", "ACC", "units"]
+    rows = [
+        _row(scores.sel(channel=channel).isel(lead_time=i), model, channel, hours)
+        for channel in channels
+        for i, hours in enumerate(lead_hours(scores))
+    ]
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    lines = [_line(header, widths), "-" * len(_line(header, widths)), *(_line(row, widths) for row in rows)]
+    return "\n".join([_title(scores, model), *lines])
+
+
+def _title(scores: xr.Dataset, model: str) -> str:
+    first, last = (str(time)[:10] for time in scores["init_time"].values[[0, -1]])
+    kind = "SIMULATED atmosphere, " if provenance_of(scores)["simulated"] else ""
+    region = str(scores["region"].values).replace("_", " ")
+    return f"{model}: {region}, {kind}{scores.attrs['cases']} forecasts from {first} to {last}"
+
+
+def _row(score: xr.Dataset, model: str, channel: str, hours: int) -> list[str]:
+    rmse = {name: float(score["rmse"].sel(forecast=name)) for name in (model, *BASELINES)}
+    skill = [_skill(rmse[model], rmse[name]) for name in BASELINES]
+    acc = float(score["acc"].sel(forecast=model))
+    shown = [_number(value) for value in rmse.values()]
+    return [channel, f"{hours}h", *shown, *skill, "-" if np.isnan(acc) else f"{acc:.3f}", str(score["units"].values)]
+
+
+def _skill(rmse: float, baseline: float) -> str:
+    """Share of the baseline's RMSE that the model does without: 0 % as bad, 100 % perfect."""
+    return f"{100 * (1 - rmse / baseline):.0f} %" if baseline > 0 else "-"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    last = len(cells) - 1  # units stand left, as the channel does
+    pairs = enumerate(zip(cells, widths, strict=True))
+    padded = [cell.ljust(w) if i in (0, last) else cell.rjust(w) for i, (cell, w) in pairs]
+    return "  ".join(padded).rstrip()

@@ -1,0 +1,83 @@
+"""Channels, units, regions and numbers as people read them, on pages and pictures alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor, isfinite, log10
+
+from weatherfm.earth.variables import Channel, parse_channel
+
+_PROPER = ("north", "europe", "america", "atlantic", "pacific", "east", "asia", "arctic", "antarctic", "alps")
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def pretty_units(units: str) -> str:
+    """CF units with raised exponents: `m2 s-2` is `m² s⁻²`; a pure number is `1`."""
+    words = []
+    for word in units.split():
+        base = word.rstrip("-0123456789")
+        words.append(base + word[len(base) :].translate(_SUPERSCRIPT) if base else word)
+    return " ".join(words)
+
+
+def name_in_words(channel: str) -> str:
+    """`z500` is `geopotential at 500 hPa`, `t2m` is `2 m temperature`."""
+    return at_level(variable_in_words(parse_channel(channel)), parse_channel(channel))
+
+
+def variable_in_words(channel: Channel) -> str:
+    """`geopotential`, `2 m temperature`."""
+    words = channel.variable.era5.replace("_", " ")
+    words = words.replace("u component of wind", "eastward wind").replace("v component of wind", "northward wind")
+    for metres in ("100", "10", "2"):
+        words = words.replace(f"{metres}m ", f"{metres} m ")
+    return words
+
+
+def at_level(words: str, channel: Channel) -> str:
+    """`words` with the level of a channel that has one: `geopotential at 500 hPa`."""
+    return words if channel.level is None else f"{words} at {channel.level} hPa"
+
+
+def in_words(forecast: str) -> str:
+    """A forecast's name for the page: `damped_persistence` is `damped persistence`."""
+    return forecast.replace("_", " ")
+
+
+def region_in_words(region: str) -> str:
+    """`northern_extratropics` is `northern extratropics`, `europe_land` is `Europe land`."""
+    if region == "area":
+        return "whole area"
+    if region.startswith("ausnz"):
+        region = region.replace("ausnz", "Australia and New Zealand")
+    return " ".join(word.capitalize() if word in _PROPER else word for word in region.split("_"))
+
+
+def number(value: float) -> str:
+    """Three significant digits: `1103`, `435`, `1.71`, `8.1 × 10⁻⁵`; a dash for NaN."""
+    if not isfinite(value):
+        return "–"
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 1e-3:
+        mantissa, power = f"{value:.1e}".split("e")
+        return f"{mantissa.replace('-', '−')} × 10{str(int(power)).translate(_SUPERSCRIPT)}"
+    digits = max(0, 2 - floor(log10(size)))
+    return _signed(value, f".{digits}f")
+
+
+def percent(value: float) -> str:
+    """`34 %`, `−12 %`; a dash for NaN."""
+    return f"{_signed(value, '.0f')} %" if isfinite(value) else "–"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def _signed(value: float, form: str) -> str:
+    """With a true minus sign, and none before a zero."""
+    text = f"{value:{form}}"
+    return text.replace("-", "−" if any(digit in text for digit in "123456789") else "")

@@ -1,0 +1,1 @@
+"""From forecasts and truth to metrics: which cases, their statistics, the sums over them, and means by period."""

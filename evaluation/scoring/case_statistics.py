@@ -1,0 +1,84 @@
+"""Every statistic of one forecast at one lead time: which families of metrics apply, called in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from weatherfm.evaluation.metrics.deterministic import deterministic_means
+from weatherfm.evaluation.metrics.ensemble import ensemble_means
+from weatherfm.evaluation.metrics.events import Event, event_means
+from weatherfm.evaluation.metrics.seeps import SeepsClimatology, seeps_means
+from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_means
+
+STATISTIC_DIMS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            *("error", "absolute_error", "squared_error"),
+            *("forecast_anomaly_squared", "truth_anomaly_squared", "anomaly_product"),
+            *("crps_skill", "crps_spread", "ensemble_variance", "ensemble_mean_squared_error"),
+        ),
+        ("region", "channel"),
+    ),
+    "rank_counts": ("region", "channel", "rank"),
+    "brier": ("region", "event"),
+    **dict.fromkeys(("seeps_sum", "seeps_weight"), ("region",)),
+    **dict.fromkeys(("zonal_forecast", "zonal_truth", "zonal_error"), ("channel", "band", "wavenumber")),
+    **dict.fromkeys(("spherical_forecast", "spherical_truth", "spherical_error"), ("channel", "total_wavenumber")),
+}
+"""Dims of every statistic's means after the case's."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is scored beside the deterministic metrics, for one group of channels; travels to other processes."""
+
+    channels: tuple[str, ...]
+    weights: np.ndarray
+    """[R, X], rows sum to 1."""
+    events: tuple[Event, ...] = ()
+    spectra: SpectraTransforms | None = None
+    seeps: SeepsClimatology | None = None
+    without_spectra: frozenset[str] = field(default_factory=frozenset)
+    """Forecasts whose spectra tell nothing."""
+
+    @property
+    def precipitation(self) -> int | None:
+        """Position of `tp`, where SEEPS is wanted."""
+        return self.channels.index("tp") if self.seeps is not None else None
+
+
+def case_means(
+    name: str, fields: np.ndarray, truth: np.ndarray, climatology: np.ndarray, months: np.ndarray, wanted: Wanted
+) -> dict[str, np.ndarray]:
+    """Statistic -> [B, ...] of one forecast.
+
+    Args:
+        name: of the forecast.
+        fields: [B, C, H, W], or [B, M, C, H, W] of an ensemble: its mean has the deterministic metrics.
+        truth: [B, C, H, W], as climatology, at the valid time.
+        climatology: normal state.
+        months: [B] 1 .. 12, of the valid time.
+        wanted: what is asked for.
+    """
+    ensemble = fields.ndim == 5
+    single = fields.mean(1, dtype=np.float64) if ensemble else fields
+    means = deterministic_means(single, truth, wanted.weights, climatology)
+    if ensemble:
+        means |= ensemble_means(fields, truth, wanted.weights)
+    if wanted.events:
+        means |= event_means(fields, truth, wanted.events, wanted.channels, wanted.weights)
+    if wanted.seeps is not None and (at := wanted.precipitation) is not None:
+        means |= seeps_means(single[:, at], truth[:, at], months, wanted.seeps, wanted.weights)
+    if wanted.spectra is not None and name not in wanted.without_spectra:
+        means |= _spectra(fields, truth, wanted.spectra)
+    return means
+
+
+def _spectra(fields: np.ndarray, truth: np.ndarray, transforms: SpectraTransforms) -> dict[str, np.ndarray]:
+    """Of an ensemble, the mean over its members' spectra: the spectrum of its mean would be that of a blurred field."""
+    if fields.ndim == 4:
+        return spectra_means(fields, truth, transforms)
+    members = [spectra_means(fields[:, m], truth, transforms) for m in range(fields.shape[1])]
+    return {name: np.mean([member[name] for member in members], axis=0) for name in members[0]}

@@ -1,0 +1,133 @@
+"""What must hold before a forecast is scored: same cases, truth at every time, nothing that was learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.errors import InputError
+from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.scoring.sums_and_series import months_of
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """What is scored: every initial time at every lead time, all channels."""
+
+    init_times: np.ndarray
+    """[case] datetime64[s], ascending."""
+    lead_times: tuple[int, ...]
+    """Hours."""
+    channels: tuple[str, ...]
+    left_out: Mapping[str, Sequence[str]]
+    """What some forecast lacks and is therefore scored for none, by kind; empty unless asked for."""
+
+    @property
+    def valid_times(self) -> np.ndarray:
+        """[time] datetime64[s], ascending, each once."""
+        return np.unique(self.init_times[:, None] + np.asarray(self.lead_times, "timedelta64[h]"))
+
+    @property
+    def months(self) -> list[int]:
+        """1 .. 12, of the valid times."""
+        return sorted(set(months_of(self.valid_times).tolist()))
+
+
+def cases_of(files: Mapping[str, ForecastFile], store: Store, channels: Sequence[str] | None, common: bool) -> Cases:
+    """The cases of the first forecast; the others must have them all.
+
+    Args:
+        files: forecast -> file.
+        store: the truth.
+        channels: short names; without it, all of the first forecast.
+        common: score only what all forecasts and the store share, and say what was left out.
+
+    Raises:
+        InputError: a channel, lead time or initial time that is missing on some side (with `common`: nothing shared),
+            another grid, wrong units or dims, a time that the store lacks.
+    """
+    main = next(iter(files.values()))
+    leads = tuple(hours for hours in main.lead_times if hours > 0)
+    cases = Cases(main.init_times, leads, tuple(channels or main.channels), {})
+    if not len(main.init_times) or not leads:
+        raise InputError(f"{main.path} holds no {'initial' if leads else 'lead'} time to score; forecast again")
+    if common:
+        cases = _shared(cases, files, store)
+    _check_store(main, store, cases)
+    for file in files.values():
+        file.require(cases.channels, cases.lead_times, store.grid)
+        _check_same_cases(main, file, cases)
+    return cases
+
+
+def refuse_learned_days(cases: Cases, store: Store) -> None:
+    """Climatology and statistics must not know the cases.
+
+    Raises:
+        InputError: valid times within the climatology's or the training days.
+    """
+    valid = cases.valid_times
+    for what, period in (("climatology", store.climatology_period), ("training", store.periods.get("train"))):
+        known = period.contains(valid) if period is not None else np.zeros(len(valid), bool)
+        if known.any():
+            raise InputError(
+                f"{known.sum()} of {len(valid)} times to score, the first {valid[known][0]}, lie in the {what} period "
+                f"{period} of {store.path}: scores would be too good; forecast other days, or prepare the store with "
+                "an earlier data.train"
+            )
+
+
+def _check_store(main: ForecastFile, store: Store, cases: Cases) -> None:
+    if missing := [channel for channel in cases.channels if channel not in store.channels]:
+        raise InputError(
+            f"{store.path} lacks {', '.join(missing)} to score against; it has {', '.join(store.channels)}: prepare "
+            "them, or score other channels"
+        )
+    needed = np.union1d(cases.init_times, cases.valid_times)
+    absent = needed[~np.isin(needed, store.times)]
+    if len(absent):
+        raise InputError(
+            f"{store.path} lacks {len(absent)} of the {len(needed)} times that {main.path} is scored at, the first is "
+            f"{absent[0]}; forecast from initial times whose lead times the store covers, or score the common ones "
+            "with --common"
+        )
+
+
+def _check_same_cases(main: ForecastFile, other: ForecastFile, cases: Cases) -> None:
+    """More initial times than wanted do no harm; fewer do."""
+    missing = cases.init_times[~np.isin(cases.init_times, other.init_times)]
+    if len(missing):
+        raise InputError(
+            f"{other.path} has {len(other.init_times)} initial times, {main.path} has {len(main.init_times)}, and "
+            f"{len(cases.init_times) - len(missing)} are common; the first it lacks is {missing[0]}: scores on "
+            "different cases say nothing; forecast both from the same initial times, or score the common ones with "
+            "--common"
+        )
+
+
+def _shared(cases: Cases, files: Mapping[str, ForecastFile], store: Store) -> Cases:
+    """What every forecast and the store have, and a record of what is therefore left out."""
+    channels = [
+        name for name in cases.channels if name in store.channels and all(name in f.channels for f in files.values())
+    ]
+    leads = [hours for hours in cases.lead_times if all(hours in f.lead_times for f in files.values())]
+    spans = np.asarray((0, *leads), "timedelta64[h]")
+    covered = np.isin(cases.init_times[:, None] + spans, store.times).all(1)
+    for file in files.values():
+        covered &= np.isin(cases.init_times, file.init_times)
+    inits = cases.init_times[covered]
+    left = {
+        "channels": [name for name in cases.channels if name not in channels],
+        "lead_times": [f"{hours}h" for hours in cases.lead_times if hours not in leads],
+        "init_times": [str(time) for time in cases.init_times[~covered]],
+    }
+    for kind, kept in (("channels", channels), ("lead_times", leads), ("init_times", inits)):
+        if not len(kept):
+            raise InputError(
+                f"the forecasts and {store.path} share no {kind.replace('_', ' ')}; give forecasts of the same days, "
+                "channels and lead times"
+            )
+    return Cases(inits, tuple(leads), tuple(channels), {kind: names for kind, names in left.items() if names})

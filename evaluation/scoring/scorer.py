@@ -1,0 +1,137 @@
+"""Streams over the cases: every field is read once for all metrics, regions and periods.
+
+Initial times pass in order, a block at a time; truth and climatology stay in memory while lead times need them. The
+lead times of a block are scored side by side on threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.evaluation.baselines.damped_persistence import DampedPersistence
+from weatherfm.evaluation.baselines.names import BASELINES, DAMPED, PROBABILISTIC
+from weatherfm.evaluation.baselines.persistence_and_climatology import climatology, truth
+from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
+from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.scoring.case_statistics import Wanted, case_means
+from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, months_of
+
+_BLOCK_BYTES = 16 * 2**20
+"""Memory of one block of initial times at one lead time, one forecast with all its members; at least one time."""
+
+Means = dict[str, dict[str, np.ndarray]]
+"""Forecast -> statistic -> [B, ...]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is scored on one group of channels; it may travel to other processes."""
+
+    lead_times: tuple[int, ...]
+    """Hours."""
+    wanted: Wanted
+    """Channels and metrics."""
+    damped: DampedPersistence | None
+    """Fitted damped persistence, if it is scored."""
+    members: int | None
+    """Of the probabilistic climatology, if it is scored."""
+
+
+class Scorer:
+    """Scores all forecasts and baselines on one group of channels.
+
+    Args:
+        files: forecast -> file.
+        store: truth and climatology.
+        task: what is scored.
+        threads: lead times scored side by side.
+    """
+
+    def __init__(self, files: Mapping[str, ForecastFile], store: Store, task: Task, threads: int = 1) -> None:
+        self._files, self._task, self._threads = files, task, threads
+        channels, members = task.wanted.channels, task.members
+        self._states, self._normals = truth(store, channels), climatology(store, channels)
+        self._sampled = None if members is None else ProbabilisticClimatology(store, channels, members)
+        most = max([1, members or 1, *(file.members or 1 for file in files.values())])
+        case_bytes = 4 * most * len(channels) * int(np.prod(store.grid.shape))
+        self._block = max(1, _BLOCK_BYTES // case_bytes)
+
+    @property
+    def forecasts(self) -> tuple[str, ...]:
+        """Names of all that is scored, in the order of the scores."""
+        fitted = ((DAMPED,) if self._task.damped else ()) + ((PROBABILISTIC,) if self._sampled else ())
+        return (*self._files, *BASELINES, *fitted)
+
+    def score(
+        self, init_times: np.ndarray, done: Callable[[int], object] = lambda cases: None
+    ) -> dict[str, ScoredCases]:
+        """Score these initial times [case], ascending; called again with later ones it reads nothing twice.
+
+        Args:
+            init_times: datetime64[s].
+            done: told the number of initial times of every block that is scored.
+        """
+        scored = {name: ScoredCases.empty(init_times, len(self._task.lead_times)) for name in self.forecasts}
+        one_each = threadpool_limits(1, user_api="blas")  # threads of threads would wait for each other
+        with one_each, ThreadPoolExecutor(self._threads, thread_name_prefix="evaluate") as pool:
+            for first, lead_index, months, future in self._ahead(pool, init_times):
+                for name, means in future.result().items():
+                    scored[name].add(first, lead_index, months, means)
+                if lead_index == len(self._task.lead_times) - 1:
+                    done(len(months))
+        return scored
+
+    def _ahead(
+        self, pool: ThreadPoolExecutor, init_times: np.ndarray
+    ) -> Iterator[tuple[int, int, np.ndarray, Future[Means]]]:
+        """Work in order, so much under way that no thread waits for the reading of truth."""
+        running: deque[tuple[int, int, np.ndarray, Future[Means]]] = deque()
+        for first in range(0, len(init_times), self._block):
+            for lead_index, months, task in self._tasks(init_times[first : first + self._block]):
+                running.append((first, lead_index, months, pool.submit(task)))
+                if len(running) > self._threads:
+                    yield running.popleft()
+        yield from running
+
+    def _tasks(self, inits: np.ndarray) -> Iterator[tuple[int, np.ndarray, Callable[[], Means]]]:
+        """(lead index, months of the valid times, work) of a block; truth is read here, by one thread."""
+        for window in (self._states, self._normals):
+            window.forget_before(inits[0])
+        now = self._states.at(inits)
+        anomaly = now - self._normals.at(inits) if self._task.damped else None
+        for lead_index, hours in enumerate(self._task.lead_times):
+            valid = inits + np.timedelta64(hours, "h")
+            months = months_of(valid)
+            observed, normal = self._states.at(valid), self._normals.at(valid)
+            given = {"persistence": now, "climatology": normal}
+            if self._task.damped and anomaly is not None:
+                given[DAMPED] = self._task.damped.forecast(anomaly, normal, lead_index)
+            if self._sampled:
+                given[PROBABILISTIC] = self._sampled.at(valid)
+            yield lead_index, months, partial(self._means, inits, hours, given, observed, normal, months)
+
+    def _means(
+        self,
+        inits: np.ndarray,
+        hours: int,
+        given: Mapping[str, np.ndarray],
+        observed: np.ndarray,
+        normal: np.ndarray,
+        months: np.ndarray,
+    ) -> Means:
+        """All statistics of the cases from `inits` at one lead time; reads the forecasts."""
+        channels = self._task.wanted.channels
+        found = {}
+        for name in self.forecasts:
+            file = self._files.get(name)
+            fields = given[name] if file is None else file.read(file.positions(inits), hours, channels)
+            found[name] = case_means(name, fields, observed, normal, months, self._task.wanted)
+        return found

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from synthetic_scores import full_scores, simple_scores
+
+from weatherfm.evaluation.figures.curves import (
+    acc_figure,
+    activity_figure,
+    bias_figure,
+    brier_figure,
+    crps_figure,
+    published_letters,
+    rmse_figure,
+    seeps_figure,
+    wind_figure,
+)
+from weatherfm.evaluation.figures.ensemble_curves import rank_histogram_figure, spread_skill_figure
+from weatherfm.evaluation.figures.pictures import svg_bytes
+from weatherfm.evaluation.report.blurring import blurred_below, blurring_sentences
+
+
+def test_curves_name_units_and_forecasts():
+    text = svg_bytes(rmse_figure(simple_scores(), "z500")).decode()
+    for expected in ("RMSE [m² s⁻²]", "Lead time [h]", "model", "persistence", "climatology"):
+        assert expected in text
+    text = svg_bytes(acc_figure(simple_scores(), "z500")).decode()
+    assert "persistence" in text
+    assert "climatology" not in text  # it has no anomaly
+    assert "Lead time [days]" in svg_bytes(rmse_figure(simple_scores(leads=(24, 240)), "z500")).decode()
+
+
+@pytest.mark.parametrize(
+    ("draw", "expected"),
+    [
+        (lambda s: crps_figure(s, "t2m"), ("CRPS [K]", "probabilistic climatology")),
+        (lambda s: activity_figure(s, "t2m"), ("Activity, forecast ÷ truth [1]", "damped persistence")),
+        (lambda s: bias_figure(s, "t2m"), ("Bias [K]", "vit")),
+        (lambda s: wind_figure(s, "wind850"), ("Vector RMSE [m s⁻¹]", "wind vector at 850 hPa")),
+        (lambda s: brier_figure(s, "t2m > 303.15"), ("Brier score [1]", "303.15 K")),
+        (lambda s: seeps_figure(s), ("SEEPS [1]", "precipitation")),
+        (lambda s: spread_skill_figure(s, "t2m"), ("RMSE and spread [K]", "ens: spread")),
+        (lambda s: rank_histogram_figure(s, "t2m"), ("Rank of the truth", "ens, 8 members")),
+        (lambda s: rmse_figure(s, "z500"), ("RMSE [m² s⁻²]", "published elsewhere")),
+    ],
+)
+def test_every_figure_names_units_and_forecasts(draw, expected):
+    text = svg_bytes(draw(full_scores())).decode()
+    for part in expected:
+        assert part in text
+
+
+def test_ensemble_baseline_is_no_line_of_single_scores():
+    labels = [line.get_label() for line in rmse_figure(full_scores(), "t2m").axes[0].get_lines()]
+    assert labels == ["vit", "ens", "persistence", "climatology", "damped persistence"]
+
+
+def test_crps_is_fair_of_ensembles_and_the_mean_error_of_others():
+    scores = full_scores()
+    lines = {line.get_label(): line.get_ydata() for line in crps_figure(scores, "t2m").axes[0].get_lines()}
+    here = scores.sel(period="all", region="global", channel="t2m")
+    np.testing.assert_array_equal(lines["ens"], here["crps_fair"].sel(forecast="ens"))
+    np.testing.assert_array_equal(lines["vit"], here["mae"].sel(forecast="vit"))
+
+
+def test_published_scores_stand_apart():
+    """Hollow, grey, without a line, and with a letter that the page explains."""
+    scores = full_scores()
+    figure = rmse_figure(scores, "z500")
+    (marks,) = [line for line in figure.axes[0].get_lines() if line.get_label() == "published elsewhere"]
+    assert (marks.get_linestyle(), marks.get_markerfacecolor()) == ("None", "none")
+    assert {text.get_text() for text in figure.axes[0].texts} >= {"a", "c"}
+    assert published_letters(scores)["operational IFS"] == "a"
+    tropics = rmse_figure(scores, "z500", "tropics")
+    assert "published elsewhere" not in [line.get_label() for line in tropics.axes[0].get_lines()]
+
+
+def test_blurring():
+    wavelengths = np.array([8000.0, 4000.0, 2000.0, 1000.0])
+    assert blurred_below(np.array([1.0, 0.9, 0.4, 0.1]), wavelengths) == 2000
+    assert blurred_below(np.ones(4), wavelengths) is None
+    assert blurred_below(np.array([1.0, np.nan, 0.4, 0.1]), wavelengths) == 2000  # no energy in the truth: no verdict
+    (sentence,) = blurring_sentences(full_scores({"vit": 1}), "z500")
+    assert sentence.startswith("vit, z500 at 24 h: ")
+
+
+def test_rmse_axis_starts_at_zero():
+    assert rmse_figure(simple_scores(), "z500").axes[0].get_ylim()[0] == 0

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from synthetic_scores import full_scores, simple_scores
+
+from weatherfm.evaluation.report.group_table import period_table, region_table
+from weatherfm.evaluation.results.key_figures import headline, key_leads, key_rows, skill
+from weatherfm.evaluation.results.lookup import main_region
+from weatherfm.evaluation.results.score_card import (
+    LIMIT,
+    blocks_of,
+    colour_of,
+    legend,
+    make_cell,
+    references_of,
+    score_card,
+    shade_of,
+    shade_styles,
+    shown_leads,
+)
+from weatherfm.evaluation.results.words import listed, number, percent, region_in_words
+
+MANY = (*(f"{v}{level}" for v in "ztuvq" for level in (50, 100, 250, 500, 700, 850, 1000)), "t2m", "msl")
+
+
+# --- key figures ---
+
+
+def test_skill_is_the_share_of_rmse_saved():
+    values = skill(simple_scores(), "model", "persistence")
+    assert values.dims == ("region", "lead_time", "channel")
+    np.testing.assert_allclose(values, 25)
+    assert np.isnan(skill(simple_scores(persistence=0.0), "model", "persistence")).all()
+
+
+def test_headline_in_plain_words():
+    assert headline(simple_scores(), "z500") == [
+        "At 24 h the model’s z500 RMSE is 60.0 m² s⁻²: 25 % below persistence (80.0) and 40 % below climatology (100).",
+        "In RMSE it beats persistence and climatology on all 2 channels at 24 h.",
+    ]
+    worse = headline(simple_scores(model=[[[79.9, 120.0]]], models=("model",)), "z500")
+    assert "level with persistence" in worse[0]
+    assert "on 1 of 2 channels" in worse[1]
+    assert "20 % above climatology" in headline(simple_scores(models=("vit",), vit=120.0), "z500")[0]
+    assert headline(simple_scores(regions=("tropics",)), "z500")[0].startswith(
+        "At 24 h the model’s z500 RMSE in the tropics"
+    )
+
+
+def test_key_rows():
+    rows = key_rows(simple_scores(models=("a", "b"), b=90.0), ["z500"])
+    assert [(row.lead, row.forecast) for row in rows] == [("24 h", "a"), ("24 h", "b"), ("72 h", "a"), ("72 h", "b")]
+    assert rows[0].baselines == (("80.0", "25 %"), ("100", "40 %"))
+    assert rows[1].baselines[0] == ("80.0", "−12 %")
+    assert (rows[0].acc, rows[0].mae, rows[0].bias, rows[0].units) == ("0.700", "48.0", "−6.00", "m² s⁻²")
+
+
+def test_key_rows_of_an_ensemble_and_its_baselines():
+    scores = full_scores()
+    single, ensemble = [row for row in key_rows(scores, ["t2m"]) if row.lead == "24 h"]
+    assert (single.crps, single.spread) == ("–", "–")
+    assert ensemble.spread == "0.850"
+    assert len(single.baselines) == 3  # probabilistic climatology has no RMSE of its own
+    assert "persistence, climatology and damped persistence" in headline(scores, "z500")[1]
+    assert headline(scores, "z500")[1].endswith("significantly.")
+
+
+def test_lists_in_words():
+    assert [listed(["a", "b", "c"][:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_key_leads_and_region():
+    assert key_leads(simple_scores(leads=(6, 12, 24, 48, 72, 96, 120, 240))) == [24, 72, 120, 240]
+    assert key_leads(simple_scores(leads=(6, 12, 18))) == [6, 12, 18]
+    assert key_leads(simple_scores(leads=range(1, 21))) == [1, 6, 11, 16]
+    assert main_region(simple_scores(regions=("tropics", "global"))) == "global"
+
+
+def test_headline_lead_is_a_day_where_scored():
+    assert headline(simple_scores(leads=(6, 24)), "z500")[0].startswith("At 24 h")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1103.4, "1103"), (435.2, "435"), (1.7149, "1.71"), (-0.25, "−0.250"), (8.14e-5, "8.1 × 10⁻⁵"),
+        (0.0, "0"), (float("nan"), "–"), (99999.0, "99999"), (9.97e-4, "1.0 × 10⁻³"),
+    ],
+)  # fmt: skip
+def test_numbers(value, text):
+    assert number(value) == text
+
+
+def test_percent():
+    assert [percent(v) for v in (34.4, -12.0, -0.2, float("nan"))] == ["34 %", "−12 %", "0 %", "–"]
+
+
+# --- score card ---
+
+
+def test_blocks():
+    assert blocks_of(["t2m", "z850", "z500", "t850"]) == [
+        ("Single fields", ["t2m", "t850"]),
+        ("Geopotential (z)", ["z500", "z850"]),
+    ]
+    assert blocks_of(["z500", "t850"]) == [("Channels", ["z500", "t850"])]
+
+
+def test_card_cells():
+    rmse = np.array([[[40.0, 160.0], [80.0, 60.0]]])  # [region, lead, channel]
+    card = score_card(simple_scores(model=rmse), "model", "persistence", "global")
+    (block,) = card.blocks
+    assert block.columns == ("24 h", "72 h")
+    assert [(label, [cell.text for cell in cells]) for label, cells in block.rows] == [
+        ("z500", ["50", "0"]),
+        ("t850", ["−100", "25"]),
+    ]
+    assert block.rows[1][1][0].title == "t850 at 24 h: RMSE 100.0 % above persistence"
+    undefined = score_card(simple_scores(persistence=0.0), "model", "persistence", "global").blocks[0].rows[0][1][0]
+    assert (undefined.text, undefined.title) == ("–", "z500 at 24 h: RMSE undefined against persistence")
+
+
+def test_cells_mark_what_is_significant():
+    """By a triangle and the fill; what is not is pale; without a test neither."""
+    better, worse, unsure, untested = (
+        make_cell(value, p_value, 10, 30, "z500 at 24 h: RMSE {} persistence")
+        for value, p_value in ((20, 1e-4), (-20, 0.01), (20, 0.2), (20, np.nan))
+    )
+    assert (better.text, better.shade) == ("▲20", shade_of(20, True))
+    assert better.title == (
+        "z500 at 24 h: RMSE 20.0 % below persistence; skill 10 % to 30 % with 95 % confidence, p < 0.001"
+    )
+    assert (worse.text, worse.title[-9:]) == ("▼−20", "p = 0.0100"[-9:])
+    assert (unsure.text, unsure.shade[0]) == ("20", "p")
+    assert (untested.text, untested.shade, untested.title) == (
+        "20", shade_of(20, None), "z500 at 24 h: RMSE 20.0 % below persistence",
+    )  # fmt: skip
+
+
+def test_card_takes_p_values_of_its_reference_and_region():
+    scores = full_scores()
+    for name in ("rmse_p_value",):
+        scores[name][:] = 0.5
+        scores[name].loc[{"forecast": "vit", "reference": "climatology", "region": "tropics"}] = 1e-3
+    cards = {
+        (reference, region): score_card(scores, "vit", reference, region)
+        for reference in ("persistence", "climatology")
+        for region in ("global", "tropics")
+    }
+    marked = {
+        key: any(cell.text[0] in "▲▼" for block in card.blocks for _, row in block.rows for cell in row)
+        for key, card in cards.items()
+    }
+    assert [key for key, found in marked.items() if found] == [("climatology", "tropics")]
+
+
+def test_references():
+    scores = full_scores({"vit": 1, "ens": 8, "ens2": 4})
+    single = ["persistence", "climatology", "damped_persistence"]
+    assert references_of(scores, "vit") == [("rmse", name) for name in single]
+    assert references_of(scores, "ens2") == [
+        *(("rmse", name) for name in (*single, "vit", "ens")),
+        ("crps", "probabilistic_climatology"),
+        ("crps", "ens"),
+    ]
+
+
+def test_forced_comparison_keeps_to_the_baselines_of_the_same_cases():
+    scores = full_scores({"vit": 1})
+    scores["rmse_p_value"].loc[{"reference": "climatology"}] = np.nan
+    assert len(references_of(scores, "vit")) == 3
+    scores.attrs["differences"] = json.dumps(["a / b: grid (x / y)"])
+    assert references_of(scores, "vit") == [("rmse", "persistence"), ("rmse", "damped_persistence")]
+
+
+def test_every_shade_has_a_style():
+    known = {shade for shade, _, _ in shade_styles()}
+    values = [*np.linspace(-150, 150, 61), np.nan]
+    assert {shade_of(value, sure) for value in values for sure in (None, True, False)} <= known
+
+
+# --- regions and periods ---
+
+
+def test_region_table_holds_against_the_hardest_baseline():
+    scores = simple_scores(regions=("global", "tropics"), persistence=np.array([[[80.0], [80.0]], [[120.0], [120.0]]]))
+    table = region_table(scores, "model", ["z500"])
+    assert table.columns == ("global", "tropics")
+    assert [label for label, _ in table.rows] == ["z500, 24 h", "z500, 72 h"]
+    cells = table.rows[0][1]
+    assert [cell.text for cell in cells] == ["25", "40"]
+    assert cells[0].title == "z500 in global: RMSE 60.0 m² s⁻², 25.0 % below persistence"
+    assert cells[1].title == "z500 in tropics: RMSE 60.0 m² s⁻², 40.0 % below climatology"
+
+
+def test_period_table():
+    assert period_table(simple_scores(), "model", ["z500"]) is None
+    scores = full_scores()
+    scores["rmse"].loc[{"forecast": "vit", "period": "JJA"}] = 0
+    table = period_table(scores, "vit", ["t2m"])
+    assert table.columns == ("all cases", "DJF", "MAM", "JJA", "SON")
+    assert [cell.text for cell in table.rows[0][1]][3] == "100"
+
+
+def test_regions_in_words():
+    words = [region_in_words(name) for name in ("area", "northern_extratropics", "north_atlantic", "europe_land")]
+    assert words == ["whole area", "northern extratropics", "North Atlantic", "Europe land"]
+
+
+def test_card_has_at_most_ten_columns():
+    assert shown_leads([6, 12, 24]) == [6, 12, 24]
+    assert shown_leads(list(range(6, 246, 6))) == list(range(24, 264, 24))[:10]
+    assert len(shown_leads(list(range(24, 24 * 47, 24)))) <= 10
+    assert len(shown_leads(list(range(1, 24)))) <= 10
+    days = score_card(simple_scores(leads=range(24, 264, 24)), "model", "persistence", "global")
+    assert days.blocks[0].columns[-1] == "10 d"
+
+
+def test_colours_diverge_and_text_can_be_read():
+    def luminance(text):
+        parts = [int(text[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    assert luminance(colour_of(0)[0]) > 0.85
+    assert colour_of(LIMIT)[0] == colour_of(5 * LIMIT)[0] != colour_of(-LIMIT)[0]
+    for value in np.linspace(-100, 100, 81):
+        light, dark = sorted(map(luminance, colour_of(value)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) > 4, value
+        pale, ink = map(luminance, colour_of(value, sure=False))
+        assert (pale + 0.05) / (ink + 0.05) > 4, value
+    assert len(legend()) == 7

@@ -1,0 +1,246 @@
+"""Evaluation in parts: interrupted and gone on with, on a cluster; and an ensemble with everything that is scored."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from distributed import LocalCluster
+from moving_weather import CHANNELS, TIMES, weather, weather_store
+
+from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.errors import InputError
+from weatherfm.evaluation.config import EvaluationConfig
+from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
+from weatherfm.evaluation.results.lookup import provenance_of
+from weatherfm.evaluation.scoring import in_parts as scoring_parts
+from weatherfm.evaluation.scoring.scorer import Scorer
+
+LEADS = (6, 24)
+INITS = TIMES[np.datetime64("2000-02-22T00") <= TIMES][:64:2].astype("datetime64[s]")
+MEMBERS = 5
+SETTINGS = EvaluationConfig(events=["t850 > 275", "z500<55000"], by=["month"], resamples=100)
+
+
+@pytest.fixture(autouse=True)
+def many_parts(monkeypatch):
+    monkeypatch.setattr(scoring_parts, "_FEWEST", 1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """(store, a single forecast, an ensemble)."""
+    folder = tmp_path_factory.mktemp("parts")
+    store = open_store(weather_store(folder / "s.zarr", climatology_window=None))
+    return store, single(folder / "single.zarr", store), ensemble(folder / "ensemble.zarr", store)
+
+
+def forecasts(member: int) -> np.ndarray:
+    """[init, lead, channel, lat, lon]: what comes, spoilt in proportion to the channel's spread."""
+    rng = np.random.default_rng(member)
+    fields = np.stack([weather()[np.searchsorted(TIMES, INITS) + hours // 6] for hours in LEADS], axis=1)
+    spread = fields.std((0, 1, 3, 4), keepdims=True)
+    return (fields + 0.02 * spread * rng.standard_normal(fields.shape)).astype(np.float32)
+
+
+def single(path, store, inits=INITS):
+    writer = ForecastWriter(path, ForecastContents(CHANNELS, store.grid, inits, LEADS, {"name": "single"}))
+    fields = forecasts(99)
+    for block in writer.remaining():
+        for lead_index in range(len(LEADS)):
+            writer.write(block, lead_index, fields[block, lead_index])
+        writer.block_done(block)
+    writer.finish()
+    return path
+
+
+def ensemble(path, store):
+    fields = np.stack([forecasts(member) for member in range(MEMBERS)], axis=1)
+    dims = ("time", "number", "prediction_timedelta", "latitude", "longitude")
+    names = {"geopotential": (500, 0, "m2 s-2"), "temperature": (850, 1, "K")}
+    variables = {name: (dims, fields[:, :, :, i], {"units": units}) for name, (_, i, units) in names.items()}
+    data = xr.Dataset(
+        variables | {"mean_sea_level_pressure": (dims, fields[:, :, :, 2], {"units": "Pa"})},
+        {"time": INITS.astype("datetime64[ns]"), "number": range(MEMBERS), "latitude": store.grid.latitude}
+        | {"longitude": store.grid.longitude, "prediction_timedelta": np.array(LEADS, "m8[h]").astype("m8[ns]")},
+    )
+    for name, (level, _, _) in names.items():  # WeatherBench2 has one level dim for all; NaN where there is none
+        data[name] = data[name].expand_dims(level=[500, 850]).where(xr.DataArray([500, 850], dims="level") == level)
+    data.to_zarr(path, zarr_format=2, consolidated=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(made):
+    store, one, many = made
+    return evaluate(one, store, [many], SETTINGS)
+
+
+def test_everything_is_there(whole):
+    assert whole["forecast"].values.tolist() == [
+        *("single", "ensemble", "persistence", "climatology", "damped_persistence", "probabilistic_climatology")
+    ]
+    assert whole["members"].values[:3].tolist() == [1, MEMBERS, 1]
+    assert whole["period"].values.tolist() == ["all", "Feb", "Mar"]
+    assert whole["event"].values.tolist() == ["t850 > 275", "z500 < 55000"]
+    for name in ("crps", "rmse", "brier"):
+        assert np.isfinite(whole[name].sel(period="all")).all(), name
+    alone = whole["crps"].sel(forecast=["single", "persistence"])
+    xr.testing.assert_equal(alone, whole["mae"].sel(forecast=["single", "persistence"]).rename("crps"))
+    assert np.isnan(whole["crps_fair"].sel(forecast="single")).all()
+    assert (whole["rmse_p_value"].sel(forecast="ensemble", reference="persistence", region="global") < 0.05).all()
+    assert (whole["crps_skill_low"].sel(forecast="ensemble", reference="probabilistic_climatology") > 0).all()
+    assert (whole["rmse"].sel(forecast="damped_persistence") <= whole["rmse"].sel(forecast="persistence") * 1.02).all()
+    sampled = whole["members"].sel(forecast="probabilistic_climatology").item()
+    assert provenance_of(whole)["baselines"]["probabilistic_climatology"].startswith(
+        f"{sampled} states of the training"
+    )
+
+
+def test_values_of_the_ensemble_against_whole_arrays(made, whole):
+    store = made[0]
+    weights = store.grid.area_weights / store.grid.area_weights.sum()
+    members = np.stack([forecasts(member) for member in range(MEMBERS)]).astype(np.float64)
+    truth = np.stack([weather()[np.searchsorted(TIMES, INITS) + hours // 6] for hours in LEADS], 1).astype(np.float64)
+    skill = np.abs(members - truth).mean(0)
+    pairs = np.abs(members[:, None] - members[None]).sum((0, 1))
+    found = whole.sel(forecast="ensemble", period="all", region="global")
+    for name, count in (("crps", MEMBERS**2), ("crps_fair", MEMBERS * (MEMBERS - 1))):
+        expected = ((skill - pairs / count / 2) * weights).sum((-2, -1)).mean(0)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6)  # members are in single precision
+    error = np.sqrt((np.square(members.mean(0) - truth) * weights).sum((-2, -1)).mean(0))
+    np.testing.assert_allclose(found["rmse"], error, rtol=1e-6)
+    happened = ((members[:, :, :, 1] > 275).mean(0) - (truth[:, :, 1] > 275)) ** 2
+    brier = (happened * weights).sum((-2, -1)).mean(0)
+    np.testing.assert_allclose(found["brier"].sel(event="t850 > 275"), brier, rtol=1e-12)
+    below = (members < truth).sum(0)
+    shares = [((below == rank) * weights).sum((-2, -1)).mean(0) for rank in range(MEMBERS + 1)]
+    histogram = whole["rank_histogram"].sel(forecast="ensemble", region="global").isel(rank=slice(MEMBERS + 1))
+    np.testing.assert_allclose(
+        histogram.transpose("rank", "lead_time", "channel"), shares, atol=5e-4
+    )  # of ties, few in single precision
+
+
+def test_months_are_told_apart_by_the_valid_time(made, whole):
+    store = made[0]
+    march = INITS[np.datetime64("2000-02-29T18") <= INITS]
+    truth = weather()[np.searchsorted(TIMES, march) + 1].astype(np.float64)
+    weights = store.grid.area_weights / store.grid.area_weights.sum()
+    error = forecasts(99)[-len(march) :, 0] - truth
+    expected = np.sqrt((np.square(error) * weights).sum((-2, -1)).mean(0))
+    found = whole["rmse"].sel(forecast="single", period="Mar", region="global").isel(lead_time=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_interrupted_it_goes_on_with_what_is_left(made, whole, tmp_path, monkeypatch):
+    store, one, many = made
+    scored: list[int] = []
+    score = Scorer.score
+
+    def interrupted(self, init_times, done):
+        if len(scored) == 7:
+            raise KeyboardInterrupt
+        scored.append(len(init_times))
+        return score(self, init_times, done)
+
+    monkeypatch.setattr(Scorer, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(one, store, [many], SETTINGS, parts=tmp_path / "parts")
+    assert len(list((tmp_path / "parts").glob("*.npz"))) == 7
+    monkeypatch.setattr(Scorer, "score", lambda *given: scored.append(len(given[1])) or score(*given))
+    again = evaluate(one, store, [many], SETTINGS, parts=tmp_path / "parts")
+    assert sum(scored) == len(INITS)
+    xr.testing.assert_allclose(again, whole, rtol=1e-12)
+
+
+def test_parts_of_other_work_are_not_taken(made, tmp_path):
+    store, one, _ = made
+    evaluate(one, store, settings=SETTINGS, parts=tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    fewer = SETTINGS.model_copy(update={"regions": ["tropics"]})
+    assert evaluate(one, store, settings=fewer, parts=tmp_path)["region"].values.tolist() == ["tropics"]
+    assert all(path.stat().st_mtime_ns > before[path] for path in tmp_path.glob("*.npz"))
+
+
+def test_a_cluster_gives_the_same(made, whole):
+    store, one, many = made
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        found = evaluate(one, store, [many], SETTINGS, scheduler=cluster.scheduler_address)
+    xr.testing.assert_allclose(found, whole, rtol=1e-12)
+
+
+def test_threads_and_parts_do_not_change_scores(made, whole, monkeypatch):
+    store, one, many = made
+    monkeypatch.setattr(scoring_parts, "_PARTS", 1)
+    xr.testing.assert_allclose(evaluate(one, store, [many], SETTINGS, workers=1), whole, rtol=1e-12)
+
+
+def test_common_cases_alone_are_scored_when_asked_for(made, tmp_path):
+    store, one, _ = made
+    less = xr.open_zarr(one, chunks=None, decode_timedelta=True).load()
+    less = less.isel(time=slice(0, -2), prediction_timedelta=[1]).drop_vars("temperature").drop_encoding()
+    less.attrs = {}
+    less.to_zarr(tmp_path / "less.zarr", zarr_format=2, consolidated=True)
+    with pytest.raises(InputError, match="lead times 6h"):
+        evaluate(one, store, [tmp_path / "less.zarr"], SETTINGS)
+    settings = EvaluationConfig()
+    scores = evaluate(one, store, [tmp_path / "less.zarr"], settings, common=True)
+    assert scores["channel"].values.tolist() == ["z500", "msl"]
+    left = provenance_of(scores)["left_out"]
+    assert left == {"channels": ["t850"], "lead_times": ["6h"], "init_times": [str(time) for time in INITS[-2:]]}
+    last = less.isel(time=[0]).assign_coords(time=less["time"][:1] - np.timedelta64(365, "D"))
+    last.to_zarr(tmp_path / "last.zarr", zarr_format=2, consolidated=True)
+    with pytest.raises(InputError, match="share no init times"):
+        evaluate(one, store, [tmp_path / "last.zarr"], settings, common=True)
+
+
+def test_events_of_what_is_not_scored_are_refused(made):
+    store, one, _ = made
+    with pytest.raises(InputError, match=r"event 'tp > 0\.001' is about tp, which is not scored; scored are z500"):
+        evaluate(one, store, settings=EvaluationConfig(events=["tp > 0.001"]))
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["zarr-3", "zarr-2"])
+def test_a_forecast_written_anew_is_scored_anew(made, tmp_path, which):
+    """Of the same days and channels, with other values: parts of the old one must not be taken."""
+    store, given = made[0], made[which]
+    path = shutil.copytree(given, tmp_path / "again.zarr")
+    before = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    data = xr.open_zarr(path, chunks=None, decode_timedelta=True).load()
+    shutil.rmtree(path)
+    changed = data.assign(mean_sea_level_pressure=data["mean_sea_level_pressure"] + 1).drop_encoding()
+    changed.to_zarr(path, zarr_format=(3, 2)[which - 1], consolidated=which == 2)
+    after = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    rise = (after["bias"] - before["bias"]).sel(forecast="again", channel="msl")
+    np.testing.assert_allclose(rise.sel(period="all"), 1, atol=0.01)  # pressures are in single precision
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["zarr-3", "zarr-2"])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_single_chunk_written_anew_is_scored_anew(made, tmp_path, which, older):
+    """In place, deep in a folder, or by a file that is older than its neighbours."""
+    store, given = made[0], made[which]
+    path = shutil.copytree(given, tmp_path / "again.zarr")
+    before = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    stamps = {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
+    pressure = zarr.open_array(path / "mean_sea_level_pressure", mode="r+")
+    pressure[:1] = pressure[:1] + 1
+    for file, stamp in stamps.items():
+        if older and file.stat().st_mtime_ns != stamp:
+            os.utime(file, ns=(stamp, stamp - 10**12))
+    after = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    assert not np.array_equal(after["bias"].sel(channel="msl")[0], before["bias"].sel(channel="msl")[0])
+
+
+def test_a_damaged_part_is_scored_again(made, tmp_path):
+    store, one, _ = made
+    first = evaluate(one, store, settings=SETTINGS, parts=tmp_path)
+    (tmp_path / "000-003.npz").write_bytes(b"PK")
+    whole = (tmp_path / "000-004.npz").read_bytes()
+    (tmp_path / "000-004.npz").write_bytes(whole[: len(whole) // 2])
+    xr.testing.assert_identical(evaluate(one, store, settings=SETTINGS, parts=tmp_path), first)

@@ -1,0 +1,1 @@
+"""From the store to batches on the device: which samples, checked against the settings, cached, made ready ahead."""

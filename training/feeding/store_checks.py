@@ -1,0 +1,93 @@
+"""What must hold between a run's settings and its store, found before compute is spent."""
+
+from __future__ import annotations
+
+import logging
+
+from weatherfm.data_pipeline.fields.spread import doubts_about_spread
+from weatherfm.data_pipeline.loader import eligible_init_times
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.errors import InputError
+from weatherfm.training.config import RunConfig
+from weatherfm.training.feeding.samples import training_samples
+
+_log = logging.getLogger(__name__)
+
+
+def check_training(config: RunConfig, store: Store) -> None:
+    """Check that a run can train on a store.
+
+    Raises:
+        InputError: channels, constant fields, days, times or grid that do not go together.
+    """
+    _check_fields(config, store)
+    _check_days(config, store)
+    _check_times(config, store)
+    training_samples(config, store)
+    rows, columns = config.model.patch
+    if rows > store.grid.shape[0] or columns > store.grid.shape[1]:
+        raise InputError(
+            f"model.patch_size {config.model.patch_size} is larger than the grid, {store.grid}; choose smaller"
+        )
+    if config.training.early_stopping is not None and config.data.validation is None:
+        raise InputError(
+            "training.early_stopping needs a validation period; set data.validation, or null to stop never"
+        )
+    if config.training.export == "best" and config.data.validation is None:
+        raise InputError("training.export=best needs a validation period; set data.validation, or export last")
+
+
+def warn_of_spread(config: RunConfig, store: Store) -> None:
+    """Warn of channels of a run that hardly vary, or hardly change; once, not on every rank."""
+    index = [store.channels.index(name) for name in config.data.channels]
+    texts = doubts_about_spread(
+        config.data.channels, store.std[index], store.tendency_std[index], store.minimum[index], store.maximum[index],
+        store.manifest["tendency"]["lead_hours"],
+    )  # fmt: skip
+    for text in texts:
+        _log.warning("%s", text)
+
+
+def _check_fields(config: RunConfig, store: Store) -> None:
+    if absent := [name for name in config.data.channels if name not in store.channels]:
+        raise InputError(
+            f"data.channels names {', '.join(absent)}, which the store {store.path} does not hold; "
+            f"it holds {' '.join(store.channels)}: prepare another store, or drop them"
+        )
+    if set(config.data.static) != set(store.static_names):
+        raise InputError(
+            f"data.static is [{', '.join(config.data.static)}], but the store {store.path} holds "
+            f"[{', '.join(store.static_names)}]; set it so, or prepare another store"
+        )
+
+
+def _check_days(config: RunConfig, store: Store) -> None:
+    train = store.periods["train"]
+    if config.data.train is not None and config.data.train != train:
+        raise InputError(
+            f"data.train is {config.data.train}, but the statistics of the store {store.path} are over {train}; "
+            "prepare another store, or train on its own days"
+        )
+    held_out = {"validation": config.data.validation, "test": config.data.test}
+    for name, period in held_out.items():
+        if period is not None and train is not None and period.overlaps(train):
+            raise InputError(
+                f"data.{name} ({period}) shares days with the store's training period ({train}): "
+                "scores would be too good; separate them"
+            )
+
+
+def _check_times(config: RunConfig, store: Store) -> None:
+    leads, inputs = config.training.lead_times, config.model.input_times
+    for setting, hours in (("training.lead_times", leads), ("model.input_times", inputs)):
+        if odd := [f"{h}h" for h in hours if h % store.step_hours]:
+            raise InputError(
+                f"{setting} holds {', '.join(odd)}, but the times of {store.path} are {store.step_hours}h apart; "
+                "choose multiples"
+            )
+    period = config.data.validation
+    if period is not None and not len(eligible_init_times(store, period, inputs, leads)):
+        raise InputError(
+            f"no initial time of data.validation ({period}) has its input times and all lead times within it and in "
+            f"{store.path}; lengthen the period, or shorten training.lead_times or model.input_times"
+        )

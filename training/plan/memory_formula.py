@@ -1,0 +1,127 @@
+"""Peak memory of a rank by a formula on paper: a check on the simulation, which alone decides.
+
+With p the weights a rank holds (float32, two moments: 12 bytes each, 16 with the gradient), b its samples, n = N / tp
+its positions and h = 2 or 4 the bytes of a number in matrix products, most is held at one of three moments: when the
+forward pass ends, when the backward pass is in the last block, or when it comes to the front end:
+
+    12 p + batches + gathered weights + kept by the front end + depth x kept by a block + head and loss
+    12 p + batches + gathered weights + kept by the front end + depth x kept by a block + work of a block
+    16 p + batches + gathered weights + work of the front end
+
+Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for what has all positions of a sample):
+
+    none       8 + h (4 + 2 r + 2 tp)   norms' inputs; q k v, attention; both sides of GELU; inputs of q k v, expand
+    selective  8 + h (4 + r + 2 tp)     norms' inputs; results of all products, of out and contract before their sum
+    block      4                        its input
+
+Work of a block is what `none` would keep of it and the gradients on both sides of GELU. Left out: dropout's masks,
+kernels' workspaces, and how FSDP overlaps its messages.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from weatherfm.earth.domain import Domain
+from weatherfm.model.architecture import patch_counts
+from weatherfm.model.model import WeatherViT
+from weatherfm.model.share import channel_shares, whole
+from weatherfm.training.config import RunConfig
+from weatherfm.training.parallel.channel_rows import belongs_to_channels
+from weatherfm.training.parallel.layout import Layout
+from weatherfm.training.parallel.role import heaviest_rank
+
+
+def expected_peak(config: RunConfig, domain: Domain, layout: Layout, dtype: torch.dtype) -> float:
+    """Bytes of the heaviest rank."""
+    split = config.parallel.channels == "split"
+    index = heaviest_rank(config, domain, layout)
+    share = channel_shares(config.model, domain, layout.tp)[index] if split else whole(config.model, domain)
+    with torch.device("meta"):
+        model = WeatherViT(config.model, domain, share)
+    return _Terms(config, model, layout, dtype).peak()
+
+
+class _Terms:
+    """The terms of the formula, in bytes."""
+
+    def __init__(self, config: RunConfig, model: WeatherViT, layout: Layout, dtype: torch.dtype) -> None:
+        self.config, self.model, self.layout, self.h = config, model, layout, dtype.itemsize
+        samples = config.training.batch_size // layout.dp
+        positions = patch_counts(config.model.patch, model.domain.grid.shape)
+        self.rows = samples * positions[0] * positions[1]  # b N
+        self.stream = self.rows // layout.tp * config.model.width  # b n D
+        self.fields = self.rows * config.model.patch[0] * config.model.patch[1]  # b H W
+        self.mode = config.parallel.activation_checkpointing
+        self.aggregation = config.model.aggregation
+        self.split = config.parallel.channels == "split"
+
+    def peak(self) -> float:
+        """The largest of the three moments."""
+        held, average = self.weights_held(), 4 * (self.config.training.ema_decay > 0)
+        steady = (12 + average) * held + self.gathered() + self.data()
+        gradients = 4 * held
+        kept = self.front_kept() + self.config.model.depth * self.block_kept(self.mode)
+        again = gradients if self.config.training.accumulate > 1 else 0  # those of the batch before
+        forward, backward = again + kept + self.head(), again + kept + self.block_work()
+        return steady + max(forward, backward, gradients + self.front_work())
+
+    def weights_held(self) -> float:
+        """Of the rank, after splitting."""
+        return sum(self._split(name, p.numel()) for name, p in self.model.named_parameters())
+
+    def gathered(self) -> float:
+        """A channel's rows for all of the step in float32, and the blocks around the one at work."""
+        if self.layout.devices == 1:
+            return self.h * sum(p.numel() for p in self.model.parameters()) if self.h < 4 else 0  # autocast's copies
+        rows = sum(p.numel() for name, p in self.model.named_parameters() if belongs_to_channels(name))
+        block = sum(p.numel() for p in self.model.blocks[0].parameters()) / self.layout.tp
+        return 4 * rows * self.split + self.h * 2 * block
+
+    def data(self) -> float:
+        """The batch at work and the one read ahead: history and target."""
+        states = len(self.config.model.input_times) + 1
+        return 4 * 2 * self.fields * len(self.model.domain.channels) * states
+
+    def block_kept(self, mode: str) -> float:
+        """By one block."""
+        h, r, tp = self.h, self.config.model.mlp_ratio, self.layout.tp
+        factor = {"none": 8 + h * (4 + 2 * r + 2 * tp), "selective": 8 + h * (4 + r + 2 * tp), "block": 4}[mode]
+        return self.stream * factor
+
+    def block_work(self) -> float:
+        """Of one block in its backward pass, beside what it keeps."""
+        again = self.block_kept("none") - self.block_kept(self.mode)
+        return again + 2 * self.h * self.config.model.mlp_ratio * self.stream
+
+    def front_kept(self) -> float:
+        """Input patches and group tokens; over tokens these, keys and values."""
+        aggregation, heads = self.aggregation, 1 if self.split else self.layout.tp
+        kept = 2 * 4 * self.fields * self._inputs() + 3 * self._tokens(aggregation.groups or 0)
+        if aggregation.evaluate == "tokens":
+            kept += (1 + 2 / heads) * self._tokens(self._inputs())
+        return kept
+
+    def front_work(self) -> float:
+        """What is kept; folded: a few of the largest blocks; over tokens: their gradients, also by keys and values."""
+        aggregation = self.aggregation
+        work = self.front_kept() + 2 * self._tokens(aggregation.groups or 0)
+        if aggregation.evaluate == "tokens":
+            return work + 2 * self._tokens(self._inputs())
+        whole = self.h * self.fields * self._inputs() * self.config.model.heads
+        return work + 2 * min(aggregation.block_bytes("cuda"), whole)
+
+    def head(self) -> float:
+        """Hidden layers, gathered positions, and prediction, target and error of own channels."""
+        hidden = self.stream * (8 + 2 * self.h * self.config.model.head_depth) + self.h * self.stream * self.layout.tp
+        return hidden + self.fields * len(self.model.domain.channels) * (4 * 5 + 2 * self.h)
+
+    def _split(self, name: str, size: int) -> float:
+        alone = self.split and belongs_to_channels(name)
+        return size / (self.layout.dp_shard * (1 if alone else self.layout.tp))
+
+    def _inputs(self) -> int:
+        return len(self.model.share.input_names(self.config.model.input_times))
+
+    def _tokens(self, count: int) -> float:
+        return self.rows * count * self.config.model.width * self.h

@@ -1,0 +1,107 @@
+"""The training loss: mean squared error, weighted by cell area and by channel.
+
+With e the error in normalised units (physical error / std of the channel), a the cell areas (mean 1) and w the
+channel weights (mean 1):
+
+    loss = mean over samples b and channels c of  v_b * w_c * s_c^2 * mean over lat, lon of  a * e_bc^2
+
+For `predict: increment`, s_c = std_c / tendency_std_c: the error is measured in units of the typical change of
+the channel, i.e. on the increment the head gives, so that slow channels (geopotential) count as much as fast
+ones (wind). Persistence then has a loss near 1 a channel at the lead time of `tendency_std`. For
+`predict: state`, s_c = 1. v_b is 1, or with `lead_time_weighting: inverse` the shortest lead time over that of the
+sample: squared errors grow about in proportion to lead time, and the long ones would drown the short ones.
+
+Legend: B batch, C channel, H lat, W lon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from weatherfm.device import autocast
+from weatherfm.earth.domain import Domain
+from weatherfm.errors import InputError
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.model import WeatherViT
+from weatherfm.training.feeding.ready_batches import ReadyBatch
+
+
+class ForecastLoss(nn.Module):
+    """Weighted mean squared error of normalised fields."""
+
+    cell_weights: Tensor
+    channel_weights: Tensor
+
+    def __init__(self, cell_weights: Tensor, channel_weights: Tensor, shortest_lead_hours: int | None = None) -> None:
+        """Take [H, W] weights of cells, mean 1, and [C] weights of channels, applied as they are.
+
+        With `shortest_lead_hours`, a sample counts in inverse proportion to its lead time, the shortest fully.
+        """
+        super().__init__()
+        self.shortest_lead_hours = shortest_lead_hours
+        self.register_buffer("cell_weights", cell_weights.float(), persistent=False)
+        self.register_buffer("channel_weights", channel_weights.float(), persistent=False)
+
+    def forward(self, prediction: Tensor, target: Tensor, lead_time_hours: Tensor) -> Tensor:
+        """Weighted losses of every sample and channel; the loss is their mean.
+
+        Args:
+            prediction: [B, C, H, W] normalised.
+            target: [B, C, H, W] normalised.
+            lead_time_hours: [B].
+
+        Returns:
+            [B, C] float32 or better.
+        """
+        dtype = torch.promote_types(prediction.dtype, torch.float32)
+        error = prediction.to(dtype) - target.to(dtype)
+        squared = (error.square() * self.cell_weights).mean((-2, -1))  # [B, C]
+        weighted = squared * self.channel_weights
+        if self.shortest_lead_hours is None:
+            return weighted
+        return weighted * (self.shortest_lead_hours / lead_time_hours.to(dtype))[:, None]
+
+
+def forecast_loss(
+    config: ModelConfig,
+    domain: Domain,
+    weights: Mapping[str, float],
+    shortest_lead_hours: int | None = None,
+    channels: Sequence[str] | None = None,
+) -> ForecastLoss:
+    """The loss of a model on its domain.
+
+    Args:
+        config: `predict` decides the unit of the error (see the top of the file).
+        domain: gives cell areas and the spread of each channel and of its changes.
+        weights: by channel name; 1 where not named, then divided by their mean.
+        shortest_lead_hours: see `ForecastLoss`; without it, all lead times count alike.
+        channels: those that are scored here, of all that the weights are shared among; without it, all.
+
+    Raises:
+        InputError: every channel has weight zero.
+    """
+    by_channel = torch.tensor([weights.get(name, 1.0) for name in domain.channels], dtype=torch.float64)
+    if not by_channel.sum() > 0:
+        raise InputError("training.channel_weights gives every channel weight zero; leave one above zero")
+    by_channel = by_channel / by_channel.mean()
+    if config.predict == "increment":
+        by_channel = by_channel * torch.as_tensor(domain.std / domain.tendency_std).square()
+    own = [domain.channels.index(name) for name in channels or domain.channels]
+    return ForecastLoss(torch.as_tensor(domain.grid.area_weights), by_channel[own], shortest_lead_hours)
+
+
+def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
+    """[B, C, H, W] normalised forecast of a batch, matrix products in `dtype`."""
+    batch = ready.batch
+    with autocast(batch.history.device, dtype):
+        return model(model.normalize(batch.history), ready.forcings, batch.lead_time_hours)
+
+
+def sample_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
+    """[B, C] weighted losses of a batch, float32; the training loss is their mean."""
+    batch = ready.batch
+    return loss(predict(model, ready, dtype), model.normalize(batch.target), batch.lead_time_hours)

@@ -1,0 +1,89 @@
+"""The message of a step that came out not finite: which samples, which channels, and what may be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from weatherfm.data_pipeline.loader import Batch
+from weatherfm.errors import InputError
+from weatherfm.model.model import WeatherViT
+from weatherfm.training.parallel.role import Role
+from weatherfm.training.stepping.step_result import StepResult
+
+_SHOWN = 8
+
+
+def refuse_step(
+    result: StepResult, batches: Sequence[Batch], model: WeatherViT, role: Role, folder: Path, late: bool
+) -> NoReturn:
+    """Stop training at a step whose gradient is not finite; all ranks must call it, and all raise the same.
+
+    Args:
+        result: of the step.
+        batches: of this rank in the step, in order.
+        model: with the step's gradients, not clipped; or, if late, with the weights that they made of it.
+        role: what this rank holds of batches and channels.
+        folder: of the run, where the last checkpoint is.
+        late: the step's update was made, and no further one.
+
+    Raises:
+        InputError: always.
+    """
+    bad = [~torch.isfinite(losses.cpu()) for losses, _ in result.scored]  # [B, C] each
+    own = model.domain.channels
+    channels = role.union(_named(own, torch.stack([mask.any(0) for mask in bad]).any(0)))
+    if channels:
+        what = f"the loss is not finite in {_list([c for c in role.channels if c in channels])}"
+        wrong = [_named(_samples(batch), mask.any(1)) for batch, mask in zip(batches, bad, strict=True)]
+    else:
+        tensors = {name: p if late else p.grad for name, p in model.named_parameters()}
+        local = {name: getattr(t, "_local_tensor", t) for name, t in tensors.items() if t is not None}
+        infinite = role.union([name for name, t in local.items() if not t.isfinite().all()])
+        what = f"the gradient is not finite in {_list(infinite)}" if infinite else "the gradient's norm is not finite"
+        wrong = [_samples(batch) for batch in batches]
+    samples = role.union(chain.from_iterable(wrong))
+    cause = _cause(role.union(_missing(batches, own)))
+    raise InputError(
+        f"training stopped at step {result.step + 1}: {what}\n  samples: {_list(samples)}\n  {cause}\n  "
+        f"the last good checkpoint in {folder} is kept; nothing of this step is in it"
+    )
+
+
+def _missing(batches: Sequence[Batch], channels: Sequence[str]) -> list[str]:
+    """Channels of which a sample has values that are not finite."""
+    missing = torch.zeros(len(channels), dtype=torch.bool)
+    for batch in batches:
+        history, target = batch.history, batch.target
+        missing |= ~(history.isfinite().all(-1).all(-1).all(1).all(0) & target.isfinite().all(-1).all(-1).all(0))
+    return _named(channels, missing)
+
+
+def _cause(missing: Sequence[str]) -> str:
+    """Missing values in the data, or numbers that grew out of bounds."""
+    if missing:
+        return (
+            f"the samples hold missing values in {_list(missing)}: drop the channels, or `weatherfm verify` the store"
+        )
+    return "the data are finite, so training diverged: lower training.learning_rate or training.clip_norm in a new run"
+
+
+def _samples(batch: Batch) -> list[str]:
+    """Initial time and lead time of each sample."""
+    times = batch.init_time.astype("datetime64[m]")
+    hours = batch.lead_time_hours.tolist()
+    return [f"{time} +{lead}h" for time, lead in zip(times, hours, strict=True)]
+
+
+def _named(names: Iterable[str], chosen: Tensor) -> list[str]:
+    return [name for name, wanted in zip(names, chosen.tolist(), strict=True) if wanted]
+
+
+def _list(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

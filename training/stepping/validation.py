@@ -1,0 +1,112 @@
+"""Validation while training: the loss, and evaluation's own RMSE, on fixed samples of the validation period."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from weatherfm.data_pipeline.loader import fixed_batches
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.errors import InputError
+from weatherfm.evaluation.metrics.on_device import squared_error_sum
+from weatherfm.evaluation.regions import mean_weights
+from weatherfm.model.model import WeatherViT
+from weatherfm.training.config import RunConfig
+from weatherfm.training.feeding.ready_batches import read_ahead
+from weatherfm.training.feeding.samples import validation_inits
+from weatherfm.training.parallel.parallelize import reshard
+from weatherfm.training.parallel.role import Role
+from weatherfm.training.stepping.loss import ForecastLoss, predict
+
+
+class Validator:
+    """Scores a model on the same samples every time: each initial time at each lead time.
+
+    Args:
+        config: a run whose data have a validation period with samples (`check_training`).
+        store: its store.
+        loss: the training loss, of this rank's channels.
+        dtype: of matrix products.
+        role: which channels and which of the samples this rank scores.
+    """
+
+    def __init__(self, config: RunConfig, store: Store, loss: ForecastLoss, dtype: torch.dtype, role: Role) -> None:
+        self._store, self._loss, self._dtype, self._role = store, loss, dtype, role
+        self._input_times, self._lead_times = config.model.input_times, config.training.lead_times
+        self._batch_size = config.training.batch_size // role.part[1]
+        self._workers = config.training.workers
+        self._inits = validation_inits(config, store)
+        own, self._counted = role.deal_out(range(len(self._inits)))
+        self._own_inits = self._inits[own]
+        region = "global" if store.grid.periodic else "area"
+        self._weights = torch.from_numpy(mean_weights(store.grid, (region,))[0])  # [H * W]
+
+    @torch.no_grad()
+    def __call__(self, model: WeatherViT, alive: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """Score the model's present weights in evaluation mode; dropout is on again afterwards.
+
+        Args:
+            model: all ranks must call it together.
+            alive: called after every batch.
+
+        Returns:
+            `loss` (mean over samples, lead times and channels) and `rmse` by channel and lead time in hours,
+            physical units.
+
+        Raises:
+            InputError: a forecast or the truth is not finite.
+        """
+        model.eval()
+        try:
+            leads = range(len(self._lead_times))
+            sums = torch.stack([self._score(model, index, alive) for index in leads])  # [L, 2, C own]
+        finally:
+            model.train()
+            reshard(model)
+        channels, cases = self._role.channels, len(self._inits)
+        found = (self._role.sum(self._role.spread(sums)) / cases).cpu()  # [L, 2, C]
+        loss, rmse = float(found[:, 0].mean()), found[:, 1].sqrt().numpy()  # [L, C]
+        finite = np.isfinite(rmse).all(0)
+        if not (finite.all() and np.isfinite(loss)):
+            wrong = ", ".join(np.array(channels)[~finite]) or "all channels together"
+            raise InputError(
+                f"the validation scores of {wrong} are not finite; "
+                f"look for missing values with `weatherfm verify {self._store.path}`, or lower training.learning_rate"
+            )
+        by_channel = {
+            name: {str(hours): float(rmse[i, c]) for i, hours in enumerate(self._lead_times)}
+            for c, name in enumerate(channels)
+        }
+        return {"loss": loss, "rmse": by_channel}
+
+    def _score(self, model: WeatherViT, lead_index: int, alive: Callable[[], None]) -> Tensor:
+        """Sums over own samples at one lead time: of losses and of mean squared errors [2, C own] float64."""
+        device, left = model.mean.device, self._counted
+        weights = self._weights.to(device)
+        total = torch.zeros(2, len(model.domain.channels), dtype=torch.float64, device=device)
+        batches = fixed_batches(
+            self._store,
+            self._own_inits,
+            self._input_times,
+            self._lead_times[lead_index],
+            self._batch_size,
+            model.domain.channels,
+            self._workers,
+            pin_memory=device.type == "cuda",
+        )
+        for ready in read_ahead(batches, model, device):
+            forecast = predict(model, ready, self._dtype)  # on every rank, whether it counts or not
+            alive()
+            counted, left = min(left, len(forecast)), max(0, left - len(forecast))
+            if not counted:
+                continue
+            truth = ready.batch.target
+            losses = self._loss(forecast, model.normalize(truth), ready.batch.lead_time_hours)  # [B, C]
+            total[0] += losses[:counted].sum(0)
+            physical = model.denormalize(forecast.float())
+            total[1] += squared_error_sum(physical[:counted], truth[:counted], weights)
+        return total

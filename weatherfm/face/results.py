@@ -1,0 +1,199 @@
+"""Scores and the page that shows them, from Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import xarray as xr
+
+from weatherfm.config import parse_settings
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.errors import InputError
+from weatherfm.evaluation import evaluate_and_report as results
+from weatherfm.evaluation.config import EvaluationConfig
+from weatherfm.evaluation.evaluate_and_report import Written
+from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run
+from weatherfm.training.config import RunConfig
+
+Place: TypeAlias = str | os.PathLike[str]
+
+
+def evaluate(
+    source: RunLike,
+    *overrides: Override,
+    store: Place | Store | None = None,
+    against: Place | Sequence[Place] = (),
+    region: str | Sequence[str] = (),
+    by: str | Sequence[str] = (),
+    event: str | Sequence[str] = (),
+    common: bool = False,
+    output: Place | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> xr.Dataset:
+    """Score forecasts against persistence and climatology, on the same initial times, always; write the scores.
+
+        scores = weatherfm.evaluate("my_run.yaml", region=["global", "europe"])
+        scores["rmse"].sel(region="global", channel="z500", forecast="model").isel(period=0)  # [lead_time], m2 s-2
+
+    Ensembles (dim `number`) have CRPS, spread and rank histograms too, beside an ensemble of the climatology. An
+    interrupted evaluation goes on where it was.
+
+    Args:
+        source: a run (path of its YAML file, a dict, settings of `weatherfm.read_run`), or a forecast in
+            WeatherBench2's layout: a folder or an address (then `store` says where the truth is).
+        overrides: settings to change, each as "section.key=value" or {"section.key": value}; of a forecast only
+            `evaluation.*`.
+        store: with truth and climatology, its folder or opened; without it, the run's.
+        against: other forecasts in the same layout, folders or addresses; NAME=ADDRESS calls one NAME.
+        region: regions to score, as "europe" or "alps:48/5/44/16" (north/west/south/east); without it, all that suit
+            the grid.
+        by: "season" or "month": scores of each as well; without it, of seasons.
+        event: thresholds for the Brier score, as "t2m > 303.15", in canonical units.
+        common: score what all forecasts share, and say what was left out; without it, anything missing is an error.
+        output: scores file; without it, scores.nc beside the forecast, or here for one from elsewhere.
+        workers: threads; without it, as many as there are cores.
+        scheduler: address of a dask.distributed scheduler whose workers score; they must see the same files.
+
+    Returns:
+        What was written: `rmse`, `bias`, `acc`, ... with dims forecast (the model, then baselines), period, region,
+        lead_time and channel, in the channels' units; `weatherfm.open_scores` reads it again.
+
+    Raises:
+        InputError: wrong settings, forecasts that do not fit the truth or each other, or days that were trained on.
+        OutsideError: the network failed for too long.
+    """
+    asked = Asked(source, overrides, store, against, region, by, event, common, output, workers, scheduler)
+    return score(asked).scores
+
+
+def report(
+    source: RunLike,
+    *overrides: Override,
+    forecast: Place | None = None,
+    store: Place | Store | None = None,
+    case: str | Sequence[str] = (),
+    compare: Place | Sequence[Place] = (),
+    force: bool = False,
+    maps: bool = False,
+    quality: Place | None = None,
+    output: Place | None = None,
+) -> Written:
+    """Show scores, curves, spectra and maps on one self-contained page.
+
+        written = weatherfm.report("my_run.yaml", maps=True)
+        written.page, written.maps  # HTML, PNG files
+
+    Args:
+        source: a run (path of its YAML file, a dict, settings of `weatherfm.read_run`), or a scores file.
+        overrides: settings of the run to change, each as "section.key=value" or {"section.key": value}.
+        forecast: for the maps; without it, forecast.zarr beside the scores.
+        store: with the truth for the maps, its folder or opened; without it, the run's.
+        case: initial times to look at closely, as "2018-10-12T00"; without it, one of median error, the best and the
+            worst.
+        compare: other scores files whose forecasts are shown beside these; refused where they were not made alike.
+        force: compare them all the same; the page says in what they differ.
+        maps: write the maps as PNG files into a folder `maps` beside the page as well.
+        quality: findings that `weatherfm.verify` has written; without it, verify.json beside the scores.
+        output: page to write; without it, report.html beside the scores.
+
+    Returns:
+        Paths of the page and of the maps.
+
+    Raises:
+        InputError: no scores, maps without a store to take the truth from, an initial time that is no date, or scores
+            that cannot be compared.
+    """
+    run = read_run(source, *overrides) if is_run(source) else None
+    scores = run.folder / "scores.nc" if run else Path(_text(source, "a report is of a run or a scores file"))
+    return results.write_page(
+        results.Page(
+            scores,
+            None if forecast is None else Path(forecast),
+            _store(store, run),
+            maps,
+            run.evaluation.headline if run else [],
+            None if output is None else Path(output),
+            None if quality is None else Path(quality),
+            [str(time) for time in _listed(case)],
+            [Path(path) for path in _listed(compare)],
+            force,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of an evaluation, or a call."""
+
+    source: RunLike
+    overrides: tuple[Override, ...]
+    store: Place | Store | None = None
+    against: Place | Sequence[Place] = ()
+    region: str | Sequence[str] = ()
+    by: str | Sequence[str] = ()
+    event: str | Sequence[str] = ()
+    common: bool = False
+    output: Place | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores, where they were written, and the channels that are shown first."""
+
+    scores: xr.Dataset
+    path: Path
+    headline: Sequence[str]
+
+
+def score(asked: Asked) -> Scored:
+    """Carry out an evaluation.
+
+    Raises:
+        InputError: as `evaluate`.
+    """
+    run = read_run(asked.source, *asked.overrides) if is_run(asked.source) else None
+    path = str(run.folder / "forecast.zarr") if run else _text(asked.source, "a run or a forecast on disk is scored")
+    place = _store(asked.store, run)
+    if place is None:
+        raise InputError(f"{path} is a forecast; say where the truth is with --store")
+    given = {name: _listed(value) for name, value in (("regions", asked.region), ("by", asked.by))}
+    given |= {"events": _listed(asked.event)}
+    chosen = _chosen(run, path, asked.overrides)
+    wanted = parse_settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
+    output = Path(asked.output or (Path() if "://" in path else Path(path).parent) / "scores.nc")
+    others = [os.fspath(other) for other in _listed(asked.against)]
+    scores = results.score(path, place, wanted, output, others, asked.common, asked.workers, asked.scheduler)
+    return Scored(scores, output, wanted.headline)
+
+
+def _chosen(run: RunConfig | None, source: str, overrides: Sequence[Override]) -> dict[str, Any]:
+    """Settings of the evaluation: of a run, or those that follow a forecast."""
+    if run is None:
+        return given_sections(source, overrides, "a forecast", ("evaluation",))["evaluation"]
+    return run.evaluation.model_dump(mode="json") | {"storage_options": run.evaluation.storage_options}
+
+
+def _store(given: Place | Store | None, run: RunConfig | None) -> Path | None:
+    if isinstance(given, Store):
+        return given.path
+    return Path(given) if given else Path(run.data.store) if run else None
+
+
+def _text(source: Any, what: str) -> str:
+    """A path or an address as it was given."""
+    if not isinstance(source, str | os.PathLike):
+        hint = "; write it with to_zarr and give its folder" if isinstance(source, xr.Dataset) else ""
+        raise InputError(f"{what}, got {type(source).__name__}{hint}")
+    return os.fspath(source)
+
+
+def _listed(given: Any) -> list[Any]:
+    """One or several."""
+    return [given] if isinstance(given, str | os.PathLike) else list(given)

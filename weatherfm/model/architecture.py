@@ -1,0 +1,70 @@
+"""The settings of the model: what a run file says in its section `model`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from weatherfm.config import Config, Hours
+from weatherfm.earth.forcings import FORCINGS
+from weatherfm.errors import InputError
+from weatherfm.model.aggregation import AggregationConfig
+
+
+class ModelConfig(Config):
+    """Architecture of the model; channels, grid and statistics come from the store."""
+
+    patch_size: int | tuple[int, int] = 4
+    """Grid points a patch spans, one number or [lat, lon]."""
+    width: int = Field(128, ge=1)
+    """Numbers in a token; a multiple of `heads` and of 4."""
+    depth: int = Field(6, ge=1)
+    """Transformer blocks."""
+    heads: int = Field(8, ge=1)
+    """Of the attention, in the blocks and over the channels."""
+    mlp_ratio: float = Field(4.0, gt=0)
+    """Hidden units of a block's MLP, as a multiple of `width`."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of attention weights and hidden units that training drops at random; under `tp` prefer `drop_path`."""
+    drop_path: float = Field(0.1, ge=0, lt=1)
+    """Stochastic depth of the last block; rises linearly from zero at the first."""
+    head_depth: int = Field(2, ge=0)
+    """Hidden layers of the head."""
+    aggregation: AggregationConfig = AggregationConfig()
+    input_times: list[Hours] = [0]
+    """States the model sees, relative to the initial time, e.g. `[0h, -24h]`; one of them is 0h."""
+    forcings: list[str] = ["latitude", "sin_longitude", "cos_longitude"]
+    """Known fields given beside the data: position, time of day, time of year."""
+    predict: Literal["increment", "state"] = "increment"
+    """What the head gives: the change over the lead time in units of its own spread, or the state."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.width % self.heads:
+            good = (self.width // self.heads + 1) * self.heads
+            raise InputError(
+                f"width {self.width} is not divisible by heads {self.heads}; choose a multiple, e.g. {good}"
+            )
+        if self.width % 4:
+            raise InputError(
+                f"width {self.width} is not divisible by 4, as the position embedding needs; choose a multiple"
+            )
+        if unknown := [name for name in self.forcings if name not in FORCINGS]:
+            raise InputError(f"unknown forcings {', '.join(unknown)}; known are {', '.join(FORCINGS)}")
+        if 0 not in self.input_times or max(self.input_times) > 0 or len(set(self.input_times)) < len(self.input_times):
+            given = ", ".join(f"{hours}h" for hours in self.input_times)
+            raise InputError(f"input_times must hold 0h and earlier times, each once; got [{given}]")
+        if min(self.patch) < 1:
+            raise InputError(f"patch_size must be positive, got {self.patch_size}")
+        return self
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """(lat, lon) grid points a patch spans."""
+        return (self.patch_size, self.patch_size) if isinstance(self.patch_size, int) else self.patch_size
+
+
+def patch_counts(patch: tuple[int, int], shape: tuple[int, int]) -> tuple[int, int]:
+    """(lat, lon) patches that cover a grid, the last ones perhaps in part."""
+    return (-(-shape[0] // patch[0]), -(-shape[1] // patch[1]))
