@@ -17,17 +17,18 @@ gc.disable()  # until all is imported: of the million objects that come by it no
 
 LONG = (
     "distributed/test_parity.py",
-    "data_pipeline/test_prepare.py",
-    "distributed/test_train_command.py",
-    "distributed/test_forecast_ranks.py",
-    "distributed/test_launch.py",
     "distributed/test_plan_against_ranks.py",
+    "distributed/test_launch.py",
+    "data_pipeline/test_prepare.py",
     "distributed/test_resume.py",
+    "distributed/test_train_command.py",
     "distributed/test_train_layouts.py",
+    "distributed/test_shared_fields.py",
+    "distributed/test_compile.py",
+    "distributed/test_forecast_ranks.py",
     "training/test_trainer.py",
     "training/plan/test_plan.py",
-    "distributed/test_compile.py",
-    "distributed/test_shared_fields.py",
+    "command/test_cli.py",
     "command/test_public_face.py",
 )
 """Files of a minute and more, the longest first: dealt out to several processes, one of them at the end would leave

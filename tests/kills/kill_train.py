@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import torch
@@ -25,7 +29,9 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 
 import toy_run
+from spawn_ranks import start_fork_server
 
+from weatherfm.cli import run_command
 from weatherfm.training.checkpoints.checkpoint import Saved, newest
 
 TRAIN = """
@@ -69,6 +75,25 @@ def environment() -> dict[str, str]:
 def start(config: Path) -> subprocess.Popen:
     """Training in a process of its own, one thread."""
     return subprocess.Popen([sys.executable, "-c", TRAIN, str(config)], env=environment())
+
+
+def fork(config: Path) -> ForkServerProcess:
+    """As `start`, from a process that has imported all: that takes longer than the training that is to be killed."""
+    return fork_of(_train, config)
+
+
+def fork_of(function: Callable[..., object], *arguments: object) -> ForkServerProcess:
+    start_fork_server()
+    process = multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def _train(config: Path) -> None:
+    os.environ.update(environment())
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.exit(run_command(["train", str(config)]))
 
 
 def moves(run: Path) -> bool:
@@ -121,13 +146,15 @@ def look(run: Path, after: float) -> Kill:
 
 def run_alone(folder: Path, **training) -> tuple[float, float]:
     """Train once undisturbed: seconds until training moves, and seconds it moves for."""
+    with_imports = fork_of(int)  # the first of all, which waits for them
+    with_imports.join()
     began, first = time.monotonic(), None
-    process = start(write_config(folder, "alone", **training))
-    while process.poll() is None:
+    process = fork(write_config(folder, "alone", **training))
+    while process.is_alive():
         if first is None and moves(folder / "alone"):
             first = time.monotonic()
         time.sleep(0.01)
-    assert process.returncode == 0
+    assert process.exitcode == 0
     assert first is not None
     return first - began, time.monotonic() - first
 
@@ -136,17 +163,19 @@ def train_with_kills(folder: Path, run: str, waits: list[float], **training) -> 
     """Train to the end, each process killed after the next of `waits` seconds unless it ends before."""
     config, done = write_config(folder, run, **training), []
     for wait in waits:
-        process = start(config)
-        try:
-            assert process.wait(wait) == 0
+        process = fork(config)
+        process.join(wait)
+        process.kill()  # one that has ended does not mind
+        process.join()
+        if process.exitcode == 0:
             return done
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            done.append(look(folder / run, wait))
-            if (folder / run / "weights.safetensors").is_file():  # it was killed after its work
-                break
-    assert start(config).wait() == 0
+        assert process.exitcode == -signal.SIGKILL
+        done.append(look(folder / run, wait))
+        if (folder / run / "weights.safetensors").is_file():  # it was killed after its work
+            break
+    process = fork(config)
+    process.join()
+    assert process.exitcode == 0
     return done
 
 

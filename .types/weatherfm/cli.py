@@ -1,0 +1,1 @@
+/work/wt-testtime/weatherfm/cli.py
