@@ -14,13 +14,13 @@ from torch.distributed.tensor import debug
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.build_model import meta_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
 from weatherfm.training.parallel.role import find_role, heaviest_rank
 from weatherfm.training.plan.rank_step import count_step
 from weatherfm.training.plan.step_count import StepCount, accumulated, extrapolate
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 
 _DEPTHS = (3, 4)
