@@ -12,9 +12,9 @@ from weatherfm.data_pipeline.design.probe import probe
 from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread, doubts_about_values
 from weatherfm.data_pipeline.machine.disk import check_download
-from weatherfm.data_pipeline.store import manifest as manifests
+from weatherfm.data_pipeline.store.records import manifest as manifests
+from weatherfm.data_pipeline.store.records.swap import hold, place_of, place_of_last, remove_left_lock
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
-from weatherfm.data_pipeline.store.swap import hold, place_of, place_of_last, remove_left_lock
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_settings, remove_journal

@@ -22,17 +22,17 @@ from weatherfm.data_pipeline.design.store_design import StoreDesign, design_stor
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.fields.time_ranges import from_ranges, to_ranges
 from weatherfm.data_pipeline.prepare import identity_of, open_config, static_fields, warner
-from weatherfm.data_pipeline.store import manifest as manifests
-from weatherfm.data_pipeline.store.records import Damaged, differences_between, path_inside
-from weatherfm.data_pipeline.store.source_files import changes_between, read_sources
-from weatherfm.data_pipeline.store.store_files import (
+from weatherfm.data_pipeline.store.records import manifest as manifests
+from weatherfm.data_pipeline.store.records.record_checks import Damaged, differences_between, path_inside
+from weatherfm.data_pipeline.store.records.source_files import changes_between, read_sources
+from weatherfm.data_pipeline.store.records.store_files import (
     fault_of,
     foreign_files,
     read_files,
     read_shards,
     require_small_files,
 )
-from weatherfm.data_pipeline.store.swap import hold, place_of, place_of_next, refuse_fixed, swap
+from weatherfm.data_pipeline.store.records.swap import hold, place_of, place_of_next, refuse_fixed, swap
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.writing.finishing import Original, OtherValues

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from weatherfm.data_pipeline.store.manifest_reading import read_manifest
+from weatherfm.data_pipeline.store.records.manifest_reading import read_manifest
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.files import check_files
 from weatherfm.data_pipeline.verification.metadata import check_metadata, check_splits

@@ -31,7 +31,7 @@ from weatherfm.data_pipeline.formats.meaning.names import NameRules
 from weatherfm.data_pipeline.formats.pieces import Contents
 from weatherfm.data_pipeline.machine.cache_folder import unwritable
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.store.manifest import seal
+from weatherfm.data_pipeline.store.records.manifest import seal
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, NoLocks
 from weatherfm.file_lock import Held as LockHeld

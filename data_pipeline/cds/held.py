@@ -17,7 +17,7 @@ import numpy as np
 from weatherfm.data_pipeline.cds.box import NATIVE_STEP, Box
 from weatherfm.data_pipeline.cds.requests import PRESSURE_LEVELS, channels_of, store_name
 from weatherfm.data_pipeline.cds.wanted import Wanted
-from weatherfm.data_pipeline.store.manifest import is_sealed
+from weatherfm.data_pipeline.store.records.manifest import is_sealed
 from weatherfm.earth.variables import VARIABLES
 
 FINAL_MONTHS = 2

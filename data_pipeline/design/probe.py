@@ -19,7 +19,7 @@ from weatherfm.data_pipeline.fields.plausible import (
     suspect_units,
     with_units,
 )
-from weatherfm.data_pipeline.store.manifest import PROGRESS
+from weatherfm.data_pipeline.store.records.manifest import PROGRESS
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import Channel, parse_channel
 from weatherfm.errors import InputError

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.machine.cache_folder import check_room, check_writable, unwritable
 from weatherfm.data_pipeline.planet.levels import SigmaFields, pressure_level_fields
-from weatherfm.data_pipeline.store.manifest import file_checksum
+from weatherfm.data_pipeline.store.records.manifest import file_checksum
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 

@@ -13,10 +13,10 @@ from tqdm import tqdm
 from weatherfm.data_pipeline.machine.call import Call
 from weatherfm.data_pipeline.machine.cluster import capacity_of
 from weatherfm.data_pipeline.machine.parallel import run_tasks
-from weatherfm.data_pipeline.store.manifest import FILES, NAME, RECORDS, SOURCES, file_checksum, is_sealed
-from weatherfm.data_pipeline.store.records import Damaged, path_inside
-from weatherfm.data_pipeline.store.source_files import read_sources
-from weatherfm.data_pipeline.store.store_files import fault_of, foreign_files, read_files, read_shards
+from weatherfm.data_pipeline.store.records.manifest import FILES, NAME, RECORDS, SOURCES, file_checksum, is_sealed
+from weatherfm.data_pipeline.store.records.record_checks import Damaged, path_inside
+from weatherfm.data_pipeline.store.records.source_files import read_sources
+from weatherfm.data_pipeline.store.records.store_files import fault_of, foreign_files, read_files, read_shards
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.errors import InputError

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.store.manifest import SHARDS
+from weatherfm.data_pipeline.store.records.manifest import SHARDS
+from weatherfm.data_pipeline.store.records.store_files import read_shards
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels
-from weatherfm.data_pipeline.store.store_files import read_shards
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verification.scan import ChannelScan

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from weatherfm.data_pipeline.design.store_design import StoreDesign
-from weatherfm.data_pipeline.store.manifest import (
+from weatherfm.data_pipeline.store.records.manifest import (
     FILES,
     NAME,
     RECORDS,
@@ -18,7 +18,7 @@ from weatherfm.data_pipeline.store.manifest import (
     entry_of,
     to_bytes,
 )
-from weatherfm.data_pipeline.store.source_files import record_of_sources
+from weatherfm.data_pipeline.store.records.source_files import record_of_sources
 from weatherfm.data_pipeline.writing.journal import Record, remove_journal, write_file
 from weatherfm.data_pipeline.writing.new_manifest import build_manifest
 from weatherfm.errors import InputError

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from weatherfm.data_pipeline.store.manifest import PROGRESS, canonical_json, entry_of, file_checksum
-from weatherfm.data_pipeline.store.records import (
+from weatherfm.data_pipeline.store.records.manifest import PROGRESS, canonical_json, entry_of, file_checksum
+from weatherfm.data_pipeline.store.records.record_checks import (
     Damaged,
     check_record,
     check_records,
@@ -30,7 +30,7 @@ from weatherfm.data_pipeline.store.records import (
     read_with_checksum,
     with_checksum,
 )
-from weatherfm.data_pipeline.store.source_files import changes_between, check_sources
+from weatherfm.data_pipeline.store.records.source_files import changes_between, check_sources
 from weatherfm.errors import InputError
 
 _log = logging.getLogger(__name__)

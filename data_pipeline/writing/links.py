@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from weatherfm.data_pipeline.store.records import path_inside
+from weatherfm.data_pipeline.store.records.record_checks import path_inside
 from weatherfm.data_pipeline.writing.journal import disk_errors
 
 

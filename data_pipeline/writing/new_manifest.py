@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from weatherfm.data_pipeline.design.store_design import StoreDesign
 from weatherfm.data_pipeline.fields.time_ranges import to_ranges
-from weatherfm.data_pipeline.store.manifest import FORMAT, FORMAT_VERSION, seal
+from weatherfm.data_pipeline.store.records.manifest import FORMAT, FORMAT_VERSION, seal
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.variables import VARIABLES, parse_channel
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.climatology import accumulate, windowed_means
-from weatherfm.data_pipeline.store.manifest import checksum
+from weatherfm.data_pipeline.store.records.manifest import checksum
 from weatherfm.data_pipeline.store.shard_encoding import encode_shard
 from weatherfm.data_pipeline.store.sharding import Block
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels, pairs

@@ -14,7 +14,7 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
 from weatherfm.data_pipeline.design.store_design import STATE_DIMS, StoreDesign
-from weatherfm.data_pipeline.store.manifest import TIME_UNITS
+from weatherfm.data_pipeline.store.records.manifest import TIME_UNITS
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
 from weatherfm.earth.variables import VARIABLES, parse_channel
 

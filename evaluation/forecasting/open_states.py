@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from weatherfm.config import Hours
-from weatherfm.data_pipeline.store.manifest import NAME
+from weatherfm.data_pipeline.store.records.manifest import NAME
 from weatherfm.data_pipeline.store.states import States
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError

@@ -28,7 +28,7 @@ from weatherfm.data_pipeline.fields.positions import Readable, view
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import identity_of, prepare
 from weatherfm.data_pipeline.revise import append
-from weatherfm.data_pipeline.store.swap import place_of_next
+from weatherfm.data_pipeline.store.records.swap import place_of_next
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.writing.journal import Journal, write_record
@@ -105,7 +105,7 @@ def fabricate(root: Path, short: Path, n_times: int, finished: bool) -> int:
 
 
 def _held_records(short: Path) -> dict:
-    from weatherfm.data_pipeline.store.store_files import read_shards
+    from weatherfm.data_pipeline.store.records.store_files import read_shards
 
     return read_shards(short, open_store(short).manifest)
 

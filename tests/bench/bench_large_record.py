@@ -31,7 +31,7 @@ from weatherfm.data_pipeline.fields.regrid import place
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import identity_of
 from weatherfm.data_pipeline.sources import open_source
-from weatherfm.data_pipeline.store.manifest import checksum
+from weatherfm.data_pipeline.store.records.manifest import checksum
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store_config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.writing import writer as writing

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from weatherfm.data_pipeline.sources import open_source
-from weatherfm.data_pipeline.store.swap import place_of
+from weatherfm.data_pipeline.store.records.swap import place_of
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError

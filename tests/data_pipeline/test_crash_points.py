@@ -23,7 +23,7 @@ from places import importable
 
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.store.swap import hold, swap
+from weatherfm.data_pipeline.store.records.swap import hold, swap
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
@@ -129,7 +129,7 @@ def test_reader_waits_for_a_swap_that_is_under_way(tmp_path, monkeypatch):
         naps.append(seconds)
         (tmp_path / ".store.zarr.last").rename(path)  # as the other process does
 
-    monkeypatch.setattr("weatherfm.data_pipeline.store.manifest_reading.time.sleep", nap)
+    monkeypatch.setattr("weatherfm.data_pipeline.store.records.manifest_reading.time.sleep", nap)
     assert len(open_store(path).times) == OLD
     assert len(naps) == 1
 
@@ -304,7 +304,7 @@ def test_many_settle_an_interrupted_swap_at_once(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from weatherfm.data_pipeline.store.swap import hold
+from weatherfm.data_pipeline.store.records.swap import hold
 from weatherfm.errors import InputError
 root = Path({str(tmp_path)!r}) / "s.zarr"
 while not (root.parent / "go").exists(): time.sleep(0.001)

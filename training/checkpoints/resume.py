@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from weatherfm.data_pipeline.fields.time_axis import name_times
-from weatherfm.data_pipeline.store.manifest import checksum
+from weatherfm.data_pipeline.store.records.manifest import checksum
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.state import Progress

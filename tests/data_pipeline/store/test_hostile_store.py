@@ -14,9 +14,9 @@ from invented_source import data_config, invented_source, times_every, tree
 
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.store.manifest import SOURCES, entry_of, seal
-from weatherfm.data_pipeline.store.records import Damaged, check_key, with_checksum
-from weatherfm.data_pipeline.store.source_files import record_of_sources
+from weatherfm.data_pipeline.store.records.manifest import SOURCES, entry_of, seal
+from weatherfm.data_pipeline.store.records.record_checks import Damaged, check_key, with_checksum
+from weatherfm.data_pipeline.store.records.source_files import record_of_sources
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import regular_grid

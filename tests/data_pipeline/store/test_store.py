@@ -10,7 +10,7 @@ import pytest
 from invented_source import CHANNELS, data_config, fields, invented_source, times_every
 
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.manifest import FORMAT_VERSION
+from weatherfm.data_pipeline.store.records.manifest import FORMAT_VERSION
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError

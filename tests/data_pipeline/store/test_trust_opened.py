@@ -13,7 +13,7 @@ from invented_source import assert_same_tree, data_config, invented_source, time
 from weatherfm.data_pipeline import revise
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.store.swap import hold
+from weatherfm.data_pipeline.store.records.swap import hold
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import regular_grid

@@ -11,8 +11,8 @@ import tensorstore as ts
 from invented_source import data_config, invented_source, times_every
 
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.manifest import SHARDS, SOURCES, entry_of, seal
-from weatherfm.data_pipeline.store.source_files import record_of_sources
+from weatherfm.data_pipeline.store.records.manifest import SHARDS, SOURCES, entry_of, seal
+from weatherfm.data_pipeline.store.records.source_files import record_of_sources
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verification import shard_notes

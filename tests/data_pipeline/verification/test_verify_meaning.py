@@ -16,8 +16,8 @@ from places import REAL_DATA
 
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import prepare
-from weatherfm.data_pipeline.store.manifest import FILES, NAME, SOURCES, entry_of, seal, to_bytes
-from weatherfm.data_pipeline.store.source_files import record_of_sources
+from weatherfm.data_pipeline.store.records.manifest import FILES, NAME, SOURCES, entry_of, seal, to_bytes
+from weatherfm.data_pipeline.store.records.source_files import record_of_sources
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import Grid, regular_grid
 

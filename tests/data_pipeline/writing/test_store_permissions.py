@@ -29,7 +29,7 @@ from test_store_permissions import GRID, TIMES
 from invented_source import data_config, invented_source
 from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.store.training_store import open_store
-from weatherfm.data_pipeline.store.swap import hold
+from weatherfm.data_pipeline.store.records.swap import hold
 from weatherfm.errors import InputError
 store = Path({store!r})
 config = data_config(store)

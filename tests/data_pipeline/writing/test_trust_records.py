@@ -14,7 +14,7 @@ from invented_source import assert_same_tree, data_config, fields, invented_sour
 
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
-from weatherfm.data_pipeline.store.manifest import entry_of, seal, to_bytes
+from weatherfm.data_pipeline.store.records.manifest import entry_of, seal, to_bytes
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.verify import verify

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weatherfm.data_pipeline.store.manifest import SOURCES, canonical_json, is_sealed, seal
-from weatherfm.data_pipeline.store.records import Damaged, parse_json, path_inside
+from weatherfm.data_pipeline.store.records.manifest import SOURCES, canonical_json, is_sealed, seal
+from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json, path_inside
 
 _SHOWN = 5
 

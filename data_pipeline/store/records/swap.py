@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from weatherfm.data_pipeline.store.manifest import NAME
+from weatherfm.data_pipeline.store.records.manifest import NAME
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, Held, NoLocks
 from weatherfm.home import expanded

@@ -7,10 +7,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from weatherfm.data_pipeline.store.continuation import continues
-from weatherfm.data_pipeline.store.manifest import FILES, NAME, PROGRESS, RECORDS, SHARDS, SOURCES, file_checksum
-from weatherfm.data_pipeline.store.manifest_reading import read_manifest
-from weatherfm.data_pipeline.store.records import Damaged, check_files, check_records, parse_json, path_inside
+from weatherfm.data_pipeline.store.records.continuation import continues
+from weatherfm.data_pipeline.store.records.manifest import (
+    FILES,
+    NAME,
+    PROGRESS,
+    RECORDS,
+    SHARDS,
+    SOURCES,
+    file_checksum,
+)
+from weatherfm.data_pipeline.store.records.manifest_reading import read_manifest
+from weatherfm.data_pipeline.store.records.record_checks import (
+    Damaged,
+    check_files,
+    check_records,
+    parse_json,
+    path_inside,
+)
 from weatherfm.errors import InputError
 
 _BIG = ("state/c/", "climatology/c/")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from weatherfm.data_pipeline.store.manifest import canonical_json, checksum
+from weatherfm.data_pipeline.store.records.manifest import canonical_json, checksum
 from weatherfm.errors import InputError
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
