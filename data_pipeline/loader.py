@@ -14,10 +14,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.buffers import Buffers
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.errors import InputError
 
 _ORDER, _LEAD = 1, 2  # independent random streams of one seed

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.design.probe import probe
 from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread, doubts_about_values
@@ -17,6 +16,7 @@ from weatherfm.data_pipeline.store import manifest as manifests
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store.swap import hold, place_of, place_of_last, remove_left_lock
 from weatherfm.data_pipeline.store.training_store import Store, open_store
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_settings, remove_journal
 from weatherfm.data_pipeline.writing.new_manifest import content_settings, with_defaults
 from weatherfm.data_pipeline.writing.writer import Writing

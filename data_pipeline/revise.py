@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import ValidationError
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.design.probe import probe
 from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.fields.time_axis import name_times
@@ -35,6 +34,7 @@ from weatherfm.data_pipeline.store.store_files import (
 )
 from weatherfm.data_pipeline.store.swap import hold, place_of, place_of_next, refuse_fixed, swap
 from weatherfm.data_pipeline.store.training_store import Store, open_store
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.writing.finishing import Original, OtherValues
 from weatherfm.data_pipeline.writing.journal import Journal, Record, is_begun_for, remove_journal
 from weatherfm.data_pipeline.writing.links import Links

@@ -21,7 +21,7 @@ from weatherfm.evaluation.baselines.damped_persistence import can_fit, fit_dampe
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
 from weatherfm.evaluation.baselines.seeps_climatology import seeps_climatology
-from weatherfm.evaluation.config import EvaluationConfig
+from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.forecast_identity import identity
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.metrics.events import Event, parse_event

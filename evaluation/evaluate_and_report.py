@@ -14,9 +14,9 @@ import xarray as xr
 
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.figures.maps.panels import write_maps
+from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.report.data_quality import is_of_another_store, read_quality
 from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.results.comparison import merge_scores

@@ -15,7 +15,7 @@ import numpy as np
 from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.device import choose_device
 from weatherfm.earth.domain import Domain
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.open_states import open_place

@@ -36,10 +36,13 @@ the others without work."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; all others as they were."""
+    """Fast tests first; among them, and among the slow ones, long files first, each file's in one process."""
     here = Path(__file__).parent
     rank = {here / name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
+    slow = {item: item.get_closest_marker("slow") is not None for item in items}
+    items.sort(key=lambda item: (slow[item], rank.get(item.path, len(LONG))))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{'-slow' if slow[item] else ''}"))
 
 
 def pytest_collection_finish() -> None:

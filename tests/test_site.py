@@ -17,7 +17,7 @@ import yaml
 from places import ROOT
 
 from weatherfm.cli import app, run_command
-from weatherfm.training.config import RunConfig
+from weatherfm.training.run_config import RunConfig
 
 SETTINGS = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 

@@ -14,10 +14,10 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import channel_shares, input_names
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.field_cache import choose_cache
 from weatherfm.training.feeding.store_checks import check_training, warn_of_spread
 from weatherfm.training.parallel.layout import choose_layout
+from weatherfm.training.run_config import RunConfig
 
 
 @dataclass(frozen=True)

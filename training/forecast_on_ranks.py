@@ -19,14 +19,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from weatherfm.device import choose_device, choose_precision
-from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.forecast import Task, open_task
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.processes import Processes
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import ChannelShare, channel_shares
 from weatherfm.model.weights import load_weights
-from weatherfm.training.config import ParallelConfig
 from weatherfm.training.parallel.layout import Layout, check_layout, resolve_layout
 from weatherfm.training.parallel.load_weights import load_parts
 from weatherfm.training.parallel.mesh import build_mesh
@@ -35,6 +34,7 @@ from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.job import Job
 from weatherfm.training.ranks.process_group import join
+from weatherfm.training.run_config import ParallelConfig
 
 T = TypeVar("T")
 

@@ -31,7 +31,6 @@ from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, Saved, n
 from weatherfm.training.checkpoints.export import export_weights, weights_path
 from weatherfm.training.checkpoints.resume import find_identity, forget_other_best, require_same_settings
 from weatherfm.training.checkpoints.state import Progress, TrainingState
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
 from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
 from weatherfm.training.feeding.samples import training_samples
@@ -43,6 +42,7 @@ from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.job import Job
 from weatherfm.training.ranks.process_group import join
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.not_finite import refuse_step
 from weatherfm.training.stepping.optimizer import build_optimizer, learning_rate

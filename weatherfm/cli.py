@@ -47,7 +47,7 @@ def demo(*overrides: Overrides) -> int:
     """
     from importlib.resources import as_file, files
 
-    from weatherfm.training.config import load_run
+    from weatherfm.training.run_config import load_run
 
     with as_file(files("weatherfm.configs") / "planet.yaml") as path:
         config = load_run(path, overrides)

@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.formats.orientation import orientation_of
 from weatherfm.data_pipeline.source_config import CdsSource
+from weatherfm.data_pipeline.store_config import DataConfig, RegridConfig
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 

@@ -15,13 +15,13 @@ from weatherfm.data_pipeline.cds.downloads import index_download
 from weatherfm.data_pipeline.cds.held import Held, shares
 from weatherfm.data_pipeline.cds.order import Order
 from weatherfm.data_pipeline.cds.wanted import needed_times, window_hours
-from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.fields.positions import Readable
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, best_names
 from weatherfm.data_pipeline.formats.reading.lazy_state import Fields
 from weatherfm.data_pipeline.formats.reading.selection import Selection, select
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 

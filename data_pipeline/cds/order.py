@@ -22,10 +22,10 @@ from weatherfm.data_pipeline.cds.wanted import (
     wanted_times,
     window_hours,
 )
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.derived import Derivation, resolve, with_inputs
 from weatherfm.data_pipeline.fields.source_data import ReadCost
 from weatherfm.data_pipeline.source_config import CdsSource
+from weatherfm.data_pipeline.store_config import DataConfig
 
 _MANY = 24
 """Requests from which on the queue is worth a word."""

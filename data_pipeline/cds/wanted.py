@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.time_axis import name_times, select_times
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.variables import Channel, parse_channel
 from weatherfm.errors import InputError
 

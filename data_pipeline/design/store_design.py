@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from dask.system import CPU_COUNT
 
-from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.fields.positions import STATE_DIMS, BlockEnds
 from weatherfm.data_pipeline.fields.source_data import ReadCost
 from weatherfm.data_pipeline.fields.time_axis import TimeAxis, hour_of_day, resolve_periods, select_times
@@ -19,6 +18,7 @@ from weatherfm.data_pipeline.machine.host_memory import available_memory
 from weatherfm.data_pipeline.store.climatology import check_coverage, day_coordinate
 from weatherfm.data_pipeline.store.sharding import Sharding, choose_sharding
 from weatherfm.data_pipeline.store.statistics import pairs
+from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.constants import GAS_CONSTANT_DRY_AIR, GAS_CONSTANT_WATER_VAPOUR, TRIPLE_POINT
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.solar import toa_incident_solar_radiation

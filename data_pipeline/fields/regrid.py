@@ -11,7 +11,6 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.config import Area, RegridConfig
 from weatherfm.data_pipeline.fields.positions import BlockEnds, Readable, view
 from weatherfm.data_pipeline.fields.regrid_weights import (
     LEAST_SHARE,
@@ -24,6 +23,7 @@ from weatherfm.data_pipeline.fields.regrid_weights import (
 )
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.fields.target_grid import cut, target_grid
+from weatherfm.data_pipeline.store_config import Area, RegridConfig
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import parse_channel
 

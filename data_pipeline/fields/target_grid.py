@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import roots_legendre
 
-from weatherfm.data_pipeline.config import Area, RegridConfig
 from weatherfm.data_pipeline.fields.regrid_weights import longitude_bounds, reaches_pole
+from weatherfm.data_pipeline.store_config import Area, RegridConfig
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 

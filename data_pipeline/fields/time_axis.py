@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig, Period
+from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.errors import InputError
 
 _log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.formats.pieces import Slots
+from weatherfm.data_pipeline.store_config import DataConfig
 
 Range = tuple[np.datetime64, np.datetime64]
 """First and last time, both included."""

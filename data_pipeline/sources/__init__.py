@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
+from weatherfm.data_pipeline.store_config import DataConfig
 
 
 def open_source(data: DataConfig) -> SourceData:

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import ReadCost, SourceData
 from weatherfm.data_pipeline.formats.wanted_times import Range
 from weatherfm.data_pipeline.source_config import ArcoSource
 from weatherfm.data_pipeline.sources.files import open_files
 from weatherfm.data_pipeline.sources.weatherbench2 import attributes_of, store_at
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 _log = logging.getLogger(__name__)

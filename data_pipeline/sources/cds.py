@@ -16,9 +16,9 @@ import xarray as xr
 from weatherfm.data_pipeline.cds.fields import OrderedFields, read_static
 from weatherfm.data_pipeline.cds.order import Order
 from weatherfm.data_pipeline.cds.wanted import window_hours
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.positions import view
 from weatherfm.data_pipeline.fields.source_data import SourceData
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.variables import parse_channel
 
 _BLOCK_BYTES = 32 * 2**20

@@ -15,7 +15,6 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.derived import resolve, with_inputs
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.formats.choice.rivals import one_name_each
@@ -30,6 +29,7 @@ from weatherfm.data_pipeline.formats.reading.selection import Selection, common_
 from weatherfm.data_pipeline.formats.wanted_times import Span
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources.files import are_simulated, doubts_about
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.derived import Derivation, cure, resolve, with_inputs
 from weatherfm.data_pipeline.fields.positions import view
 from weatherfm.data_pipeline.fields.source_data import SourceData
@@ -29,6 +28,7 @@ from weatherfm.data_pipeline.formats.reading.lazy_state import Fields
 from weatherfm.data_pipeline.formats.reading.selection import Selection, common_grid, place_of, select
 from weatherfm.data_pipeline.formats.wanted_times import Range, Span
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.constants import GRAVITY
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError

@@ -17,7 +17,6 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.config import Hours
-from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.fields.positions import Readable, view
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.planet.history import (
@@ -29,6 +28,7 @@ from weatherfm.data_pipeline.planet.history import (
     surface_geopotential,
 )
 from weatherfm.data_pipeline.source_config import PlanetSource
+from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.earth.constants import GRAVITY
 from weatherfm.errors import InputError
 from weatherfm.home import expanded

@@ -12,13 +12,13 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.formats.datasets.reader import open_dataset
 from weatherfm.data_pipeline.formats.files.paths import find_files, recognise
 from weatherfm.data_pipeline.source_config import ArcoSource, FilesSource, WeatherBench2Source
 from weatherfm.data_pipeline.sources.files import open_files
 from weatherfm.data_pipeline.sources.known_empty import never_taken, refuse_empty
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.variables import find_variable
 from weatherfm.errors import InputError
 

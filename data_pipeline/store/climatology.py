@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day
 from weatherfm.data_pipeline.store.sharding import Block
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.errors import InputError
 
 DAYS = 366

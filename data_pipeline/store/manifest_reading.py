@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.store.manifest import FORMAT, FORMAT_VERSION, NAME, PROGRESS, RECORDS, is_sealed
 from weatherfm.data_pipeline.store.records import Damaged, check_files, parse_json
 from weatherfm.data_pipeline.store.swap import place_of_last
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.errors import InputError
 
 _MOST_BYTES = 64 * 2**20

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 MIB = 2**20

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, name_times
 from weatherfm.data_pipeline.store.kept_fields import KeptFields
 from weatherfm.data_pipeline.store.manifest import NAME, TIME_UNITS
 from weatherfm.data_pipeline.store.manifest_reading import read_sealed_manifest
 from weatherfm.data_pipeline.store.records import Damaged, parse_json
 from weatherfm.data_pipeline.store.store_files import fault_of, read_files, refuse_mixture
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.design.store_design import StoreDesign
 from weatherfm.data_pipeline.fields.time_ranges import to_ranges
 from weatherfm.data_pipeline.store.manifest import FORMAT, FORMAT_VERSION, seal
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.variables import VARIABLES, parse_channel
 
 if TYPE_CHECKING:

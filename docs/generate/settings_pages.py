@@ -1,6 +1,6 @@
 """The configuration reference: one page a section of a run's file, from the settings classes and the text under each.
 
-Nothing of it is written by hand: key, type, default and text come from `weatherfm.training.config.RunConfig`.
+Nothing of it is written by hand: key, type, default and text come from `weatherfm.training.run_config.RunConfig`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pydantic import BaseModel, BeforeValidator, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from weatherfm.config import Config, Hours
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.source_config import Lead
-from weatherfm.training.config import CacheMode, RunConfig
+from weatherfm.data_pipeline.store_config import Period
+from weatherfm.training.run_config import CacheMode, RunConfig
 
 _PLAIN = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Any: "anything"}
 _WORDS = {

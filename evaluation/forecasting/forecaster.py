@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from weatherfm.data_pipeline.store.states import States
 from weatherfm.device import products_in
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.init_times import require_inputs, required_input_times
 from weatherfm.evaluation.forecasting.state_checks import require_sound
 from weatherfm.evaluation.forecasting.steps import Steps

@@ -15,7 +15,7 @@ from weatherfm import __version__
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
 from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.init_times import choose_init_times

@@ -13,13 +13,13 @@ from datetime import date
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store.states import States, as_states, extent, held
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 
 _log = logging.getLogger(__name__)
 _FORMS = "write days (2018, 2018-10-01, 2018-10-01/2018-10-31), hours (2018-10-01T06), a list with commas, or latest"

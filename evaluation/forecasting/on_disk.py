@@ -18,7 +18,7 @@ from tqdm import tqdm
 from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.init_times import choose_init_times, forecast_init_times, required_input_times
 from weatherfm.evaluation.forecasting.processes import Processes

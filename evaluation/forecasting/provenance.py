@@ -9,7 +9,7 @@ import torch
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.store.states import States
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.trained_steps import untrained_steps
 from weatherfm.model.model import WeatherViT
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from weatherfm.device import autocast, choose_precision
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.model.model import WeatherViT
 
 

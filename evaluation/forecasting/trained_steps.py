@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from weatherfm.config import Hours
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 
 _log = logging.getLogger(__name__)
 _SHOWN = 12

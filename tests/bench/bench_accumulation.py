@@ -20,10 +20,10 @@ from bench_forecast import make_store
 from weatherfm.config import parse_settings
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding import ready_batches
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.simulated_rank import simulate
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.trainer import train
 
 CHANNELS, SHAPE = 20, (32, 64)

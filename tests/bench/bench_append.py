@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.fields.positions import Readable, view
 from weatherfm.data_pipeline.fields.source_data import SourceData
@@ -31,6 +30,7 @@ from weatherfm.data_pipeline.prepare import identity_of, prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.store.swap import place_of_next
 from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.writing.journal import Journal, write_record
 from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.earth.grid import Grid

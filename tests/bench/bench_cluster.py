@@ -31,9 +31,9 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.plausible import plausible_bounds
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import regular_grid
 from weatherfm.earth.variables import parse_channel
 

@@ -31,10 +31,10 @@ import xarray as xr
 import xskillscore as xs
 from scores import continuous
 
-from weatherfm.data_pipeline.config import Period
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.earth.grid import Grid, regular_grid
-from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.schema import variables_of
 from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
 from weatherfm.evaluation.regions import region_weights

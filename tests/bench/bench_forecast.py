@@ -27,20 +27,20 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "fixtures"))
 from spawn_ranks import spawn
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.states import StoreStates
 from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.earth.grid import regular_grid
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import choose_init_times, make_forecast
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import load_weights, save_weights
-from weatherfm.training.config import ParallelConfig
 from weatherfm.training.forecast_on_ranks import forecast_together
+from weatherfm.training.run_config import ParallelConfig
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 

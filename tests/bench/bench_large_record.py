@@ -24,7 +24,6 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.design.dry_run import to_text
 from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.fields.positions import Readable, view
@@ -34,6 +33,7 @@ from weatherfm.data_pipeline.prepare import identity_of
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.store.manifest import checksum
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
+from weatherfm.data_pipeline.store_config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.writing import writer as writing
 from weatherfm.data_pipeline.writing.journal import Journal, write_record
 from weatherfm.data_pipeline.writing.writer import Writing

@@ -36,11 +36,11 @@ import xarray as xr
 import zarr
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import regular_grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)

@@ -37,10 +37,10 @@ from distributed import LocalCluster
 
 import weatherfm.data_pipeline.sources.files  # noqa: F401 - imported before the clock starts
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.plausible import plausible_bounds
 from weatherfm.data_pipeline.fields.regrid_weights import conservative_weights
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.earth.variables import parse_channel
 

@@ -24,10 +24,10 @@ import numpy as np
 import scipy.sparse
 import xarray as xr
 
-from weatherfm.data_pipeline.config import RegridConfig
 from weatherfm.data_pipeline.fields.regrid import Regridder
 from weatherfm.data_pipeline.fields.regrid_weights import conservative_weights
 from weatherfm.data_pipeline.fields.target_grid import global_grid
+from weatherfm.data_pipeline.store_config import RegridConfig
 
 SOURCE = global_grid(RegridConfig(resolution=0.25, poles=True))
 

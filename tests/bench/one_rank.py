@@ -17,13 +17,13 @@ import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from weatherfm.config import parse_settings
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.build_model import meta_model
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.model_parts import telling
 from weatherfm.training.plan.rank_step import made_up_batch
 from weatherfm.training.plan.simulated_rank import simulate
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.optimizer import build_optimizer
 from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights

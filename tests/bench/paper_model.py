@@ -10,8 +10,8 @@ import numpy as np
 from weatherfm.config import parse_settings
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.layout import check_layout
+from weatherfm.training.run_config import RunConfig
 
 SHAPE, PATCH, DEPTH, HEADS = (128, 256), 4, 32, 32
 

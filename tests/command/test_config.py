@@ -9,8 +9,8 @@ from toy_model import make_domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.model.share import channel_shares
-from weatherfm.training.config import load_run
 from weatherfm.training.parallel.layout import check_layout, resolve_layout
+from weatherfm.training.run_config import load_run
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.store.swap import place_of
 from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 

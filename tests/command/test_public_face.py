@@ -23,7 +23,7 @@ from weatherfm import cli
 from weatherfm.errors import OutsideError
 from weatherfm.face.launching import require_done
 from weatherfm.face.runs import on_command_line, settings_of
-from weatherfm.training.config import RunConfig
+from weatherfm.training.run_config import RunConfig
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SETTINGS = {

@@ -8,9 +8,9 @@ import torch
 from invented_source import CHANNELS, data_config, fields, invented_source, times_every
 
 from weatherfm.data_pipeline import loader as loaders
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times, fixed_batches
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 

@@ -9,11 +9,11 @@ import pytest
 import xarray as xr
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import Store, open_store
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 

@@ -397,7 +397,7 @@ def test_memory_stays_within_what_the_plan_says_whatever_the_length(tmp_path, re
 import json, resource, sys
 sys.path.insert(0, {str(FIXTURES)!r})
 from invented_source import data_config, invented_source, times_every
-from weatherfm.data_pipeline.config import RegridConfig
+from weatherfm.data_pipeline.store_config import RegridConfig
 from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.fields.regrid import place

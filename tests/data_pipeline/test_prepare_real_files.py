@@ -11,9 +11,9 @@ import netCDF4
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.store_config import DataConfig, RegridConfig
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError

@@ -15,14 +15,14 @@ import yaml
 from cloud_stores import WB2_GRID, serving, values, write_weatherbench2
 
 from weatherfm.data_pipeline.access import PUBLIC, Access
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.formats.files.paths import find_files
 from weatherfm.data_pipeline.formats.zarr import filesystems, retries
 from weatherfm.data_pipeline.machine.cluster import _Packed
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError, OutsideError
-from weatherfm.training.config import load_run
+from weatherfm.training.run_config import load_run
 
 SECRET = "s3cr3t-t0k3n"
 

@@ -8,13 +8,13 @@ import torch
 from spawn_ranks import spawn
 
 from weatherfm.config import parse_settings
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.counter import counting
 from weatherfm.training.plan.rank_step import made_up_batch
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.step import compute_gradients
 

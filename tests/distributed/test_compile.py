@@ -9,13 +9,13 @@ from spawn_ranks import spawn
 from torch._dynamo.utils import counters
 
 from weatherfm.config import parse_settings
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.parallelize import reshard
 from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.rank_step import made_up_batch
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss, predict
 from weatherfm.training.stepping.step import compute_gradients
 

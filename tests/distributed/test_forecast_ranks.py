@@ -19,13 +19,13 @@ from toy_model import scramble
 
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.evaluation import forecast as command
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import load_weights, save_weights
-from weatherfm.training.config import ParallelConfig
 from weatherfm.training.forecast_on_ranks import build_split, find_layout, forecast_together
+from weatherfm.training.run_config import ParallelConfig
 
 CLI = [sys.executable, "-m", "weatherfm.cli", "forecast"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "weatherfm.cli", "forecast"]

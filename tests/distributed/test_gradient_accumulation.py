@@ -13,7 +13,6 @@ import toy_run
 from spawn_ranks import spawn
 
 from weatherfm.config import parse_settings
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding import ready_batches
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout
@@ -22,6 +21,7 @@ from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.rank_step import count_step
 from weatherfm.training.plan.simulated_rank import simulate
 from weatherfm.training.plan.step_count import StepCount
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.trainer import train
 

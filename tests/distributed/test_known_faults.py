@@ -25,12 +25,12 @@ from torch.distributed.tensor import DTensor
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.samples import validation_inits
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import Role, find_role
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss, predict
 from weatherfm.training.stepping.optimizer import build_optimizer
 from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights

@@ -19,12 +19,12 @@ from weatherfm.data_pipeline.loader import Batch
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.training.checkpoints.export import whole_parameters
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout, check_layout
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import Role, find_role
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss, predict
 from weatherfm.training.stepping.optimizer import build_optimizer
 from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights

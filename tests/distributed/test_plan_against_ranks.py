@@ -15,13 +15,13 @@ from whole_simulation import simulate_whole
 from weatherfm.config import parse_settings
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
 from weatherfm.training.parallel.role import find_role, heaviest_rank
 from weatherfm.training.plan import rank_step
 from weatherfm.training.plan.step_count import StepCount
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 
 TOLERANCE = 0.05

@@ -13,7 +13,7 @@ from spawn_ranks import spawn
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
-from weatherfm.training.config import RunConfig
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.trainer import train
 
 HOLE = np.datetime64("2000-01-05T12:00")

@@ -24,10 +24,10 @@ from test_train_command import COMMAND, under_way
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding import field_cache
 from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
 from weatherfm.training.ranks import shared_memory
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.trainer import train
 
 TIMES = 100  # of training and validation of the toy run

@@ -15,7 +15,7 @@ from spawn_ranks import spawn
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline import loader
 from weatherfm.training import trainer
-from weatherfm.training.config import RunConfig
+from weatherfm.training.run_config import RunConfig
 
 ALONE: dict = {}
 TP: dict = {"tp": 2}

@@ -7,13 +7,13 @@ import pytest
 import xarray as xr
 from small_store import CHANNELS, EUROPE, SmallStore, TestModel, drift, identity
 
-from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.errors import InputError
 from weatherfm.evaluation import evaluate as evaluate_module
 from weatherfm.evaluation.baselines.persistence_and_climatology import FieldWindow
-from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import forecast_init_times, make_forecast
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.results.comparison import differences_between, merge_scores

@@ -14,14 +14,14 @@ from small_store import SmallStore, TestModel, drift
 from weatherfm.cli import run_command
 from weatherfm.data_pipeline.formats.zarr import retries
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.open_states import open_place
 from weatherfm.evaluation.results.scores_file import write_scores
 from weatherfm.evaluation.scoring import in_parts as scoring_parts
 from weatherfm.face.runs import given_sections
-from weatherfm.training.config import load_run
+from weatherfm.training.run_config import load_run
 
 SECRET = "s3cr3t-t0k3n"
 KEY = {"token": SECRET}

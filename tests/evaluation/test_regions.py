@@ -8,7 +8,7 @@ import yaml
 
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import EvaluationConfig
+from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.regions import BOXES, default_regions, mean_weights, parse_region, region_weights
 
 GLOBAL = regular_grid((36, 8))  # rows at 87.5, .., 22.5, 17.5, ..

@@ -14,7 +14,7 @@ from table import Row, Settings, make_domain
 from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.forcings import forcing_fields
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.model import WeatherViT

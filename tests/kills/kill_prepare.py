@@ -25,9 +25,9 @@ import numpy as np
 import xarray as xr
 
 import weatherfm.data_pipeline.sources.files
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
+from weatherfm.data_pipeline.store_config import DataConfig
 
 CHANNELS = ["z500", "t850", "msl"]
 _NAMES = {"z": ("m2 s-2", 5.4e4, 2e3), "t": ("K", 280.0, 9.0), "msl": ("Pa", 1.01e5, 8e2)}

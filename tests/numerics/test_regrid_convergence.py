@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import sph_harm_y
 
-from weatherfm.data_pipeline.config import RegridConfig
 from weatherfm.data_pipeline.fields.regrid import Regridder
 from weatherfm.data_pipeline.fields.regrid_weights import longitude_bounds
 from weatherfm.data_pipeline.fields.target_grid import global_grid
+from weatherfm.data_pipeline.store_config import RegridConfig
 from weatherfm.earth.grid import Grid, regular_grid
 
 TARGET = Grid(np.linspace(90, -90, 118), np.arange(233) * 360 / 233)  # both poles, all places between other points

@@ -25,10 +25,10 @@ from weatherfm.model.weights import load_weights, read_header
 from weatherfm.training import trainer
 from weatherfm.training.checkpoints.checkpoint import newest
 from weatherfm.training.checkpoints.state import Window
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.samples import spread_evenly, training_samples
 from weatherfm.training.parallel.channel_rows import named_parts
 from weatherfm.training.ranks.job import Job
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.optimizer import learning_rate
 from weatherfm.training.stepping.step_result import StepResult
 from weatherfm.training.stepping.validation import Validator
@@ -186,7 +186,7 @@ def test_channel_weights_and_subset_of_channels(folder):
 
 DIE_IN_STEP_13 = """
 import os, signal
-from weatherfm.training.config import RunConfig
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.weight_average import WeightAverage
 update = WeightAverage.update
 def die(self, model, step):

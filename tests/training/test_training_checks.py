@@ -10,9 +10,9 @@ from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.device import choose_device
 from weatherfm.errors import InputError
 from weatherfm.training.check import check_run
-from weatherfm.training.config import RunConfig, TrainingConfig
 from weatherfm.training.feeding.samples import training_period
 from weatherfm.training.feeding.store_checks import check_training
+from weatherfm.training.run_config import RunConfig, TrainingConfig
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from weatherfm.model.initial import row_names
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights
 from weatherfm.training.checkpoints.state import TrainingState
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.data_identity import store_digest
 from weatherfm.training.parallel.channel_rows import belongs_to_channels, named_parts
 from weatherfm.training.parallel.role import Role
+from weatherfm.training.run_config import RunConfig
 
 _LEFT_OUT: Any = {
     "data": {"store", "source"},

@@ -15,9 +15,9 @@ from weatherfm.data_pipeline.store.manifest import checksum
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.state import Progress
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.data_identity import describe_data
 from weatherfm.training.feeding.samples import training_period, validation_inits
+from weatherfm.training.run_config import RunConfig
 
 _FREE = {
     "device",

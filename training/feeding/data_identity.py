@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.manifest import canonical_json, checksum
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.store_config import Period
 
 _PIECE = 2**26
 """Bytes to read at a time."""

@@ -18,11 +18,11 @@ from weatherfm.data_pipeline.machine.host_memory import available_memory, local_
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.model.share import balanced
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.field_copies import Copy, Reader, assign_copies
 from weatherfm.training.feeding.samples import training_period
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.shared_memory import machine, process_space, share_memory
+from weatherfm.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
 

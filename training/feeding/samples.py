@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.training.config import RunConfig
+from weatherfm.data_pipeline.store_config import Period
+from weatherfm.training.run_config import RunConfig
 
 
 def training_period(config: RunConfig, store: Store) -> Period | None:

@@ -8,8 +8,8 @@ from weatherfm.data_pipeline.fields.spread import doubts_about_spread
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.samples import training_samples
+from weatherfm.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import torch
 from weatherfm.earth.domain import Domain
 from weatherfm.model.initial import initial_tensor
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.channel_rows import local_part
 from weatherfm.training.parallel.parallelize import parallelize
 from weatherfm.training.parallel.role import Role
+from weatherfm.training.run_config import RunConfig
 
 
 def build_model(

@@ -16,7 +16,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.share import channel_groups
-from weatherfm.training.config import ParallelConfig
+from weatherfm.training.run_config import ParallelConfig
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,6 @@ from torch.distributed.tensor.parallel import (
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.config import ParallelConfig
 from weatherfm.training.parallel.activation_checkpointing import wrap_blocks
 from weatherfm.training.parallel.channel_parallel import (
     gather_groups,
@@ -43,6 +42,7 @@ from weatherfm.training.parallel.channel_parallel import (
     split_positions,
 )
 from weatherfm.training.parallel.mesh import Mesh
+from weatherfm.training.run_config import ParallelConfig
 
 # Two warnings of PyTorch that do not concern us: no output of a module is changed in place, and a bias that is split
 # twice may be gathered in two messages.

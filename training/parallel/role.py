@@ -16,9 +16,9 @@ from torch import Tensor
 from weatherfm.earth.domain import Domain
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.share import ChannelShare, channel_shares, whole
-from weatherfm.training.config import ParallelConfig, RunConfig
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh
+from weatherfm.training.run_config import ParallelConfig, RunConfig
 
 
 @dataclass(frozen=True)

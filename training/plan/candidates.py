@@ -17,12 +17,12 @@ from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.share import channel_groups
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.layout import Layout, feasible_layouts, layout_problems
 from weatherfm.training.plan.machine import GB, Machine, Seconds
 from weatherfm.training.plan.memory_formula import expected_peak
 from weatherfm.training.plan.simulated_rank import simulate
 from weatherfm.training.plan.step_count import StepCount
+from weatherfm.training.run_config import RunConfig
 
 CHECKPOINTING = ("none", "selective", "block")
 ALONE = "tp alone"

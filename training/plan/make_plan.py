@@ -14,9 +14,9 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
-from weatherfm.training.config import RunConfig
 from weatherfm.training.plan.candidates import CHECKPOINTING, Candidate, choices, evaluate, form_name
 from weatherfm.training.plan.machine import GB, Machine, Training
+from weatherfm.training.run_config import RunConfig
 
 _STATE = ("parameters", "gradients", "optimizer", "average")
 

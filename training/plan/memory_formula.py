@@ -26,10 +26,10 @@ from weatherfm.earth.domain import Domain
 from weatherfm.model.architecture import patch_counts
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import channel_shares, whole
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.channel_rows import belongs_to_channels
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.role import heaviest_rank
+from weatherfm.training.run_config import RunConfig
 
 
 def expected_peak(config: RunConfig, domain: Domain, layout: Layout, dtype: torch.dtype) -> float:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.plan.counter import Moment, counting
 from weatherfm.training.plan.model_parts import telling
 from weatherfm.training.plan.step_count import StepCount
 from weatherfm.training.plan.traffic import axis_names
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import ForecastLoss
 from weatherfm.training.stepping.optimizer import build_optimizer
 from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights

@@ -14,13 +14,13 @@ from torch.distributed.tensor import debug
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.build_model import meta_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
 from weatherfm.training.parallel.role import find_role, heaviest_rank
 from weatherfm.training.plan.rank_step import count_step
 from weatherfm.training.plan.step_count import StepCount, accumulated, extrapolate
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 
 _DEPTHS = (3, 4)
@@ -58,7 +58,7 @@ def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch
     loss = forecast_loss(config.model, domain, config.training.channel_weights, None, role.share.channels).to("meta")
     for block in model.blocks:
         block.attention.dropout = 0.0  # type: ignore[union-attr]  # a GPU's attention keeps no mask, this CPU's would
-    # plans are tensors without values (meta) of no process; inside they become simulated ones of this device
+    # on meta there are tensors without values, of no process; inside they become simulated ones of this device
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         loss.to_empty(device="cpu")

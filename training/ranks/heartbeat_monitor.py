@@ -1,4 +1,4 @@
-"""Signs of life: each rank tells the others how far it is, and ends the job when one is gone or training stands still.
+"""Heartbeats: each rank tells the others how far it is, and ends the job when one is gone or training stands still.
 
 A collective that waits for a rank that will never come says nothing about it, where that rank's machine has lost power
 or its network: such a rank neither answers nor closes its connections. So a thread of every rank writes into the shared

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from weatherfm.training.config import TrainingConfig
+from weatherfm.training.run_config import TrainingConfig
 
 
 def decays(name: str, parameter: Tensor) -> bool:

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.config import TrainingConfig
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.role import Role
+from weatherfm.training.run_config import TrainingConfig
 from weatherfm.training.stepping.loss import ForecastLoss, sample_losses
 from weatherfm.training.stepping.optimizer import clip_gradients, learning_rate, set_learning_rate, squared_gradients
 

@@ -15,11 +15,11 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.on_device import squared_error_sum
 from weatherfm.evaluation.regions import mean_weights
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.ready_batches import read_ahead
 from weatherfm.training.feeding.samples import validation_inits
 from weatherfm.training.parallel.parallelize import reshard
 from weatherfm.training.parallel.role import Role
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import ForecastLoss, predict
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
 from weatherfm.json_lines import name_lines, split_lines
-from weatherfm.training.config import WandbConfig
+from weatherfm.training.run_config import WandbConfig
 
 _log = logging.getLogger(__name__)
 FILE_NAME = "metrics.jsonl"

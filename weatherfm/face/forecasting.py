@@ -17,12 +17,12 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.errors import InputError
 from weatherfm.evaluation import forecast
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
 from weatherfm.face.launching import require_done
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, on_command_line, read_run
 from weatherfm.home import expanded
-from weatherfm.training.config import ParallelConfig
+from weatherfm.training.run_config import ParallelConfig
 
 
 def write_forecast(

@@ -14,10 +14,10 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation import evaluate_and_report as results
-from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate_and_report import Written
+from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run
-from weatherfm.training.config import RunConfig
+from weatherfm.training.run_config import RunConfig
 
 Place: TypeAlias = str | os.PathLike[str]
 

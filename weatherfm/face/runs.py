@@ -16,7 +16,7 @@ from weatherfm.config import SECRET, Config, parse_settings
 from weatherfm.errors import InputError
 
 if TYPE_CHECKING:
-    from weatherfm.training.config import RunConfig
+    from weatherfm.training.run_config import RunConfig
 
 RunLike: TypeAlias = Union[str, os.PathLike[str], dict[str, Any], "RunConfig"]
 """A YAML file, what one holds as a dict, or settings that `read_run` has checked."""
@@ -43,7 +43,7 @@ def read_run(config: RunLike, *overrides: Override) -> RunConfig:
         InputError: no such file, an unknown key, a wrong type, or settings that contradict each other; one line a
             problem.
     """
-    from weatherfm.training.config import RunConfig, apply_override, load_run, plain  # brings torch
+    from weatherfm.training.run_config import RunConfig, apply_override, load_run, plain  # brings torch
 
     if isinstance(config, str | os.PathLike):
         return load_run(config, overrides)
@@ -90,7 +90,7 @@ def given_sections(
     """
     if not overrides:
         return {name: {} for name in names}
-    from weatherfm.training.config import apply_override
+    from weatherfm.training.run_config import apply_override
 
     data: dict[str, Any] = {}
     for override in overrides:
@@ -136,7 +136,7 @@ def _texts(override: Override) -> list[str]:
 
 def _as_yaml(value: Any) -> str:
     """On one line; YAML writes an end of document behind a single word."""
-    from weatherfm.training.config import plain
+    from weatherfm.training.run_config import plain
 
     return yaml.safe_dump(plain(value), default_flow_style=True, width=2**20).removesuffix("...\n").strip()
 

@@ -15,7 +15,7 @@ from weatherfm.json_lines import split_lines
 from weatherfm.training import trainer
 from weatherfm.training.checkpoints.checkpoint import newest
 from weatherfm.training.checkpoints.export import weights_path
-from weatherfm.training.config import RunConfig
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.upkeep.metrics_log import FILE_NAME
 from weatherfm.training.upkeep.stop_signals import StopSignals
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from weatherfm.verbs.run import Overrides, as_json, importing, is_run, load, say
 
 if TYPE_CHECKING:
-    from weatherfm.training.config import RunConfig
+    from weatherfm.training.run_config import RunConfig
 
 Scheduler = Annotated[
     str | None,

@@ -13,7 +13,7 @@ from weatherfm.training.upkeep.stop_signals import StopSignals
 from weatherfm.verbs.run import Overrides, as_json, importing, load, say
 
 if TYPE_CHECKING:
-    from weatherfm.training.config import RunConfig
+    from weatherfm.training.run_config import RunConfig
 
 
 def train(config: Path, *overrides: Overrides, devices: int | None = None, restarts: int = 0) -> int:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from weatherfm.verbs.run import Overrides, importing, is_run, load, say
 
 if TYPE_CHECKING:
-    from weatherfm.training.config import RunConfig
+    from weatherfm.training.run_config import RunConfig
 
 
 def forecast(

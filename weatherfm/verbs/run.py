@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from weatherfm.training.config import RunConfig
+    from weatherfm.training.run_config import RunConfig
 
 Overrides = Annotated[str, Parameter(help="Settings to change, as `model.depth=6 training.steps=500`.")]
 
@@ -48,7 +48,7 @@ def load(path: Path, overrides: tuple[str, ...]) -> RunConfig:
         InputError: an unreadable file or a wrong setting.
     """
     with importing():
-        import weatherfm.training.config  # noqa: F401 - brings PyTorch
+        import weatherfm.training.run_config  # noqa: F401 - brings PyTorch
         from weatherfm.face.runs import read_run
 
     return read_run(path, *overrides)

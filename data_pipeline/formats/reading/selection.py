@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.derived import Derivation
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.formats.choice.tables import (
@@ -23,6 +22,7 @@ from weatherfm.data_pipeline.formats.choice.tables import (
 from weatherfm.data_pipeline.formats.pieces import Piece
 from weatherfm.data_pipeline.formats.sums.accumulation import Window, check_sums, find_window
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 

@@ -24,9 +24,9 @@ from weatherfm.data_pipeline.cds.failures import explain, refusal
 from weatherfm.data_pipeline.cds.key import Key
 from weatherfm.data_pipeline.cds.requests import SINGLE_LEVELS, Request
 from weatherfm.data_pipeline.cds.working_off import WorkingOff
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.machine import cache_folder
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError, OutsideError
 
 CHANNELS = ["z500", "z850", "t500", "t850", "t2m"]

@@ -16,9 +16,9 @@ from weatherfm.data_pipeline.cds import grouping
 from weatherfm.data_pipeline.cds.box import box_of
 from weatherfm.data_pipeline.cds.grouping import MOST_BYTES, MOST_FIELDS, requests_for
 from weatherfm.data_pipeline.cds.wanted import wanted_fields, wanted_times
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.machine import cache_folder
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)

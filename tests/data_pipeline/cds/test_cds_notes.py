@@ -12,8 +12,8 @@ from cds_at_hand import answering
 from era5_grib import answer, invented
 
 from weatherfm.data_pipeline.cds.held import read_note
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 
 
 @pytest.fixture

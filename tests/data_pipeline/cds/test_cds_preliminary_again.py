@@ -17,12 +17,12 @@ from era5_grib import answer, invented
 from weatherfm.data_pipeline.cds import order as order_module
 from weatherfm.data_pipeline.cds import queue
 from weatherfm.data_pipeline.cds.held import is_final_by
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.store.manifest import seal
 from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError, OutsideError
 
 

@@ -22,7 +22,7 @@ from weatherfm.data_pipeline.cds.engines import open_engine
 from weatherfm.data_pipeline.cds.grouping import requests_for
 from weatherfm.data_pipeline.cds.requests import Request
 from weatherfm.data_pipeline.cds.wanted import wanted_fields, wanted_times
-from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError, OutsideError
 
 

@@ -9,7 +9,7 @@ from weatherfm.data_pipeline.cds.box import box_of
 from weatherfm.data_pipeline.cds.grouping import requests_for
 from weatherfm.data_pipeline.cds.requests import PRESSURE_LEVELS, SINGLE_LEVELS
 from weatherfm.data_pipeline.cds.wanted import needed_times, wanted_fields, wanted_times
-from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 AFRICA = {"north": 40, "west": -20, "south": -36, "east": 55}

@@ -14,7 +14,6 @@ from cds_at_hand import a_day_later, answering
 from era5_grib import answer, invented
 from invented_source import assert_same_tree
 
-from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.design.dry_run import to_text
 from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.fields.time_ranges import from_ranges
@@ -23,6 +22,7 @@ from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources import cds, open_source
 from weatherfm.data_pipeline.store.manifest import seal
 from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 

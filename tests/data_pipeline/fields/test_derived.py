@@ -9,7 +9,6 @@ import pytest
 import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.derived import (
     RECIPES,
     cure,
@@ -24,6 +23,7 @@ from weatherfm.data_pipeline.formats.reading import blocks
 from weatherfm.data_pipeline.formats.reading import lazy_state as reading
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.solar import toa_incident_solar_radiation
 from weatherfm.earth.variables import VARIABLES

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from dask.base import tokenize
 
-from weatherfm.data_pipeline.config import RegridConfig
 from weatherfm.data_pipeline.fields.regrid import Regridder
 from weatherfm.data_pipeline.fields.target_grid import global_grid, target_grid
+from weatherfm.data_pipeline.store_config import RegridConfig
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from weatherfm.data_pipeline.config import Area, RegridConfig
 from weatherfm.data_pipeline.fields.positions import STATE_DIMS
 from weatherfm.data_pipeline.fields.regrid import Regridder, place
 from weatherfm.data_pipeline.fields.source_data import ReadCost, SourceData
 from weatherfm.data_pipeline.fields.target_grid import global_grid
+from weatherfm.data_pipeline.store_config import Area, RegridConfig
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 

@@ -8,8 +8,8 @@ import cfgrib
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import Grid
 
 

@@ -17,8 +17,8 @@ from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.training.check import check_run
-from weatherfm.training.config import load_run
 from weatherfm.training.feeding.store_checks import warn_of_spread
+from weatherfm.training.run_config import load_run
 from weatherfm.training.trainer import train
 
 GRID = regular_grid((4, 8))

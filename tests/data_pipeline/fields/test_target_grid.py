@@ -6,9 +6,9 @@ import eccodes
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.config import Area, RegridConfig
 from weatherfm.data_pipeline.fields.regrid_weights import longitude_bounds
 from weatherfm.data_pipeline.fields.target_grid import cut, global_grid, target_grid
+from weatherfm.data_pipeline.store_config import Area, RegridConfig
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 

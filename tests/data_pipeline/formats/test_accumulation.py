@@ -9,10 +9,10 @@ import pytest
 import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, field, grib_message, open_files, wave, write_netcdf
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.formats.datasets.reader import DatasetReader
 from weatherfm.data_pipeline.formats.reading import blocks
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 HOURS = np.arange("2020-01-01T01", "2020-01-03T01", np.timedelta64(1, "h"), "datetime64[h]").astype("datetime64[ns]")

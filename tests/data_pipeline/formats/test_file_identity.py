@@ -142,8 +142,8 @@ def test_a_source_tells_the_identity_of_what_it_reads(tmp_path):
 
 
 def test_regridding_keeps_the_identity(tmp_path):
-    from weatherfm.data_pipeline.config import DataConfig
     from weatherfm.data_pipeline.sources import open_source
+    from weatherfm.data_pipeline.store_config import DataConfig
 
     path = write_netcdf(tmp_path / "t.nc", field(latitude=np.arange(80.0, -81, -10), longitude=np.arange(0, 360, 10.0)))
     data = DataConfig(

@@ -16,11 +16,11 @@ import xarray as xr
 from pydantic import ValidationError
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
-from weatherfm.data_pipeline.config import Area, DataConfig
 from weatherfm.data_pipeline.formats.files.declared_length import check_hdf5_length
 from weatherfm.data_pipeline.formats.files.paths import recognise
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources.file_states import open_file_states
+from weatherfm.data_pipeline.store_config import Area, DataConfig
 from weatherfm.errors import InputError
 
 

@@ -12,13 +12,13 @@ import xarray as xr
 from places import REAL_DATA
 from synthetic_files import LATITUDE, LONGITUDE, field, grib_message, open_files, write_netcdf
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.time_axis import select_times
 from weatherfm.data_pipeline.formats.sums.look_at_values import look
 from weatherfm.data_pipeline.formats.sums.terms import HeldSums
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources.file_states import open_file_states
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 CASES = REAL_DATA / "cases" / "made"

@@ -11,11 +11,11 @@ import xarray as xr
 from places import REAL_DATA
 from synthetic_files import field, open_files, write_netcdf
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.plausible import plausible_bounds
 from weatherfm.data_pipeline.formats.datasets.span_of_sums import hours_in
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError

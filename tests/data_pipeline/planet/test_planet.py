@@ -8,12 +8,12 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.planet import history as history_module
 from weatherfm.data_pipeline.planet import simulation
 from weatherfm.data_pipeline.planet.history import CHANNELS, History, planet_grid
 from weatherfm.data_pipeline.source_config import PlanetSource
 from weatherfm.data_pipeline.sources import open_source, planet
+from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError

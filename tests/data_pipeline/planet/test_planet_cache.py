@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.machine import cache_folder
 from weatherfm.data_pipeline.planet import history as history_module
 from weatherfm.data_pipeline.planet.history import CHANNELS, History
 from weatherfm.data_pipeline.sources import open_source, planet
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 

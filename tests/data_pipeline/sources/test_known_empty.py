@@ -10,9 +10,9 @@ import zarr
 from cloud_stores import write_weatherbench2
 from places import ROOT
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.sources import known_empty, open_source, weatherbench2
 from weatherfm.data_pipeline.sources.known_empty import EMPTY, refuse_empty
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

@@ -11,9 +11,9 @@ import pytest
 from cloud_stores import ARCO_GRID, values, write_arco
 
 import weatherfm.data_pipeline.formats.reading.blocks as blocks
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 FIELD = 19 * 36 * 4  # bytes

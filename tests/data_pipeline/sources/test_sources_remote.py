@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from cloud_stores import ARCO_GRID, WB2_GRID, serving, values, write_arco, write_weatherbench2
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.formats.files.paths import find_files, recognise
 from weatherfm.data_pipeline.formats.zarr import filesystems, retries
@@ -20,6 +19,7 @@ from weatherfm.data_pipeline.formats.zarr.opening import chunk_place, is_address
 from weatherfm.data_pipeline.formats.zarr.retries import is_passing
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError, OutsideError
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from cloud_stores import WB2_GRID, values, write_arco, write_weatherbench2
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.source_config import WeatherBench2Source
 from weatherfm.data_pipeline.sources import open_source, weatherbench2
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 FIELD = 32 * 64 * 4

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.store.climatology import (
     DAYS,
     accumulate,
@@ -12,6 +11,7 @@ from weatherfm.data_pipeline.store.climatology import (
     window_weights,
     windowed_means,
 )
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.errors import InputError
 
 YEARS = np.arange(np.datetime64("2000-01-01"), np.datetime64("2003-01-01")).astype("datetime64[s]")  # one leap year

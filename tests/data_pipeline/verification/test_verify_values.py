@@ -9,8 +9,8 @@ import pytest
 from moving_weather import CHANNELS, GRID, TIMES, weather, weather_store
 
 from weatherfm.cli import run_command
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.fields.plausible import plausible_bounds, suspect_units
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.data_pipeline.verification.changes import usual_change
 from weatherfm.data_pipeline.verification.jumps import explain
 from weatherfm.data_pipeline.verify import verify
@@ -307,8 +307,8 @@ def test_the_command_writes_findings_and_prints_nothing_but_json(tmp_path, capsy
 
 def test_real_weather_has_no_findings(real_data, tmp_path):
     from weatherfm.config import parse_settings
-    from weatherfm.data_pipeline.config import DataConfig
     from weatherfm.data_pipeline.prepare import prepare
+    from weatherfm.data_pipeline.store_config import DataConfig
 
     paths = [str(real_data / "era_interim_europe" / "*.nc")]
     source = {"kind": "files", "paths": paths, "levels": {"z": 500, "t": 850}}

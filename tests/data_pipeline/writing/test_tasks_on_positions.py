@@ -12,12 +12,12 @@ import pytest
 import xarray as xr
 from invented_source import assert_same_tree, data_config, fields, invented_source, times_every
 
-from weatherfm.data_pipeline.config import Area, DataConfig, RegridConfig
 from weatherfm.data_pipeline.design.store_design import design_store
 from weatherfm.data_pipeline.fields.positions import ArrayFields, BlockEnds, Portion, Readable, view
 from weatherfm.data_pipeline.fields.regrid import place
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.store_config import Area, DataConfig, RegridConfig
 from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.earth.grid import regular_grid
 

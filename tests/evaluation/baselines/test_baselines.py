@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_store import CHANNELS, SmallStore
 
-from weatherfm.data_pipeline.config import Period
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, BASELINES
 from weatherfm.evaluation.baselines.persistence_and_climatology import FieldWindow, climatology, training_times, truth

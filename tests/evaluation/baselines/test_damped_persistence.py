@@ -7,7 +7,7 @@ import pytest
 from europe_store import EUROPE_CHANNELS, europe_store
 from small_store import CHANNELS, SmallStore, days
 
-from weatherfm.data_pipeline.config import Period
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import damped_persistence

@@ -5,8 +5,8 @@ import pytest
 from europe_store import EUROPE_CHANNELS, europe_store
 from small_store import CHANNELS, SmallStore
 
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines import probabilistic_climatology

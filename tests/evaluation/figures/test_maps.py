@@ -18,7 +18,6 @@ from small_store import CHANNELS, EUROPE, SmallStore, TestModel, drift
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.earth.variables import GRAVITY, VARIABLES
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.figures.maps import coastlines
 from weatherfm.evaluation.figures.maps.case import Case, load_case, map_rmse, pick_init_times, require_init_time
 from weatherfm.evaluation.figures.maps.coastlines import draw_coastlines, natural_earth_file
@@ -32,6 +31,7 @@ from weatherfm.evaluation.figures.maps.units_and_colours import (
     quantity_in_words,
 )
 from weatherfm.evaluation.figures.pictures import png_bytes, style
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.results.words import name_in_words, pretty_units

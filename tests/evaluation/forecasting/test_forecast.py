@@ -12,7 +12,7 @@ from small_store import CHANNELS, EUROPE, SmallStore, TestModel, days, drift, id
 
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import forecast_init_times, make_forecast, required_input_times
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.architecture import ModelConfig

@@ -21,8 +21,8 @@ from weatherfm.data_pipeline.sources.file_states import open_dataset_states
 from weatherfm.data_pipeline.store.states import StoreStates
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.architecture import ModelConfig

@@ -18,7 +18,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.weights import save_weights
 from weatherfm.training.checkpoints.export import provenance
-from weatherfm.training.config import RunConfig
+from weatherfm.training.run_config import RunConfig
 
 SOURCE = {"kind": "files", "paths": ["/data/*.nc"], "number": 3, "levels": {"z": 500}, "units": {"z": "m2 s-2"}}
 RULES = {"levels": {"z": 500}, "units": {"z": "m2 s-2"}}

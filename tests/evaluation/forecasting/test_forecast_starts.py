@@ -10,7 +10,7 @@ from small_store import SmallStore, TestModel, days, drift
 
 from weatherfm.data_pipeline.store.states import StoreStates, as_states
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import ForecastConfig
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import choose_init_times, make_forecast
 from weatherfm.evaluation.forecasting.trained_steps import untrained_steps, warn_of_untrained
 

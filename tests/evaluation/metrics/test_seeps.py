@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 from synthetic_files import field, write_netcdf
 
-from weatherfm.data_pipeline.config import DataConfig, Period
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.seeps_climatology import dry_threshold, seeps_climatology

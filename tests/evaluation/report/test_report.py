@@ -15,11 +15,11 @@ from synthetic_scores import full_scores, simple_scores
 from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
 from weatherfm.evaluation import evaluate_and_report as results
-from weatherfm.evaluation.config import ForecastConfig
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.figures.maps.case import load_case
 from weatherfm.evaluation.figures.pictures import data_uri, svg_bytes
 from weatherfm.evaluation.figures.training_curve import loss_figure, read_training_curve, running_median
+from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report import page as report_module

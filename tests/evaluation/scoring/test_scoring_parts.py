@@ -14,8 +14,8 @@ from moving_weather import CHANNELS, TIMES, weather, weather_store
 
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import EvaluationConfig
 from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
 from weatherfm.evaluation.results.lookup import provenance_of
 from weatherfm.evaluation.scoring import in_parts as scoring_parts

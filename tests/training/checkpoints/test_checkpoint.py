@@ -18,7 +18,7 @@ import weatherfm.training.checkpoints.tensor_files as tensor_files
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, newest
 from weatherfm.training.checkpoints.state import TrainingState
-from weatherfm.training.config import TrainingConfig
+from weatherfm.training.run_config import TrainingConfig
 from weatherfm.training.stepping.optimizer import build_optimizer
 
 DATA, METADATA, RECORD = "__0_0.distcp", ".metadata", "record.json"

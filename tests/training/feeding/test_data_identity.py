@@ -11,16 +11,16 @@ import toy_run
 from invented_source import data_config, invented_source, times_every
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.store.training_store import Store, open_store
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.resume import forget_other_best
 from weatherfm.training.checkpoints.state import Progress
-from weatherfm.training.config import RunConfig
 from weatherfm.training.feeding.data_identity import describe_data, fields_digest, statistics_digest
+from weatherfm.training.run_config import RunConfig
 from weatherfm.training.trainer import train
 
 GRID = Grid(np.linspace(60, 30, 48), np.linspace(-20, 27, 48))  # a shard of 1 MiB holds 56 times of 2 channels

@@ -13,18 +13,18 @@ from invented_source import CHANNELS, data_config, fields, invented_source, time
 from safetensors.torch import load_file
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.config import Period
 from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times, fixed_batches
 from weatherfm.data_pipeline.machine.host_memory import available_memory
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store import training_store as stores
 from weatherfm.data_pipeline.store.training_store import Store, open_store
+from weatherfm.data_pipeline.store_config import Period
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.training.check import check_run
-from weatherfm.training.config import RunConfig, TrainingConfig
 from weatherfm.training.feeding import field_cache
 from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
+from weatherfm.training.run_config import RunConfig, TrainingConfig
 from weatherfm.training.trainer import train
 
 GRID = regular_grid((4, 8))

@@ -8,8 +8,8 @@ from toy_model import make_domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig
-from weatherfm.training.config import ParallelConfig
 from weatherfm.training.parallel.layout import Layout, check_layout, feasible_layouts, layout_problems, resolve_layout
+from weatherfm.training.run_config import ParallelConfig
 
 DOMAIN = make_domain(regular_grid((16, 32)))  # 3 channels, 32 positions with patch 4
 

@@ -8,8 +8,8 @@ from toy_model import make_domain
 
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.share import ChannelShare
-from weatherfm.training.config import ParallelConfig
 from weatherfm.training.parallel.role import Role, find_role
+from weatherfm.training.run_config import ParallelConfig
 
 CHANNELS = ("z500", "t850", "msl")
 

@@ -19,7 +19,6 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.config import RunConfig
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.plan.candidates import ALONE, Candidate, Choice, choices, evaluate, forms
 from weatherfm.training.plan.counter import Moment, counting
@@ -30,6 +29,7 @@ from weatherfm.training.plan.plan_as_text import to_dict, to_text
 from weatherfm.training.plan.simulated_rank import _ranks, simulate
 from weatherfm.training.plan.step_count import StepCount, Use
 from weatherfm.training.plan.traffic import axis_names, sent_by
+from weatherfm.training.run_config import RunConfig
 
 CONFIGS = ROOT / "configs"
 FORWARD, BACKWARD = Moment("forward", "front"), Moment("backward", "blocks", 0)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from toy_model import inputs, make_model
 
-from weatherfm.training.config import TrainingConfig
+from weatherfm.training.run_config import TrainingConfig
 from weatherfm.training.stepping.optimizer import (
     build_optimizer,
     clip_gradients,

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from weatherfm.errors import InputError
-from weatherfm.training.config import WandbConfig
+from weatherfm.training.run_config import WandbConfig
 from weatherfm.training.upkeep.metrics_log import MetricsLog, truncate
 
 OFF = WandbConfig(mode="disabled")

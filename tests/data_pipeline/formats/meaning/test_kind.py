@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from synthetic_files import TIMES, field, grib_message, open_files, wave, write_netcdf
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources.file_states import open_file_states
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 _PACKING = 1e-5

@@ -7,9 +7,9 @@ import pytest
 import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, open_files, wave, write_netcdf
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources.file_states import open_dataset_states, open_file_states
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 ERA5 = [1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 125, 150, 175, 200, 225, 250, 300, 350, 400, 450, 500, 550, 600, 650,

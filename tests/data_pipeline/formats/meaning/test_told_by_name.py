@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, open_files, wave, write_netcdf
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources.file_states import open_file_states
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
 

@@ -10,9 +10,9 @@ from foreign_forecasts import dataset as forecasts
 from foreign_forecasts import write as write_forecasts
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources.file_states import open_dataset_states
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.state_checks import require_sound
 from weatherfm.evaluation.forecasts.reader import ForecastFile

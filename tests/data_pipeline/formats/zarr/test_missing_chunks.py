@@ -11,11 +11,11 @@ import zarr
 from cloud_stores import serving
 from places import REAL_DATA
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.formats.datasets import reader as dataset_reader
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 

@@ -11,9 +11,9 @@ import time
 import pytest
 from cloud_stores import WB2_GRID, serving, values, write_weatherbench2
 
-from weatherfm.data_pipeline.config import DataConfig
 from weatherfm.data_pipeline.formats.zarr import retries
 from weatherfm.data_pipeline.sources import open_source
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError, OutsideError
 
 

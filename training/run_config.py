@@ -11,10 +11,10 @@ import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
 from weatherfm.config import SECRET, Config, Hours, parse_settings
-from weatherfm.data_pipeline.config import DataConfig
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.device import Precision
 from weatherfm.errors import InputError
-from weatherfm.evaluation.config import EvaluationConfig, ForecastConfig
+from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
 from weatherfm.model.architecture import ModelConfig
 

@@ -1,1 +1,0 @@
-/work/wt-testtime/weatherfm/__init__.py

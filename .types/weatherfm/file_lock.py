@@ -1,1 +1,0 @@
-/work/wt-testtime/weatherfm/file_lock.py

@@ -1,1 +1,0 @@
-/work/wt-testtime/weatherfm/json_lines.py
