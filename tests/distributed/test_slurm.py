@@ -57,7 +57,7 @@ def test_the_script_parses():
 
 @pytest.mark.parametrize(("word", "status"), [("finish", 0), ("fail", 3)])
 def test_it_ends_as_training_does(submit, tmp_path, word, status):
-    assert submit("run.yaml", word).wait(60) == status
+    assert submit("run.yaml", word).wait(240) == status
     assert not (tmp_path / "scontrol.log").exists()  # not queued again
     arguments = (tmp_path / "arguments").read_text().splitlines()
     assert arguments[-4:] == ["weatherfm.cli", "train", "run.yaml", word]
@@ -67,7 +67,7 @@ def test_it_ends_as_training_does(submit, tmp_path, word, status):
 def test_torchrun_knows_its_options(submit, tmp_path):
     from torch.distributed.run import get_args_parser
 
-    assert submit("run.yaml", "finish").wait(60) == 0
+    assert submit("run.yaml", "finish").wait(240) == 0
     known = get_args_parser().parse_args((tmp_path / "arguments").read_text().splitlines())
     assert known.module
     assert known.training_script == "weatherfm.cli"

@@ -86,7 +86,7 @@ def test_the_command_says_so_and_asks_nothing(tmp_path, terminal):
     command = [sys.executable, "-m", "weatherfm.cli", "prepare", str(config)]
     ours, theirs = os.openpty() if terminal else (None, subprocess.DEVNULL)
     run = subprocess.run(
-        command, cwd=tmp_path, stdin=theirs, capture_output=True, text=True, timeout=60, start_new_session=True
+        command, cwd=tmp_path, stdin=theirs, capture_output=True, text=True, timeout=240, start_new_session=True
     )
     if terminal:
         os.close(ours)

@@ -183,7 +183,7 @@ class Outside:
 
 def ended(process: subprocess.Popen) -> None:
     process.terminate()
-    process.wait(60)
+    process.wait(240)
 
 
 @pytest.fixture(scope="module")
@@ -239,4 +239,4 @@ def test_workers_that_are_all_gone_are_not_waited_for_long(outside, tmp_path, mo
     monkeypatch.setattr(cluster, "_PATIENCE", 1.0)
     with pytest.raises(OutsideError, match="has had no workers for 1 s"):
         prepare(data_config(tmp_path / "s.zarr"), source(tmp_path / "a", deaths=99), scheduler=outside.address)
-    workers.wait(60)
+    workers.wait(240)

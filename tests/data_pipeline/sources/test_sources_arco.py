@@ -175,12 +175,12 @@ def count_reads(monkeypatch) -> list[str]:
 
 def test_a_time_axis_of_150_years_opens_fast(store):
     open_arco(store, period="2020-01-02/2020-01-03")  # imports
-    start = time.perf_counter()
+    start = time.process_time()
     channels = [
         f"{v}{level}" for v in "zt" for level in (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
     ]
     data = open_arco(store, channels, period="2020-01-02/2020-01-03")
-    assert time.perf_counter() - start < 1  # takes 0.1 s on one core: 10 times that for a busy machine
+    assert time.process_time() - start < 1  # of a core, whatever else the machine does; it takes 0.1 s
     assert data.state.shape[:2] == (48, 26)
 
 

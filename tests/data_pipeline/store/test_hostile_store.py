@@ -241,7 +241,7 @@ try:
 except InputError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert "weatherfm verify" in done.stdout, done.stderr
     with pytest.raises(InputError, match=r"time/zarr\.json has .*--repair"):
         append(data_config(store), invented_source(TIMES, GRID))

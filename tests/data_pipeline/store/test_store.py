@@ -144,4 +144,4 @@ assert store.read([1, 2]).shape == (2, 3, 4, 8)
 assert store.climatology_at(store.times[:1]).shape == (1, 3, 4, 8)
 assert store.domain().channels == store.channels
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=240)

@@ -45,7 +45,7 @@ except InputError as error:
 def as_nobody(store: Path, work: str) -> str:
     """What a process of a user without rights says."""
     code = PREAMBLE.format(tests=importable(__file__), store=str(store), work=work)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -103,5 +103,5 @@ def test_files_larger_than_the_limit(tmp_path):
         "import resource\nfrom pathlib import Path\nfrom weatherfm.data_pipeline.writing.journal import write_file\n"
         f"from weatherfm.errors import InputError\ntry:\n    {work}\nexcept InputError as error:\n    print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert "the file system or a limit (ulimit -f) lets no file be that large" in done.stdout, done.stderr

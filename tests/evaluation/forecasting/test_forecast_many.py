@@ -207,7 +207,7 @@ def test_states_are_read_while_the_model_computes(store, inits, tmp_path, monkey
             return super().read(times, channels)
 
     def wait(history, lead):
-        assert reading.wait(10)  # for the states of the next block, while this one is computed
+        assert reading.wait(240)  # for the states of the next block, while this one is computed
         return drift(history, lead)
 
     model = TestModel(store.domain(), wait)
