@@ -165,7 +165,11 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str | Mapping[str
     if not path.is_file():
         raise InputError(f"no configuration file {path}; name a YAML file, e.g. configs/planet.yaml")
     try:
-        data = yaml.safe_load(path.read_text()) or {}
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}); name a YAML file"
+        ) from None
     except yaml.YAMLError as error:
         raise InputError(f"{path} is not valid YAML: {_told(error)}") from None
     if not isinstance(data, dict):
@@ -204,8 +208,10 @@ def set_value(data: dict[str, Any], key: str, value: Any) -> None:
     """Change one setting, `section.key`, in plain data.
 
     Raises:
-        InputError: a section of that name is a value.
+        InputError: a section of that name is a value, or the key no text.
     """
+    if not isinstance(key, str):
+        raise InputError(f"override {key!r}: {value!r}: a setting is named by text, as {{'model.depth': 6}}")
     *sections, last = key.strip().split(".")
     for section in sections:
         inner = data.setdefault(section, {})

@@ -12,8 +12,10 @@ def expanded(path: str | Path) -> Path:
     """A path without `~`.
 
     Raises:
-        InputError: there is no such home folder.
+        InputError: there is no such home folder, or it is no path at all.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"a path is expected, got {type(path).__name__}; give it as text or pathlib.Path")
     found = os.path.expanduser(path)
     if found.startswith("~") and not os.path.lexists(found):
         raise InputError(

@@ -16,6 +16,7 @@ from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.names import ALL_BASELINES
+from weatherfm.home import expanded
 
 Variables = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
 """Variable -> (dims, values)."""
@@ -150,7 +151,7 @@ def read_scores(path: str | Path) -> xr.Dataset:
     Raises:
         InputError: no such file, or not a file of scores.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.is_file():
         raise InputError(f"no scores {path}; `weatherfm evaluate` writes them")
     try:

@@ -322,7 +322,7 @@ def test_how_processes_ended(status, error):
         (lambda: weatherfm.prepare("none.yaml"), "no configuration file none.yaml"),
         (lambda: weatherfm.prepare(7), "a run is a YAML file, a dict or settings of weatherfm.read_run, got int 7"),
         (lambda: weatherfm.prepare({"run": "x"}), "settings: data is missing"),
-        (lambda: weatherfm.prepare("run.yaml", memory=-1), "--memory must be above 0"),
+        (lambda: weatherfm.prepare("run.yaml", memory=-1), "memory must be above 0"),
         (lambda: weatherfm.train("run.yaml", "training.stpes=3"), r"did you mean training\.steps\?"),
         (lambda: weatherfm.train("run.yaml", {"training": {"steps": 3}}), "name its settings one by one"),
         (lambda: weatherfm.train("run.yaml", 3), "cannot read the override 3"),
@@ -353,3 +353,64 @@ def test_wrong_input_is_one_message(there, call, message):
     with pytest.raises(weatherfm.InputError, match=message) as told:
         call()
     assert not isinstance(told.value, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: weatherfm.load(None), "a path is expected, got NoneType"),
+        (lambda: weatherfm.open_store(3), "a path is expected, got int"),
+        (lambda: weatherfm.open_store(xr.Dataset()), "a path is expected, got Dataset"),
+        (lambda: weatherfm.open_forecast(None), "a forecast is a path or an address, got NoneType"),
+        (lambda: weatherfm.open_scores(" "), "a scores file is a path or an address, got ' '"),
+        (lambda: weatherfm.evaluate("run.yaml", store=3), "store is a path or an address, got int 3"),
+        (lambda: weatherfm.evaluate("run.yaml", against=3), "against is a text or a list of texts, got int 3"),
+        (lambda: weatherfm.evaluate("run.yaml", against=[None]), "against is a path or an address, got NoneType"),
+        (lambda: weatherfm.evaluate("run.yaml", region=5), "region is a text or a list"),
+        (lambda: weatherfm.evaluate("run.yaml", workers=0), "workers must be 1 or more, got 0"),
+        (lambda: weatherfm.evaluate("run.yaml", workers="x"), "workers must be a whole number, got str 'x'"),
+        (lambda: weatherfm.evaluate("run.yaml", output="run"), "output run is a folder; name a file in it"),
+        (lambda: weatherfm.report("run.yaml", output="run"), "output run is a folder; name a file in it"),
+        (lambda: weatherfm.report("run.yaml", quality="run"), "quality run is a folder"),
+        (lambda: weatherfm.report("run.yaml", case=7), "case is a text or a list of texts, got int 7"),
+        (lambda: weatherfm.verify("run/store.zarr", output="run"), "output run is a folder"),
+        (lambda: weatherfm.verify("run/store.zarr", workers=0), "workers must be 1 or more, got 0"),
+        (lambda: weatherfm.verify("run/store.zarr", sample=True), "sample must be a whole number, got bool True"),
+        (lambda: weatherfm.prepare("run.yaml", scheduler=5), "scheduler is an address .* got int 5"),
+        (lambda: weatherfm.prepare("run.yaml", memory="2"), "memory must be a number, got str '2'"),
+        (lambda: weatherfm.train("run.yaml", {1: 2}), "a setting is named by text"),
+        (lambda: weatherfm.train("run.yaml", restarts=3), "say how many with devices"),
+        (lambda: weatherfm.train("run.yaml", devices="two"), "must be a whole number, got str 'two'"),
+        (lambda: weatherfm.write_forecast("run.yaml", store=3), "store is a path or an address, got int 3"),
+        (lambda: weatherfm.plan("run.yaml", devices=2, memory=80, jobs=0), "jobs must be 1 or more, got 0"),
+        (lambda: weatherfm.read_run("run/scores.nc"), "run/scores.nc is no text in UTF-8"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "",
+)
+def test_what_is_none_of_its_kind_is_refused_before_the_work(there, call, message):
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*")}
+    with pytest.raises(weatherfm.InputError, match=message):
+        call()
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+def test_nothing_listed_is_nothing(there):
+    assert weatherfm.evaluate("run.yaml", against=None, region=None, workers=np.int64(2)).sizes["lead_time"] == 2
+
+
+def test_a_file_in_another_encoding_is_no_fault_of_ours(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_bytes("run: x # Zürich".encode("latin-1"))
+    with pytest.raises(weatherfm.InputError, match=r"no text in UTF-8 \(invalid .* at byte 10\)"):
+        weatherfm.read_run(path)
+
+
+def test_plan_in_a_script_without_a_guard(tmp_path):
+    """Other processes would begin by running the whole script again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import weatherfm\nprint(len(weatherfm.plan({str(ROOT / 'configs' / 'debug.yaml')!r}, devices=2, memory=80, "
+        "grid='32x64').candidates))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert int(done.stdout) > 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -13,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from weatherfm.earth.domain import Domain
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, OutsideError
 from weatherfm.model.aggregation import AggregationConfig
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.share import channel_groups
@@ -124,7 +125,13 @@ def evaluate(
     if min(jobs, len(found)) == 1:
         return list(bar(map(count, found)))
     with ProcessPoolExecutor(min(jobs, len(found)), mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        return list(bar(pool.map(count, found, chunksize=2)))
+        try:
+            return list(bar(pool.map(count, found, chunksize=2)))
+        except BrokenProcessPool:
+            raise OutsideError(
+                "processes that simulate ended at once or were killed, perhaps for memory; take fewer (jobs=1), and in "
+                "a script call this under `if __name__ == '__main__':`"
+            ) from None
 
 
 def _count(choice: Choice, domain: Domain, machine: Machine, dtype: torch.dtype) -> Candidate:

@@ -19,6 +19,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation import forecast
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
+from weatherfm.face.arguments import count, path_text
 from weatherfm.face.launching import require_done
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, on_command_line, read_run
 from weatherfm.home import expanded
@@ -70,12 +71,12 @@ def write_forecast(
     asked = Asked(
         source,
         overrides,
-        None if store is None else os.fspath(store),
+        None if store is None else path_text(store, "store"),
         None if init is None else init_text(init),
         None if lead is None else lead_times_text(lead),
         None if rollout is None else span_text(rollout),
-        None if output is None else os.fspath(output),
-        devices,
+        None if output is None else path_text(output, "output"),
+        count(devices, "devices"),
     )
     path, status = carry_out(asked)
     require_done(status, "forecasting")

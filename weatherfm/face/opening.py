@@ -13,6 +13,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts import address
 from weatherfm.evaluation.forecasts.axes import LEAD, LEVEL, MEMBER, TIME, axes_of
 from weatherfm.evaluation.results.scores_file import read_scores
+from weatherfm.face.arguments import path_text
 
 _OURS = {TIME: "init_time", LEAD: "lead_time", MEMBER: MEMBER, LEVEL: LEVEL}
 
@@ -35,7 +36,7 @@ def open_forecast(path: str | os.PathLike[str], *, storage_options: Mapping[str,
         InputError: nothing there, an unfinished forecast, no Zarr store, no forecast, or access refused.
         OutsideError: the network failed.
     """
-    place = address.locate(os.fspath(path))
+    place = address.locate(path_text(path, "a forecast"))
     dataset = address.open_forecast(place, Access.of(dict(storage_options or {})))
     try:
         axes = axes_of(dataset)
@@ -62,4 +63,4 @@ def open_scores(path: str | os.PathLike[str]) -> xr.Dataset:
     Raises:
         InputError: no such file, or not scores of this version of weatherfm.
     """
-    return read_scores(os.fspath(path))
+    return read_scores(path_text(path, "a scores file"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from weatherfm.face.arguments import count
 from weatherfm.face.runs import Override, RunLike, read_run
 from weatherfm.training.check import Finding, check_run
 from weatherfm.training.plan.machine import Machine, Training
@@ -21,7 +22,7 @@ def plan(
     samples: float | None = None,
     price_per_gpu_hour: float | None = None,
     grid: str | None = None,
-    jobs: int | None = None,
+    jobs: int | None = 1,
 ) -> Plan:
     """What every layout of some devices holds, sends and computes, before anything is queued.
 
@@ -45,7 +46,7 @@ def plan(
         samples: how many the whole training sees: for GPU hours.
         price_per_gpu_hour: of one device, in any currency: for money (with `samples`).
         grid: latitudes x longitudes, as "128x256", where the store is not prepared yet.
-        jobs: processes that simulate; without it, one a core. With more than one, a script that calls this needs
+        jobs: processes that simulate; None: one a core. With more than one, a script that calls this needs
             `if __name__ == "__main__":`.
 
     Returns:
@@ -54,7 +55,7 @@ def plan(
     Raises:
         InputError: wrong settings, a number that cannot be, or no layout that fits.
     """
-    run = read_run(config, *overrides)
+    run, jobs = read_run(config, *overrides), count(jobs, "jobs")
     machine = Machine(devices, memory, tflops, devices_per_node, node_bandwidth, network_bandwidth, spare)
     return make_plan(run, plan_domain(run, grid), machine, Training(samples, price_per_gpu_hour), jobs)
 

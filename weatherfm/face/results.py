@@ -16,6 +16,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation import evaluate_and_report as results
 from weatherfm.evaluation.evaluate_and_report import Written
 from weatherfm.evaluation.forecast_config import EvaluationConfig
+from weatherfm.face.arguments import count, file_to_write, listed, path_text, scheduler_address
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run
 from weatherfm.training.run_config import RunConfig
 
@@ -113,14 +114,14 @@ def report(
     return results.write_page(
         results.Page(
             scores,
-            None if forecast is None else Path(forecast),
+            None if forecast is None else Path(path_text(forecast, "forecast")),
             _store(store, run),
             maps,
             run.evaluation.headline if run else [],
-            None if output is None else Path(output),
-            None if quality is None else Path(quality),
-            [str(time) for time in _listed(case)],
-            [Path(path) for path in _listed(compare)],
+            None if output is None else file_to_write(output, "output"),
+            None if quality is None else _findings(quality),
+            [str(time) for time in listed(case, "case")],
+            [Path(path_text(path, "compare")) for path in listed(compare, "compare")],
             force,
         )
     )
@@ -163,13 +164,15 @@ def score(asked: Asked) -> Scored:
     place = _store(asked.store, run)
     if place is None:
         raise InputError(f"{path} is a forecast; say where the truth is with --store")
-    given = {name: _listed(value) for name, value in (("regions", asked.region), ("by", asked.by))}
-    given |= {"events": _listed(asked.event)}
+    given = {"regions": listed(asked.region, "region"), "by": listed(asked.by, "by")}
+    given |= {"events": listed(asked.event, "event")}
     chosen = _chosen(run, path, asked.overrides)
     wanted = parse_settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
-    output = Path(asked.output or (Path() if "://" in path else Path(path).parent) / "scores.nc")
-    others = [os.fspath(other) for other in _listed(asked.against)]
-    scores = results.score(path, place, wanted, output, others, asked.common, asked.workers, asked.scheduler)
+    beside = (Path() if "://" in path else Path(path).parent) / "scores.nc"
+    output = file_to_write(beside if asked.output is None else asked.output, "output")
+    others = [path_text(other, "against") for other in listed(asked.against, "against")]
+    workers, scheduler = count(asked.workers, "workers"), scheduler_address(asked.scheduler)
+    scores = results.score(path, place, wanted, output, others, asked.common, workers, scheduler)
     return Scored(scores, output, wanted.headline)
 
 
@@ -183,7 +186,19 @@ def _chosen(run: RunConfig | None, source: str, overrides: Sequence[Override]) -
 def _store(given: Place | Store | None, run: RunConfig | None) -> Path | None:
     if isinstance(given, Store):
         return given.path
-    return Path(given) if given else Path(run.data.store) if run else None
+    if given is not None:
+        return Path(path_text(given, "store"))
+    return Path(run.data.store) if run else None
+
+
+def _findings(given: Any) -> Path:
+    """The file of a verification."""
+    path = Path(path_text(given, "quality"))
+    if path.is_dir():
+        raise InputError(
+            f"quality {path} is a folder; name the findings that `weatherfm verify` has written, verify.json"
+        )
+    return path
 
 
 def _text(source: Any, what: str) -> str:
@@ -192,8 +207,3 @@ def _text(source: Any, what: str) -> str:
         hint = "; write it with to_zarr and give its folder" if isinstance(source, xr.Dataset) else ""
         raise InputError(f"{what}, got {type(source).__name__}{hint}")
     return os.fspath(source)
-
-
-def _listed(given: Any) -> list[Any]:
-    """One or several."""
-    return [given] if isinstance(given, str | os.PathLike) else list(given)

@@ -8,7 +8,7 @@ from weatherfm.data_pipeline import prepare as preparing
 from weatherfm.data_pipeline import revise
 from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.errors import InputError
+from weatherfm.face.arguments import count, positive, scheduler_address
 from weatherfm.face.runs import Override, RunLike, read_run
 
 
@@ -67,6 +67,7 @@ def prepare(
         OutsideError: the network failed for too long.
     """
     run = read_run(config, *overrides)
+    workers, scheduler = count(workers, "workers"), scheduler_address(scheduler)
     if not dry_run:
         return preparing.prepare(run.data, scheduler=scheduler, workers=workers, memory=in_bytes(memory))
     from weatherfm.data_pipeline.sources import open_source
@@ -105,6 +106,7 @@ def append(
         OutsideError: the network failed for too long.
     """
     run = read_run(config, *overrides)
+    workers, scheduler = count(workers, "workers"), scheduler_address(scheduler)
     return revise.append(run.data, scheduler=scheduler, workers=workers, memory=in_bytes(memory))
 
 
@@ -114,15 +116,4 @@ def in_bytes(memory: float | None) -> int | None:
     Raises:
         InputError: none or less.
     """
-    return None if memory is None else int(require_positive("memory", memory) * 1e9)
-
-
-def require_positive(name: str, value: float) -> float:
-    """The same number.
-
-    Raises:
-        InputError: it is not above 0.
-    """
-    if value <= 0:
-        raise InputError(f"--{name} must be above 0, got {value:g}")
-    return value
+    return None if memory is None else int(positive(memory, "memory") * 1e9)

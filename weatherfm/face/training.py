@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weatherfm.errors import STOPPED
+from weatherfm.errors import STOPPED, InputError
+from weatherfm.face.arguments import count
 from weatherfm.face.launching import require_done
 from weatherfm.face.runs import Override, RunLike, on_command_line, read_run
 from weatherfm.json_lines import split_lines
@@ -74,12 +75,12 @@ def train(
             another process that trains in the same folder. Processes of its own have told on stderr which it was.
         OutsideError: a process failed or is gone.
     """
-    run = read_run(config, *overrides)
-    if devices is None:
+    run, devices = read_run(config, *overrides), count(devices, "--devices")
+    if devices is None and not restarts:
         summary = trainer.train(run, stop)
         ended, best = (summary.stopped_by, summary.resumed_from), (summary.best_loss, summary.best_step)
         return _trained(run, summary.weights, summary.steps, best, ended)
-    status = train_on(devices, config, *overrides, restarts=restarts, stop=stop)
+    status = train_on(require_devices_to_restart(devices, restarts), config, *overrides, restarts=restarts, stop=stop)
     if status != STOPPED:
         require_done(status, "training")
     saved = newest(run.folder / "checkpoints")
@@ -87,6 +88,20 @@ def train(
     best = progress.get("best_loss"), progress.get("best_step")
     stopped_by = (stop and stop.received) or "a signal" if status == STOPPED else None
     return _trained(run, None if stopped_by else weights_path(run), progress.get("step", 0), best, (stopped_by, None))
+
+
+def require_devices_to_restart(devices: int | None, restarts: int) -> int:
+    """Refuse restarts of processes that nothing starts; the number of these.
+
+    Raises:
+        InputError: with what to add.
+    """
+    if devices is None:
+        raise InputError(
+            f"restarts={restarts} is for processes that are started on this machine; say how many with devices (1 for "
+            "one), or leave restarts out"
+        )
+    return devices
 
 
 def train_on(

@@ -12,6 +12,7 @@ from weatherfm.data_pipeline import verify as verifying
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.errors import InputError
+from weatherfm.face.arguments import count, file_to_write, scheduler_address
 from weatherfm.face.runs import Override, RunLike, is_run, read_run
 
 
@@ -52,6 +53,9 @@ def verify(
     """
     run = read_run(store, *overrides) if is_run(store) else None  # type: ignore[arg-type]
     path = Path(run.data.store) if run else _folder(store, overrides)
+    kept = file_to_write(output, "output") if output is not None else run.folder / "verify.json" if run else None
+    sample, workers = count(sample, "sample"), count(workers, "workers")
+    scheduler = scheduler_address(scheduler)
     findings = verifying.verify(path, sample, workers, scheduler)
     if repair and (bad := findings.bad_files()):
         from weatherfm.data_pipeline import revise
@@ -60,9 +64,8 @@ def verify(
             before_repair(findings)
         revise.repair(path, bad, run.data if run else None, scheduler=scheduler)
         findings = verifying.verify(path, sample, workers, scheduler)
-    kept = output or (run.folder / "verify.json" if run else None)
     if kept is not None:
-        write_atomically(Path(kept), verifying.report_to_bytes(findings))
+        write_atomically(kept, verifying.report_to_bytes(findings))
     return findings
 
 

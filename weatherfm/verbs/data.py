@@ -55,11 +55,11 @@ def prepare(
         return
     with importing():
         from weatherfm.data_pipeline.design.dry_run import DEFAULT_BANDWIDTHS, to_dict, to_text
+        from weatherfm.face.arguments import positive
         from weatherfm.face.stores import prepare as prepare_store
-        from weatherfm.face.stores import require_positive
 
     design = prepare_store(run, dry_run=True, workers=workers, memory=memory, scheduler=scheduler)
-    rates = DEFAULT_BANDWIDTHS if bandwidth is None else (require_positive("bandwidth", bandwidth),)
+    rates = DEFAULT_BANDWIDTHS if bandwidth is None else (positive(bandwidth, "bandwidth"),)
     say(as_json(to_dict(design)) if json else to_text(design, rates))
 
 

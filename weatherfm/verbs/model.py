@@ -32,12 +32,12 @@ def train(config: Path, *overrides: Overrides, devices: int | None = None, resta
     """
     with StopSignals() as stop:  # from here on: to import PyTorch alone takes seconds
         run = load(config, overrides)
-        if devices is None:
+        if devices is None and not restarts:
             return 0 if train_run(run, stop) else STOPPED
         with importing():
-            from weatherfm.face.training import train_on
+            from weatherfm.face.training import require_devices_to_restart, train_on
 
-        return train_on(devices, config, *overrides, restarts=restarts, stop=stop)
+        return train_on(require_devices_to_restart(devices, restarts), config, *overrides, restarts=restarts, stop=stop)
 
 
 def plan(

@@ -1,0 +1,98 @@
+"""Arguments of public functions, looked at before any work: what is none of their kind is refused in words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from weatherfm.errors import InputError
+
+
+def path_text(given: Any, what: str) -> str:
+    """A path or an address as text.
+
+    Raises:
+        InputError: it is neither text nor a path, or empty.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(f"{what} is a path or an address, got {type(given).__name__}{_shown(given)}")
+    text = os.fspath(given)
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(f"{what} is a path or an address, got {text!r}; give one, or leave it out")
+    return text
+
+
+def file_to_write(given: Any, what: str) -> Path:
+    """The path of a file that the work will end in.
+
+    Raises:
+        InputError: no path, or a folder's.
+    """
+    path = Path(path_text(given, what))
+    if path.is_dir():
+        raise InputError(f"{what} {path} is a folder; name a file in it")
+    return path
+
+
+def listed(given: Any, what: str) -> list[Any]:
+    """One, several, or none.
+
+    Raises:
+        InputError: it is no text, no path, and nothing that holds some.
+    """
+    if given is None:
+        return []
+    if isinstance(given, str | os.PathLike):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise InputError(f"{what} is a text or a list of texts, got {type(given).__name__}{_shown(given)}")
+    return list(given)
+
+
+def count(given: Any, what: str) -> int | None:
+    """A whole number from 1 on, or None for what is usual.
+
+    Raises:
+        InputError: anything else.
+    """
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, Integral):
+        raise InputError(f"{what} must be a whole number, got {type(given).__name__}{_shown(given)}")
+    if given < 1:
+        raise InputError(f"{what} must be 1 or more, got {given}")
+    return int(given)
+
+
+def positive(given: Any, what: str) -> float:
+    """A number above 0.
+
+    Raises:
+        InputError: anything else.
+    """
+    if isinstance(given, bool) or not isinstance(given, Real):
+        raise InputError(f"{what} must be a number, got {type(given).__name__}{_shown(given)}")
+    value = float(given)
+    if not value > 0:
+        raise InputError(f"{what} must be above 0, got {value:g}")
+    return value
+
+
+def scheduler_address(given: Any) -> str | None:
+    """The address of a dask.distributed scheduler, or None.
+
+    Raises:
+        InputError: it is no text.
+    """
+    if given is not None and not isinstance(given, str):
+        raise InputError(f"scheduler is an address as 'tcp://host:8786', got {type(given).__name__}{_shown(given)}")
+    return given
+
+
+def _shown(given: Any) -> str:
+    """Behind its type; what is large (a Dataset, an array) is told by that alone."""
+    text = repr(given)
+    return f" {text}" if len(text) <= 60 and "\n" not in text else ""
