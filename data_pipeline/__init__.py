@@ -1,1 +1,1 @@
-"""ERA5 to a training store."""
+"""From ERA5, wherever it is, to a training store that can be trusted: prepare, append, verify, repair."""

@@ -1,1 +1,1 @@
-"""Forecasts, scores, maps and the report."""
+"""From weights to forecasts, their scores beside baselines, significance, maps and the page that shows them."""

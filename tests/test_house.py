@@ -202,7 +202,7 @@ def test_the_direction_test_can_fail():
     assert climbs(ROOT / "data_pipeline" / "store_config.py", "weatherfm.data_pipeline.fields.time_axis")
     assert climbs(ROOT / "data_pipeline" / "writing" / "journal.py", "weatherfm.data_pipeline.prepare")
     formats = ROOT / "data_pipeline" / "formats"
-    assert climbs(formats / "grib" / "index.py", "weatherfm.data_pipeline.formats.sums.terms")
+    assert climbs(formats / "grib" / "index.py", "weatherfm.data_pipeline.formats.sums.sums_from_sums")
     assert climbs(formats / "grib" / "index.py", "weatherfm.data_pipeline.sources.files")
     assert not climbs(formats / "sums" / "terms.py", "weatherfm.data_pipeline.formats.grib.index")
     assert not climbs(ROOT / "data_pipeline" / "prepare.py", "weatherfm.data_pipeline.writing.journal")

@@ -1,4 +1,4 @@
-"""The polite queue: a few requests at a time, each asked for again with growing pauses, nothing asked for twice."""
+"""What is missing is asked of the Climate Data Store: a few requests at a time, nothing twice."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from weatherfm.data_pipeline.cds.failures import refusal
 from weatherfm.data_pipeline.cds.grouping import requests_for
 from weatherfm.data_pipeline.cds.held import not_held
 from weatherfm.data_pipeline.cds.key import Key, find_key
+from weatherfm.data_pipeline.cds.request_threads import RequestThreads
 from weatherfm.data_pipeline.cds.requests import Request
 from weatherfm.data_pipeline.cds.wanted import Wanted
-from weatherfm.data_pipeline.cds.working_off import WorkingOff
 from weatherfm.data_pipeline.machine.cache_folder import check_room, check_writable
 from weatherfm.data_pipeline.source_config import CdsSource
 from weatherfm.errors import InputError, OutsideError
@@ -63,7 +63,7 @@ def bring(wanted: Wanted, box: Box, source: CdsSource) -> None:
         downloads.remove_replaced(today())
         with open_engine(source.engine, folder, partial(client_for, key, PATIENCE)) as retrieve:
             _knock(key)
-            WorkingOff(downloads, retrieve, key, PATIENCE).run(requests, source.concurrent)
+            RequestThreads(downloads, retrieve, key, PATIENCE).run(requests, source.concurrent)
 
 
 def _knock(key: Key) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 from weatherfm.data_pipeline.fields.plausible import MAY_BE_UNIFORM
 from weatherfm.data_pipeline.fields.time_axis import hour_of_day
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.data_pipeline.verification.jumps import Turn, name_turns, read_turns
+from weatherfm.data_pipeline.verification.channel_scan import ChannelScan
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
-from weatherfm.data_pipeline.verification.scan import ChannelScan
+from weatherfm.data_pipeline.verification.turned_fields import Turn, name_turns, read_turns
 from weatherfm.earth.variables import parse_channel
 
 _FEWEST = 12

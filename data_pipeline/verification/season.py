@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.verification.channel_scan import ChannelScan
 from weatherfm.data_pipeline.verification.report import VerifyReport
-from weatherfm.data_pipeline.verification.scan import ChannelScan
 from weatherfm.earth.variables import parse_channel
 
 _SEASONAL = {"t2m": (0, 0), "skt": (0, 0), "t": (400, 1000), "z": (300, 700)}

@@ -11,8 +11,8 @@ from weatherfm.data_pipeline.store.records.manifest import SHARDS
 from weatherfm.data_pipeline.store.records.store_files import read_shards
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.verification.channel_scan import ChannelScan
 from weatherfm.data_pipeline.verification.report import VerifyReport
-from weatherfm.data_pipeline.verification.scan import ChannelScan
 from weatherfm.data_pipeline.verification.stored_statistics import RELATIVE
 
 _NAMES = ("count", "mean", "std", "minimum", "maximum")

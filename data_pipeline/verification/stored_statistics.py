@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.verification.channel_scan import ChannelScan
 from weatherfm.data_pipeline.verification.report import VerifyReport
-from weatherfm.data_pipeline.verification.scan import ChannelScan
 
 RELATIVE = 1e-9
 """Float64 sums in another order; 1e10 values lose some 1e-11."""

@@ -9,14 +9,14 @@ import numpy as np
 from weatherfm.data_pipeline.fields.plausible import MAY_BE_UNIFORM, plausible_bounds, suspect_units
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.changes import check_changes
+from weatherfm.data_pipeline.verification.channel_scan import ChannelScan
+from weatherfm.data_pipeline.verification.field_stream import scan_store
+from weatherfm.data_pipeline.verification.fractions_and_sums import check_meaning
 from weatherfm.data_pipeline.verification.known_climatology import compare_climatology
-from weatherfm.data_pipeline.verification.meaning import check_meaning
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
-from weatherfm.data_pipeline.verification.scan import ChannelScan
 from weatherfm.data_pipeline.verification.season import check_season
 from weatherfm.data_pipeline.verification.shard_notes import ShardNotes
 from weatherfm.data_pipeline.verification.stored_statistics import compare_extremes, compare_statistics
-from weatherfm.data_pipeline.verification.stream import scan_store
 from weatherfm.earth.variables import parse_channel
 
 

@@ -94,7 +94,7 @@ def test_alone_errors_pass_as_they_are():
     assert not hasattr(error, "__notes__")
 
 
-def test_inside_a_muster_it_is_the_same_roster():
+def test_inside_a_job_it_is_the_same_job():
     with join_job() as outer, join(CPU, 60) as inner:
         assert inner is outer
     with join_job() as later:

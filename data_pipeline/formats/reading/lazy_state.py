@@ -14,7 +14,7 @@ from weatherfm.data_pipeline.formats.pieces import Piece, Reader
 from weatherfm.data_pipeline.formats.reading.blocks import batches
 from weatherfm.data_pipeline.formats.reading.packing import pack, unpack
 from weatherfm.data_pipeline.formats.reading.selection import Selection
-from weatherfm.data_pipeline.formats.sums.differences import zero_noise
+from weatherfm.data_pipeline.formats.sums.packing_noise import zero_noise
 from weatherfm.errors import InputError, OutsideError
 
 

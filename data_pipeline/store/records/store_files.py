@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from weatherfm.data_pipeline.store.records.continuation import continues
 from weatherfm.data_pipeline.store.records.manifest import (
     FILES,
     NAME,
@@ -25,6 +24,7 @@ from weatherfm.data_pipeline.store.records.record_checks import (
     parse_json,
     path_inside,
 )
+from weatherfm.data_pipeline.store.records.replaced_while_read import continues
 from weatherfm.errors import InputError
 
 _BIG = ("state/c/", "climatology/c/")

@@ -22,8 +22,8 @@ from weatherfm.data_pipeline.cds.downloads import Downloads
 from weatherfm.data_pipeline.cds.engines import Patience
 from weatherfm.data_pipeline.cds.failures import explain, refusal
 from weatherfm.data_pipeline.cds.key import Key
+from weatherfm.data_pipeline.cds.request_threads import RequestThreads
 from weatherfm.data_pipeline.cds.requests import SINGLE_LEVELS, Request
-from weatherfm.data_pipeline.cds.working_off import WorkingOff
 from weatherfm.data_pipeline.machine import cache_folder
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.store_config import DataConfig
@@ -215,7 +215,7 @@ def test_pauses_differ_and_grow(tmp_path):
     def fail(*_):
         raise RuntimeError("The job has failed: disk failure on node 7")
 
-    work = WorkingOff(Downloads(tmp_path), fail, key(), Patience(attempts=4, pause=60))
+    work = RequestThreads(Downloads(tmp_path), fail, key(), Patience(attempts=4, pause=60))
     work._over = over = Recorded()
     with pytest.raises(OutsideError, match="4 attempts"):
         work.run([ONE_DAY], 1)

@@ -12,7 +12,7 @@ from weatherfm.cli import run_command
 from weatherfm.data_pipeline.fields.plausible import plausible_bounds, suspect_units
 from weatherfm.data_pipeline.store_config import Period
 from weatherfm.data_pipeline.verification.changes import usual_change
-from weatherfm.data_pipeline.verification.jumps import explain
+from weatherfm.data_pipeline.verification.turned_fields import explain
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.variables import GRAVITY, parse_channel
 from weatherfm.errors import InputError
@@ -28,8 +28,8 @@ def found(path, **settings) -> list[tuple[str, str, str]]:
 def test_the_size_of_the_pieces_does_not_change_what_is_found(tmp_path, monkeypatch):
     path = weather_store(tmp_path / "s.zarr", _range(T, lambda x: x[:, ::-1]))
     at_once = verify(path)
-    monkeypatch.setattr("weatherfm.data_pipeline.verification.stream.MEMORY", 1)  # one time after the other
-    monkeypatch.setattr("weatherfm.data_pipeline.verification.scan._PIECE_VALUES", 1)
+    monkeypatch.setattr("weatherfm.data_pipeline.verification.field_stream.MEMORY", 1)  # one time after the other
+    monkeypatch.setattr("weatherfm.data_pipeline.verification.channel_scan._PIECE_VALUES", 1)
     one_by_one = verify(path)
     assert one_by_one.problems == at_once.problems
     for row, other in zip(one_by_one.channels, at_once.channels, strict=True):
@@ -228,8 +228,8 @@ def test_rain_that_starts_is_no_change_of_units():
 
 def test_dry_days_and_daily_analyses_may_repeat():
     from weatherfm.data_pipeline.verification.changes import _check_repeats
+    from weatherfm.data_pipeline.verification.channel_scan import ChannelScan
     from weatherfm.data_pipeline.verification.report import VerifyReport
-    from weatherfm.data_pipeline.verification.scan import ChannelScan
 
     class Store:
         channels, times, step_hours = ("tp", "sst", "t2m"), TIMES, 6

@@ -14,7 +14,7 @@ from synthetic_files import LATITUDE, LONGITUDE, field, grib_message, open_files
 
 from weatherfm.data_pipeline.fields.time_axis import select_times
 from weatherfm.data_pipeline.formats.sums.look_at_values import look
-from weatherfm.data_pipeline.formats.sums.terms import HeldSums
+from weatherfm.data_pipeline.formats.sums.sums_from_sums import HeldSums
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.sources.file_states import open_file_states

@@ -14,8 +14,8 @@ from weatherfm.data_pipeline.fields.plausible import (
     with_units,
 )
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.verification.channel_scan import ChannelScan
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
-from weatherfm.data_pipeline.verification.scan import ChannelScan
 from weatherfm.earth.variables import Channel, parse_channel
 
 _MONTH = 120

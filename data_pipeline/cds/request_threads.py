@@ -24,7 +24,7 @@ _JITTER = 0.25
 _log = logging.getLogger(__name__)
 
 
-class WorkingOff:
+class RequestThreads:
     """Fetches requests; the first failure ends it.
 
     Args:

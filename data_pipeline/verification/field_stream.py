@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.store.statistics import pairs
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.verification.channel_scan import SEASON_LATITUDE, ChannelScan, Frame, Part
 from weatherfm.data_pipeline.verification.known_climatology import ClimatologySample
-from weatherfm.data_pipeline.verification.scan import SEASON_LATITUDE, ChannelScan, Frame, Part
 
 MEMORY = 256 * 2**20
 """Bytes of fields to hold at most."""
