@@ -101,6 +101,17 @@ def test_inside_a_job_it_is_the_same_job():
         assert later is not outer
 
 
+def test_a_rank_that_ends_quietly_leaves_no_thread_behind():
+    """Python aborts when it ends while a thread of its is in the store's code ("terminate called without ...")."""
+    job = Job(1, 2, 1, ("here", "here"), HashStore())
+    job.watch(60)
+    watching = [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+    assert len(watching) == 1
+    error = QuietExit(2)
+    assert job.error_to_raise(error) is error
+    assert not watching[0].is_alive()
+
+
 def in_a_group(rank):
     with join(CPU, 60) as job:
         seen = (job.rank, job.world, job.first_checks(lambda: rank))

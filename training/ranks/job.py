@@ -132,7 +132,10 @@ class Job:
 
     def error_to_raise(self, error: BaseException) -> BaseException:
         """What this rank is to raise instead of an error, so that all ranks together tell it once."""
-        if self.store is None or isinstance(error, QuietExit):
+        if self.store is None:
+            return error
+        if isinstance(error, QuietExit):  # the job has failed already, and another rank tells why
+            self.unwatch()
             return error
         self.beat()
         if threading.current_thread() is threading.main_thread():
