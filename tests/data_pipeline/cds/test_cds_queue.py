@@ -253,8 +253,9 @@ def test_an_interruption_waits_for_nobody_and_keeps_what_came(tmp_path, server, 
     """Ctrl-C or a kill while a request waits: the process ends at once, the next one sends what is missing."""
     script = tmp_path / "run.py"
     script.write_text(
-        f"import sys; sys.path[:0] = {importable(__file__)!r}\n"
+        f"import signal, sys; sys.path[:0] = {importable(__file__)!r}\n"
         "from test_cds_queue import ask, config, bring\nfrom pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell starts background jobs with it ignored
         f"data = config(Path({str(tmp_path)!r}), concurrent=2)\n"
         "bring(data)\n"
     )
