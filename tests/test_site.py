@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +19,7 @@ import verb_pages
 import yaml
 from places import ROOT
 
-from weatherfm.cli import app, run_command
+from weatherfm.cli import app
 from weatherfm.training.run_config import RunConfig
 
 SETTINGS = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
@@ -128,10 +131,13 @@ def test_anchors_of_a_page_differ():
 
 
 @pytest.mark.parametrize("verb", verb_pages.verbs())
-def test_a_verb_has_the_help_that_it_prints(verb, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "100")
-    assert run_command([verb, "--help"]) == 0
-    printed = [line.rstrip() for line in capsys.readouterr().out.strip().splitlines()]
+def test_a_verb_has_the_help_that_it_prints(verb):
+    command = [sys.executable, "-m", "weatherfm.cli", verb, "--help"]
+    environment = os.environ | {
+        "COLUMNS": "100"
+    }  # of a process of its own: a console keeps the width that it began with
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    printed = [line.rstrip() for line in said.strip().splitlines()]
     page = site_pages.generated()[f"command/{verb}.md"]
     assert "\n".join(printed) in page
     assert "\x1b" not in page

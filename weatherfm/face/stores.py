@@ -116,4 +116,4 @@ def in_bytes(memory: float | None) -> int | None:
     Raises:
         InputError: none or less.
     """
-    return None if memory is None else int(positive(memory, "memory") * 1e9)
+    return None if memory is None else int(positive(memory, "--memory") * 1e9)

@@ -59,7 +59,7 @@ def prepare(
         from weatherfm.face.stores import prepare as prepare_store
 
     design = prepare_store(run, dry_run=True, workers=workers, memory=memory, scheduler=scheduler)
-    rates = DEFAULT_BANDWIDTHS if bandwidth is None else (positive(bandwidth, "bandwidth"),)
+    rates = DEFAULT_BANDWIDTHS if bandwidth is None else (positive(bandwidth, "--bandwidth"),)
     say(as_json(to_dict(design)) if json else to_text(design, rates))
 
 
