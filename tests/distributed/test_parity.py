@@ -34,6 +34,8 @@ TOLERANCE = 1e-9
 STEPS = 3
 """Of them two while the learning rate rises, and one after."""
 LONG = 20
+DEPTH = 2
+"""Blocks; where every variant meets every layout, one: variants differ before the first block, or in each."""
 
 HIERARCHICAL = {"kind": "hierarchical", "groups": 4}
 VARIANTS: dict[str, dict] = {
@@ -64,7 +66,7 @@ LAYOUTS = [
 """The fast tests; the slow ones take every variant to every layout, and to one of eight ranks."""
 
 
-def make_config(variant: str) -> RunConfig:
+def make_config(variant: str, depth: int = DEPTH) -> RunConfig:
     given = VARIANTS.get(variant, {"compile": True})
     names = [f"z{level}" for level in (50, 100, 150, 200, 250, 300, 400, 500, 600, 700)[: given.get("channels", 8)]]
     settings = {
@@ -72,7 +74,7 @@ def make_config(variant: str) -> RunConfig:
         "data": {"store": "unused", "source": {"kind": "planet"}, "channels": names},
         "model": {
             "width": 16,
-            "depth": 2,
+            "depth": depth,
             "heads": 4,
             "drop_path": 0.0,
             "input_times": ["0h", "-24h"],
@@ -132,11 +134,11 @@ def excite(model: torch.nn.Module) -> None:
             parameter.add_(0.05)
 
 
-def run(variant: str, layout: Layout | None, steps: int = STEPS) -> dict[str, Tensor]:
+def run(variant: str, layout: Layout | None, steps: int = STEPS, depth: int = DEPTH) -> dict[str, Tensor]:
     """Everything that must not depend on the layout, by name; on the first rank whole."""
     torch.set_default_dtype(torch.float64)
     try:
-        config = make_config(variant)
+        config = make_config(variant, depth)
         domain = make_domain(config)
         mesh = None
         if layout is not None:
@@ -183,13 +185,13 @@ def outputs(role: Role, domain: Domain, prediction: Tensor) -> dict[str, Tensor]
     return {"output": role.sum(whole)}
 
 
-def on_rank(rank: int, layout: Layout, variants: list[str], steps: int) -> dict[str, dict[str, Tensor]]:
-    return {variant: run(variant, layout, steps) for variant in variants}
+def on_rank(rank: int, layout: Layout, variants: list[str], steps: int, depth: int) -> dict[str, dict[str, Tensor]]:
+    return {variant: run(variant, layout, steps, depth) for variant in variants}
 
 
 @cache
-def alone(variant: str, steps: int) -> dict[str, Tensor]:
-    return run(variant, None, steps)
+def alone(variant: str, steps: int, depth: int) -> dict[str, Tensor]:
+    return run(variant, None, steps, depth)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_what_differs_does_not_grow(layout):
     "layout", [*(layout for layout, variants in LAYOUTS if variants is TELLING), Layout(2, 2, 2)], ids=str
 )
 def test_every_variant_on_every_layout(layout):
-    assert_same_function(layout, [v for v in VARIANTS if layout.devices == 8 or v not in TELLING])
+    assert_same_function(layout, [v for v in VARIANTS if layout.devices == 8 or v not in TELLING], depth=1)
 
 
 @pytest.mark.slow
@@ -217,11 +219,11 @@ def test_compiled_blocks_compute_the_same_function():
     assert_same_function(Layout(1, 1, 2), ["compiled"])
 
 
-def assert_same_function(layout: Layout, variants: list[str], steps: int = STEPS) -> None:
-    results = spawn(layout.devices, on_rank, layout, variants, steps)[0]
+def assert_same_function(layout: Layout, variants: list[str], steps: int = STEPS, depth: int = DEPTH) -> None:
+    results = spawn(layout.devices, on_rank, layout, variants, steps, depth)[0]
     wrong = []
     for variant, found in results.items():
-        expected = alone("flat" if variant == "compiled" else variant, steps)
+        expected = alone("flat" if variant == "compiled" else variant, steps, depth)
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             assert value.norm() > 0, (variant, name)
