@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Files of tests run side by side in so many processes, the longest first (tests/conftest.py); `make test WORKERS=0` runs
 # them one after the other. One more than the two cores of a small machine: tests of ranks and signals wait half the time.
 WORKERS ?= 3
-PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PYTHONUNBUFFERED = 1
 # Hundreds of processes import the package; each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,7 +16,8 @@ demo: $(VENV)/.demo      ## the whole chain on a simulated planet, ends in runs/
 	$(BIN)/weatherfm demo
 
 test: $(VENV)/.dev       ## every test, fast ones first
-	$(PYTEST)
+	$(PYTEST) -m "not slow"
+	$(PYTEST) -m slow
 
 test-fast: $(VENV)/.dev  ## minutes shorter: leaves out the tests marked slow
 	$(PYTEST) -m "not slow"

@@ -36,13 +36,10 @@ the others without work."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first; among them, and among the slow ones, long files first, each file's in one process."""
+    """Long files first; all others as they were."""
     here = Path(__file__).parent
     rank = {here / name: place for place, name in enumerate(LONG)}
-    slow = {item: item.get_closest_marker("slow") is not None for item in items}
-    items.sort(key=lambda item: (slow[item], rank.get(item.path, len(LONG))))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{'-slow' if slow[item] else ''}"))
+    items.sort(key=lambda item: rank.get(item.path, len(LONG)))
 
 
 def pytest_collection_finish() -> None:
