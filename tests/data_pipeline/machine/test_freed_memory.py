@@ -13,6 +13,7 @@ import resource, sys
 import numpy as np
 from weatherfm.data_pipeline.machine.freed_memory import keep_freed_memory
 print(keep_freed_memory() if "keep" in sys.argv else False)
+np.ones(2**20)  # pages of the first one are handed out once in any case, huge or small
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(100):
     np.ones(2**20)  # 8 MiB
