@@ -1,7 +1,7 @@
 """Make the sample files of `test_kept_formats.py` with the code that is installed, and pack them.
 
     git worktree add ../then e84197f && cd ../then && python -m venv .venv && .venv/bin/pip install -e .
-    .venv/bin/python HERE/make_samples.py /tmp/samples HERE/samples.tar.gz
+    .venv/bin/python HERE/make_samples.py FOLDER HERE/samples.tar.gz
 
 e84197f is the code before its modules were moved into rooms. New samples go beside these, not over them: what an older
 version wrote is what today's must open.
