@@ -35,6 +35,13 @@ LONG = (
 the others without work."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m slow` imports the files that have slow tests alone."""
+    if config.option.markexpr == "slow" and collection_path.suffix == ".py":
+        return "pytest.mark.slow" not in collection_path.read_text() or None
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; all others as they were."""
     here = Path(__file__).parent

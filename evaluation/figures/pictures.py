@@ -63,7 +63,7 @@ def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
     """The figure as a PNG of at most 256 colours, a third of the usual size."""
     buffer = io.BytesIO()
     with style():
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 1})
     image = Image.open(buffer).convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     small = io.BytesIO()
     image.save(small, format="PNG", optimize=True, dpi=(dpi, dpi))

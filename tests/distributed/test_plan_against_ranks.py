@@ -47,11 +47,11 @@ def make_config(form: str, mode: str) -> RunConfig:
         "data": {"store": "unused", "source": {"kind": "planet"}, "channels": CHANNELS},
         "model": {
             "width": 32,
-            "depth": 3,
+            "depth": 2,
             "heads": 4,
             "aggregation": FORMS["tokens" if form == "whole" else form] | {"block_mib": 8},
         },
-        "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2},
+        "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2 if form == "flat" else 1},
         "parallel": {"channels": "whole" if form == "whole" else "split", "activation_checkpointing": mode},
     }
     return parse_settings(RunConfig, settings, form)

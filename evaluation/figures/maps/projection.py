@@ -47,7 +47,7 @@ def frame(axes: GeoAxes, grid: Grid) -> None:
     axes.spines["geo"].set(edgecolor=GREY, linewidth=0.8)
     if grid.periodic:
         axes.set_global()
-        axes.gridlines(linewidth=0.5, color="0.25", alpha=0.3)
+        _graticule_of_the_globe(axes)
         return
     points = _outline(grid, axes.projection)
     low, high = points.min(0), points.max(0)
@@ -97,16 +97,30 @@ def _outline(grid: Grid, projection: ccrs.Projection) -> np.ndarray:
     return projection.transform_points(_PLATE, longitude, latitude)[:, :2]
 
 
+def _graticule_of_the_globe(axes: GeoAxes) -> None:
+    """Every 60 degrees of longitude and 30 of latitude; cartopy's `gridlines` takes longer than all else of a map."""
+    along = np.linspace(-1, 1, 120)
+    for longitude in range(-120, 180, 60):
+        _line(axes, np.full(120, float(longitude)), 90 * along)
+    for latitude in range(-60, 90, 30):
+        _line(axes, _DATE_LINE * along, np.full(120, float(latitude)))
+
+
+def _line(axes: GeoAxes, longitude: np.ndarray, latitude: np.ndarray) -> np.ndarray:
+    """Draw a line of the graticule; its points [point, 2] in map coordinates."""
+    points = axes.projection.transform_points(_PLATE, longitude, latitude)[:, :2]
+    axes.plot(points[:, 0], points[:, 1], color="0.25", linewidth=0.5, alpha=0.3)
+    return points
+
+
 def _graticule(axes: GeoAxes, grid: Grid) -> None:
     """Meridians labelled where they leave the map at the bottom, parallels at the left."""
     west, east, south, north = _bounds(grid)
     for longitude in _round_values(west, east):
-        line = axes.projection.transform_points(_PLATE, np.full(60, longitude), np.linspace(south, north, 60))
-        axes.plot(line[:, 0], line[:, 1], color="0.25", linewidth=0.5, alpha=0.35)
+        line = _line(axes, np.full(60, longitude), np.linspace(south, north, 60))
         _label(axes, line[0], _degrees(longitude, "E", "W"), (0, -3), "center", "top")
     for latitude in _round_values(south, north):
-        line = axes.projection.transform_points(_PLATE, np.linspace(west, east, 60), np.full(60, latitude))
-        axes.plot(line[:, 0], line[:, 1], color="0.25", linewidth=0.5, alpha=0.35)
+        line = _line(axes, np.linspace(west, east, 60), np.full(60, latitude))
         _label(axes, line[0], _degrees(latitude, "N", "S"), (-3, 0), "right", "center")
 
 

@@ -126,11 +126,20 @@ def test_a_message_of_unknown_cost_is_not_passed_over():
 # The simulation -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["none", "block"])
-@pytest.mark.parametrize("layout", [Layout(1, 1, 1), Layout(1, 2, 1), Layout(1, 1, 2), Layout(2, 2, 2)], ids=str)
+@pytest.mark.parametrize(
+    ("layout", "mode"),
+    [
+        (Layout(1, 1, 1), "none"),
+        (Layout(1, 2, 1), "block"),
+        (Layout(1, 1, 2), "none"),
+        (Layout(2, 2, 2), "none"),
+        (Layout(2, 2, 2), "block"),
+    ],
+    ids=str,
+)
 def test_deep_models_are_extrapolated_exactly(layout, mode):
     parallel = {"activation_checkpointing": mode}
-    config = make_config(model={"depth": 7}, training={"batch_size": 8}, parallel=parallel)
+    config = make_config(model={"depth": 6}, training={"batch_size": 8}, parallel=parallel)
     same(simulate(config, make_domain(), layout), simulate_whole(config, make_domain(), layout))
 
 
