@@ -28,8 +28,8 @@ def began(folder: Path) -> list[str]:
 
 
 def test_a_job_ends_quietly(tmp_path):
-    assert launched("finished", tmp_path, 3).end() == (0, [])
-    assert began(tmp_path) == ["began0.0", "began0.1", "began0.2"]
+    assert launched("finished", tmp_path, 2).end() == (0, [])
+    assert began(tmp_path) == ["began0.0", "began0.1"]
     assert (tmp_path / "kept").read_text() == "10"
 
 
@@ -51,7 +51,7 @@ def test_without_restarts_a_killed_rank_ends_the_job(tmp_path):
 
 
 def test_rank_0_refuses_for_all_and_nothing_is_tried_again(tmp_path):
-    status, lines = launched("refused", tmp_path, 3, restarts=2).end()
+    status, lines = launched("refused", tmp_path, 2, restarts=2).end()
     assert status == 2
     assert lines == ["weatherfm: tp 3 does not divide model.heads 4"]
     assert [path.name for path in tmp_path.iterdir()] == ["checked0"]
@@ -74,7 +74,7 @@ def test_a_fault_of_one_rank_is_told_once(tmp_path):
 
 
 def test_the_same_error_of_all_ranks_is_told_once(tmp_path):
-    status, lines = launched("diverged", tmp_path, 3, restarts=2).end()
+    status, lines = launched("diverged", tmp_path, 2, restarts=2).end()
     assert status == 2
     assert [line for line in lines if "(on rank" not in line] == ["weatherfm: the loss is not finite"]
 

@@ -16,9 +16,8 @@ from weatherfm.training.checkpoints.checkpoint import newest
 REPLICATE = {"dp_shard": 1, "dp_replicate": 2}
 LAYOUTS = {"alone": ALONE, "tp": TP, "shard": SHARD, "replicate": REPLICATE, "both": BOTH, "copies": COPIES}
 DETOURS: dict[str, dict] = {  # what happens between steps, before or with a checkpoint
-    "validation": {"validate_every": 2},
+    "validation": {"validate_every": 1},
     "validation-export": {"validate_every": 2, "export": "best"},
-    "validation-between": {"validate_every": 1},
 }
 PLAIN = {"steps": 3, "checkpoint_every": 2, "log_every": 1, "validate_every": 100}
 
