@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Files of tests run side by side in so many processes, the longest first (tests/conftest.py); `make test WORKERS=0` runs
 # them one after the other. One more than the two cores of a small machine: tests of ranks and signals wait half the time.
 WORKERS ?= 3
+# Most slow tests start several ranks each: more of them at once than cores only get in each other's way.
+RANK_WORKERS ?= 2
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PYTHONUNBUFFERED = 1
 # Hundreds of processes import the package; each would compile it again.
@@ -17,7 +19,7 @@ demo: $(VENV)/.demo      ## the whole chain on a simulated planet, ends in runs/
 
 test: $(VENV)/.dev       ## every test, fast ones first
 	$(PYTEST) -m "not slow"
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow -n $(RANK_WORKERS)
 
 test-fast: $(VENV)/.dev  ## minutes shorter: leaves out the tests marked slow
 	$(PYTEST) -m "not slow"

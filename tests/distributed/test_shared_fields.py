@@ -30,6 +30,7 @@ from weatherfm.training.ranks import shared_memory
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.trainer import train
 
+SHORT = {"steps": 10, "validate_every": 5, "wandb": {"mode": "disabled"}}
 TIMES = 100  # of training and validation of the toy run
 SIZE = 4 * TIMES * 3 * 4 * 8  # bytes of their fields
 GIB = 2**30
@@ -293,7 +294,7 @@ def test_a_damaged_shard_is_told_once(tmp_path):
 
 def train_here(rank: int, folder: Path, layout: dict) -> None:
     for mode in ("on", "off"):
-        settings = toy_run.run_settings(folder, f"{mode}-{len(layout)}", cache=mode, wandb={"mode": "disabled"})
+        settings = toy_run.run_settings(folder, f"{mode}-{len(layout)}", cache=mode, **SHORT)
         train(parse_settings(RunConfig, settings | {"parallel": layout}, "test"))
 
 

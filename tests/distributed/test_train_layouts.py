@@ -22,6 +22,7 @@ TP: dict = {"tp": 2}
 SHARD: dict = {"dp_shard": 2}
 BOTH: dict = {"tp": 2, "dp_shard": 2}
 COPIES: dict = {"tp": 2, "dp_replicate": 2}
+SHORT = {"steps": 12, "validate_every": 4, "checkpoint_every": 5, "log_every": 1, "validation_samples": 5}
 
 
 class StopAfter:
@@ -48,7 +49,7 @@ class StopAfter:
 
 
 def settings(folder: Path, run: str, layout: dict, **training) -> dict:
-    plain = toy_run.run_settings(folder, run, **({"log_every": 1, "validation_samples": 5} | training))
+    plain = toy_run.run_settings(folder, run, **(SHORT | training))
     plain["model"] |= {"dropout": 0.0, "drop_path": 0.0}  # random numbers differ between layouts
     return plain | {"parallel": layout}
 
@@ -128,14 +129,14 @@ def test_a_run_is_the_same_on_every_layout(folder, layout):
 
 def test_a_run_goes_on_where_another_layout_stopped(folder):
     """And so it is the same on each of these."""
-    go(folder, ("moved", BOTH, 7))
-    go(folder, ("moved", TP, 6))
+    go(folder, ("moved", BOTH, 4))
+    go(folder, ("moved", TP, 3))
     go(folder, ("moved", ALONE, 2))
     go(folder, ("moved", SHARD, None))
     assert_same_function(folder, "moved")
 
 
 def test_on_the_same_layout_a_run_goes_on_bit_for_bit(folder):
-    go(folder, ("whole", BOTH, None), ("broken", BOTH, 7), ("broken", BOTH, None))
+    go(folder, ("whole", BOTH, None), ("broken", BOTH, 4), ("broken", BOTH, None))
     assert curve(folder / "broken") == curve(folder / "whole")
     assert (folder / "broken/weights.safetensors").read_bytes() == (folder / "whole/weights.safetensors").read_bytes()
