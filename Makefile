@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # them one after the other. One more than the two cores of a small machine: tests of ranks and signals wait half the time.
 WORKERS ?= 3
 # Most slow tests start several ranks each: more of them at once than cores only get in each other's way.
-RANK_WORKERS ?= 2
+RANK_WORKERS ?= $(if $(filter 0 1,$(WORKERS)),$(WORKERS),2)
 PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PYTHONUNBUFFERED = 1
 # Hundreds of processes import the package; each would compile it again.
