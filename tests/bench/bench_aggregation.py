@@ -28,7 +28,7 @@ def build(form, channels, width, heads, patch_values, block_mib, device):
     torch.manual_seed(0)
     tokenizer = ChannelTokenizer(channels, patch_values, width)
     config = AggregationConfig(evaluate=form, block_mib=block_mib)
-    attention = ChannelAttention(width, heads, config)
+    attention = ChannelAttention(width, heads, config, channels)
     for parameter in (attention.latent, tokenizer.weight, tokenizer.embedding):
         torch.nn.init.normal_(parameter)
     return tokenizer.to(device), attention.to(device)

@@ -38,21 +38,27 @@ LONG = 20
 DEPTH = 2
 """Blocks; where every variant meets every layout, one: variants differ before the first block, or in each."""
 
+LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2}
 HIERARCHICAL = {"kind": "hierarchical", "groups": 4}
 VARIANTS: dict[str, dict] = {
     "flat": {},
     "flat-tokens": {"aggregation": {"evaluate": "tokens"}},
-    "flat-uneven": {"channels": 10},
+    "flat-uneven-local": {"channels": 10, "model": LOCAL},
     "attention": {"aggregation": HIERARCHICAL},
+    "attention-local": {"aggregation": HIERARCHICAL, "model": LOCAL},
     "attention-uneven-tokens": {"channels": 10, "aggregation": HIERARCHICAL | {"evaluate": "tokens"}},
     "linear-uneven": {"channels": 10, "aggregation": HIERARCHICAL | {"local": "linear"}},
     "tree": {"aggregation": HIERARCHICAL | {"tree": 2}},
     "linear-tree-uneven": {"channels": 10, "aggregation": HIERARCHICAL | {"local": "linear", "tree": 2}},
     "block-checkpointing": {"parallel": {"activation_checkpointing": "block"}},
-    "selective-checkpointing": {"parallel": {"activation_checkpointing": "selective"}},
-    "tensor-parallel-alone": {"aggregation": {"evaluate": "tokens"}, "parallel": {"channels": "whole"}},
+    "selective-checkpointing-local": {"parallel": {"activation_checkpointing": "selective"}, "model": LOCAL},
+    "tensor-parallel-alone-local": {
+        "aggregation": {"evaluate": "tokens"},
+        "parallel": {"channels": "whole"},
+        "model": LOCAL,
+    },
 }
-TELLING = ["flat-uneven", "attention", "linear-tree-uneven"]
+TELLING = ["flat-uneven-local", "attention", "linear-tree-uneven"]
 """Variants that between them go through all that layouts do differently."""
 LAYOUTS = [
     (Layout(1, 1, 2), list(VARIANTS)),
@@ -80,7 +86,8 @@ def make_config(variant: str, depth: int = DEPTH) -> RunConfig:
             "drop_path": 0.0,
             "input_times": ["0h", "-24h"],
             "aggregation": given.get("aggregation", {}),
-        },
+        }
+        | given.get("model", {}),
         "training": {
             "batch_size": 4,
             "learning_rate": 1e-2,

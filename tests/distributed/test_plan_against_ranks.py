@@ -34,6 +34,8 @@ FORMS: dict[str, dict] = {
     "linear": {"kind": "hierarchical", "groups": 4, "local": "linear"},
     "tokens": {"evaluate": "tokens"},
 }
+LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2}
+"""Of the hierarchical form and of whole channels."""
 FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block")]
 OTHERS = [("hierarchical", "selective"), ("linear", "block"), ("tokens", "block")]
 ALL = [(form, mode) for form in ("flat", "hierarchical") for mode in ("none", "selective", "block")]
@@ -51,7 +53,8 @@ def make_config(form: str, mode: str) -> RunConfig:
             "depth": 2,
             "heads": 4,
             "aggregation": FORMS["tokens" if form == "whole" else form] | {"block_mib": 8},
-        },
+        }
+        | (LOCAL if form in ("hierarchical", "whole") else {}),
         "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2 if form == "flat" else 1},
         "parallel": {"channels": "whole" if form == "whole" else "split", "activation_checkpointing": mode},
     }

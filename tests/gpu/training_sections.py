@@ -104,7 +104,7 @@ def block_sizes(settings: Settings) -> Iterator[Row]:
     tokenizer = ChannelTokenizer(C, 16, D).to(device)
     patches = torch.randn(1, N, C, 16, device=device)
     for mib in settings.size((8, 16, 32, 64, 128, 256, 512), (0.1, 1)):
-        attention = ChannelAttention(D, D // 64, AggregationConfig(block_mib=mib)).to(device)
+        attention = ChannelAttention(D, D // 64, AggregationConfig(block_mib=mib), C).to(device)
         torch.nn.init.normal_(attention.latent)
 
         def step(attention=attention) -> None:

@@ -26,7 +26,7 @@ SHAPES = [
 def build(form, channels, patch_values, width, heads, dtype, block_mib=8.0):
     torch.manual_seed(1)
     tokenizer = ChannelTokenizer(channels, patch_values, width)
-    attention = ChannelAttention(width, heads, AggregationConfig(evaluate=form, block_mib=block_mib))
+    attention = ChannelAttention(width, heads, AggregationConfig(evaluate=form, block_mib=block_mib), channels)
     for parameter in [*tokenizer.parameters(), *attention.parameters()]:
         torch.nn.init.normal_(parameter, std=0.5)  # no parameter starts at zero, so each gradient says something
     return tokenizer.to(dtype), attention.to(dtype)

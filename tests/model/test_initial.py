@@ -23,7 +23,11 @@ def config(**settings):
 @pytest.mark.parametrize("aggregation", FORMS, ids=str)
 @pytest.mark.parametrize("predict", ["state", "increment"])
 def test_a_share_starts_from_the_rows_of_the_whole_model(aggregation, predict):
-    settings, domain = config(aggregation=aggregation, predict=predict), make_domain(channels=CHANNELS, static=2)
+    local = {"mlp_convolution": True, "decoder_fields": 2}
+    settings, domain = (
+        config(aggregation=aggregation, predict=predict, **local),
+        make_domain(channels=CHANNELS, static=2),
+    )
     serial = WeatherViT(settings, domain)
     initialise(serial, 7)
     held = {name: set() for name, _ in serial.named_parameters()}
@@ -70,6 +74,33 @@ def test_seeds_and_names_give_other_values_and_nothing_else_does():
     assert not torch.equal(*same_shape)
     rows = first.tokenizer.weight.flatten(1)
     assert len(torch.unique(rows, dim=0)) == len(rows)
+
+
+@pytest.mark.parametrize("channels", [3, 40, 160])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"kind": "hierarchical", "groups": 3},
+        {"kind": "hierarchical", "groups": 3, "tree": 2},
+        {"kind": "hierarchical", "groups": 3, "local": "linear", "tree": 2},
+    ],
+    ids=str,
+)
+def test_what_reaches_the_blocks_has_the_variance_of_one_token(form, channels):
+    """A mean of C independent tokens has a C-th of it: of many channels nothing would be left.
+
+    Of half the channels a mean has twice the variance, a sum half of it: either stays near one.
+    """
+    names = tuple(f"{v}{level}" for v in "ztuvqrwd" for level in range(100, 1000, 45))[:channels]
+    model = make_model(make_domain(channels=names), width=64, aggregation=form)
+    torch.manual_seed(0)
+    patches = torch.randn(4, 8, len(model.share.input_names([0])), 16)
+    half = torch.arange(patches.shape[2]).expand(4, -1) % 2 == 0
+    for present, expected in ((None, 1.0), (half, 0.5 if form.get("local") == "linear" else 2.0)):
+        variance = model.aggregation(patches, model.tokenizer, present).var(0).mean().item()
+        assert variance == pytest.approx(expected, rel=0.35)
+    assert model.tokenizer(patches).var(0).mean().item() == pytest.approx(1.0, rel=0.1)
 
 
 def test_global_random_numbers_are_left_alone():

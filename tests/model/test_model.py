@@ -171,6 +171,7 @@ def test_bfloat16_autocast_stays_close():
         ({"input_times": [24]}, "with its unit"),
         ({"forcings": ["latitudes"]}, "known are latitude"),
         ({"patch_size": 0}, "positive"),
+        ({"width": 24, "heads": 4, "rotary": True}, "width / heads = 6 cannot be turned"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, message):

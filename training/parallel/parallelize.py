@@ -21,9 +21,10 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module, distribute_tensor
 from torch.distributed.tensor.parallel import (
     ColwiseParallel,
+    ParallelStyle,
     PrepareModuleInput,
     RowwiseParallel,
     SequenceParallel,
@@ -31,8 +32,10 @@ from torch.distributed.tensor.parallel import (
 )
 
 from weatherfm.model.aggregation import ChannelAttention
+from weatherfm.model.blocks import Block
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.neighbours import NeighbourMixing
 from weatherfm.training.parallel.activation_checkpointing import wrap_blocks
 from weatherfm.training.parallel.channel_parallel import (
     gather_groups,
@@ -67,7 +70,7 @@ def parallelize(
         split_channels(model, mesh.tp) if config.channels == "split" else split_heads(model, mesh.tp)
         split_sequence(model, mesh.tp, mesh.tp_index)
         for block in model.blocks:
-            parallelize_module(block, mesh.tp, block_styles())
+            parallelize_module(block, mesh.tp, block_styles(cast(Block, block)))
     # 2. Compile and checkpoint what a block computes, the collectives of step 1 inside it, before FSDP puts its hooks
     # around it: those are not for the compiler, and weights are gathered once for what is made again.
     wrap_blocks(model, config.activation_checkpointing, compile)
@@ -101,10 +104,10 @@ def split_sequence(model: WeatherViT, tp: DeviceMesh, index: int) -> None:
     model.to_patches.register_forward_pre_hook(lambda module, inputs: (gather_positions(inputs[0], tp),))
 
 
-def block_styles() -> dict[str, Any]:
+def block_styles(block: Block) -> dict[str, Any]:
     """Tensor parallelism of a block's matrices, sequence parallelism of its norms and of what runs between blocks."""
     gathered = partial(PrepareModuleInput, input_layouts=Shard(1), desired_input_layouts=Replicate())
-    return {
+    styles = {
         "attention_norm": SequenceParallel(),
         "attention": gathered(),
         "attention.query": ColwiseParallel(),
@@ -116,6 +119,19 @@ def block_styles() -> dict[str, Any]:
         "mlp.expand": ColwiseParallel(),
         "mlp.contract": RowwiseParallel(output_layouts=Shard(1)),
     }
+    return styles | ({"mlp.neighbours": RowsOfHiddenUnits()} if block.mlp.neighbours is not None else {})
+
+
+class RowsOfHiddenUnits(ParallelStyle):
+    """A weight split by hidden unit (dim 0), used on those that `ColwiseParallel` leaves on a rank."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        cast(NeighbourMixing, module).own = lambda weight: cast(DTensor, weight).to_local()
+        return distribute_module(module, device_mesh, self._split)
+
+    def _split(self, name: str, module: nn.Module, device_mesh: DeviceMesh) -> None:
+        for key, parameter in list(module.named_parameters(recurse=False)):
+            module.register_parameter(key, nn.Parameter(distribute_tensor(parameter, device_mesh, [Shard(0)])))
 
 
 def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: torch.dtype) -> None:
@@ -130,6 +146,7 @@ def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: 
         projections: list[nn.Module] = [m for m in model.aggregation.children() if isinstance(m, nn.Linear)]
         fully_shard(projections, mesh=mesh.data)  # split by head over `tp` already
         shared += [[model.tokenizer], [model.to_patches]]
+        shared += [[model.decoder]] if model.decoder is not None else []
     elif isinstance(model.aggregation, HierarchicalAggregation):
         for group in model.aggregation.groups.values():
             fully_shard(group, mesh=mesh.data)

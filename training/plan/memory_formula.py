@@ -14,8 +14,10 @@ Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for
     selective  8 + h (4 + r + 2 tp)     norms' inputs; results of all products, of out and contract before their sum
     block      4                        its input
 
-Work of a block is what `none` would keep of it and the gradients on both sides of GELU. Left out: dropout's masks,
-kernels' workspaces, and how FSDP overlaps its messages.
+With `model.mlp_convolution`, `none` keeps its input as well: h r, and the patches around. With `model.decoder_fields` E
+the head keeps h (2 + 2 E) for each value of its channels, and for those around. Work of a block is what `none` would
+keep of it and the gradients on both sides of GELU. Left out: dropout's masks, kernels' workspaces, and how FSDP
+overlaps its messages.
 """
 
 from __future__ import annotations
@@ -48,8 +50,8 @@ class _Terms:
     def __init__(self, config: RunConfig, model: WeatherViT, layout: Layout, dtype: torch.dtype) -> None:
         self.config, self.model, self.layout, self.h = config, model, layout, dtype.itemsize
         samples = config.training.batch_size // layout.dp
-        positions = patch_counts(config.model.patch, model.domain.grid.shape)
-        self.rows = samples * positions[0] * positions[1]  # b N
+        self.positions = patch_counts(config.model.patch, model.domain.grid.shape)
+        self.rows = samples * self.positions[0] * self.positions[1]  # b N
         self.stream = self.rows // layout.tp * config.model.width  # b n D
         self.fields = self.rows * config.model.patch[0] * config.model.patch[1]  # b H W
         self.mode = config.parallel.activation_checkpointing
@@ -87,7 +89,10 @@ class _Terms:
         """By one block."""
         h, r, tp = self.h, self.config.model.mlp_ratio, self.layout.tp
         factor = {"none": 8 + h * (4 + 2 * r + 2 * tp), "selective": 8 + h * (4 + r + 2 * tp), "block": 4}[mode]
-        return self.stream * factor
+        convolution = (
+            h * r * self.around(1, self.positions) if mode == "none" and self.config.model.mlp_convolution else 0
+        )
+        return self.stream * (factor + convolution)
 
     def block_work(self) -> float:
         """Of one block in its backward pass, beside what it keeps."""
@@ -114,7 +119,15 @@ class _Terms:
     def head(self) -> float:
         """Hidden layers, gathered positions, and prediction, target and error of own channels."""
         hidden = self.stream * (8 + 2 * self.h * self.config.model.head_depth) + self.h * self.stream * self.layout.tp
-        return hidden + self.fields * len(self.model.domain.channels) * (4 * 5 + 2 * self.h)
+        values = self.fields * len(self.model.domain.channels)
+        fields = self.config.model.decoder_fields
+        decoder = self.h * (2 + 2 * fields) * self.around(2, self.model.domain.grid.shape) if fields else 0
+        return hidden + values * (4 * 5 + 2 * self.h + decoder)
+
+    @staticmethod
+    def around(width: int, shape: tuple[int, int]) -> float:
+        """Size of a field with `width` more rows and columns on each side, in units of the field."""
+        return (shape[0] + 2 * width) * (shape[1] + 2 * width) / (shape[0] * shape[1])
 
     def _split(self, name: str, size: int) -> float:
         alone = self.split and belongs_to_channels(name)

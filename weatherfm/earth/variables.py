@@ -107,6 +107,12 @@ def find_variable(name: str) -> Variable | None:
     return _BY_ANY_NAME.get(name.lower())
 
 
+def is_wind_component(channel: str) -> bool:
+    """Whether a channel is wind along a parallel or a meridian: directions that turn round behind a pole."""
+    variable = find_variable(channel) or find_variable(channel.rstrip("0123456789"))
+    return variable is not None and variable.standard_name in ("eastward_wind", "northward_wind")
+
+
 def parse_channel(name: str) -> Channel:
     """The channel a short name means: `parse_channel("z500")` is geopotential at 500 hPa.
 

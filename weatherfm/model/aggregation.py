@@ -65,10 +65,17 @@ class AggregationConfig(Config):
 
 
 class LearnedQuery(nn.Module):
-    """Parameters of multi-head attention with one learned query, and attention over tokens."""
+    """Parameters of multi-head attention with one learned query, and attention over tokens.
 
-    def __init__(self, width: int, heads: int) -> None:
+    Args:
+        width: D.
+        heads: h.
+        tokens: how many it attends over, wherever they are held; initial values depend on it.
+    """
+
+    def __init__(self, width: int, heads: int, tokens: int) -> None:
         super().__init__()
+        self.tokens = tokens
         self.heads, self.head_size = heads, width // heads
         self.latent = nn.Parameter(torch.zeros(width))
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
@@ -117,8 +124,8 @@ class ChannelAttention(LearnedQuery):
     """Seam: joins the means [B, N, D] over these channels, of log mass [B, N, h], with those over channels that are
     held elsewhere: [B, N or fewer, D]. None: there are no others."""
 
-    def __init__(self, width: int, heads: int, config: AggregationConfig) -> None:
-        super().__init__(width, heads)
+    def __init__(self, width: int, heads: int, config: AggregationConfig, channels: int) -> None:
+        super().__init__(width, heads, channels)
         self.config = config
 
     def forward(self, patches: Tensor, tokenizer: Tokenizer, present: Tensor | None = None) -> Tensor:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from weatherfm.config import Config, Hours
 from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
+
+_LATER = {"mlp_convolution", "rotary", "decoder_fields"}
+"""Settings that came after weights files, checkpoints and forecasts were first written."""
 
 
 class ModelConfig(Config):
@@ -25,6 +28,12 @@ class ModelConfig(Config):
     """Of the attention, in the blocks and over the channels."""
     mlp_ratio: float = Field(4.0, gt=0)
     """Hidden units of a block's MLP, as a multiple of `width`."""
+    mlp_convolution: bool = False
+    """Mix the MLP's hidden units over 3 x 3 neighbouring patches, each by itself; false: not (ClimaX)."""
+    rotary: bool = False
+    """Turn queries and keys by row and column, so that attention sees distances; false: the position alone (ClimaX)."""
+    decoder_fields: int = Field(0, ge=0)
+    """Hidden fields a channel of a convolutional decoder at grid level, which ends seams between patches; 0: none."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of attention weights and hidden units that training drops at random; under `tp` prefer `drop_path`."""
     drop_path: float = Field(0.1, ge=0, lt=1)
@@ -50,6 +59,11 @@ class ModelConfig(Config):
             raise InputError(
                 f"width {self.width} is not divisible by 4, as the position embedding needs; choose a multiple"
             )
+        if self.rotary and self.width // self.heads % 4:
+            raise InputError(
+                f"heads of width / heads = {self.width // self.heads} cannot be turned by rows and columns; make it a "
+                "multiple of 4, or set rotary: false"
+            )
         if unknown := [name for name in self.forcings if name not in FORCINGS]:
             raise InputError(f"unknown forcings {', '.join(unknown)}; known are {', '.join(FORCINGS)}")
         if 0 not in self.input_times or max(self.input_times) > 0 or len(set(self.input_times)) < len(self.input_times):
@@ -58,6 +72,11 @@ class ModelConfig(Config):
         if min(self.patch) < 1:
             raise InputError(f"patch_size must be positive, got {self.patch_size}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Later settings are recorded where they are on, so that what was made without them is still the same."""
+        return {key: value for key, value in usual(self).items() if key not in _LATER or value}
 
     @property
     def patch(self) -> tuple[int, int]:

@@ -9,6 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.neighbours import Edges, NeighbourMixing
+from weatherfm.model.position import Rotary
+
 
 class DropPath(nn.Module):
     """Skip a residual branch for a random share of samples in training (stochastic depth, arXiv 1603.09382)."""
@@ -26,10 +30,11 @@ class DropPath(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over positions."""
+    """Multi-head self-attention over positions; with `rotary`, turned by them (`weatherfm.model.position`)."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, rotary: Rotary | None = None) -> None:
         super().__init__()
+        self.rotary = rotary
         self.head_size, self.dropout = width // heads, dropout
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
         self.key = nn.Linear(width, width, bias=False)  # a key bias adds the same to every score: no effect
@@ -40,22 +45,28 @@ class SelfAttention(nn.Module):
         query, key, value = (
             projection(x).unflatten(-1, heads).transpose(1, 2) for projection in (self.query, self.key, self.value)
         )  # [B, h, N, d]
+        if self.rotary is not None:
+            query, key = self.rotary(query), self.rotary(key)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # [B, h, N, d]
         return self.out(mixed.transpose(1, 2).flatten(2))  # [B, N, D]
 
 
 class MLP(nn.Module):
-    """Linear, GELU, linear."""
+    """Linear, GELU, linear; with `neighbours`, hidden units are mixed over neighbouring patches before GELU."""
 
-    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float, neighbours: nn.Module | None = None) -> None:
         super().__init__()
         self.expand, self.contract = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.neighbours = neighbours
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D]."""
-        return self.contract(self.dropout(F.gelu(self.expand(x))))
+        x = self.expand(x)
+        if self.neighbours is not None:
+            x = self.neighbours(x)
+        return self.contract(self.dropout(F.gelu(x)))
 
 
 class Norm(nn.LayerNorm):
@@ -71,13 +82,23 @@ class Norm(nn.LayerNorm):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dropout: float, drop_path: float) -> None:
+    Args:
+        config: architecture.
+        drop_path: share of samples that training skips a branch for.
+        tokens: (lat, lon) patches.
+        edges: of the patches.
+    """
+
+    def __init__(self, config: ModelConfig, drop_path: float, tokens: tuple[int, int], edges: Edges) -> None:
         super().__init__()
-        self.attention_norm, self.mlp_norm = Norm(width), Norm(width)
-        self.attention = SelfAttention(width, heads, dropout)
-        self.mlp = MLP(width, int(width * mlp_ratio), dropout)
+        D, hidden = config.width, int(config.width * config.mlp_ratio)
+        rotary = Rotary(tokens, D // config.heads, edges.periodic) if config.rotary else None
+        neighbours = NeighbourMixing(hidden, tokens, edges) if config.mlp_convolution else None
+        self.attention_norm, self.mlp_norm = Norm(D), Norm(D)
+        self.attention = SelfAttention(D, config.heads, config.dropout, rotary)
+        self.mlp = MLP(D, hidden, config.dropout, neighbours)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class HierarchicalAggregation(nn.Module):
         self.groups = nn.ModuleDict(
             {str(g): ChannelGroup(width, heads, config, list(owners).count(g)) for g in sorted(set(owners))}
         )
-        self.final = TokenAttention(width, heads)
+        self.final = TokenAttention(width, heads, config.groups or 1)
 
     def forward(self, patches: Tensor, tokenizer: Tokenizer, present: Tensor | None = None) -> Tensor:
         """Aggregate the channels of every position.
@@ -80,11 +80,11 @@ class ChannelGroup(nn.Module):
         self.sizes = balanced(channels, config.tree)
         linear = config.local == "linear"
         self.leaves = nn.ModuleList(
-            ChannelSum(size, config) if linear else ChannelAttention(width, heads, config) for size in self.sizes
+            ChannelSum(size, config) if linear else ChannelAttention(width, heads, config, size) for size in self.sizes
         )
         self.root = None
         if config.tree > 1:
-            self.root = TokenSum(config.tree) if linear else TokenAttention(width, heads)
+            self.root = TokenSum(config.tree) if linear else TokenAttention(width, heads, config.tree)
 
     def forward(self, patches: Tensor, tokenizer: Tokenizer, present: Tensor | None = None) -> Tensor:
         """[B, N, C, P], present [B, C] -> [B, N, D]."""

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from weatherfm.earth.domain import Domain
+from weatherfm.model.aggregation import LearnedQuery
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.decoder import ChannelDecoder
 from weatherfm.model.hierarchical import LearnedSum
+from weatherfm.model.neighbours import NeighbourMixing
 from weatherfm.model.position import Position, sincos_position
 from weatherfm.model.share import ChannelShare
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer
@@ -61,7 +64,7 @@ def row_names(model: Model, name: str) -> list[str] | None:
     owner = name.partition(".")[0]
     if owner == "tokenizer":
         return model.share.input_names(model.config.input_times)
-    return list(model.domain.channels) if owner == "to_patches" else None
+    return list(model.domain.channels) if owner in ("to_patches", "decoder") else None
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
@@ -78,8 +81,10 @@ def _draw(model: Model, name: str, shape: torch.Size, random: torch.Generator) -
     if isinstance(module, ChannelTokenizer) and kind != "bias":
         std = shape[-1] ** -0.5 if kind == "weight" else 0.02  # tokens start with variance near 1
         return nn.init.normal_(values, std=std, generator=random)
-    if kind != "weight":
-        return values  # biases and learned queries
+    if isinstance(module, ChannelDecoder) and kind == "expand":
+        return nn.init.normal_(values, std=shape[-1] ** -0.5, generator=random)
+    if kind != "weight" or isinstance(module, NeighbourMixing):
+        return values  # biases, learned queries, and the last step of what is added to the model without it
     if isinstance(module, nn.LayerNorm):
         return nn.init.ones_(values)
     if isinstance(module, ChannelOutput) and model.config.predict == "increment":
@@ -87,5 +92,10 @@ def _draw(model: Model, name: str, shape: torch.Size, random: torch.Generator) -
     if isinstance(module, LearnedSum):
         return nn.init.constant_(values, len(values) ** -0.5)  # the sum has the variance of one token
     if path.startswith("aggregation."):
-        return nn.init.xavier_uniform_(values, generator=random)
+        nn.init.xavier_uniform_(values, generator=random)
+        owner, _, layer = path.rpartition(".")
+        query = model.get_submodule(owner)
+        if layer == "out" and isinstance(query, LearnedQuery):
+            return values * query.tokens**0.5  # of their mean, which begins with the variance of one divided by it
+        return values
     return nn.init.trunc_normal_(values, std=0.02, generator=random)

@@ -17,10 +17,12 @@ from weatherfm.earth.domain import Domain
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.blocks import Block
+from weatherfm.model.decoder import ChannelDecoder
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.initial import initialise
+from weatherfm.model.neighbours import Edges
 from weatherfm.model.position import Position
-from weatherfm.model.share import ChannelShare, group_of_inputs, whole
+from weatherfm.model.share import ChannelShare, group_of_inputs, input_names, whole
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
 
 _LEAD_TIME_SCALE = 100.0
@@ -65,16 +67,21 @@ class WeatherViT(nn.Module):
             owners = group_of_inputs(config, domain, self.share)
             self.aggregation = HierarchicalAggregation(D, config.heads, config.aggregation, owners)
         else:
-            self.aggregation = ChannelAttention(D, config.heads, config.aggregation)
+            inputs = len(input_names(config, domain))  # of all shares
+            self.aggregation = ChannelAttention(D, config.heads, config.aggregation, inputs)
         self.position = Position(self.tokens[0] * self.tokens[1], D)
         self.lead_time = nn.Linear(1, D)
         self.dropout = nn.Dropout(config.dropout)
         rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
-        self.blocks = nn.ModuleList(Block(D, config.heads, config.mlp_ratio, config.dropout, rate) for rate in rates)
+        edges = Edges.of(domain.grid)
+        self.blocks = nn.ModuleList(Block(config, rate, self.tokens, edges.of_patches()) for rate in rates)
         self.norm = nn.LayerNorm(D)
         hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(D, D), nn.GELU())]
         self.head = nn.Sequential(*hidden)
         self.to_patches = ChannelOutput(len(self.domain.channels), P, D)
+        self.decoder = (
+            ChannelDecoder(self.domain.channels, config.decoder_fields, edges) if config.decoder_fields else None
+        )
         if not self.position.weight.is_meta:
             initialise(self, seed=0)
 
@@ -103,9 +110,11 @@ class WeatherViT(nn.Module):
             x = block(x)
         x = self._project(self.head(self.norm(x)))  # [B, N, C, P]
         x = unpatchify(x, self.config.patch, self.padded)[..., : history.shape[-2], : history.shape[-1]]
+        now = history[:, self.config.input_times.index(0)]
+        if self.decoder is not None:
+            x = x + self.decoder(x, now)
         if self.config.predict == "state":
             return x
-        now = history[:, self.config.input_times.index(0)]
         return now + self.increment_scale[:, None, None] * x  # [B, C, H, W]
 
     def _project(self, x: Tensor) -> Tensor:

@@ -1,10 +1,20 @@
-"""Position embedding, its 2-D sine-cosine start, and its interpolation to another grid."""
+"""Position embedding, its 2-D sine-cosine start and its interpolation to another grid; rotary positions.
+
+Legend: B batch, N position, D width, h head, d head size.
+"""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+_BASE = 100.0
+"""Ratio of the longest wavelength to the shortest, for images (arXiv 2403.13298, section 3.2)."""
 
 
 class Position(nn.Module):
@@ -41,3 +51,41 @@ def interpolate_position(position: Tensor, tokens: tuple[int, int], new_tokens: 
     image = position.T.unflatten(1, tokens)[None]  # [1, width, lat, lon]
     image = F.interpolate(image, new_tokens, mode="bicubic", align_corners=False)
     return image[0].flatten(1).T  # [N, width]
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Turns queries and keys, so that attention sees how far apart two patches are (arXiv 2104.09864; 2403.13298).
+
+    Half of a head's numbers are turned by the row of the patch, the other half by its column. On a periodic grid
+    columns turn a whole number of times round the circle, so that distance is what it is on Earth.
+
+    Args:
+        tokens: (lat, lon) patches.
+        head_size: d, a multiple of 4.
+        periodic: the last column neighbours the first.
+    """
+
+    tokens: tuple[int, int]
+    head_size: int
+    periodic: bool
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Turn the pairs (i, i + d / 2) of [B, h, N, d]."""
+        angles = self.angles(x)
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        first, second = x.chunk(2, -1)
+        return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+    def angles(self, like: Tensor) -> Tensor:
+        """[N, d / 2] radians: for the row of each patch, then for its column; in float32 or better."""
+        pairs = self.head_size // 4
+        exact: dict[str, Any] = {"device": like.device, "dtype": torch.promote_types(like.dtype, torch.float32)}
+        steps = torch.arange(pairs, **exact) / pairs
+        slow_to_fast = math.pi * _BASE ** (steps - 1)  # radians a patch, from pi / 100 on
+        around = slow_to_fast
+        if self.periodic:  # from one turn in all columns to a turn in two
+            around = ((self.tokens[1] / 2) ** steps).round() * (2 * math.pi / self.tokens[1])
+        rows, columns = (torch.arange(n, **exact) for n in self.tokens)
+        row, column = torch.meshgrid(rows, columns, indexing="ij")
+        return torch.cat([row.reshape(-1, 1) * slow_to_fast, column.reshape(-1, 1) * around], 1)

@@ -32,6 +32,7 @@ from weatherfm.training.plan.traffic import axis_names, sent_by
 from weatherfm.training.run_config import RunConfig
 
 CONFIGS = ROOT / "configs"
+LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 4}
 FORWARD, BACKWARD = Moment("forward", "front"), Moment("backward", "blocks", 0)
 
 
@@ -170,21 +171,23 @@ def test_sixteen_thousand_ranks_fit_on_this_machine():
 
 
 @pytest.mark.parametrize(
-    ("layout", "mode", "aggregation", "channels"),
+    ("layout", "mode", "aggregation", "channels", "local"),
     [
-        (Layout(1, 1, 1), "none", {}, "split"),
-        (Layout(1, 4, 1), "selective", {}, "split"),
-        (Layout(1, 2, 4), "none", {}, "split"),
-        (Layout(1, 1, 4), "block", {"kind": "hierarchical", "groups": 4}, "split"),
-        (Layout(1, 1, 4), "block", {"kind": "hierarchical", "groups": 4, "local": "linear"}, "split"),
-        (Layout(1, 1, 4), "block", {"evaluate": "tokens"}, "whole"),
-        (Layout(1, 2, 2), "block", {"evaluate": "tokens"}, "split"),
+        (Layout(1, 1, 1), "none", {}, "split", False),
+        (Layout(1, 1, 1), "none", {}, "split", True),
+        (Layout(1, 4, 1), "selective", {}, "split", False),
+        (Layout(1, 2, 4), "none", {}, "split", True),
+        (Layout(1, 1, 4), "block", {"kind": "hierarchical", "groups": 4}, "split", False),
+        (Layout(1, 1, 4), "block", {"kind": "hierarchical", "groups": 4, "local": "linear"}, "split", False),
+        (Layout(1, 1, 4), "block", {"evaluate": "tokens"}, "whole", True),
+        (Layout(1, 2, 2), "block", {"evaluate": "tokens"}, "split", False),
     ],
     ids=str,
 )
-def test_the_formula_is_within_a_fifth(layout, mode, aggregation, channels):
+def test_the_formula_is_within_a_fifth(layout, mode, aggregation, channels, local):
     config = make_config(
-        model={"width": 512, "depth": 12, "heads": 8, "forcings": [], "drop_path": 0.0, "aggregation": aggregation},
+        model={"width": 512, "depth": 12, "heads": 8, "forcings": [], "drop_path": 0.0, "aggregation": aggregation}
+        | (LOCAL if local else {}),
         training={"batch_size": 4 * layout.dp},
         parallel={"channels": channels, "activation_checkpointing": mode},
     )

@@ -1,0 +1,108 @@
+"""What lies around a field on the sphere, and convolution of the MLP's hidden units over neighbouring patches.
+
+Legend: B batch, H rows, W columns, N = H W patch tokens, F hidden unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from weatherfm.earth.grid import Grid
+
+
+@dataclass(frozen=True)
+class Edges:
+    """What comes after the last row and column of a field, or of its patches."""
+
+    periodic: bool
+    """The last column neighbours the first."""
+    north_pole: bool = False
+    """North of the first row lies the pole, and behind it the rows of the opposite longitudes."""
+    south_pole: bool = False
+    """South of the last row likewise."""
+    rows_on_poles: bool = False
+    """The outermost rows are the poles themselves: what lies behind them is the row next to them."""
+
+    @classmethod
+    def of(cls, grid: Grid) -> Edges:
+        """Of a grid's points."""
+        north, south = (abs(bound) == 90 and grid.periodic for bound in grid.latitude_bounds[[0, -1]])
+        return cls(grid.periodic, bool(north), bool(south), bool(abs(grid.latitude[0]) > 90 - 1e-3))
+
+    def of_patches(self) -> Edges:
+        """Of the patches that such a grid is cut into: the outermost ones end at the poles."""
+        return Edges(self.periodic, self.north_pole, self.south_pole)
+
+
+def pad(
+    x: Tensor, width: int, edges: Edges, dims: tuple[int, int] = (-2, -1), behind_pole: Tensor | None = None
+) -> Tensor:
+    """A field with `width` more rows and columns on each side.
+
+    Around a periodic grid come the columns of the other side; behind a pole the rows of the opposite longitudes (of an
+    odd number of columns half a column off); elsewhere the outermost values are repeated.
+
+    Args:
+        x: [..., H, W], or with rows and columns at `dims`.
+        width: at most H and W.
+        edges: of the field.
+        dims: where rows and columns are.
+        behind_pole: factor for the rows behind a pole, to be broadcast: -1 for components of a vector, whose
+            directions turn round there.
+    """
+    row, column = dims
+    rows, columns = x.shape[row], x.shape[column]
+    own = 1 if edges.rows_on_poles else 0
+
+    def behind(first: int) -> Tensor:
+        turned = x.narrow(row, first, width).flip(row).roll(columns // 2, column)
+        return turned if behind_pole is None else turned * behind_pole
+
+    def repeated(dim: int, index: int) -> Tensor:
+        shape = list(field.shape)
+        shape[dim] = width
+        return field.narrow(dim, index, 1).expand(shape)
+
+    field = x
+    north = behind(own) if edges.north_pole else repeated(row, 0)
+    south = behind(rows - width - own) if edges.south_pole else repeated(row, rows - 1)
+    field = torch.cat([north, field, south], row)
+    if edges.periodic:
+        west, east = field.narrow(column, columns - width, width), field.narrow(column, 0, width)
+    else:
+        west, east = repeated(column, 0), repeated(column, columns - 1)
+    return torch.cat([west, field, east], column)
+
+
+class NeighbourMixing(nn.Module):
+    """x plus a depth-wise 3 x 3 convolution of it over neighbouring patches, which starts at zero (`initial`).
+
+    A convolution inside the MLP gives transformers the local structure that they learn slowly (SegFormer,
+    arXiv 2105.15203, equation 3). Whoever holds some of the hidden units convolves these.
+
+    Args:
+        units: F.
+        tokens: (H, W) patches.
+        edges: of the patches.
+    """
+
+    own: Callable[[Tensor], Tensor] = staticmethod(lambda weight: weight)
+    """Seam: the rows of the weight that belong to the hidden units handed in."""
+
+    def __init__(self, units: int, tokens: tuple[int, int], edges: Edges) -> None:
+        super().__init__()
+        self.tokens, self.edges = tokens, edges
+        self.weight = nn.Parameter(torch.empty(units, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, F] -> [B, N, F]."""
+        weight = self.own(self.weight)
+        fields = x.unflatten(1, self.tokens)  # [B, H, W, F]
+        fields = pad(fields, 1, self.edges, (1, 2)).permute(0, 3, 1, 2)  # channels last in memory
+        mixed = F.conv2d(fields, weight[:, None], groups=len(weight))
+        return x + mixed.permute(0, 2, 3, 1).flatten(1, 2)
