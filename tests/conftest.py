@@ -16,23 +16,32 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # others are proces
 gc.disable()  # until all is imported: of the million objects that come by it none is garbage
 
 LONG = (
-    "distributed/test_parity.py",
-    "distributed/test_plan_against_ranks.py",
     "distributed/test_launch.py",
-    "data_pipeline/test_prepare.py",
-    "distributed/test_resume.py",
     "distributed/test_train_command.py",
-    "distributed/test_train_layouts.py",
-    "distributed/test_shared_fields.py",
-    "distributed/test_compile.py",
-    "distributed/test_forecast_ranks.py",
-    "training/test_trainer.py",
+    "data_pipeline/test_prepare.py",
     "training/plan/test_plan.py",
-    "command/test_cli.py",
+    "training/test_trainer.py",
+    "distributed/test_parity.py",
     "command/test_public_face.py",
+    "distributed/test_plan_against_ranks.py",
+    "command/test_cli.py",
+    "distributed/test_forecast_ranks.py",
+    "data_pipeline/test_crash_points.py",
+    "distributed/test_shared_fields.py",
+    "evaluation/scoring/test_scoring_parts.py",
+    "distributed/test_train_layouts.py",
+    "command/test_chain_notebook.py",
+    "distributed/test_resume.py",
+    "evaluation/report/test_report.py",
+    "distributed/test_gradient_accumulation.py",
+    "data_pipeline/writing/test_trust_records.py",
+    "distributed/test_activation_checkpointing.py",
+    "data_pipeline/verification/test_verify_values.py",
+    "distributed/test_compile.py",
 )
-"""Files of a minute and more, the longest first: dealt out to several processes, one of them at the end would leave
-the others without work."""
+"""Files of 15 seconds and more, longer ones first: dealt out to several processes, one of them at the end would leave the
+others without work. Those that start ranks take turns with those that do not: side by side, a dozen ranks on two cores
+wait for each other."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

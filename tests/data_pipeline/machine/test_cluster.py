@@ -164,7 +164,7 @@ class Outside:
     def __init__(self, folder: Path) -> None:
         self.folder, self.file = folder, folder / "scheduler.json"
         self.scheduler = self._start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(self.file))
-        while not self.file.exists():
+        while not (self.file.exists() and self.file.read_text().endswith("}")):  # written, and to its end
             assert self.scheduler.poll() is None
             time.sleep(0.1)
         self.address = json.loads(self.file.read_text())["address"]
