@@ -39,9 +39,9 @@ LONG = (
     "data_pipeline/verification/test_verify_values.py",
     "distributed/test_compile.py",
 )
-"""Files of 15 seconds and more, longer ones first: dealt out to several processes, one of them at the end would leave the
-others without work. Those that start ranks take turns with those that do not: side by side, a dozen ranks on two cores
-wait for each other."""
+"""Files of 15 seconds and more, longer ones first: dealt out to several processes, one of them at the end would leave
+the others without work. Those that start ranks take turns with those that do not: side by side, a dozen ranks on two
+cores wait for each other."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
