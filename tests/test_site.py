@@ -133,10 +133,8 @@ def test_anchors_of_a_page_differ():
 @pytest.mark.parametrize("verb", verb_pages.verbs())
 def test_a_verb_has_the_help_that_it_prints(verb):
     command = [sys.executable, "-m", "weatherfm.cli", verb, "--help"]
-    environment = os.environ | {
-        "COLUMNS": "100"
-    }  # of a process of its own: a console keeps the width that it began with
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    wide = os.environ | {"COLUMNS": "100"}  # of a process of its own: a console keeps the width that it began with
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=wide).stdout
     printed = [line.rstrip() for line in said.strip().splitlines()]
     page = site_pages.generated()[f"command/{verb}.md"]
     assert "\n".join(printed) in page

@@ -212,3 +212,15 @@ def test_a_predicted_state_is_not_rounded_to_bfloat16():
         state = model(*inputs(model))
     assert state.dtype == torch.float32
     assert (state == 1.0 + 2**-12).all()
+
+
+def test_nor_is_what_a_decoder_adds_to_it():
+    model = make_model(predict="state", decoder_fields=2).eval()
+    for parameter in (*model.to_patches.parameters(), model.decoder.expand, model.decoder.contract):
+        torch.nn.init.zeros_(parameter)
+    torch.nn.init.constant_(model.decoder.bias, 8.0)  # as it is after GELU
+    model.decoder.contract.data[..., 4] = (1.0 + 2**-12) / 16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state = model(*inputs(model))
+    assert state.dtype == torch.float32
+    assert (state == 1.0 + 2**-12).all()

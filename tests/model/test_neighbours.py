@@ -53,8 +53,8 @@ def test_wind_turns_round_behind_a_pole():
 def test_where_no_pole_is_the_outermost_values_are_repeated(name):
     grid = GRIDS[name]
     edges = Edges.of(grid)
-    assert not edges.north_pole
-    assert not edges.south_pole
+    assert edges.north is None
+    assert edges.south is None
     field = torch.randn(grid.shape)
     mode = "circular" if grid.periodic else "replicate"
     sideways = nn.functional.pad(field[None, None], (2, 2, 0, 0), mode=mode)
@@ -64,9 +64,11 @@ def test_where_no_pole_is_the_outermost_values_are_repeated(name):
 
 
 def test_edges_say_where_the_poles_are():
-    assert Edges.of(GRIDS["global"]) == Edges(True, True, True)
-    assert Edges.of(WITH_POLES) == Edges(True, True, True, rows_on_poles=True)
-    assert Edges.of(WITH_POLES).of_patches() == Edges(True, True, True)
+    assert Edges.of(GRIDS["global"]) == Edges(True, 0, 0)
+    assert Edges.of(WITH_POLES) == Edges(True, 1, 1)
+    assert Edges.of(WITH_POLES).of_patches() == Edges(True, 0, 0)
+    without_the_south_pole = Grid(np.linspace(90, -89.75, 720), np.arange(0, 360, 45))  # as 720 x 1440 is cut
+    assert Edges.of(without_the_south_pole) == Edges(True, 1, 0)
     assert Edges.of(TROPICS) == Edges(True)
     assert Edges.of(EUROPE) == Edges(False)
 

@@ -1,6 +1,6 @@
 """A small convolutional decoder at grid level, channel by channel: it ends the seams between patches.
 
-Legend: B batch, C channel, H lat, W lon, E hidden field, K = 3 kernel size.
+Legend: B batch, C channel, H lat, W lon, E hidden field.
 """
 
 from __future__ import annotations

@@ -108,24 +108,17 @@ class WeatherViT(nn.Module):
         x = self.dropout(self.position(x) + lead_time[:, None])
         for block in self.blocks:
             x = block(x)
-        x = self._project(self.head(self.norm(x)))  # [B, N, C, P]
-        x = unpatchify(x, self.config.patch, self.padded)[..., : history.shape[-2], : history.shape[-1]]
-        now = history[:, self.config.input_times.index(0)]
-        if self.decoder is not None:
-            x = x + self.decoder(x, now)
-        if self.config.predict == "state":
-            return x
-        return now + self.increment_scale[:, None, None] * x  # [B, C, H, W]
+        x, now = self.head(self.norm(x)), history[:, self.config.input_times.index(0)]
+        if self.config.predict == "increment":  # small beside the state, and so is its rounding
+            return now + self.increment_scale[:, None, None] * self._to_fields(x, now)  # [B, C, H, W]
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round z500 by some 20 m2 s-2
+            return self._to_fields(x.to(torch.promote_types(x.dtype, torch.float32)), now)
 
-    def _project(self, x: Tensor) -> Tensor:
-        """[B, N, D] -> [B, N, C, P]; a state in float32 or better: bfloat16 would round z500 by some 20 m2 s-2.
-
-        An increment is small beside the state, and so is its rounding.
-        """
-        if self.config.predict == "increment":
-            return self.to_patches(x)
-        with torch.autocast(x.device.type, enabled=False):
-            return self.to_patches(x.to(torch.promote_types(x.dtype, torch.float32)))
+    def _to_fields(self, x: Tensor, now: Tensor) -> Tensor:
+        """Tokens [B, N, D] and the present state [B, C, H, W] -> [B, C, H, W]."""
+        patches = self.to_patches(x)  # [B, N, C, P]
+        fields = unpatchify(patches, self.config.patch, self.padded)[..., : now.shape[-2], : now.shape[-1]]
+        return fields if self.decoder is None else fields + self.decoder(fields, now)
 
     def assemble(self, history: Tensor, forcings: Tensor) -> Tensor:
         """All input channels in the order of `ModelConfig.input_names`: -> [B, I, H, W]."""

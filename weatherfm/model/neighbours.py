@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from weatherfm.earth.grid import Grid
 
+_POLE = 90 - 1e-3
+"""Degrees; archives store coordinates in float32."""
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -21,22 +24,25 @@ class Edges:
 
     periodic: bool
     """The last column neighbours the first."""
-    north_pole: bool = False
-    """North of the first row lies the pole, and behind it the rows of the opposite longitudes."""
-    south_pole: bool = False
-    """South of the last row likewise."""
-    rows_on_poles: bool = False
-    """The outermost rows are the poles themselves: what lies behind them is the row next to them."""
+    north: int | None = None
+    """What lies behind the pole that the first row is next to: the rows of the opposite longitudes from this one on, 1
+    where the first row is the pole itself, else 0. None: no pole is there."""
+    south: int | None = None
+    """Of the last row, counted from the south, likewise."""
 
     @classmethod
     def of(cls, grid: Grid) -> Edges:
         """Of a grid's points."""
-        north, south = (abs(bound) == 90 and grid.periodic for bound in grid.latitude_bounds[[0, -1]])
-        return cls(grid.periodic, bool(north), bool(south), bool(abs(grid.latitude[0]) > 90 - 1e-3))
+
+        def behind(end: int) -> int | None:
+            at_pole = grid.periodic and abs(grid.latitude_bounds[end]) == 90
+            return int(abs(grid.latitude[end]) > _POLE) if at_pole else None
+
+        return cls(grid.periodic, behind(0), behind(-1))
 
     def of_patches(self) -> Edges:
         """Of the patches that such a grid is cut into: the outermost ones end at the poles."""
-        return Edges(self.periodic, self.north_pole, self.south_pole)
+        return Edges(self.periodic, *(None if behind is None else 0 for behind in (self.north, self.south)))
 
 
 def pad(
@@ -57,7 +63,6 @@ def pad(
     """
     row, column = dims
     rows, columns = x.shape[row], x.shape[column]
-    own = 1 if edges.rows_on_poles else 0
 
     def behind(first: int) -> Tensor:
         turned = x.narrow(row, first, width).flip(row).roll(columns // 2, column)
@@ -69,8 +74,8 @@ def pad(
         return field.narrow(dim, index, 1).expand(shape)
 
     field = x
-    north = behind(own) if edges.north_pole else repeated(row, 0)
-    south = behind(rows - width - own) if edges.south_pole else repeated(row, rows - 1)
+    north = repeated(row, 0) if edges.north is None else behind(edges.north)
+    south = repeated(row, rows - 1) if edges.south is None else behind(rows - width - edges.south)
     field = torch.cat([north, field, south], row)
     if edges.periodic:
         west, east = field.narrow(column, columns - width, width), field.narrow(column, 0, width)
