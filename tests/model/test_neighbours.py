@@ -9,6 +9,7 @@ from torch import nn
 from toy_model import inputs, make_domain, make_model, scramble
 
 from weatherfm.earth.grid import Grid, regular_grid
+from weatherfm.errors import InputError
 from weatherfm.model.decoder import ChannelDecoder
 from weatherfm.model.neighbours import Edges, NeighbourMixing, pad
 
@@ -44,7 +45,7 @@ def test_wind_turns_round_behind_a_pole():
     """A uniform flow over the pole: its eastward component changes sign where longitude jumps by 180 degrees."""
     grid = GRIDS["global"]
     eastward = sample(lambda lat, lon: -np.sin(np.deg2rad(lon)), grid.latitude, grid.longitude)
-    padded = pad(eastward, 1, Edges.of(grid), behind_pole=torch.tensor(-1.0))
+    padded = pad(eastward, 1, Edges.of(grid), behind_pole=torch.neg)
     # walking over the pole the components keep their values, written in the directions of this side
     torch.testing.assert_close(padded[0, 1:-1], eastward[0])
 
@@ -94,13 +95,40 @@ def test_a_channel_is_decoded_from_its_own_fields_alone():
     grid = GRIDS["global"]
     decoder = scramble(ChannelDecoder(("z500", "u500", "t850"), 4, Edges.of(grid))).double()
     predicted, now = torch.randn(2, 2, 3, *grid.shape, dtype=torch.float64)
-    found = decoder(predicted, now)
-    for c, sign in ((0, 1.0), (1, -1.0), (2, 1.0)):
-        fields = torch.stack([predicted[:, c], now[:, c]], 1)
-        fields = pad(fields, 2, decoder.edges, behind_pole=torch.tensor(sign))
+    calm = torch.randn(3, 2, dtype=torch.float64)
+    found = decoder(predicted, now, calm)
+    for c, wind in enumerate((False, True, False)):
+        fields = torch.stack([predicted[:, c], now[:, c]], 1) - calm[c, :, None, None] * wind
+        turn = torch.neg if wind else torch.clone
+        fields = pad(fields, 2, decoder.edges, behind_pole=turn) + calm[c, :, None, None] * wind
         hidden = nn.functional.conv2d(fields, decoder.expand[c].reshape(4, 2, 3, 3), decoder.bias[c])
         expected = nn.functional.conv2d(nn.functional.gelu(hidden), decoder.contract[c].reshape(1, 4, 3, 3))
         torch.testing.assert_close(found[:, c], expected[:, 0])
+
+
+@pytest.mark.parametrize("predict", ["increment", "state"])
+def test_wind_is_turned_about_no_wind_not_about_its_mean(predict):
+    model = scramble(make_model(make_domain(channels=("z500", "u500")), predict=predict, decoder_fields=2))
+    seen = []
+    model.decoder.register_forward_pre_hook(lambda module, given: seen.append(given[2]))
+    model(*inputs(model))
+    of_head, of_state = seen[0].unbind(-1)
+    nothing = torch.zeros(2)
+    torch.testing.assert_close(model.denormalize(of_state[:, None, None]).flatten(), nothing, atol=1e-2, rtol=0)
+    assert torch.equal(of_head, nothing if predict == "increment" else of_state)
+    assert of_state.abs().min() > 0
+
+
+def test_a_grid_that_the_decoder_reaches_beyond_is_refused():
+    domain = make_domain(Grid(np.array([45.0, -45.0]), np.arange(0, 360, 45)))
+    with pytest.raises(InputError, match="decoder_fields is for grids of 3 latitudes or more; this one has 2; set"):
+        make_model(domain, patch_size=1, decoder_fields=2)
+
+
+def test_the_smallest_grid_with_both_poles():
+    domain = make_domain(Grid(np.array([90.0, 0.0, -90.0]), np.array([0.0, 180.0])))
+    model = scramble(make_model(domain, patch_size=1, **LOCAL))
+    assert model(*inputs(model)).isfinite().all()
 
 
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 3}
@@ -140,7 +168,7 @@ def test_what_fills_up_patches_reaches_no_forecast_but_through_them(grid):
     """The decoder sees the grid's own points: outputs of a patch beyond the grid have no influence."""
     model = scramble(make_model(make_domain(grid), patch_size=4, decoder_fields=3))
     seen = []
-    model.decoder.register_forward_pre_hook(lambda module, given: seen.extend(field.shape[-2:] for field in given))
+    model.decoder.register_forward_pre_hook(lambda module, given: seen.extend(field.shape[-2:] for field in given[:2]))
     assert model.padded != grid.shape
     model(*inputs(model))
     assert seen == [grid.shape, grid.shape]

@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weatherfm.earth.variables import is_wind_component
+from weatherfm.errors import InputError
 from weatherfm.model.neighbours import Edges, pad
+
+REACH = 2
+"""Rows and columns around a point that two convolutions of 3 x 3 see."""
 
 
 class ChannelDecoder(nn.Module):
@@ -35,14 +39,38 @@ class ChannelDecoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(C, fields))
         self.contract = nn.Parameter(torch.empty(C, fields, 9))
 
-    def forward(self, predicted: Tensor, now: Tensor) -> Tensor:
-        """Both [B, C, H, W]; -> [B, C, H, W]."""
+    def forward(self, predicted: Tensor, now: Tensor, calm: Tensor) -> Tensor:
+        """What to add to the prediction.
+
+        Args:
+            predicted: [B, C, H, W] increment or state, in the units of the head.
+            now: [B, C, H, W] normalised.
+            calm: [C, 2] what no wind is in the units of both.
+
+        Returns:
+            [B, C, H, W].
+        """
         C, E = self.bias.shape
         x = torch.stack([predicted, now.to(predicted.dtype)], 2).permute(0, 3, 4, 1, 2)
         x = x.contiguous()  # [B, H, W, C, 2]: channels last in memory, where convolutions of one each are fast
-        signs = x.new_tensor([-1.0 if is_wind_component(name) else 1.0 for name in self.channels])
-        x = pad(x, 2, self.edges, (1, 2), behind_pole=signs[:, None]).flatten(3).permute(0, 3, 1, 2)
+        winds = torch.tensor([is_wind_component(name) for name in self.channels], device=x.device)[:, None]
+        calm = calm.to(x.dtype)
+        x = pad(x, REACH, self.edges, (1, 2), behind_pole=lambda rows: torch.where(winds, 2 * calm - rows, rows))
+        x = x.flatten(3).permute(0, 3, 1, 2)
         expand = self.expand.unflatten(-1, (2, 3, 3)).flatten(0, 1)  # [C E, 2, 3, 3]
         hidden = F.gelu(F.conv2d(x, expand, self.bias.flatten(), groups=C))  # [B, C E, H + 2, W + 2]
         contract = self.contract.unflatten(-1, (3, 3)).flatten(0, 1)[:, None]  # [C E, 1, 3, 3]
         return F.conv2d(hidden, contract, groups=C * E).unflatten(1, (C, E)).sum(2)
+
+
+def require_grid(shape: tuple[int, int]) -> None:
+    """Refuse grids that end within its reach.
+
+    Raises:
+        InputError: fewer rows than it looks at behind a pole, where a row on the pole itself comes first.
+    """
+    if shape[0] <= REACH:
+        raise InputError(
+            f"model.decoder_fields is for grids of {REACH + 1} latitudes or more; this one has {shape[0]}; set "
+            "decoder_fields: 0"
+        )

@@ -17,7 +17,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.blocks import Block
-from weatherfm.model.decoder import ChannelDecoder
+from weatherfm.model.decoder import ChannelDecoder, require_grid
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.initial import initialise
 from weatherfm.model.neighbours import Edges
@@ -74,6 +74,8 @@ class WeatherViT(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         edges = Edges.of(domain.grid)
+        if config.decoder_fields:
+            require_grid(domain.grid.shape)
         self.blocks = nn.ModuleList(Block(config, rate, self.tokens, edges.of_patches()) for rate in rates)
         self.norm = nn.LayerNorm(D)
         hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(D, D), nn.GELU())]
@@ -118,7 +120,11 @@ class WeatherViT(nn.Module):
         """Tokens [B, N, D] and the present state [B, C, H, W] -> [B, C, H, W]."""
         patches = self.to_patches(x)  # [B, N, C, P]
         fields = unpatchify(patches, self.config.patch, self.padded)[..., : now.shape[-2], : now.shape[-1]]
-        return fields if self.decoder is None else fields + self.decoder(fields, now)
+        if self.decoder is None:
+            return fields
+        calm = -self.mean / self.std
+        of_head = torch.zeros_like(calm) if self.config.predict == "increment" else calm
+        return fields + self.decoder(fields, now, torch.stack([of_head, calm], -1))
 
     def assemble(self, history: Tensor, forcings: Tensor) -> Tensor:
         """All input channels in the order of `ModelConfig.input_names`: -> [B, I, H, W]."""

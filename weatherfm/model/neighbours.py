@@ -46,7 +46,11 @@ class Edges:
 
 
 def pad(
-    x: Tensor, width: int, edges: Edges, dims: tuple[int, int] = (-2, -1), behind_pole: Tensor | None = None
+    x: Tensor,
+    width: int,
+    edges: Edges,
+    dims: tuple[int, int] = (-2, -1),
+    behind_pole: Callable[[Tensor], Tensor] = lambda rows: rows,
 ) -> Tensor:
     """A field with `width` more rows and columns on each side.
 
@@ -58,15 +62,14 @@ def pad(
         width: at most H and W.
         edges: of the field.
         dims: where rows and columns are.
-        behind_pole: factor for the rows behind a pole, to be broadcast: -1 for components of a vector, whose
-            directions turn round there.
+        behind_pole: makes of the rows of the opposite longitudes what they are seen from this side: components of a
+            vector, whose directions turn round at the pole, change their sign.
     """
     row, column = dims
     rows, columns = x.shape[row], x.shape[column]
 
     def behind(first: int) -> Tensor:
-        turned = x.narrow(row, first, width).flip(row).roll(columns // 2, column)
-        return turned if behind_pole is None else turned * behind_pole
+        return behind_pole(x.narrow(row, first, width).flip(row).roll(columns // 2, column))
 
     def repeated(dim: int, index: int) -> Tensor:
         shape = list(field.shape)

@@ -133,7 +133,6 @@ def test_a_message_of_unknown_cost_is_not_passed_over():
         (Layout(1, 1, 1), "none"),
         (Layout(1, 2, 1), "block"),
         (Layout(1, 1, 2), "none"),
-        (Layout(2, 2, 2), "none"),
         (Layout(2, 2, 2), "block"),
     ],
     ids=str,
