@@ -38,7 +38,7 @@ LONG = 20
 DEPTH = 2
 """Blocks; where every variant meets every layout, one: variants differ before the first block, or in each."""
 
-LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2}
+LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 5}
 HIERARCHICAL = {"kind": "hierarchical", "groups": 4}
 VARIANTS: dict[str, dict] = {
     "flat": {},

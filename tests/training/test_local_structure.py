@@ -12,7 +12,7 @@ from weatherfm.earth.forcings import forcing_fields
 from weatherfm.training import trainer
 from weatherfm.training.run_config import RunConfig
 
-SETTINGS = [{"mlp_convolution": True}, {"rotary": True}, {"decoder_fields": 2}]
+SETTINGS = [{"mlp_convolution": True}, {"rotary": True}, {"decoder_fields": 2}, {"truncation": 1}]
 INIT = "2000-01-20T12"
 
 

@@ -70,7 +70,7 @@ class StepCounter(TorchDispatchMode):
     Attributes:
         moment: where the step is; set from outside (see `weatherfm.training.plan.model_parts`).
         events: of memory, in order.
-        flops: of matrix products and attention by moment; a multiply-add is two.
+        flops: of matrix products, convolutions and attention by moment; a multiply-add is two.
         sent: bytes by (moment, axis, kind of collective).
     """
 
@@ -190,8 +190,11 @@ def _wrapped(owner: type, name: str, wrapper: Callable[..., Any]) -> Iterator[No
 
 
 def flops_of(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> int:
-    """Operations of a matrix product or an attention, forward or backward; 0 for all else."""
+    """Operations of a matrix product, a convolution or an attention, forward or backward; 0 for all else."""
     packet = func._overloadpacket
+    if packet is _aten.convolution_backward:  # that registry takes the weight's gradient for one of a single group
+        of_output, _, weight, *_, wanted = args
+        return 2 * of_output.numel() * weight[0].numel() * sum(wanted[:2])
     if packet in flop_registry:
         return int(flop_registry[packet](*args, **kwargs, out_val=out))
     if packet is _aten._scaled_dot_product_flash_attention_for_cpu:  # unknown to that registry

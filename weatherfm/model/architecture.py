@@ -11,7 +11,7 @@ from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
 
-_LATER = {"mlp_convolution", "rotary", "decoder_fields"}
+_LATER = {"mlp_convolution", "rotary", "decoder_fields", "truncation"}
 """Settings that came after weights files, checkpoints and forecasts were first written."""
 
 
@@ -34,6 +34,8 @@ class ModelConfig(Config):
     """Turn queries and keys by row and column, so that attention sees distances; false: the position alone (ClimaX)."""
     decoder_fields: int = Field(0, ge=0)
     """Hidden fields a channel of a convolutional decoder at grid level, which ends seams between patches; 0: none."""
+    truncation: int | None = Field(None, ge=1)
+    """Largest total wavenumber of what is predicted, on the whole globe; null: all that the grid has."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of attention weights and hidden units that training drops at random; under `tp` prefer `drop_path`."""
     drop_path: float = Field(0.1, ge=0, lt=1)

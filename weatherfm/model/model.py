@@ -24,6 +24,7 @@ from weatherfm.model.neighbours import Edges
 from weatherfm.model.position import Position
 from weatherfm.model.share import ChannelShare, group_of_inputs, input_names, whole
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
+from weatherfm.model.truncation import truncated, truncation_matrices
 
 _LEAD_TIME_SCALE = 100.0
 """Lead time enters as hours / 100, as in ClimaX; kept so that its weights load."""
@@ -44,6 +45,8 @@ class WeatherViT(nn.Module):
     std: Tensor
     increment_scale: Tensor
     static: Tensor
+    waves: Tensor
+    rows: Tensor
     aggregation: ChannelAttention | HierarchicalAggregation
     provenance: dict[str, Any]
     """How its weights came about, where they are from a file; else empty."""
@@ -120,11 +123,14 @@ class WeatherViT(nn.Module):
         """Tokens [B, N, D] and the present state [B, C, H, W] -> [B, C, H, W]."""
         patches = self.to_patches(x)  # [B, N, C, P]
         fields = unpatchify(patches, self.config.patch, self.padded)[..., : now.shape[-2], : now.shape[-1]]
-        if self.decoder is None:
+        if self.decoder is not None:
+            calm = -self.mean / self.std
+            of_head = torch.zeros_like(calm) if self.config.predict == "increment" else calm
+            fields = fields + self.decoder(fields, now, torch.stack([of_head, calm], -1))
+        if self.config.truncation is None:
             return fields
-        calm = -self.mean / self.std
-        of_head = torch.zeros_like(calm) if self.config.predict == "increment" else calm
-        return fields + self.decoder(fields, now, torch.stack([of_head, calm], -1))
+        with torch.autocast(fields.device.type, enabled=False):
+            return truncated(fields.to(self.rows.dtype), self.waves, self.rows)
 
     def assemble(self, history: Tensor, forcings: Tensor) -> Tensor:
         """All input channels in the order of `ModelConfig.input_names`: -> [B, I, H, W]."""
@@ -170,4 +176,6 @@ class WeatherViT(nn.Module):
             "increment_scale": domain.tendency_std / domain.std,
             "static": anomaly / np.where(spread > 0, spread, 1.0),
         }
+        if self.config.truncation is not None:
+            values["waves"], values["rows"] = truncation_matrices(domain.grid, self.config.truncation)
         return {name: torch.from_numpy(value).float() for name, value in values.items()}

@@ -85,6 +85,19 @@ def test_a_chain_of_products_is_counted_as_by_hand():
     assert found.sent == {}
 
 
+@pytest.mark.parametrize("groups", [1, 3, 12])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_convolutions_of_many_groups_are_counted_as_by_hand(groups, wanted):
+    x, weight = torch.randn(2, 12, 10, 8, requires_grad=wanted), torch.randn(24, 12 // groups, 3, 3, requires_grad=True)
+    with counting() as counter:
+        counter.moment = FORWARD
+        y = torch.nn.functional.conv2d(x, weight, groups=groups)
+        counter.moment = BACKWARD
+        y.backward(torch.ones_like(y))
+    once = 2 * (2 * 24 * 8 * 6) * (12 // groups * 3 * 3)  # a multiply-add for each point of the output and of the filter
+    assert counter.flops == {FORWARD: once, BACKWARD: (1 + wanted) * once}
+
+
 def test_views_and_work_in_place_cost_nothing_and_what_is_freed_is_gone():
     x = torch.zeros(1000)
     with counting() as counter:

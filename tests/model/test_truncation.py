@@ -1,0 +1,100 @@
+"""Fields cut off at a total wavenumber, against polynomials on the sphere and the spectra of the verification."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toy_model import inputs, make_domain, make_model, scramble
+
+from weatherfm.earth.grid import Grid, regular_grid
+from weatherfm.errors import InputError
+from weatherfm.evaluation.metrics.spectra import spectra_means, spectra_transforms
+from weatherfm.model.truncation import truncated, truncation_matrices
+
+GAUSSIAN = Grid(-np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(16)[0])), np.arange(0, 360, 360 / 32))
+REGULAR = regular_grid((16, 32))
+WITH_POLES = Grid(np.linspace(90, -90, 17), np.arange(0, 360, 360 / 32))
+GLOBES = {"Gaussian": GAUSSIAN, "regular": REGULAR, "poles": WITH_POLES}
+
+
+def on_sphere(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    phi, lam = np.meshgrid(np.deg2rad(grid.latitude), np.deg2rad(grid.longitude), indexing="ij")
+    return np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)
+
+
+def cut(field: np.ndarray, grid: Grid, largest: int) -> np.ndarray:
+    matrices = (torch.from_numpy(array) for array in truncation_matrices(grid, largest))
+    return truncated(torch.from_numpy(field)[None, None], *matrices)[0, 0].numpy()
+
+
+@pytest.mark.parametrize("grid", GLOBES.values(), ids=list(GLOBES))
+def test_a_polynomial_of_the_degree_is_kept(grid):
+    """On the sphere a polynomial of degree d in x, y, z is made of total wavenumbers up to d (spherical harmonics)."""
+    x, y, z = on_sphere(grid)
+    field = 280 + 3 * x**5 - 2 * x**2 * y * z**2 + y**4 * z + x * y * z - z**3
+    np.testing.assert_allclose(cut(field, grid, 5), field, rtol=0, atol=1e-9)
+    assert np.abs(cut(field, grid, 4) - field).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "harmonic",
+    [
+        lambda x, y, z: (231 * z**6 - 315 * z**4 + 105 * z**2 - 5) / 16,
+        lambda x, y, z: x * z * (33 * z**4 - 30 * z**2 + 5),
+        lambda x, y, z: np.real((x + 1j * y) ** 3) * (11 * z**3 - 3 * z),
+        lambda x, y, z: np.imag((x + 1j * y) ** 6),
+    ],
+    ids=["m=0", "m=1", "m=3", "m=6"],
+)
+def test_a_harmonic_beyond_is_gone(harmonic):
+    """Of degree 6, written out by hand."""
+    field = harmonic(*on_sphere(GAUSSIAN))
+    assert np.abs(cut(field, GAUSSIAN, 5)).max() < 2e-2  # cells' areas are near the weights of Gauss, not equal
+    np.testing.assert_allclose(cut(field, GAUSSIAN, 6), field, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("grid", GLOBES.values(), ids=list(GLOBES))
+def test_what_is_left_is_nearest_by_area(grid):
+    field = np.random.default_rng(0).normal(size=grid.shape)
+    kept = cut(field, grid, 6)
+    np.testing.assert_allclose(cut(kept, grid, 6), kept, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(np.roll(cut(np.roll(field, 5, 1), grid, 6), -5, 1), kept, rtol=0, atol=1e-12)
+    x, y, z = on_sphere(grid)
+    for power in (power for power in np.ndindex(7, 7, 7) if sum(power) <= 6):
+        other = x ** power[0] * y ** power[1] * z ** power[2]
+        assert abs(((field - kept) * other * grid.area_weights).mean()) < 1e-13
+
+
+def test_the_verification_finds_no_power_beyond():
+    field = np.random.default_rng(0).normal(size=(1, 1, *GAUSSIAN.shape))
+    kept = cut(field[0, 0], GAUSSIAN, 7)[None, None]
+    spectra = spectra_means(kept.astype(np.float32), field.astype(np.float32), spectra_transforms(GAUSSIAN))
+    (forecast,) = (values for name, values in spectra.items() if "spherical" in name and "forecast" in name)
+    assert forecast[0, 0, 8:].sum() < 1e-3 * forecast[0, 0].sum()
+
+
+@pytest.mark.parametrize("predict", ["increment", "state"])
+def test_what_a_model_predicts_is_cut_off(predict):
+    domain = make_domain(REGULAR)
+    model = scramble(make_model(domain, predict=predict, decoder_fields=2, truncation=4)).double()
+    history, forcings, lead = inputs(model, dtype=torch.float64)
+    found = model(history, forcings, lead)
+    predicted = found - history[:, 0] if predict == "increment" else found
+    matrices = (torch.from_numpy(array) for array in truncation_matrices(REGULAR, 4))
+    torch.testing.assert_close(truncated(predicted, *matrices), predicted, rtol=0, atol=1e-6)
+    assert predicted.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("grid", "largest", "message"),
+    [
+        (Grid(np.linspace(60, 40, 5), np.linspace(-20, 15, 8)), 3, "is for the whole globe; this grid is"),
+        (Grid(np.linspace(60, -60, 8), np.arange(0, 360, 45)), 3, "is for the whole globe; this grid is"),
+        (REGULAR, 16, "truncation 16 needs more than 32 longitudes, this grid has 32; lower it"),
+    ],
+    ids=["area", "belt", "few longitudes"],
+)
+def test_what_cannot_be_cut_off_is_refused(grid, largest, message):
+    with pytest.raises(InputError, match=message):
+        make_model(make_domain(grid), truncation=largest)
