@@ -34,7 +34,7 @@ FORMS: dict[str, dict] = {
     "linear": {"kind": "hierarchical", "groups": 4, "local": "linear"},
     "tokens": {"evaluate": "tokens"},
 }
-LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2}
+LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 3}
 """Of the hierarchical form and of whole channels."""
 FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block")]
 OTHERS = [("hierarchical", "selective"), ("linear", "block"), ("tokens", "block")]

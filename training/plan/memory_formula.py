@@ -15,7 +15,7 @@ Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for
     block      4                        its input
 
 With `model.mlp_convolution`, `none` keeps its input as well: h r, and the patches around. With `model.decoder_fields` E
-the head keeps h (2 + 2 E) for each value of its channels, and for those around. Work of a block is what `none` would
+the head keeps h (2 + 2 E) for each value of its channels, and for those around; `model.truncation` Fourier coefficients. Work of a block is what `none` would
 keep of it and the gradients on both sides of GELU. Left out: dropout's masks, kernels' workspaces, and how FSDP
 overlaps its messages.
 """
@@ -122,7 +122,12 @@ class _Terms:
         values = self.fields * len(self.model.domain.channels)
         fields = self.config.model.decoder_fields
         decoder = self.h * (2 + 2 * fields) * self.around(2, self.model.domain.grid.shape) if fields else 0
-        return hidden + values * (4 * 5 + 2 * self.h + decoder)
+        return hidden + values * (4 * 5 + 2 * self.h + decoder + self._truncation())
+
+    def _truncation(self) -> float:
+        """A value's share of two sets of Fourier coefficients, in float32."""
+        largest = self.config.model.truncation
+        return 0 if largest is None else 2 * 4 * 2 * (largest + 1) / self.model.domain.grid.shape[1]
 
     @staticmethod
     def around(width: int, shape: tuple[int, int]) -> float:

@@ -32,7 +32,7 @@ from weatherfm.training.plan.traffic import axis_names, sent_by
 from weatherfm.training.run_config import RunConfig
 
 CONFIGS = ROOT / "configs"
-LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 4}
+LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 4, "truncation": 3}
 FORWARD, BACKWARD = Moment("forward", "front"), Moment("backward", "blocks", 0)
 
 
