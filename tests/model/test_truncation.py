@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from toy_model import inputs, make_domain, make_model, scramble
 
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.spectra import spectra_means, spectra_transforms
-from weatherfm.model.truncation import truncated, truncation_matrices
+from weatherfm.model.truncation import Truncation, spectral_matrices
 
 GAUSSIAN = Grid(-np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(16)[0])), np.arange(0, 360, 360 / 32))
 REGULAR = regular_grid((16, 32))
@@ -23,9 +24,17 @@ def on_sphere(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)
 
 
+def truncated(fields: torch.Tensor, grid: Grid, largest: int) -> torch.Tensor:
+    """With no gain learned."""
+    module = Truncation(fields.shape[1], largest)
+    nn.init.zeros_(module.gain)
+    matrices = {name: torch.from_numpy(array).to(fields) for name, array in spectral_matrices(grid, largest).items()}
+    with torch.no_grad():
+        return module.to(fields)(fields, **matrices)
+
+
 def cut(field: np.ndarray, grid: Grid, largest: int) -> np.ndarray:
-    matrices = (torch.from_numpy(array) for array in truncation_matrices(grid, largest))
-    return truncated(torch.from_numpy(field)[None, None], *matrices)[0, 0].numpy()
+    return truncated(torch.from_numpy(field)[None, None], grid, largest)[0, 0].numpy()
 
 
 @pytest.mark.parametrize("grid", GLOBES.values(), ids=list(GLOBES))
@@ -66,6 +75,21 @@ def test_what_is_left_is_nearest_by_area(grid):
         assert abs(((field - kept) * other * grid.area_weights).mean()) < 1e-13
 
 
+def test_a_gain_is_of_its_wavenumber_and_channel():
+    """Harmonics of degrees 1, 2 and 3, each with a factor."""
+    x, y, z = on_sphere(GAUSSIAN)
+    first, second, third = z + 2 * x, x * y + 3 * z * x, x * y * z
+    field = torch.from_numpy(np.stack([first + second + third, first + second + third]))[None]
+    module = Truncation(2, 4).double()
+    with torch.no_grad():
+        nn.init.zeros_(module.gain)
+        module.gain[1] = torch.tensor([0.0, 1.0, -0.5, -1.0, 0.0])
+        matrices = {name: torch.from_numpy(array) for name, array in spectral_matrices(GAUSSIAN, 4).items()}
+        plain, changed = module(field, **matrices)[0].numpy()
+    np.testing.assert_allclose(plain, first + second + third, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(changed, 2 * first + 0.5 * second, rtol=0, atol=2e-2)  # see above of cells' areas
+
+
 def test_the_verification_finds_no_power_beyond():
     field = np.random.default_rng(0).normal(size=(1, 1, *GAUSSIAN.shape))
     kept = cut(field[0, 0], GAUSSIAN, 7)[None, None]
@@ -81,9 +105,16 @@ def test_what_a_model_predicts_is_cut_off(predict):
     history, forcings, lead = inputs(model, dtype=torch.float64)
     found = model(history, forcings, lead)
     predicted = found - history[:, 0] if predict == "increment" else found
-    matrices = (torch.from_numpy(array) for array in truncation_matrices(REGULAR, 4))
-    torch.testing.assert_close(truncated(predicted, *matrices), predicted, rtol=0, atol=1e-6)
+    torch.testing.assert_close(truncated(predicted, REGULAR, 4), predicted, rtol=0, atol=1e-5)
     assert predicted.abs().max() > 1e-3
+
+
+def test_nothing_is_rounded_to_bfloat16_after_it():
+    model = scramble(make_model(make_domain(REGULAR), predict="state", truncation=4)).eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = model(*inputs(model))
+    assert found.dtype == torch.float32
+    assert (truncated(found, REGULAR, 4) - found).norm() < 1e-5 * found.norm()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from weatherfm.model.model import WeatherViT
 
 def belongs_to_channels(name: str) -> bool:
     """Whether a parameter is a channel's, or a group's of channels: only the ranks that hold these know it."""
-    return name.startswith(("tokenizer.", "to_patches.", "decoder.", "aggregation.groups."))
+    return name.startswith(("tokenizer.", "to_patches.", "decoder.", "truncation.", "aggregation.groups."))
 
 
 def named_parts(model: WeatherViT, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -146,7 +146,7 @@ def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: 
         projections: list[nn.Module] = [m for m in model.aggregation.children() if isinstance(m, nn.Linear)]
         fully_shard(projections, mesh=mesh.data)  # split by head over `tp` already
         shared += [[model.tokenizer], [model.to_patches]]
-        shared += [[model.decoder]] if model.decoder is not None else []
+        shared += [[module] for module in (model.decoder, model.truncation) if module is not None]
     elif isinstance(model.aggregation, HierarchicalAggregation):
         for group in model.aggregation.groups.values():
             fully_shard(group, mesh=mesh.data)

@@ -15,9 +15,9 @@ Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for
     block      4                        its input
 
 With `model.mlp_convolution`, `none` keeps its input as well: h r, and the patches around. With `model.decoder_fields` E
-the head keeps h (2 + 2 E) for each value of its channels, and for those around; `model.truncation` Fourier coefficients. Work of a block is what `none` would
-keep of it and the gradients on both sides of GELU. Left out: dropout's masks, kernels' workspaces, and how FSDP
-overlaps its messages.
+the head keeps h (2 + 2 E) for each value of its channels, and for those around; with `model.truncation` coefficients.
+Work of a block is what `none` would keep of it and the gradients on both sides of GELU. Left out: dropout's masks,
+kernels' workspaces, and how FSDP overlaps its messages.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ class _Terms:
         return hidden + values * (4 * 5 + 2 * self.h + decoder + self._truncation())
 
     def _truncation(self) -> float:
-        """A value's share of two sets of Fourier coefficients, in float32."""
-        largest = self.config.model.truncation
-        return 0 if largest is None else 2 * 4 * 2 * (largest + 1) / self.model.domain.grid.shape[1]
+        """A value's share of coefficients by row, by total wavenumber, times their gain, and by row again: float32."""
+        largest, (H, W) = self.config.model.truncation, self.model.domain.grid.shape
+        return 0 if largest is None else 4 * 2 * (largest + 1) / W * (2 + 2 * (largest + 1) / H)
 
     @staticmethod
     def around(width: int, shape: tuple[int, int]) -> float:

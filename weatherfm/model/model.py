@@ -24,7 +24,7 @@ from weatherfm.model.neighbours import Edges
 from weatherfm.model.position import Position
 from weatherfm.model.share import ChannelShare, group_of_inputs, input_names, whole
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
-from weatherfm.model.truncation import truncated, truncation_matrices
+from weatherfm.model.truncation import Truncation, spectral_matrices
 
 _LEAD_TIME_SCALE = 100.0
 """Lead time enters as hours / 100, as in ClimaX; kept so that its weights load."""
@@ -46,7 +46,8 @@ class WeatherViT(nn.Module):
     increment_scale: Tensor
     static: Tensor
     waves: Tensor
-    rows: Tensor
+    analysis: Tensor
+    synthesis: Tensor
     aggregation: ChannelAttention | HierarchicalAggregation
     provenance: dict[str, Any]
     """How its weights came about, where they are from a file; else empty."""
@@ -87,6 +88,8 @@ class WeatherViT(nn.Module):
         self.decoder = (
             ChannelDecoder(self.domain.channels, config.decoder_fields, edges) if config.decoder_fields else None
         )
+        largest = config.truncation
+        self.truncation = None if largest is None else Truncation(len(self.domain.channels), largest)
         if not self.position.weight.is_meta:
             initialise(self, seed=0)
 
@@ -127,10 +130,11 @@ class WeatherViT(nn.Module):
             calm = -self.mean / self.std
             of_head = torch.zeros_like(calm) if self.config.predict == "increment" else calm
             fields = fields + self.decoder(fields, now, torch.stack([of_head, calm], -1))
-        if self.config.truncation is None:
+        if self.truncation is None:
             return fields
         with torch.autocast(fields.device.type, enabled=False):
-            return truncated(fields.to(self.rows.dtype), self.waves, self.rows)
+            exact = fields.to(self.waves.dtype)
+            return self.truncation(exact, self.waves, self.analysis, self.synthesis)
 
     def assemble(self, history: Tensor, forcings: Tensor) -> Tensor:
         """All input channels in the order of `ModelConfig.input_names`: -> [B, I, H, W]."""
@@ -177,5 +181,5 @@ class WeatherViT(nn.Module):
             "static": anomaly / np.where(spread > 0, spread, 1.0),
         }
         if self.config.truncation is not None:
-            values["waves"], values["rows"] = truncation_matrices(domain.grid, self.config.truncation)
+            values |= spectral_matrices(domain.grid, self.config.truncation)
         return {name: torch.from_numpy(value).float() for name, value in values.items()}
