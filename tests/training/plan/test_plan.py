@@ -94,9 +94,7 @@ def test_convolutions_of_many_groups_are_counted_as_by_hand(groups, wanted):
         y = torch.nn.functional.conv2d(x, weight, groups=groups)
         counter.moment = BACKWARD
         y.backward(torch.ones_like(y))
-    once = (
-        2 * (2 * 24 * 8 * 6) * (12 // groups * 3 * 3)
-    )  # for each point of the output and of the filter
+    once = 2 * (2 * 24 * 8 * 6) * (12 // groups * 3 * 3)  # for each point of the output and of the filter
     assert counter.flops == {FORWARD: once, BACKWARD: (1 + wanted) * once}
 
 
