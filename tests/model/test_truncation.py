@@ -83,7 +83,7 @@ def test_a_gain_is_of_its_wavenumber_and_channel():
     module = Truncation(2, 4).double()
     with torch.no_grad():
         nn.init.zeros_(module.gain)
-        module.gain[1] = torch.tensor([0.0, 1.0, -0.5, -1.0, 0.0])
+        module.gain[1] = torch.tensor([0.0, 1.0, -0.5, -1.0, 0.0]) / 4
         matrices = {name: torch.from_numpy(array) for name, array in spectral_matrices(GAUSSIAN, 4).items()}
         plain, changed = module(field, **matrices)[0].numpy()
     np.testing.assert_allclose(plain, first + second + third, rtol=0, atol=1e-12)

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 
+_PACE = 4.0
+"""Adam moves a number by about the learning rate a step; a factor has to go further than weights do."""
+
 
 class Truncation(nn.Module):
-    """Fields without total wavenumbers above L; what is left of a channel's each is multiplied by 1 + `gain`.
+    """Fields without total wavenumbers above L; each below is multiplied by a factor, 1 + 4 `gain`.
 
     A factor that is learned is what Wiener's filter is: small where a channel's predictions are mostly noise. It
     starts at one (`initial`). Every channel has factors of its own, so that whoever holds some channels filters these.
@@ -31,7 +34,7 @@ class Truncation(nn.Module):
     def forward(self, fields: Tensor, waves: Tensor, analysis: Tensor, synthesis: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W], by `spectral_matrices`."""
         coefficients = torch.einsum("bchw,wmp->mbchp", fields, waves)
-        gain = 1 + self.gain.to(fields.dtype)  # not 1 + gain in bfloat16
+        gain = 1 + _PACE * self.gain.to(fields.dtype)  # not 1 + gain in bfloat16
         coefficients = torch.einsum("mlh,mbchp->mbclp", analysis, coefficients) * gain[..., None]
         return torch.einsum("mhl,mbclp,wmp->bchw", synthesis, coefficients, waves)
 
