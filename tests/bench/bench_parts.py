@@ -29,12 +29,14 @@ from weatherfm.evaluation.forecasting.forecaster import Forecaster
 from weatherfm.evaluation.forecasting.open_states import open_place
 from weatherfm.evaluation.significance.p_values import paired_test
 
-PLAIN = "model.mlp_convolution=false model.rotary=false model.decoder_fields=0"
+PLAIN = "model.mlp_convolution=false model.rotary=false model.decoder_fields=0 model.truncation=null"
 PARTS = [
     "mlp_convolution: model.mlp_convolution=true",
     "rotary: model.rotary=true",
     "decoder: model.decoder_fields=2",
-    "together: model.mlp_convolution=true model.rotary=true model.decoder_fields=2",
+    "these three: model.mlp_convolution=true model.rotary=true model.decoder_fields=2",
+    "truncation: model.truncation=21",
+    "all four: model.mlp_convolution=true model.rotary=true model.decoder_fields=2 model.truncation=21",
 ]
 
 

@@ -133,8 +133,9 @@ class WeatherViT(nn.Module):
         if self.truncation is None:
             return fields
         with torch.autocast(fields.device.type, enabled=False):
-            exact = fields.to(self.waves.dtype)
-            return self.truncation(exact, self.waves, self.analysis, self.synthesis)
+            exact = fields.to(torch.promote_types(fields.dtype, torch.float32))
+            matrices = (matrix.to(exact.dtype) for matrix in (self.waves, self.analysis, self.synthesis))
+            return self.truncation(exact, *matrices)
 
     def assemble(self, history: Tensor, forcings: Tensor) -> Tensor:
         """All input channels in the order of `ModelConfig.input_names`: -> [B, I, H, W]."""
