@@ -67,10 +67,11 @@ def squared_errors(weights: Path, run) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def measure(folder: Path, config: str, settings: list[str], seed: int) -> dict:
     """Train and score, unless the folder has it."""
-    name = hashlib.sha256(json.dumps([settings, seed]).encode()).hexdigest()[:12]
-    kept = folder / f"{name}.npz"
-    overrides = [*settings, f"training.seed={seed}", f"run={folder / name}", "training.checkpoint_every=1000000"]
-    run = weatherfm.read_run(config, *overrides)
+    run = weatherfm.read_run(config, *settings, f"training.seed={seed}", "training.checkpoint_every=1000000")
+    manifest = Path(run.data.store, "manifest.json").read_text()
+    what = json.dumps([run.model_dump(mode="json", exclude={"run"}), manifest])
+    name = hashlib.sha256(what.encode()).hexdigest()[:12]
+    kept, run = folder / f"{name}.npz", run.model_copy(update={"run": str(folder / name)})
     if not kept.exists():
         start = time.process_time()
         trained = weatherfm.train(run)

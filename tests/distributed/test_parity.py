@@ -75,7 +75,8 @@ LAYOUTS = [
 
 def make_config(variant: str, depth: int = DEPTH) -> RunConfig:
     given = VARIANTS.get(variant, {"compile": True})
-    names = [f"z{level}" for level in (50, 100, 150, 200, 250, 300, 400, 500, 600, 700)[: given.get("channels", 8)]]
+    levels = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700)[: given.get("channels", 8)]
+    names = [f"{'zu'[i % 2]}{level}" for i, level in enumerate(levels)]
     settings = {
         "run": "unused",
         "data": {"store": "unused", "source": {"kind": "planet"}, "channels": names},

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 from toy_model import inputs, make_domain, make_model, scramble
 
+from weatherfm.config import parse_settings
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.spectra import spectra_means, spectra_transforms
+from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.truncation import Truncation, spectral_matrices
 
 GAUSSIAN = Grid(-np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(16)[0])), np.arange(0, 360, 360 / 32))
@@ -24,9 +26,9 @@ def on_sphere(grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)
 
 
-def truncated(fields: torch.Tensor, grid: Grid, largest: int) -> torch.Tensor:
+def truncated(fields: torch.Tensor, grid: Grid, largest: int, channels: list[str] | None = None) -> torch.Tensor:
     """With no gain learned."""
-    module = Truncation(fields.shape[1], largest)
+    module = Truncation(channels or ["z500"] * fields.shape[1], largest)
     nn.init.zeros_(module.gain)
     matrices = {name: torch.from_numpy(array).to(fields) for name, array in spectral_matrices(grid, largest).items()}
     with torch.no_grad():
@@ -44,6 +46,23 @@ def test_a_polynomial_of_the_degree_is_kept(grid):
     field = 280 + 3 * x**5 - 2 * x**2 * y * z**2 + y**4 * z + x * y * z - z**3
     np.testing.assert_allclose(cut(field, grid, 5), field, rtol=0, atol=1e-9)
     assert np.abs(cut(field, grid, 4) - field).max() > 0.1
+
+
+@pytest.mark.parametrize("grid", GLOBES.values(), ids=list(GLOBES))
+def test_wind_of_the_degree_is_kept_across_the_poles(grid):
+    """The flow along and across the contours of a polynomial of degree 4, derivatives written out by hand."""
+    x, y, z = on_sphere(grid)
+    phi, lam = np.meshgrid(np.deg2rad(grid.latitude), np.deg2rad(grid.longitude), indexing="ij")
+    gradient = np.stack([3 * x**2 * z + 1, z**2 + 2, x**3 + 2 * y * z + 4 * z**3])  # of x^3 z + x + y z^2 + 2 y + z^4
+    east = np.stack([-np.sin(lam), np.cos(lam), 0 * lam])
+    north = np.stack([-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)])
+    u, v = (gradient * east).sum(0), (gradient * north).sum(0)
+    t = np.cos(phi) * np.cos(lam)
+    fields = torch.from_numpy(np.stack([u, t, v]))[None]
+    kept = truncated(fields, grid, 4, ["u500", "t850", "v500"])
+    torch.testing.assert_close(kept, fields, rtol=0, atol=1e-9)
+    assert np.abs(u[0]).max() > 0.5
+    assert (truncated(fields, grid, 3, ["u500", "t850", "v500"]) - fields).abs().max() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -80,7 +99,7 @@ def test_a_gain_is_of_its_wavenumber_and_channel():
     x, y, z = on_sphere(GAUSSIAN)
     first, second, third = z + 2 * x, x * y + 3 * z * x, x * y * z
     field = torch.from_numpy(np.stack([first + second + third, first + second + third]))[None]
-    module = Truncation(2, 4).double()
+    module = Truncation(["z500", "t850"], 4).double()
     with torch.no_grad():
         nn.init.zeros_(module.gain)
         module.gain[1] = torch.tensor([0.0, 1.0, -0.5, -1.0, 0.0]) / 4
@@ -122,10 +141,17 @@ def test_nothing_is_rounded_to_bfloat16_after_it():
     [
         (Grid(np.linspace(60, 40, 5), np.linspace(-20, 15, 8)), 3, "is for the whole globe; this grid is"),
         (Grid(np.linspace(60, -60, 8), np.arange(0, 360, 45)), 3, "is for the whole globe; this grid is"),
-        (REGULAR, 16, "truncation 16 needs more than 32 longitudes, this grid has 32; lower it"),
+        (REGULAR, 15, "truncation 15 needs 17 latitudes and 31 longitudes or more, this grid has 16 and 32; lower it"),
+        (regular_grid((32, 40)), 20, "truncation 20 needs 22 latitudes and 41 longitudes or more"),
+        (regular_grid((721, 1440)), 500, "truncation 500 would take 2.9 GB of matrices on every device; lower it"),
     ],
-    ids=["area", "belt", "few longitudes"],
+    ids=["area", "belt", "few latitudes", "few longitudes", "too fine"],
 )
 def test_what_cannot_be_cut_off_is_refused(grid, largest, message):
     with pytest.raises(InputError, match=message):
         make_model(make_domain(grid), truncation=largest)
+
+
+def test_a_wavenumber_is_a_number():
+    with pytest.raises(InputError, match="truncation"):
+        parse_settings(ModelConfig, {"truncation": True}, "model")

@@ -61,12 +61,17 @@ class _Terms:
     def peak(self) -> float:
         """The largest of the three moments."""
         held, average = self.weights_held(), 4 * (self.config.training.ema_decay > 0)
-        steady = (12 + average) * held + self.gathered() + self.data()
+        steady = (12 + average) * held + self.gathered() + self.data() + self.matrices()
         gradients = 4 * held
         kept = self.front_kept() + self.config.model.depth * self.block_kept(self.mode)
         again = gradients if self.config.training.accumulate > 1 else 0  # those of the batch before
         forward, backward = again + kept + self.head(), again + kept + self.block_work()
         return steady + max(forward, backward, gradients + self.front_work())
+
+    def matrices(self) -> float:
+        """Of the truncation, for scalars and winds, there and back, in float32."""
+        largest = self.config.model.truncation
+        return 0 if largest is None else 2 * 2 * 4 * (largest + 1) ** 2 * self.model.domain.grid.shape[0]
 
     def weights_held(self) -> float:
         """Of the rank, after splitting."""

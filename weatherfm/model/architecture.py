@@ -34,7 +34,7 @@ class ModelConfig(Config):
     """Turn queries and keys by row and column, so that attention sees distances; false: the position alone (ClimaX)."""
     decoder_fields: int = Field(0, ge=0)
     """Hidden fields a channel of a convolutional decoder at grid level, which ends seams between patches; 0: none."""
-    truncation: int | None = Field(None, ge=1)
+    truncation: int | None = Field(None, ge=1, strict=True)
     """Largest total wavenumber of what is predicted, each with a factor to learn; null: none. Whole globes only."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of attention weights and hidden units that training drops at random; under `tp` prefer `drop_path`."""

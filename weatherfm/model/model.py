@@ -89,7 +89,7 @@ class WeatherViT(nn.Module):
             ChannelDecoder(self.domain.channels, config.decoder_fields, edges) if config.decoder_fields else None
         )
         largest = config.truncation
-        self.truncation = None if largest is None else Truncation(len(self.domain.channels), largest)
+        self.truncation = None if largest is None else Truncation(self.domain.channels, largest)
         if not self.position.weight.is_meta:
             initialise(self, seed=0)
 

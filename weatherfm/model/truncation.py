@@ -5,15 +5,21 @@ Legend: B batch, C channel, H lat, W lon, L largest total wavenumber, m zonal wa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import is_wind_component
 from weatherfm.errors import InputError
 
 _PACE = 4.0
 """Adam moves a number by about the learning rate a step; a factor has to go further than weights do."""
+_LARGEST_MATRICES = 2**30
+"""Bytes that every device may be asked to hold."""
 
 
 class Truncation(nn.Module):
@@ -23,56 +29,78 @@ class Truncation(nn.Module):
     starts at one (`initial`). Every channel has factors of its own, so that whoever holds some channels filters these.
 
     Args:
-        channels: C.
+        channels: short names.
         largest: L.
     """
 
-    def __init__(self, channels: int, largest: int) -> None:
+    def __init__(self, channels: Sequence[str], largest: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.empty(channels, largest + 1))
+        self.winds = [is_wind_component(name) for name in channels]
+        self.gain = nn.Parameter(torch.empty(len(channels), largest + 1))
 
     def forward(self, fields: Tensor, waves: Tensor, analysis: Tensor, synthesis: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W], by `spectral_matrices`."""
         coefficients = torch.einsum("bchw,wmp->mbchp", fields, waves)
         gain = 1 + _PACE * self.gain.to(fields.dtype)  # not 1 + gain in bfloat16
-        coefficients = torch.einsum("mlh,mbchp->mbclp", analysis, coefficients) * gain[..., None]
-        return torch.einsum("mhl,mbclp,wmp->bchw", synthesis, coefficients, waves)
+        parts, order = [], []
+        for kind in (False, True):
+            if own := [c for c, wind in enumerate(self.winds) if wind == kind]:
+                kept = torch.einsum("mlh,mbchp->mbclp", analysis[int(kind)], coefficients[:, :, own])
+                parts.append(torch.einsum("mhl,mbclp->mbchp", synthesis[int(kind)], kept * gain[own, :, None]))
+                order += own
+        rows = torch.cat(parts, 2)[:, :, [order.index(c) for c in range(len(order))]]
+        return torch.einsum("mbchp,wmp->bchw", rows, waves)
 
 
 def spectral_matrices(grid: Grid, largest: int) -> dict[str, np.ndarray]:
     """What takes a field to its coefficients, and back to the nearest one, by area, without total wavenumbers above L.
 
-    For each m the rows of Fourier coefficients are projected onto the associated Legendre functions of degrees m to L,
-    which are made orthonormal, from the lowest degree on, by the area of the cells. On a Gaussian grid that is fine
-    enough this is the spectral transform and its inverse; on others, what comes nearest.
+    For each m the rows of Fourier coefficients are projected onto associated Legendre functions of degrees up to L,
+    made orthonormal, from the lowest degree on, by the area of the cells: of order m for scalars. Components of a
+    vector with wavenumbers up to L are cos^(m - 1) latitude, for m = 0 cos latitude, times polynomials of sin latitude
+    (they are sums of m P / cos latitude and dP / dlatitude), which functions of order |m - 1| span: as scalars they
+    would lose the flow across a pole. On a Gaussian grid that is fine enough this is the spectral transform and its
+    inverse; on others, what comes nearest.
 
     Args:
         grid: global.
         largest: L; memory grows with L^2 H.
 
     Returns:
-        `waves`, orthonormal cosines and sines [W, m, 2]; `analysis` [m, l, H] and `synthesis` [m, H, l], m and l from 0
-        to L.
+        `waves`, orthonormal cosines and sines [W, m, 2]; `analysis` [2, m, l, H] and `synthesis` [2, m, H, l] of
+        scalars and of wind components, m and l from 0 to L.
 
     Raises:
-        InputError: an area that is not the whole globe, or too few longitudes for L.
+        InputError: an area that is not the whole globe, a grid too coarse for L, or one too fine for these matrices.
     """
-    latitude, (H, W) = np.deg2rad(grid.latitude), grid.shape
+    H, W = grid.shape
     if not grid.periodic or set(np.abs(grid.latitude_bounds[[0, -1]])) != {90}:
         raise InputError(f"model.truncation is for the whole globe; this grid is {grid}; set it to null")
-    if 2 * largest >= W:
+    if 2 * largest >= W or largest > H - 2:  # a row on a pole says little
         raise InputError(
-            f"model.truncation {largest} needs more than {2 * largest} longitudes, this grid has {W}; lower it"
+            f"model.truncation {largest} needs {largest + 2} latitudes and {2 * largest + 1} longitudes or more, this "
+            f"grid has {H} and {W}; lower it"
         )
+    if (size := 4 * 4 * (largest + 1) ** 2 * H) > _LARGEST_MATRICES:
+        raise InputError(
+            f"model.truncation {largest} would take {size / 1e9:.3g} GB of matrices on every device; lower it, or set "
+            "it to null"
+        )
+    waves, analysis, synthesis = _matrices(grid.latitude.tobytes(), grid.area_weights[:, 0].tobytes(), W, largest)
+    return {"waves": waves, "analysis": analysis, "synthesis": synthesis}
+
+
+@lru_cache(maxsize=4)
+def _matrices(latitudes: bytes, areas: bytes, columns: int, largest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    latitude, root = np.deg2rad(np.frombuffer(latitudes)), np.sqrt(np.frombuffer(areas))[:, None]
     wavenumbers = np.arange(largest + 1)
-    angles = 2 * np.pi * np.arange(W)[:, None] / W * wavenumbers
-    waves = np.stack([np.cos(angles), np.sin(angles)], -1) * np.sqrt(np.where(wavenumbers, 2, 1) / W)[:, None]
-    root = np.sqrt(grid.area_weights[:, :1])
-    bases = np.zeros((largest + 1, H, largest + 1))
+    angles = 2 * np.pi * np.arange(columns)[:, None] / columns * wavenumbers
+    waves = np.stack([np.cos(angles), np.sin(angles)], -1) * np.sqrt(np.where(wavenumbers, 2, 1) / columns)[:, None]
+    bases = np.zeros((2, largest + 1, len(latitude), largest + 1))
     for m in wavenumbers:
-        basis, _ = np.linalg.qr(root * _legendre(m, largest, latitude))
-        bases[m, :, m : m + basis.shape[1]] = basis
-    return {"waves": waves, "analysis": (bases * root).swapaxes(1, 2).copy(), "synthesis": bases / root}
+        for kind, order in enumerate((m, abs(m - 1))):
+            bases[kind, m, :, order:], _ = np.linalg.qr(root * _legendre(order, largest, latitude))
+    return waves, (bases * root).swapaxes(-1, -2), bases / root
 
 
 def _legendre(m: int, largest: int, latitude: np.ndarray) -> np.ndarray:
