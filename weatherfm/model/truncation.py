@@ -97,7 +97,7 @@ def _matrices(latitudes: bytes, areas: bytes, columns: int, largest: int) -> tup
     angles = 2 * np.pi * np.arange(columns)[:, None] / columns * wavenumbers
     waves = np.stack([np.cos(angles), np.sin(angles)], -1) * np.sqrt(np.where(wavenumbers, 2, 1) / columns)[:, None]
     bases = np.zeros((2, largest + 1, len(latitude), largest + 1))
-    for m in wavenumbers:
+    for m in range(largest + 1):
         for kind, order in enumerate((m, abs(m - 1))):
             bases[kind, m, :, order:], _ = np.linalg.qr(root * _legendre(order, largest, latitude))
     return waves, (bases * root).swapaxes(-1, -2), bases / root
