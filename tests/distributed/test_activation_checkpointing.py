@@ -47,5 +47,6 @@ def held_after_steps(mode: str) -> list[int]:
 def test_memory_does_not_grow_with_steps():
     for rank in spawn(2, held_in_modes):
         for mode, held in rank.items():
-            # a gloo thread may hold a buffer a moment longer; a leak is one [B, N / tp, D] (1,024 bytes) a block, step
-            assert max(held[1:]) - min(held[1:]) < STEPS * 1024 / 2, (mode, held)
+            # a gloo thread may hold a buffer a moment longer, so the least of some steps is looked at; a leak is one
+            # [B, N / tp, D] (1,024 bytes) a block and step
+            assert min(held[3:]) - min(held[1:3]) < 1024, (mode, held)
