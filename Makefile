@@ -12,6 +12,9 @@ export PYTHONUNBUFFERED = 1
 # Hundreds of processes import the package; each would compile it again.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Threads of products wait for each other where cores are few, at the cost of the tests beside them.
+test test-fast: export OPENBLAS_NUM_THREADS = 1
+
 .PHONY: demo test test-fast lint docs format clean
 
 demo: $(VENV)/.demo      ## the whole chain on a simulated planet, ends in runs/demo/report.html

@@ -458,4 +458,4 @@ def test_stopped_at_every_single_rename_ends_with_the_same_bytes(tmp_path, monke
 @pytest.mark.slow
 def test_killed_at_random_moments_ends_with_the_same_bytes():
     script = ROOT / "tests" / "kills" / "kill_prepare.py"
-    subprocess.run([sys.executable, str(script), "--kills", "16"], check=True, timeout=800)
+    subprocess.run([sys.executable, str(script), "--kills", "10"], check=True, timeout=800)

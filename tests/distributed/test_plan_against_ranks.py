@@ -37,10 +37,9 @@ FORMS: dict[str, dict] = {
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 3}
 """Of the hierarchical form and of whole channels."""
 FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block")]
-OTHERS = [("hierarchical", "selective"), ("linear", "block"), ("tokens", "block")]
-ALL = [(form, mode) for form in ("flat", "hierarchical") for mode in ("none", "selective", "block")]
-ALL += [("linear", "block"), ("tokens", "block"), ("whole", "block")]
-"""Few of them in bfloat16 on every layout, and, slower, others as well and all in float32 on one."""
+OTHERS = [("flat", "selective"), ("hierarchical", "none"), ("hierarchical", "selective")]
+OTHERS += [("linear", "block"), ("tokens", "block")]
+"""Few of them in bfloat16 on every layout, and, slower, on one all others as well, and the few in float32."""
 LAYOUTS = [Layout(1, 1, 1), Layout(1, 1, 2), Layout(1, 2, 1), Layout(1, 2, 2), Layout(2, 1, 2)]
 
 
@@ -108,7 +107,7 @@ def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_so_does_every_form_and_mode(dtype):
-    compare(Layout(1, 2, 2), dtype, ALL if dtype == torch.float32 else OTHERS)
+    compare(Layout(1, 2, 2), dtype, FEW if dtype == torch.float32 else OTHERS)
 
 
 def compare(layout: Layout, dtype: torch.dtype, cases: list[tuple[str, str]]) -> None:

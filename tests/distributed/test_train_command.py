@@ -17,7 +17,7 @@ from jobs import children, start
 from weatherfm.errors import STOPPED
 
 TIMINGS = {"samples_per_second", "data_wait_share", "memory_gib"}
-STEPS = 50
+STEPS = 32
 """Of a run that is to be disturbed after its first checkpoint, of step 5: some seconds of them."""
 COMMAND = [sys.executable, "-m", "weatherfm.cli", "train"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "weatherfm.cli", "train"]

@@ -149,10 +149,10 @@ QUICK = ("busy", "early", "frozen", "headless")
 
 
 def play_busy(job: Job, folder: Path) -> None:
-    """Rank 1 computes in Python, without a step, for three times as long as a rank may be silent."""
+    """Rank 1 computes in Python, without a step, for twice as long as a rank may be silent."""
 
     def compute(step: int) -> None:
-        end = time.monotonic() + 3 * heartbeat_monitor.LOOKS
+        end = time.monotonic() + 2 * heartbeat_monitor.LOOKS
         while step == 3 and job.rank == 1 and time.monotonic() < end:
             sum(range(10000))
 
