@@ -18,6 +18,7 @@ import hashlib
 import json
 import time
 from contextlib import closing
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +107,8 @@ def main() -> None:
 
 
 def print_table(found: dict[str, list[dict]]) -> None:
-    """A line a part."""
+    """A line a part; all on the initial times that each can forecast from."""
+    found = at_common_times(found)
     first = next(iter(found.values()))
     run = first[0]["run"]
     store, leads = weatherfm.open_store(run.data.store), run.forecast.lead_times
@@ -128,6 +130,17 @@ def print_table(found: dict[str, list[dict]]) -> None:
         memory = peak(ones) / plain_peak
         cells = [f"{root.mean():.4f} ± {root.std(ddof=1):.4f}" if len(root) > 1 else f"{root.mean():.4f}", *values]
         print("| " + " | ".join([name, *cells, *told, f"{time_of(ones) / time_of(first):.2f}", f"{memory:.2f}"]) + " |")
+
+
+def at_common_times(found: dict[str, list[dict]]) -> dict[str, list[dict]]:
+    """Errors [init, lead, channel] at the initial times that all have: earlier input times leave fewer."""
+    common = reduce(np.intersect1d, [one["inits"] for ones in found.values() for one in ones])
+
+    def cut(one: dict) -> dict:
+        rows = np.isin(one["inits"], common)
+        return one | {key: one[key][rows] for key in ("inits", "model", "persistence")}
+
+    return {name: [cut(one) for one in ones] for name, ones in found.items()}
 
 
 def peak(ones: list[dict]) -> float:
