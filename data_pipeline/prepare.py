@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.design.probe import probe
 from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
+from weatherfm.data_pipeline.fields.masks import find_masks
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread, doubts_about_values
 from weatherfm.data_pipeline.machine.disk import check_download
 from weatherfm.data_pipeline.store.records import manifest as manifests
@@ -64,6 +66,7 @@ def prepare(
         design = design_store(config, source, workers, memory, scheduler)
         static = static_fields(config, source)
         probe(design, source, root)
+        design = with_masks(design, source)
         journal = Journal(root, identity_of(design, source), source.identity)
         Writing(root, design, source, static, journal, scheduler).run(warner(design))
         return open_store(root)
@@ -96,6 +99,15 @@ def open_config(config: DataConfig) -> SourceData:
     return open_source(config)  # it can tell more now, as which fields are preliminary
 
 
+def with_masks(design: StoreDesign, source: SourceData) -> StoreDesign:
+    """The design with the masks that the source's first time shows.
+
+    Raises:
+        InputError: a channel without any value.
+    """
+    return replace(design, masks=find_masks(design.config.channels, source, int(design.axis.indices[0])))
+
+
 def identity_of(design: StoreDesign, source: SourceData) -> dict[str, Any]:
     """What must be the same for an interrupted run to go on."""
     times = design.axis.times.astype(np.int64)
@@ -106,6 +118,11 @@ def identity_of(design: StoreDesign, source: SourceData) -> dict[str, Any]:
         "grid": design.grid.to_dict(),
         "times": {"count": len(times), "first": int(times[0]), "checksum": manifests.checksum(times.tobytes())},
         "preliminary": manifests.checksum(design.preliminary.tobytes()),
+        **(
+            {"masks": {name: manifests.checksum(np.packbits(m).tobytes()) for name, m in design.masks.items()}}
+            if design.masks
+            else {}
+        ),
     }
 
 

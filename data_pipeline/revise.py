@@ -93,6 +93,7 @@ def append(
             return store
         _tell_work(store, design)
         probe(design, source, place_of_next(root), ~np.isin(design.axis.times, store.times))
+        design = dataclasses.replace(design, masks=store.masks)
         _write_successor(store, design, source, read_shards(root, store.manifest), scheduler)
         swap(root)
         return open_store(root)
@@ -128,7 +129,7 @@ def repair(
             return store
         refuse_fixed(root)
         source = source or open_config(config)
-        design = design_store(config, source, scheduler=scheduler)
+        design = dataclasses.replace(design_store(config, source, scheduler=scheduler), masks=store.masks)
         _tell_source_changes(store, source)
         files = None if manifests.FILES in bad_files else read_files(root, store.manifest)
         records = {} if manifests.SHARDS in bad_files else read_shards(root, store.manifest)

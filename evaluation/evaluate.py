@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from weatherfm.evaluation.forecasts.forecast_identity import identity
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.metrics.events import Event, parse_event
 from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_left_out, spectra_transforms
-from weatherfm.evaluation.regions import default_regions, mean_weights, parse_region
+from weatherfm.evaluation.regions import default_regions, mean_over, mean_weights, parse_region
 from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores
 from weatherfm.evaluation.scoring.case_statistics import Wanted
 from weatherfm.evaluation.scoring.cases_to_score import Cases, cases_of, refuse_learned_days
@@ -137,7 +138,9 @@ def _works(
     for group in _channel_groups(store, cases, max(largest, sampled or 1)):
         seeps = seeps_climatology(store, cases.months) if settings.seeps and "tp" in group else None
         own = tuple(event for event in events if event.channel in group)
-        wanted = Wanted(tuple(group), weights, own, transforms, seeps, frozenset(ALL_BASELINES))
+        mask = store.masks.get(group[0])
+        seen = weights if mask is None else mean_over(weights, ~mask.ravel())
+        wanted = Wanted(tuple(group), seen, own, transforms, seeps, frozenset(ALL_BASELINES), mask is not None)
         fitted = fit_damped_persistence(store, group, cases.lead_times) if damped else None
         works.append(Work(files, store, Task(cases.lead_times, wanted, fitted, sampled)))
     return works
@@ -167,10 +170,16 @@ def _events(settings: EvaluationConfig, cases: Cases) -> list[Event]:
 
 
 def _channel_groups(store: Store, cases: Cases, members: int) -> list[Sequence[str]]:
-    """Channels scored together: all of them, unless the fields within one longest lead time would not fit."""
+    """Channels scored together: neighbours with the same mask, whose fields of one longest lead time fit."""
     held = 2 * (cases.lead_times[-1] // store.step_hours + 2) + members  # truth, climatology; one case of an ensemble
     size = max(1, _WINDOW_BYTES // (held * 4 * int(np.prod(store.grid.shape))))
-    return [cases.channels[i : i + size] for i in range(0, len(cases.channels), size)]
+    alike = [tuple(same) for _, same in groupby(cases.channels, lambda name: _mask_of(store, name))]
+    return [same[i : i + size] for same in alike for i in range(0, len(same), size)]
+
+
+def _mask_of(store: Store, channel: str) -> bytes:
+    """The same for channels with the same mask."""
+    return store.masks[channel].tobytes() if channel in store.masks else b""
 
 
 def _open_all(

@@ -146,6 +146,13 @@ def mean_weights(grid: Grid, regions: Sequence[str], land: np.ndarray | None = N
     return weights / weights.sum(1, keepdims=True)
 
 
+def mean_over(weights: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Weights [region, point] of means over some points alone, [point] bool; NaN for a region without any of them."""
+    some = np.where(points, weights, 0.0)
+    total = some.sum(1, keepdims=True)
+    return np.where(total > 0, some / np.where(total > 0, total, 1.0), np.nan)
+
+
 def _weights(grid: Grid, region: Region, land: np.ndarray | None) -> np.ndarray:
     if region.part and land is None:
         raise InputError(

@@ -76,8 +76,7 @@ def forecast_together(
             model, role = build_split(task, parallel, layout, device)
             processes = SplitRanks(job, role, [s.channels for s in _shares(task, parallel, layout)])
         origin = processes.first_does(task.origin)
-        channels = task.domain.channels
-        make_forecast(model, task.states, task.init_times, settings, output, origin, processes, channels)
+        make_forecast(model, task.states, task.init_times, settings, output, origin, processes, task.domain)
     return output
 
 

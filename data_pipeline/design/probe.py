@@ -114,8 +114,10 @@ def fault_of(channel: Channel, field: np.ndarray, grid: Grid, hours: float | Non
         hours: that it is summed over, where it is a sum and that is known.
     """
     finite = np.isfinite(field)
-    if not finite.all():
+    masked = channel.variable.masked and finite.any() and not np.isinf(field).any()
+    if not finite.all() and not masked:
         return Fault(_missing(field.size, int(finite.sum())), missing=True)
+    field = field[finite] if masked else field
     low, high = float(field.min()), float(field.max())
     if is_fraction(channel, high, grid):
         computed = ", or have it computed from temperature and humidity" * (channel.variable.short in HUMIDITY)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from dask.system import CPU_COUNT
 
+from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.data_pipeline.fields.positions import STATE_DIMS, BlockEnds
 from weatherfm.data_pipeline.fields.source_data import ReadCost
 from weatherfm.data_pipeline.fields.time_axis import TimeAxis, hour_of_day, resolve_periods, select_times
@@ -76,6 +77,8 @@ class StoreDesign:
     """Where it puts that."""
     limits: Limits
     """What writing may take; one writer always runs."""
+    masks: Masks = field(default_factory=dict)
+    """Of channels that some points have no value of: known once one time of them has been read."""
 
     @cached_property
     def training(self) -> np.ndarray:

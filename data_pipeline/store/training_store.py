@@ -18,7 +18,7 @@ from weatherfm.data_pipeline.store.records.manifest_reading import read_sealed_m
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json
 from weatherfm.data_pipeline.store.records.store_files import fault_of, read_files, refuse_mixture
 from weatherfm.data_pipeline.store_config import Period
-from weatherfm.earth.domain import Domain
+from weatherfm.earth.domain import Domain, mask_fields
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
@@ -152,6 +152,12 @@ class Store:
         return self._small("static_fields")
 
     @cached_property
+    def masks(self) -> dict[str, np.ndarray]:
+        """Channel -> [lat, lon] bool, True where it never has a value; channels with values everywhere are left out."""
+        names = self.manifest.get("masks", [])
+        return dict(zip(names, self._small("masks").astype(bool), strict=True)) if names else {}
+
+    @cached_property
     def climatology_hours(self) -> np.ndarray:
         """[hour] int64 UTC that the climatology knows."""
         return self._small("hour")
@@ -273,20 +279,27 @@ class Store:
         return found
 
     def domain(self, channels: Sequence[str] | None = None) -> Domain:
-        """What a model of these channels (all without `channels`) is a model of.
+        """What a model of these channels (all without `channels`) is a model of; masks are among its constant fields.
 
         Raises:
             InputError: an unknown channel, or one that does not vary.
         """
         index = np.arange(len(self.channels))[self._channel_index(channels)]
+        names = tuple(self.channels[i] for i in index)
+        static_names, static = self.static_names, self.static
+        masks = {name: self.masks[name] for name in names if name in self.masks}
+        if masks:
+            shown, fields = mask_fields(masks)
+            static_names, static = (*static_names, *shown), np.concatenate([static, fields])
         return Domain(
-            channels=tuple(self.channels[i] for i in index),
+            channels=names,
             grid=self.grid,
             mean=self.mean[index],
             std=self.std[index],
             tendency_std=self.tendency_std[index],
-            static_names=self.static_names,
-            static=self.static,
+            static_names=static_names,
+            static=static,
+            masks=masks,
         )
 
     @cached_property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +41,15 @@ class Frame:
     climatology: ClimatologySample | None
     """None where it is not computed again."""
 
+    def over(self, points: np.ndarray) -> Frame:
+        """The same for a channel that has values at some points alone, [lat, lon] bool."""
+        some = points.ravel()
+        weights = self.weights[some]
+        contrast = self.contrast[some]
+        for side in (contrast > 0, contrast < 0):
+            contrast[side] /= abs(contrast[side].sum()) or 1.0
+        return replace(self, weights=weights / weights.sum(), contrast=contrast)
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -63,9 +72,20 @@ class Part:
 
 
 class ChannelScan:
-    """Series [T] and sums of one channel; 29 bytes a time."""
+    """Series [T] and sums of one channel; 37 bytes a time.
 
-    def __init__(self, frame: Frame, shape: tuple[int, int]) -> None:
+    Args:
+        frame: of all channels.
+        shape: (lat, lon) of a field.
+        mask: [lat, lon] bool, points that the channel has no value of: the others are looked at, in one column.
+    """
+
+    def __init__(self, frame: Frame, shape: tuple[int, int], mask: np.ndarray | None = None) -> None:
+        self.mask, self.rows = mask, np.arange(shape[0])  # row of the grid of each row that is looked at
+        self.n_inside = np.zeros(frame.n_times, np.int64)  # values where the mask says that there are none
+        if mask is not None:
+            self.rows, frame = np.nonzero(~mask)[0], frame.over(~mask)
+            shape = (len(self.rows), 1)
         self.frame, self.shape = frame, shape
         n = frame.n_times
         self.low, self.high, self.mean, self.contrast, self.change = (np.full(n, np.nan, np.float32) for _ in range(5))
@@ -80,6 +100,10 @@ class ChannelScan:
 
     def add(self, part: Part) -> None:
         """Take in the next times."""
+        if self.mask is not None:
+            inside = part.window[-len(part.positions) :, self.mask]
+            self.n_inside[part.positions] = (~np.isnan(inside)).sum(1)
+            part = replace(part, window=part.window[:, ~self.mask][..., None])
         for piece in part.pieces():
             self._add_piece(piece)
 

@@ -1,7 +1,7 @@
 """One pass over all fields: channel groups one after the other, times in order, the next piece read ahead.
 
 At most about 256 MiB of fields are held at once, whatever the length of the store; only where the fields of one
-tendency lead take more (long leads at short steps on fine grids) it is those. Every time adds 29 bytes for each channel
+tendency lead take more (long leads at short steps on fine grids) it is those. Every time adds 37 bytes for each channel
 of the group.
 """
 
@@ -43,7 +43,8 @@ def scan_store(store: Store, chosen: np.ndarray, take: Callable[[int, ChannelSca
         tqdm(total=n_bytes, desc="values", unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar,
     ):
         for group in _groups(len(store.channels), store.chunk_channels, workers):
-            scans = [ChannelScan(frame, store.grid.shape) for _ in group]
+            masks = [store.masks.get(store.channels[channel]) for channel in group]
+            scans = [ChannelScan(frame, store.grid.shape, mask) for mask in masks]
             for window, positions in _windows(store, chosen, group, before, reader):
                 parts = (Part(positions, window[:, c], whole) for c in range(len(group)))
                 list(pool.map(lambda scan, part: scan.add(part), scans, parts))

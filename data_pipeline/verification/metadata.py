@@ -71,4 +71,6 @@ def _shapes(store: Store) -> dict[str, tuple[int, ...]]:
     }
     if store.static_names:
         shapes["static_fields"] = (len(store.static_names), *store.grid.shape)
+    if store.masks:
+        shapes["masks"] = (len(store.masks), *store.grid.shape)
     return shapes

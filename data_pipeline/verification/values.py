@@ -34,6 +34,7 @@ def check_values(store: Store, report: VerifyReport, sample: int | None) -> None
         nonlocal n_bad
         n_bad += int(scan.n_bad.sum())
         _check_finite(store, report, channel, scan)
+        _check_mask(store, report, channel, scan)
         _check_range(store, report, channel, scan)
         _check_uniform(store, report, channel, scan)
         check_meaning(store, report, channel, scan)
@@ -66,13 +67,22 @@ def _check_finite(store: Store, report: VerifyReport, channel: int, scan: Channe
     name, count = store.channels[channel], int(scan.n_bad.sum())
     share = count / (scan.seen.sum() * np.prod(scan.shape))
     when = store.times[scan.n_bad > 0]
-    rows = store.grid.latitude[scan.bad_rows]
+    rows = store.grid.latitude[scan.rows[scan.bad_rows]]
     where = f"at {rows[0]:g} N" if len(rows) == 1 else f"from {rows[-1]:g} to {rows[0]:g} N"
     found = stretches(when, store.step_hours)
     empty = int((scan.n_bad == np.prod(scan.shape)).sum())
     whole = f"; {empty} fields have no value at all" if empty else ""
     message = f"{name} has {count} values that are not finite ({share:.2%}), {where}, at {name_stretches(found)}{whole}"
     report.error("values", message, kind="nan", remedy="source", channel=name, times=found, value=float(share))
+
+
+def _check_mask(store: Store, report: VerifyReport, channel: int, scan: ChannelScan) -> None:
+    if not (inside := scan.n_inside > 0).any():
+        return
+    name, count = store.channels[channel], int(scan.n_inside.sum())
+    found = stretches(store.times[inside], store.step_hours)
+    message = f"{name} has {count} values inside its mask, where it should have none, at {name_stretches(found)}"
+    report.error("values", message, kind="mask", remedy="source", channel=name, times=found, value=count)
 
 
 def _check_range(store: Store, report: VerifyReport, channel: int, scan: ChannelScan) -> None:

@@ -68,6 +68,7 @@ def build_manifest(
             "request": settings,
             "channels": [_describe(name, source) for name in config.channels],
             "static": [{"name": name, "units": VARIABLES[name].units} for name in config.static],
+            **({"masks": list(design.masks)} if design.masks else {}),
             "grid": design.grid.to_dict(),
             "times": {
                 "start": str(axis.times[0]),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.fields.masks import Masks, check_values
 from weatherfm.data_pipeline.store.climatology import accumulate, windowed_means
 from weatherfm.data_pipeline.store.records.manifest import checksum
 from weatherfm.data_pipeline.store.shard_encoding import encode_shard
@@ -17,26 +17,6 @@ from weatherfm.data_pipeline.store.sharding import Block
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels, pairs
 from weatherfm.data_pipeline.store.training_store import open_array
 from weatherfm.data_pipeline.writing.journal import write_file, write_record
-from weatherfm.errors import InputError
-
-
-def check_finite(values: np.ndarray, channels: tuple[str, ...], times: np.ndarray) -> None:
-    """`values` [time, channel, lat, lon] must hold no NaN and no infinity.
-
-    Raises:
-        InputError: names the channels, how many values and the first times.
-    """
-    if all(np.isfinite(fields).all() for fields in values):
-        return
-    bad = ~np.isfinite(values)
-    texts = []
-    for channel in np.flatnonzero(bad.any(axis=(0, 2, 3))):
-        when = times[bad[:, channel].any(axis=(1, 2))]
-        texts.append(f"{channels[channel]} has {int(bad[:, channel].sum())} at {name_times(when, 3)}")
-    raise InputError(
-        f"values that are not finite (NaN or infinite): {'; '.join(texts)}. "
-        "Leave the channel out, choose other days, or mend the source; shards written before are kept"
-    )
 
 
 def fingerprint(*parts: np.ndarray | Sequence[str] | str | int | None) -> str:
@@ -70,6 +50,8 @@ class StateTask:
     """[time] bool: which of them their source will replace."""
     tendency_lead: int
     """Hours."""
+    masks: Masks
+    """Of its channels."""
 
     @property
     def name(self) -> str:
@@ -79,7 +61,8 @@ class StateTask:
     @property
     def inputs(self) -> str:
         """Fingerprint of what the shard and its record are made from."""
-        return fingerprint(self.channels, self.times, self.training, self.preliminary, self.tendency_lead)
+        masks = [part for name, mask in self.masks.items() for part in (name, np.packbits(mask))]
+        return fingerprint(self.channels, self.times, self.training, self.preliminary, self.tendency_lead, *masks)
 
     @property
     def n_bytes(self) -> int:
@@ -91,13 +74,16 @@ class StateTask:
         """Check and write `values` [time, channel, lat, lon] with their statistics.
 
         Raises:
-            InputError: a value is not finite.
+            InputError: a value is not finite, or missing elsewhere than its mask says.
         """
-        check_finite(values, self.channels, self.times)
+        check_values(values, self.channels, self.times, self.masks)
         training = np.flatnonzero(self.training)
-        statistics = _each(values, lambda one: ChannelStatistics.of(one[training]))
+        masks = [self.masks.get(name) for name in self.channels]
+        statistics = _each(values, masks, lambda one: ChannelStatistics.of(one[training]))
         earlier, later = pairs(self.times, self.training, self.tendency_lead)
-        changes = _each(values, lambda one: ChannelStatistics.of(one[later] - one[earlier])) if len(later) else None
+        changes = None
+        if len(later):
+            changes = _each(values, masks, lambda one: ChannelStatistics.of(one[later] - one[earlier]))
         shard = encode_shard(values, self.metadata, (self.block.times.start, self.block.channels.start, 0, 0))
         files = {key: write_file(self.root, key, content) for key, content in _within("state", shard)}
         payload = {"state": statistics.to_dict(), "tendency": changes and changes.to_dict()}
@@ -122,6 +108,8 @@ class TendencyTask:
     """[pair] store positions."""
     later: np.ndarray
     """[pair] store positions, the lead after `earlier`."""
+    masks: tuple[np.ndarray | None, ...]
+    """Of all channels of the store."""
     inputs: str
     """Fingerprint of the times at both ends."""
 
@@ -143,7 +131,8 @@ class TendencyTask:
         found, n_bytes = [], 0
         for channels in self.channel_blocks:
             fields = state.oindex[at, channels].read().result()
-            found.append(_each(fields, lambda one: ChannelStatistics.of(one[later] - one[earlier])))
+            own = self.masks[channels]
+            found.append(_each(fields, own, lambda one: ChannelStatistics.of(one[later] - one[earlier])))
             n_bytes += fields.nbytes
         write_record(self.root, self.name, {}, join_channels(found).to_dict(), self.inputs)
         return Done(n_bytes, "")
@@ -198,9 +187,13 @@ class ClimatologyTask:
         return Done(len(self.indices) * 4 * int(np.prod(sums.shape[1:])), "")
 
 
-def _each(values: np.ndarray, of: Callable[[np.ndarray], ChannelStatistics]) -> ChannelStatistics:
-    """`of` every channel [time, 1, lat, lon] of `values`, so that copies are of one channel."""
-    return join_channels([of(values[:, channel : channel + 1]) for channel in range(values.shape[1])])
+def _each(
+    values: np.ndarray, masks: Sequence[np.ndarray | None], of: Callable[[np.ndarray], ChannelStatistics]
+) -> ChannelStatistics:
+    """`of` every channel [time, 1, ...] of `values`, the points of its mask left out, so that copies are of one."""
+    channels = (values[:, channel : channel + 1] for channel in range(values.shape[1]))
+    found = (one if mask is None else one[..., ~mask] for one, mask in zip(channels, masks, strict=True))
+    return join_channels([of(one) for one in found])
 
 
 def _within(array: str, files: dict[str, bytes]) -> list[tuple[str, bytes]]:

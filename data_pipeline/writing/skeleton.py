@@ -42,6 +42,12 @@ def skeleton_files(design: StoreDesign, static: np.ndarray | None) -> dict[str, 
             ("static", *STATE_DIMS[2:]),
             {"long_name": "constant fields"},
         )
+    if design.masks:
+        _add(group, "masked", np.array(list(design.masks)), ("masked",), {"long_name": "channel with a mask"})
+        masks = np.stack(list(design.masks.values())).astype(np.int8)
+        about = {"long_name": "where a channel has no value at any time", "flag_values": [0, 1]}
+        about |= {"flag_meanings": "value no_value"}
+        _add(group, "masks", masks, ("masked", *STATE_DIMS[2:]), about)
     _consolidate(group)
     return {key: buffer.to_bytes() for key, buffer in sorted(files.items())}
 

@@ -35,6 +35,7 @@ class Tasks:
             yield StateTask(
                 self.root, metadata, block, tuple(design.config.channels[block.channels]), design.axis.times[part],
                 design.training[part], design.preliminary[part], design.tendency_lead,
+                {name: design.masks[name] for name in design.config.channels[block.channels] if name in design.masks},
             )  # fmt: skip
 
     def tendency(self) -> Iterator[TendencyTask]:
@@ -42,12 +43,13 @@ class Tasks:
         design = self.design
         earlier, later = design.pairs
         chunks = design.sharding.channel_blocks()
+        masks = tuple(design.masks.get(name) for name in design.config.channels)
         for block in design.sharding.change_blocks(design.lead_steps):
             part = slice(*np.searchsorted(earlier, [block.times.start, block.times.stop]))
             if part.start < part.stop:
                 own = tuple(c for c in chunks if block.channels.start <= c.start < block.channels.stop)
                 yield TendencyTask(
-                    self.root, block, own, earlier[part], later[part],
+                    self.root, block, own, earlier[part], later[part], masks,
                     self._fingerprint(earlier[part], later[part], block.channels),
                 )  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from weatherfm.data_pipeline.fields.masks import zero_masked
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 
@@ -59,23 +60,23 @@ def climatology(store: Store, channels: Sequence[str]) -> FieldWindow:
 
 
 def states_at(store: Store, channels: Sequence[str], times: np.ndarray) -> np.ndarray:
-    """States [n, channel, lat, lon] at datetime64 `times` [n].
+    """States [n, channel, lat, lon] at datetime64 `times` [n]; 0 at points of a mask.
 
     Raises:
         InputError: a value that is not finite, or a time that the store lacks.
     """
-    fields = store.read(store.index_of(times), channels)
+    fields = zero_masked(store.read(store.index_of(times), channels), channels, store.masks)
     _refuse_not_finite(fields, channels, times, f"the truth in {store.path}")
     return fields
 
 
 def normals_at(store: Store, channels: Sequence[str], times: np.ndarray) -> np.ndarray:
-    """Climatology [n, channel, lat, lon] at datetime64 `times` [n].
+    """Climatology [n, channel, lat, lon] at datetime64 `times` [n]; 0 at points of a mask.
 
     Raises:
         InputError: a value that is not finite, or an hour of day that the training days do not have.
     """
-    fields = store.climatology_at(times, channels)
+    fields = zero_masked(store.climatology_at(times, channels), channels, store.masks)
     _refuse_not_finite(fields, channels, times, f"the climatology in {store.path}")
     return fields
 

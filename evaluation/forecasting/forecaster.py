@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.data_pipeline.store.states import States
 from weatherfm.device import products_in
 from weatherfm.errors import InputError
@@ -88,7 +89,7 @@ class Forecaster:
         """(times [U], fields [U, M, C, H, W]) that forecasts from `inits` start from; in a thread of its own."""
         times = np.unique(np.concatenate([inits + np.timedelta64(hours, "h") for hours in self.required]))
         fields = self.states.read(times, self.model.domain.channels)
-        require_sound(fields, times, self.model.domain.channels, self.states)
+        require_sound(fields, times, self.model.domain.channels, self.states, self.model.domain.masks)
         tensor = torch.from_numpy(fields)
         return times, tensor.pin_memory() if self.steps.device.type == "cuda" else tensor
 
@@ -113,14 +114,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def require_finite_forecast(
-    fields: Tensor, channels: Sequence[str], numbers: Sequence[int] | None, init_times: np.ndarray, lead_time: int
+    fields: Tensor,
+    channels: Sequence[str],
+    numbers: Sequence[int] | None,
+    init_times: np.ndarray,
+    lead_time: int,
+    masks: Masks,
 ) -> None:
-    """Refuse forecasts [I, M, C, H, W] with values that are not finite.
+    """Refuse forecasts [I, M, C, H, W] with values that are not finite, but for points of the model's masks.
 
     Raises:
         InputError: naming the first by channel, initial time, lead time (hours) and member.
     """
-    finite = torch.isfinite(fields).flatten(3).all(-1).cpu().numpy()  # [I, M, C]
+    sound = torch.isfinite(fields)
+    for name, mask in masks.items():
+        sound[:, :, channels.index(name)] |= torch.from_numpy(mask).to(fields.device)
+    finite = sound.flatten(3).all(-1).cpu().numpy()  # [I, M, C]
     if finite.all():
         return
     init, member, channel = np.argwhere(~finite)[0]

@@ -102,7 +102,7 @@ class _Fields:
 
     def __init__(self, model: WeatherViT, states: States, inits: np.ndarray, config: ForecastConfig) -> None:
         self.channels, self.grid, self.states = model.domain.channels, model.domain.grid, states
-        self.inits, self.leads = inits, config.lead_times
+        self.inits, self.leads, self.masks = inits, config.lead_times, model.domain.masks
         self.levels = levels_of(self.channels)
         members = len(states.numbers or (0,))
         self.values = {}
@@ -115,7 +115,8 @@ class _Fields:
     def put(self, first: int, lead: int, fields: Any) -> None:
         """Take fields [I, M, C, H, W] from initial time number `first` on."""
         rows = slice(first, first + len(fields))
-        require_finite_forecast(fields, self.channels, self.states.numbers, self.inits[rows], self.leads[lead])
+        lead_time = self.leads[lead]
+        require_finite_forecast(fields, self.channels, self.states.numbers, self.inits[rows], lead_time, self.masks)
         values = fields.cpu().numpy()
         for name, channels in variables_of(self.channels).items():
             for level, channel in channels.items():

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
@@ -38,7 +39,7 @@ def make_forecast(
     path: str | Path,
     provenance: Mapping[str, Any],
     processes: Processes | None = None,
-    channels: Sequence[str] | None = None,
+    domain: Domain | None = None,
 ) -> Path:
     """Forecast from every initial time to every lead time and write it (`weatherfm.evaluation.forecasts.writer`).
 
@@ -55,7 +56,7 @@ def make_forecast(
         provenance: JSON-able; at least `weights_sha256` where there is a weights file, `training` of the weights, and
             `name` where scores shall not call it `model`.
         processes: the processes that make it together; all must call this.
-        channels: of the whole model, where it is split.
+        domain: of the whole model, where it is split.
 
     Returns:
         The path.
@@ -71,14 +72,16 @@ def make_forecast(
         raise InputError(f"initial times must ascend, each once, at least one; got {len(init_times)}")
     run = Forecaster(model, states, config, processes.in_step)
     run.check_inputs(init_times)
+    whole = domain or model.domain
     contents = ForecastContents(
-        tuple(channels or model.domain.channels),
-        model.domain.grid,
+        whole.channels,
+        whole.grid,
         init_times,
         tuple(config.lead_times),
         record_of(model, states, config, provenance, run.steps.dtype),
         states.numbers,
         processes.parts,
+        whole.masks,
     )
     writer = processes.first_then_all(partial(_open_writer, path, contents))
     _write_all(run, writer, processes, processes.first_does(writer.remaining))
@@ -133,7 +136,8 @@ def _write(writer: ForecastWriter, blocks: Sequence[slice], lead: int, fields: T
     contents, first = writer.contents, 0
     init_times = np.concatenate([contents.init_times[block] for block in blocks])
     fields = fields[: len(init_times)]
-    require_finite_forecast(fields, contents.channels, contents.numbers, init_times, contents.lead_times[lead])
+    lead_time = contents.lead_times[lead]
+    require_finite_forecast(fields, contents.channels, contents.numbers, init_times, lead_time, contents.masks)
     values = fields.cpu().numpy()
     for block in blocks:
         count = block.stop - block.start

@@ -6,22 +6,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.data_pipeline.fields.plausible import is_fraction, plausible_bounds, suspect_units, with_units
 from weatherfm.data_pipeline.store.states import States
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 
 
-def require_sound(fields: np.ndarray, times: np.ndarray, channels: Sequence[str], states: States) -> None:
+def require_sound(fields: np.ndarray, times: np.ndarray, channels: Sequence[str], states: States, masks: Masks) -> None:
     """Refuse states [U, M, C, H, W] that a forecast from them would be worth nothing.
 
     One missing value would spread over the whole forecast; values in other units than their file says, swapped levels
     and fill values give a forecast that looks like one. Lowest and highest value of each field tell all of it.
 
+    Args:
+        fields: in canonical units.
+        times: [U] datetime64.
+        channels: short names [C].
+        states: they are of.
+        masks: of the model: what the states hold there is not looked at.
+
     Raises:
         InputError: naming the first by channel, time and member.
     """
-    low, high = fields.min((3, 4)), fields.max((3, 4))  # [U, M, C]; NaN and infinity come through
+    low, high = np.empty((2, *fields.shape[:3]), fields.dtype)  # [U, M, C]; NaN and infinity come through
+    for c, channel in enumerate(channels):
+        seen = fields[:, :, c, ~masks[channel]] if channel in masks else fields[:, :, c].reshape(*low.shape[:2], -1)
+        low[:, :, c], high[:, :, c] = seen.min(-1), seen.max(-1)
     finite = np.isfinite(low) & np.isfinite(high)
     if not finite.all():
         first = tuple(np.argwhere(~finite)[0])

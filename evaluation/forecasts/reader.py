@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from weatherfm.data_pipeline.access import PUBLIC, Access
+from weatherfm.data_pipeline.fields.masks import Masks, zero_masked
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
@@ -125,10 +126,17 @@ class ForecastFile:
             )
         return np.searchsorted(self.init_times, init_times.astype("datetime64[s]"))
 
-    def read(self, init_indices: Sequence[int] | np.ndarray, lead_time: int, channels: Sequence[str]) -> np.ndarray:
+    def read(
+        self,
+        init_indices: Sequence[int] | np.ndarray,
+        lead_time: int,
+        channels: Sequence[str],
+        masks: Masks | None = None,
+    ) -> np.ndarray:
         """[init, channel, lat, lon] float32 in physical units at one lead time (hours).
 
-        An ensemble gives [init, member, channel, lat, lon].
+        An ensemble gives [init, member, channel, lat, lon]. At points of the truth's masks it is 0: what a forecast has
+        there, values or none, is not scored.
 
         Raises:
             InputError: a value that is not finite, named by channel, initial time, lead time and member; a part of the
@@ -137,7 +145,7 @@ class ForecastFile:
         """
         inits = np.asarray(init_indices)
         out = self._ahead.read(inits, self.lead_times.index(lead_time), channels, self._expected)
-        self._refuse_not_finite(out, channels, inits, lead_time)
+        self._refuse_not_finite(zero_masked(out, channels, masks or {}), channels, inits, lead_time)
         return out[:, 0] if self.members is None else out
 
     def _refuse_not_finite(self, fields: np.ndarray, channels: Sequence[str], inits: np.ndarray, lead: int) -> None:

@@ -16,13 +16,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorstore as ts
 
+from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.progress import (
@@ -62,6 +63,8 @@ class ForecastContents:
     """Members of an ensemble."""
     parts: int = 1
     """Processes that make blocks of their own: there should be at least as many blocks."""
+    masks: Masks = field(default_factory=dict)
+    """Of channels that some points have no value of: there the forecast has none."""
 
     @property
     def block(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from weatherfm.earth.grid import Grid
 from weatherfm.evaluation.metrics.case_sums import AggregationState, mean_over_cases
 from weatherfm.evaluation.metrics.deterministic import deterministic_means, deterministic_metrics
-from weatherfm.evaluation.regions import default_regions, mean_weights
+from weatherfm.evaluation.regions import default_regions, mean_over, mean_weights
 
 
 class ArrayScores:
@@ -20,17 +20,24 @@ class ArrayScores:
         channels: names, in the order of the fields' channel dim.
         lead_times: hours; `update` refers to them by index.
         regions: names of `weatherfm.evaluation.regions`; without it, `default_regions(grid)`.
+        points: [lat, lon] bool, to be scored; without it, all.
 
     Raises:
         InputError: a region that is unknown or has no point on the grid.
     """
 
     def __init__(
-        self, grid: Grid, channels: Sequence[str], lead_times: Sequence[int], regions: Sequence[str] | None = None
+        self,
+        grid: Grid,
+        channels: Sequence[str],
+        lead_times: Sequence[int],
+        regions: Sequence[str] | None = None,
+        points: np.ndarray | None = None,
     ) -> None:
         self.grid, self.channels, self.lead_times = grid, tuple(channels), tuple(lead_times)
         self.regions = tuple(default_regions(grid) if regions is None else regions)
-        self._weights = mean_weights(grid, self.regions)
+        weights = mean_weights(grid, self.regions)
+        self._weights = weights if points is None or points.all() else mean_over(weights, points.ravel())
         self.state = AggregationState(1, len(self.lead_times))
 
     def update(

@@ -12,12 +12,14 @@ def squared_error_sum(forecast: Tensor, truth: Tensor, weights: Tensor) -> Tenso
     Args:
         forecast: [B, C, H, W] in physical units.
         truth: the same, at the valid time.
-        weights: [H * W] float64 of the region's mean, with sum 1 (`evaluation.regions.mean_weights`).
+        weights: [C, H * W] float64 of the region's mean, with sum 1 (`evaluation.regions.mean_weights`); what has no
+            weight is not looked at, as what has no value.
 
     Returns:
         [C] float64.
     """
     total = torch.zeros(forecast.shape[1], dtype=torch.float64, device=forecast.device)
     for f, t in zip(forecast, truth, strict=True):
-        total += (f.double() - t.double()).square_().flatten(1) @ weights  # [C]
+        squared = (f.double() - t.double()).square_().flatten(1)
+        total += torch.where(weights > 0, squared, 0).mul_(weights).sum(1)
     return total

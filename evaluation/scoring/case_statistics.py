@@ -36,12 +36,14 @@ class Wanted:
 
     channels: tuple[str, ...]
     weights: np.ndarray
-    """[R, X], rows sum to 1."""
+    """[R, X], rows sum to 1; 0 at points of the channels' mask, NaN where a region has no other."""
     events: tuple[Event, ...] = ()
     spectra: SpectraTransforms | None = None
     seeps: SeepsClimatology | None = None
     without_spectra: frozenset[str] = field(default_factory=frozenset)
     """Forecasts whose spectra tell nothing."""
+    masked: bool = False
+    """The channels have a mask: fields with holes have no spectra."""
 
     @property
     def precipitation(self) -> int | None:
@@ -72,7 +74,8 @@ def case_means(
     if wanted.seeps is not None and (at := wanted.precipitation) is not None:
         means |= seeps_means(single[:, at], truth[:, at], months, wanted.seeps, wanted.weights)
     if wanted.spectra is not None and name not in wanted.without_spectra:
-        means |= _spectra(fields, truth, wanted.spectra)
+        spectra = _spectra(fields, truth, wanted.spectra)
+        means |= {name: np.full_like(s, np.nan) for name, s in spectra.items()} if wanted.masked else spectra
     return means
 
 

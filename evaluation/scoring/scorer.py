@@ -56,7 +56,7 @@ class Scorer:
     """
 
     def __init__(self, files: Mapping[str, ForecastFile], store: Store, task: Task, threads: int = 1) -> None:
-        self._files, self._task, self._threads = files, task, threads
+        self._files, self._task, self._threads, self._masks = files, task, threads, store.masks
         channels, members = task.wanted.channels, task.members
         self._states, self._normals = truth(store, channels), climatology(store, channels)
         self._sampled = None if members is None else ProbabilisticClimatology(store, channels, members)
@@ -132,6 +132,6 @@ class Scorer:
         found = {}
         for name in self.forecasts:
             file = self._files.get(name)
-            fields = given[name] if file is None else file.read(file.positions(inits), hours, channels)
+            fields = given[name] if file is None else file.read(file.positions(inits), hours, channels, self._masks)
             found[name] = case_means(name, fields, observed, normal, months, self._task.wanted)
         return found

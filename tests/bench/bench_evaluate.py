@@ -61,6 +61,7 @@ class InventedStore:
     simulated = True
     climatology_window = 61
     step_hours = 24
+    masks: dict[str, np.ndarray] = {}
 
     def __init__(self, degrees: float, channels: int, times: int) -> None:
         self.grid, self.channels = grid_of(degrees), CHANNELS[:channels]

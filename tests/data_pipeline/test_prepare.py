@@ -20,11 +20,11 @@ from places import FIXTURES, ROOT
 
 from weatherfm.data_pipeline.design.dry_run import to_dict, to_text
 from weatherfm.data_pipeline.design.store_design import design_store
+from weatherfm.data_pipeline.fields.masks import check_values
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.records.manifest import seal
 from weatherfm.data_pipeline.store.sharding import choose_sharding
 from weatherfm.data_pipeline.verify import verify
-from weatherfm.data_pipeline.writing import shards
 from weatherfm.earth.grid import Grid, regular_grid
 from weatherfm.errors import InputError
 
@@ -170,7 +170,7 @@ def test_infinity_is_refused(value):
     values[1, 0, 0, 0] = value
     values[1, 0, 1, 1] = -value  # the two must not cancel
     with pytest.raises(InputError, match="z500 has 2 at 2000-01-01T06"):
-        shards.check_finite(values, ("z500",), TIMES[:2])
+        check_values(values, ("z500",), TIMES[:2], {})
 
 
 def test_source_that_fails_in_the_middle_keeps_what_is_done(finished, tmp_path):

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import Batch
-from weatherfm.earth.domain import Domain
+from weatherfm.earth.domain import Domain, mask_fields
 from weatherfm.earth.grid import regular_grid
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.build_model import build_model
@@ -107,10 +107,14 @@ def make_domain(config: RunConfig) -> Domain:
     rng, C = np.random.default_rng(0), len(config.data.channels)
     grid = regular_grid((8, 16))
     std = rng.uniform(1, 2, C)
-    return Domain(
-        tuple(config.data.channels), grid, rng.normal(size=C), std, std * rng.uniform(0.2, 0.4, C),
-        ("orography",), rng.normal(size=(1, 8, 16)).astype(np.float32),
-    )  # fmt: skip
+    mean, tendency_std = rng.normal(size=C), std * rng.uniform(0.2, 0.4, C)
+    names, static = ("orography",), rng.normal(size=(1, 8, 16)).astype(np.float32)
+    channels = config.data.channels
+    masks = {name: rng.random((8, 16)) < 0.3 for name in channels[1::5]} if C % 4 else {}  # where they are uneven
+    if masks:
+        shown, fields = mask_fields(masks)
+        names, static = (*names, *shown), np.concatenate([static, fields])
+    return Domain(tuple(channels), grid, mean, std, tendency_std, names, static, masks)
 
 
 def make_batch(role: Role, domain: Domain, forcings: tuple[str, ...], step: int) -> ReadyBatch:
@@ -124,6 +128,8 @@ def make_batch(role: Role, domain: Domain, forcings: tuple[str, ...], step: int)
         rng.normal(size=(4, 2, len(domain.channels), 8, 16)),
         rng.normal(size=(4, len(domain.channels), 8, 16)),
     )
+    for name, mask in domain.masks.items():
+        history[:, :, domain.channels.index(name), mask] = target[:, domain.channels.index(name), mask] = np.nan
     fields = rng.normal(size=(4, 3, 8, 16))
     leads = torch.tensor([6, 24, 24, 72])
     batch = Batch(

@@ -12,6 +12,7 @@ import torch
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 from weatherfm.training.plan.candidates import CHECKPOINTING, Candidate, choices, evaluate, form_name
@@ -106,6 +107,8 @@ def make_plan(
 def plan_domain(config: RunConfig, grid: str | None) -> Domain:
     """The domain of a run: from its store, or, where that is not prepared yet, from its channels and a grid.
 
+    Which channels have masks only a store knows: without one, those that may have get one constant field for it.
+
     Args:
         config: of the run.
         grid: `128x256` (lat x lon); None: as in the store.
@@ -123,7 +126,8 @@ def plan_domain(config: RunConfig, grid: str | None) -> Domain:
     if match is None or min(int(match[1]), int(match[2])) < 2:
         raise InputError(f"--grid {grid!r} cannot be read; write latitudes x longitudes, e.g. 128x256")
     shape = int(match[1]), int(match[2])
-    ones, static = np.ones(len(config.data.channels)), tuple(config.data.static)
+    ones, static = np.ones(len(config.data.channels)), tuple(map(str, config.data.static))
+    static += ("mask",) if any(parse_channel(name).variable.masked for name in config.data.channels) else ()
     fields = np.zeros((len(static), *shape), np.float32)
     return Domain(tuple(config.data.channels), regular_grid(shape), ones, ones, ones, static, fields)
 

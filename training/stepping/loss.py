@@ -36,13 +36,16 @@ class ForecastLoss(nn.Module):
     channel_weights: Tensor
 
     def __init__(self, cell_weights: Tensor, channel_weights: Tensor, shortest_lead_hours: int | None = None) -> None:
-        """Take [H, W] weights of cells, mean 1, and [C] weights of channels, applied as they are.
+        """Take [H, W] or [C, H, W] weights of cells, mean 1, and [C] weights of channels, applied as they are.
+
+        A cell of weight 0 is not looked at: a channel has no value where its mask is.
 
         With `shortest_lead_hours`, a sample counts in inverse proportion to its lead time, the shortest fully.
         """
         super().__init__()
         self.shortest_lead_hours = shortest_lead_hours
-        self.register_buffer("cell_weights", cell_weights.float(), persistent=False)
+        dtype = torch.get_default_dtype()
+        self.register_buffer("cell_weights", cell_weights.to(dtype), persistent=False)
         self.register_buffer("channel_weights", channel_weights.float(), persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor, lead_time_hours: Tensor) -> Tensor:
@@ -58,6 +61,8 @@ class ForecastLoss(nn.Module):
         """
         dtype = torch.promote_types(prediction.dtype, torch.float32)
         error = prediction.to(dtype) - target.to(dtype)
+        if self.cell_weights.ndim == 3:
+            error = torch.where(self.cell_weights > 0, error, 0)
         squared = (error.square() * self.cell_weights).mean((-2, -1))  # [B, C]
         weighted = squared * self.channel_weights
         if self.shortest_lead_hours is None:
@@ -91,7 +96,11 @@ def forecast_loss(
     if config.predict == "increment":
         by_channel = by_channel * torch.as_tensor(domain.std / domain.tendency_std).square()
     own = [domain.channels.index(name) for name in channels or domain.channels]
-    return ForecastLoss(torch.as_tensor(domain.grid.area_weights), by_channel[own], shortest_lead_hours)
+    cells = torch.as_tensor(domain.grid.area_weights)
+    if domain.masks:
+        cells = cells * torch.as_tensor(domain.present[own])
+        cells = cells / cells.mean((-2, -1), keepdim=True)
+    return ForecastLoss(cells, by_channel[own], shortest_lead_hours)
 
 
 def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:

@@ -13,7 +13,7 @@ from weatherfm.data_pipeline.loader import fixed_batches
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.on_device import squared_error_sum
-from weatherfm.evaluation.regions import mean_weights
+from weatherfm.evaluation.regions import mean_over, mean_weights
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import read_ahead
 from weatherfm.training.feeding.samples import validation_inits
@@ -43,7 +43,9 @@ class Validator:
         own, self._counted = role.deal_out(range(len(self._inits)))
         self._own_inits = self._inits[own]
         region = "global" if store.grid.periodic else "area"
-        self._weights = torch.from_numpy(mean_weights(store.grid, (region,))[0])  # [H * W]
+        whole, present = mean_weights(store.grid, (region,)), store.domain(role.share.channels).present
+        weights = [mean_over(whole, points.ravel())[0] for points in present]
+        self._weights = torch.from_numpy(np.stack(weights))  # [C own, H * W]
 
     @torch.no_grad()
     def __call__(self, model: WeatherViT, alive: Callable[[], None] = lambda: None) -> dict[str, Any]:

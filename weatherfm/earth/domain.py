@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class Domain:
     static_names: tuple[str, ...] = ()
     static: np.ndarray = None  # type: ignore[assignment]  # becomes an empty array
     """[static, lat, lon] constant fields, physical units; none by default."""
+    masks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Channel -> [lat, lon] bool, True where it never has a value, as sea surface temperature over land."""
 
     def __post_init__(self) -> None:
         if self.static is None:
@@ -43,6 +45,10 @@ class Domain:
         expected = (len(self.static_names), *self.grid.shape)
         if np.shape(self.static) != expected:
             raise InputError(f"static fields have shape {np.shape(self.static)}, expected {expected}")
+        if odd := [name for name, mask in self.masks.items() if np.shape(mask) != self.grid.shape or np.all(mask)]:
+            raise InputError(f"the mask of {odd[0]} is none: it must leave some points of {self.grid}")
+        if unknown := [name for name in self.masks if name not in self.channels]:
+            raise InputError(f"there is a mask of {unknown[0]}, which is no channel of the domain")
         self._require_spread()
 
     def _require_spread(self) -> None:
@@ -83,4 +89,23 @@ class Domain:
             tendency_std=self.tendency_std[index],
             static_names=tuple(static_names),
             static=self.static[fields],
+            masks={name: mask for name, mask in self.masks.items() if name in channels},
         )
+
+    @property
+    def present(self) -> np.ndarray:
+        """[channel, lat, lon] bool: where each channel has values."""
+        everywhere = np.zeros(self.grid.shape, bool)
+        return ~np.stack([np.asarray(self.masks.get(name, everywhere), bool) for name in self.channels])
+
+
+def mask_fields(masks: Mapping[str, np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Masks as constant fields that a model is shown: names, and [mask, lat, lon] float32, 1 where there is no value.
+
+    Channels with the same mask share one, named after the first of them: `mask_sst`.
+    """
+    distinct: dict[bytes, str] = {}
+    for name, mask in masks.items():
+        distinct.setdefault(np.packbits(mask).tobytes(), name)
+    names = tuple(distinct.values())
+    return tuple(f"mask_{name}" for name in names), np.stack([masks[name] for name in names]).astype(np.float32)

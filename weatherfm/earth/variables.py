@@ -36,6 +36,9 @@ class Variable:
     """True for a sum over a span that ends at its time, such as total precipitation; the store tells the span."""
     constant: bool = False
     """True for a field that does not change with time."""
+    masked: bool = False
+    """True for a field that has values over the sea alone, or over land alone: points where it never has any are left
+    out of all that is computed."""
 
 
 VARIABLES: dict[str, Variable] = {
@@ -65,11 +68,11 @@ VARIABLES: dict[str, Variable] = {
         Variable("msl", "mean_sea_level_pressure", "air_pressure_at_mean_sea_level", "Pa", (8.5e4, 1.1e5), ("mslp", "prmsl", "psl", "slp", "mslet", "prmslmsl", "prmsl_meansealevel", "pmsl", "msletmsl", "mslet_meansealevel")),
         Variable("sp", "surface_pressure", "surface_air_pressure", "Pa", (4e4, 1.1e5), ("ps", "pressfc", "pres_surface")),
         Variable("skt", "skin_temperature", "surface_temperature", "K", (150, 370), ("ts", "tmpsfc", "tmp_surface")),
-        Variable("sst", "sea_surface_temperature", "sea_surface_temperature", "K", (265, 315), ("tos",)),
-        Variable("siconc", "sea_ice_cover", "sea_ice_area_fraction", "1", (-0.01, 1.01), ("ci", "sic")),
+        Variable("sst", "sea_surface_temperature", "sea_surface_temperature", "K", (265, 315), ("tos",), masked=True),
+        Variable("siconc", "sea_ice_cover", "sea_ice_area_fraction", "1", (-0.01, 1.01), ("ci", "sic"), masked=True),
         Variable("tcwv", "total_column_water_vapour", "atmosphere_mass_content_of_water_vapor", "kg m-2", (-1, 150), ("prw", "pwat", "pwatclm", "pwat_entireatmosphere_consideredasasinglelayer_", "pr_wtr", "tqv")),
         Variable("tcc", "total_cloud_cover", "cloud_area_fraction", "1", (-0.01, 1.01), ("clt", "tcdcclm", "tcdc_entireatmosphere", "clct")),
-        Variable("swvl1", "volumetric_soil_water_layer_1", "", "m3 m-3", (-0.1, 1.1), ()),
+        Variable("swvl1", "volumetric_soil_water_layer_1", "", "m3 m-3", (-0.1, 1.1), (), masked=True),
         Variable("tp", "total_precipitation", "", "m", (-1e-3, 5), ("total_precipitation_6hr", "total_precipitation_12hr", "total_precipitation_24hr", "apcp", "apcpsfc", "apcp_surface", "tot_prec"), accumulated=True),
         Variable("tisr", "toa_incident_solar_radiation", "", "J m-2", (-1, 1e8), ("toa_incident_solar_radiation_6hr", "toa_incident_solar_radiation_12hr", "toa_incident_solar_radiation_24hr"), accumulated=True),
         Variable("orography", "geopotential_at_surface", "", "m2 s-2", (-1.5e4, 1e5), ("z_surface", "zsurf", "orog", "hgtsfc", "hgt_surface", "phis", "hsurf"), constant=True),

@@ -45,6 +45,8 @@ class WeatherViT(nn.Module):
     std: Tensor
     increment_scale: Tensor
     static: Tensor
+    there: Tensor | None
+    """[C, H, W] 1 where a channel has values, 0 where its mask is; None without masks."""
     waves: Tensor
     analysis: Tensor
     synthesis: Tensor
@@ -66,6 +68,8 @@ class WeatherViT(nn.Module):
 
         for name, value in self._statistics().items():
             self.register_buffer(name, value, persistent=False)  # the domain holds them
+        if not self.domain.masks:
+            self.there = None
         self.tokenizer = ChannelTokenizer(len(self.share.input_names(config.input_times)), P, D)
         if config.aggregation.kind == "hierarchical":
             owners = group_of_inputs(config, domain, self.share)
@@ -99,14 +103,17 @@ class WeatherViT(nn.Module):
         """One forecast step, in normalised units.
 
         Args:
-            history: [B, T, C, H, W] normalised states at `config.input_times`.
+            history: [B, T, C, H, W] normalised states at `config.input_times`; what stands at points of a mask is
+                not looked at.
             forcings: [B, F, H, W] `self.forcings` at the initial time (`weatherfm.earth.forcings.forcing_fields`).
             lead_time_hours: [B].
             present: [B, I] bool, False where a sample lacks an input channel (its values are ignored).
 
         Returns:
-            [B, C, H, W] normalised state at initial time + lead time.
+            [B, C, H, W] normalised state at initial time + lead time; of no meaning at points of a mask.
         """
+        if self.there is not None:
+            history = torch.where(self.there > 0, history, 0)
         x = self.assemble(history, forcings)  # [B, I, H, W]
         if present is not None:
             x = torch.where(present[:, :, None, None], x, 0)
@@ -147,8 +154,9 @@ class WeatherViT(nn.Module):
         return (state - self.mean[:, None, None]) / self.std[:, None, None]
 
     def denormalize(self, state: Tensor) -> Tensor:
-        """Inverse of `normalize`."""
-        return state * self.std[:, None, None] + self.mean[:, None, None]
+        """Inverse of `normalize`; NaN at points of a mask."""
+        physical = state * self.std[:, None, None] + self.mean[:, None, None]
+        return physical if self.there is None else torch.where(self.there > 0, physical, torch.nan)
 
     def _pad(self, x: Tensor) -> Tensor:
         """Fill up to whole patches: along longitude from the other side of a global grid, else by repetition."""
@@ -181,6 +189,8 @@ class WeatherViT(nn.Module):
             "increment_scale": domain.tendency_std / domain.std,
             "static": anomaly / np.where(spread > 0, spread, 1.0),
         }
+        if domain.masks:
+            values["there"] = domain.present.astype(np.float32)
         if self.config.truncation is not None:
             values |= spectral_matrices(domain.grid, self.config.truncation)
         return {name: torch.from_numpy(value).float() for name, value in values.items()}

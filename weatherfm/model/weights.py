@@ -30,6 +30,7 @@ _FORMAT = "weatherfm weights 2"
 _HEADER = "weatherfm"  # one key: safetensors writes several in no fixed order, and equal models make equal files
 _ANEW = "train again or copy it anew"
 _DOMAIN_ARRAYS = ("mean", "std", "tendency_std", "static")
+_MASK = "mask."
 
 
 def save_weights(
@@ -51,6 +52,8 @@ def save_weights(
     values = dict(model.named_parameters()) if parameters is None else parameters
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in values.items()}
     tensors |= {f"domain.{name}": torch.as_tensor(getattr(model.domain, name)).contiguous() for name in _DOMAIN_ARRAYS}
+    masks = model.domain.masks
+    tensors |= {f"domain.{_MASK}{name}": torch.as_tensor(mask).to(torch.uint8) for name, mask in masks.items()}
     header = {
         "format": _FORMAT,
         "model": model.config.model_dump(mode="json"),
@@ -156,6 +159,8 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
         if absent := [name for name in _DOMAIN_ARRAYS if f"domain.{name}" not in names]:
             raise InputError(f"{path} lacks domain.{absent[0]}; it was not written by weatherfm, or is damaged")
         arrays = {name: file.get_tensor(f"domain.{name}").clone().numpy() for name in _DOMAIN_ARRAYS}
+        prefix = f"domain.{_MASK}"
+        masks = {name.removeprefix(prefix): file.get_tensor(name) for name in sorted(names) if name.startswith(prefix)}
     config = parse_settings(ModelConfig, header["model"], str(path))
     told = header["domain"]
     try:
@@ -163,6 +168,7 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
             channels=tuple(told["channels"]),
             grid=Grid.from_dict(told["grid"]),
             static_names=tuple(told["static_names"]),
+            masks={name: mask.numpy().astype(bool) for name, mask in masks.items()},
             **arrays,
         )
     except (KeyError, TypeError, ValueError) as error:

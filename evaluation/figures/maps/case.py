@@ -50,11 +50,13 @@ class Case:
 
 
 def map_rmse(grid: Grid, forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """[n] area-weighted RMSE of each of n fields [n, lat, lon]."""
+    """[n] area-weighted RMSE of each of n fields [n, lat, lon], where the truth has values."""
     region = "global" if grid.periodic else "area"
-    verification = ArrayScores(grid, ("field",), range(len(forecast)), (region,))
-    for i, (field, true) in enumerate(zip(forecast, truth, strict=True)):
-        verification.update(field[None, None], true[None, None], lead_index=i)
+    there = np.isfinite(truth).all(0)
+    verification = ArrayScores(grid, ("field",), range(len(forecast)), (region,), there)
+    for i, fields in enumerate(zip(forecast, truth, strict=True)):
+        field, true = (np.where(there, one, 0)[None, None] for one in fields)
+        verification.update(field, true, lead_index=i)
     return verification.metrics()["rmse"][0, :, 0]
 
 
@@ -69,13 +71,14 @@ def load_case(file: ForecastFile, store: Store, channel: str, lead_time: int, in
     file.require([channel], [lead_time], store.grid)
     valid = file.init_times[found] + np.timedelta64(lead_time, "h")
     static = {name: store.static[i] for i, name in enumerate(store.static_names)}
+    truth = store.read(store.index_of(valid), [channel])[0, 0]
     return Case(
         channel,
         store.grid,
         init_time,
         lead_time,
-        _forecasts(file, found, lead_time, channel)[0],
-        store.read(store.index_of(valid), [channel])[0, 0],
+        np.where(np.isnan(truth), np.nan, _forecasts(file, store, found, lead_time, channel)[0]),
+        truth,
         file.name,
         bool(store.simulated),
         static.get("orography"),
@@ -128,10 +131,10 @@ def _parts(candidates: np.ndarray) -> list[np.ndarray]:
 def _errors(file: ForecastFile, store: Store, channel: str, lead_time: int, inits: np.ndarray) -> np.ndarray:
     valid = file.init_times[inits] + np.timedelta64(lead_time, "h")
     truth = store.read(store.index_of(valid), [channel])[:, 0]
-    return map_rmse(store.grid, _forecasts(file, inits, lead_time, channel), truth)
+    return map_rmse(store.grid, _forecasts(file, store, inits, lead_time, channel), truth)
 
 
-def _forecasts(file: ForecastFile, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
+def _forecasts(file: ForecastFile, store: Store, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
     """[init, lat, lon] of one channel; of an ensemble its mean."""
-    fields = file.read(inits, lead_time, [channel])
+    fields = file.read(inits, lead_time, [channel], store.masks)
     return fields[:, 0] if file.members is None else fields[:, :, 0].mean(1)

@@ -7,7 +7,6 @@ import pytest
 import zarr
 from cloud_stores import serving, write_arco, write_weatherbench2
 from invented_source import data_config, invented_source, times_every
-from places import REAL_DATA
 
 from weatherfm.data_pipeline.design import probe as probing
 from weatherfm.data_pipeline.design.probe import fault_of
@@ -22,7 +21,6 @@ from weatherfm.errors import InputError
 
 GLOBE = regular_grid((4, 8))
 EUROPE = Grid(np.linspace(60, 30, 4), np.linspace(-10, 25, 8))
-CDS_SST = REAL_DATA / "cases/cds-sst/data_stream-oper_stepType-instant.nc"
 UNIT = np.linspace(0, 1, 32).reshape(4, 8)
 
 
@@ -30,7 +28,10 @@ UNIT = np.linspace(0, 1, 32).reshape(4, 8)
     ("channel", "field", "words"),
     [
         ("d2m", np.full((4, 8), np.nan), "has no value at all"),
-        ("sst", np.where(UNIT > 0.3, 290, np.nan), r"not finite \(NaN or infinite\): 10 of 32"),
+        ("t2m", np.where(UNIT > 0.3, 290, np.nan), r"not finite \(NaN or infinite\): 10 of 32"),
+        ("sst", np.where(UNIT > 0.3, 290, np.inf), r"not finite \(NaN or infinite\): 10 of 32"),
+        ("sst", np.full((4, 8), np.nan), "has no value at all"),
+        ("sst", np.where(UNIT > 0.3, 17, np.nan), "it looks like degrees Celsius"),
         ("z500", np.where(UNIT > 0.99, np.inf, 5e4), r"not finite .*: 1 of 32"),
         (
             "r850",
@@ -62,6 +63,7 @@ def test_what_cannot_be_the_field_it_is_called(channel, field, words):
         ("tp", np.zeros((4, 8)), GLOBE),
         ("siconc", np.zeros((4, 8)), EUROPE),
         ("t2m", 250 + 50 * UNIT, GLOBE),
+        ("sst", np.where(UNIT > 0.3, 290 + UNIT, np.nan), GLOBE),
     ],
 )
 def test_what_may_be(channel, field, grid):
@@ -204,14 +206,3 @@ def test_arco_moves_one_hour(tmp_path, monkeypatch):
         with pytest.raises(InputError, match="t2m has no value at all"):
             prepare(data_config(tmp_path / "s.zarr", source=source, channels=["z500", "z700", "t850", "t2m"]))
         assert len(server.chunks()) == len(set(server.chunks())) == 3
-
-
-def test_sea_surface_temperature_with_land_is_told_at_once(tmp_path):
-    if not CDS_SST.exists():
-        pytest.skip(f"{CDS_SST} is not here")
-    config = data_config(tmp_path / "s.zarr", source={"kind": "files", "paths": [str(CDS_SST)]}, channels=["sst"])
-    with pytest.raises(
-        InputError, match=r"sst has values that are not finite \(NaN or infinite\): 4 of 6; .*1995-01-01T00:00 \(sst of"
-    ):
-        prepare(config)
-    assert not (tmp_path / "s.zarr").exists()

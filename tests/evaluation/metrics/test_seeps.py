@@ -163,6 +163,7 @@ class RainStore:
     path = Path("rain.zarr")
     channels = ("t2m", "tp")
     grid = GRID
+    masks: dict[str, np.ndarray] = {}
 
     def __init__(self, train: str | None = "2001-2003", hours: int | None = 24, step: int = 24) -> None:
         self.step_hours = step
