@@ -21,6 +21,7 @@ from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_settings, remove_journal
 from weatherfm.data_pipeline.writing.new_manifest import content_settings, with_defaults
+from weatherfm.data_pipeline.writing.without_empty_times import NO_TIMES, write_without_empty_times
 from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.errors import InputError
 
@@ -68,7 +69,15 @@ def prepare(
         probe(design, source, root)
         design = with_masks(design, source)
         journal = Journal(root, identity_of(design, source), source.identity)
-        Writing(root, design, source, static, journal, scheduler).run(warner(design))
+
+        def without(empty: np.ndarray) -> StoreDesign:
+            wanted = design_store(config, source, workers, memory, scheduler, empty) if len(empty) else design
+            return replace(wanted, masks=design.masks)
+
+        def write(wanted: StoreDesign) -> None:
+            Writing(root, wanted, source, static, journal, scheduler).run(warner(wanted))
+
+        write_without_empty_times(journal, NO_TIMES, without, write)
         return open_store(root)
 
 

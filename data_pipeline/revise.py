@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ from weatherfm.data_pipeline.writing.finishing import Original, OtherValues
 from weatherfm.data_pipeline.writing.journal import Journal, Record, is_begun_for, remove_journal
 from weatherfm.data_pipeline.writing.links import Links
 from weatherfm.data_pipeline.writing.new_manifest import content_settings, with_defaults
+from weatherfm.data_pipeline.writing.without_empty_times import write_without_empty_times
 from weatherfm.data_pipeline.writing.writer import Writing
 from weatherfm.errors import InputError
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MAY_CHANGE = (
-    "period", "train", "validation", "test", "allow_gaps",
+    "period", "train", "validation", "test", "allow_gaps", "exclude",
     "source.paths", "source.exclude", "source.static_paths", "source.preliminary", "source.address",
 )  # fmt: skip
 
@@ -84,7 +85,12 @@ def append(
         _refuse_foreign(root, read_files(root, store.manifest))
         _refuse_other_settings(store, config)
         source = source or open_config(config)
-        design = design_store(config, source, workers, memory, scheduler)
+
+        def design_without(empty: np.ndarray) -> StoreDesign:
+            design = design_store(config, source, workers, memory, scheduler, empty)
+            return dataclasses.replace(design, masks=store.masks)
+
+        design = design_without(_known_empty(store))
         _refuse_loss(store, design)
         remove_journal(root)
         _tell_source_changes(store, source)
@@ -93,8 +99,7 @@ def append(
             return store
         _tell_work(store, design)
         probe(design, source, place_of_next(root), ~np.isin(design.axis.times, store.times))
-        design = dataclasses.replace(design, masks=store.masks)
-        _write_successor(store, design, source, read_shards(root, store.manifest), scheduler)
+        _write_successor(store, design_without, source, read_shards(root, store.manifest), scheduler)
         swap(root)
         return open_store(root)
 
@@ -129,14 +134,18 @@ def repair(
             return store
         refuse_fixed(root)
         source = source or open_config(config)
-        design = dataclasses.replace(design_store(config, source, scheduler=scheduler), masks=store.masks)
+
+        def design_without(empty: np.ndarray) -> StoreDesign:
+            design = design_store(config, source, scheduler=scheduler, empty=empty)
+            return dataclasses.replace(design, masks=store.masks)
+
         _tell_source_changes(store, source)
         files = None if manifests.FILES in bad_files else read_files(root, store.manifest)
         records = {} if manifests.SHARDS in bad_files else read_shards(root, store.manifest)
         sound = {name: record for name, record in records.items() if not bad_files & record["files"].keys()}
         try:
             original = Original(root, store.manifest, files, frozenset(bad_files))
-            _write_successor(store, design, source, sound, scheduler, original)
+            _write_successor(store, design_without, source, sound, scheduler, original)
         except OtherValues:
             shutil.rmtree(place_of_next(root))
             raise
@@ -163,13 +172,15 @@ def _refuse_foreign(root: Path, files: Mapping[str, Any]) -> None:
 
 def _write_successor(
     store: Store,
-    design: StoreDesign,
+    design_without: Callable[[np.ndarray], StoreDesign],
     source: SourceData,
     records: Mapping[str, Record],
     scheduler: str | None,
     original: Original | None = None,
 ) -> None:
     """A finished store beside `store`; goes on with one that was interrupted."""
+    known = _known_empty(store)
+    design = design_without(known)
     successor, identity = place_of_next(store.path), identity_of(design, source)
     if _is_whole(successor, design, source, original):
         remove_journal(successor)
@@ -178,17 +189,27 @@ def _write_successor(
         shutil.rmtree(successor)  # for other settings or files, or what a kill left; the store has all that matters
     static = static_fields(design.config, source)
     journal = Journal(successor, identity, source.identity)
-    writing = Writing(successor, design, source, static, journal, scheduler, original)
-    begun, links = journal.records(own=True), Links(store.path, successor)
-    fitting = ((task, records[task.name]) for task in writing.tasks.all() if task.name in records)
-    journal.adopt(
-        {
-            task.name: record
-            for task, record in fitting
-            if task.name not in begun and record["inputs"] == task.inputs and links.make(record["files"])
-        }
-    )
-    writing.run(warner(design))
+
+    def write(wanted: StoreDesign) -> None:
+        writing = Writing(successor, wanted, source, static, journal, scheduler, original)
+        begun, links = journal.records(own=True), Links(store.path, successor)
+        fitting = ((task, records[task.name]) for task in writing.tasks.all() if task.name in records)
+        journal.adopt(
+            {
+                task.name: record
+                for task, record in fitting
+                if task.name not in begun and record["inputs"] == task.inputs and links.make(record["files"])
+            }
+        )
+        writing.run(warner(wanted))
+
+    write_without_empty_times(journal, known, design_without, write)
+
+
+def _known_empty(store: Store) -> np.ndarray:
+    """[n] datetime64[s]: times that the source had no values of."""
+    times = store.manifest["times"]
+    return from_ranges(times.get("empty", []), times)
 
 
 def _is_whole(successor: Path, design: StoreDesign, source: SourceData, original: Original | None) -> bool:

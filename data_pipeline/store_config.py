@@ -146,7 +146,10 @@ class DataConfig(Config):
     step: Hours | None = None
     """Keep every `step` from 00 UTC on; without it, the source's own times."""
     allow_gaps: bool = False
-    """Accept a time axis with missing steps; the manifest lists them and no sample crosses one."""
+    """Accept a time axis with missing steps, and make gaps of times at which a channel has no value at all; the
+    manifest lists them and no sample crosses one."""
+    exclude: list[Period] = []
+    """Bad days to leave out, as `[2023-08-31, 2015-06-28/2015-06-29]`: gaps, which the manifest lists."""
     train: Period | None = None
     """Days that statistics, climatology and training may use; without it, the whole record."""
     validation: Period | None = None

@@ -221,6 +221,7 @@ def design_store(
     workers: int | None = None,
     memory: int | None = None,
     scheduler: str | None = None,
+    empty: np.ndarray | None = None,
 ) -> StoreDesign:
     """Check a source against its config without reading fields, and count what the store will take.
 
@@ -230,6 +231,7 @@ def design_store(
         workers: most shards to write at a time; without it, one a CPU core.
         memory: bytes that data may take; without it, half of what is available to the process.
         scheduler: address of a dask.distributed scheduler: cores and memory are those of its workers then.
+        empty: [n] datetime64, times that the source has no values of: gaps.
 
     Raises:
         InputError: a time axis, split, grid, channel set or climatology window that cannot work.
@@ -239,7 +241,7 @@ def design_store(
     if workers is not None and workers < 1:
         raise InputError(f"workers must be 1 or more, got {workers}")
     grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
-    axis = select_times(source.state["time"].values, config)
+    axis = select_times(source.state["time"].values, config, empty)
     periods = resolve_periods(config, axis.times)
     train = periods["train"]
     assert train is not None  # resolve_periods fills it

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 
@@ -57,41 +56,3 @@ def zero_masked(fields: np.ndarray, channels: Sequence[str], masks: Masks) -> np
         if name in masks:
             fields[..., channel, masks[name]] = 0
     return fields
-
-
-def check_values(values: np.ndarray, channels: Sequence[str], times: np.ndarray, masks: Masks) -> None:
-    """Fields must be finite everywhere, but for the points of a mask, which have no value at any time.
-
-    Args:
-        values: [time, channel, lat, lon].
-        channels: short names.
-        times: [time] datetime64.
-        masks: of those channels that have one.
-
-    Raises:
-        InputError: names the channels, how many values and the first times.
-    """
-    if not any(name in masks for name in channels) and all(np.isfinite(fields).all() for fields in values):
-        return
-    texts = []
-    for name, fields in zip(channels, values.swapaxes(0, 1), strict=True):
-        texts += _faults(name, fields, times, masks.get(name))
-    if texts:
-        raise InputError(
-            f"values that are not finite (NaN or infinite): {'; '.join(texts)}. "
-            "Leave the channel out, choose other days, or mend the source; shards written before are kept"
-        )
-
-
-def _faults(name: str, fields: np.ndarray, times: np.ndarray, mask: np.ndarray | None) -> list[str]:
-    """What is wrong with one channel's fields [time, lat, lon], in words."""
-    finite = np.isfinite(fields)
-    if mask is None:
-        return _counted(f"{name} has {{}}", ~finite, times)
-    outside = _counted(f"{name} has {{}} outside its mask (what is missing at the first time)", ~finite & ~mask, times)
-    return outside + _counted(f"{name} has {{}} inside its mask, where it has none", ~np.isnan(fields) & mask, times)
-
-
-def _counted(text: str, bad: np.ndarray, times: np.ndarray) -> list[str]:
-    when = times[bad.any(axis=(1, 2))]
-    return [f"{text.format(int(bad.sum()))} at {name_times(when, 3)}"] if len(when) else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,14 +25,23 @@ class TimeAxis:
     """[time] datetime64[s], ascending."""
     step_hours: int
     missing: np.ndarray
-    """[gap] datetime64[s]: steps between the first and the last time that the source does not have."""
+    """[gap] datetime64[s]: steps between the first and the last time that the source does not have, or that are left
+    out."""
+    empty: np.ndarray
+    """[gap] datetime64[s]: those of them at which the source has no values."""
 
 
-def select_times(source_times: np.ndarray, config: DataConfig) -> TimeAxis:
-    """The times that `config.period` and `config.step` keep of a source's datetime64 `source_times` [time].
+def select_times(source_times: np.ndarray, config: DataConfig, empty: np.ndarray | None = None) -> TimeAxis:
+    """The times that `config.period`, `config.step` and `config.exclude` keep of a source's.
+
+    Args:
+        source_times: [time] datetime64.
+        config: of the store.
+        empty: [n] datetime64, known to have no values; they are gaps.
 
     Raises:
-        InputError: duplicate, unordered, uneven or (without `allow_gaps`) missing times, or none left.
+        InputError: duplicate, unordered, uneven or (without `allow_gaps`) missing times, none left, or excluded days
+            that the period does not have.
     """
     _check_order(source_times)
     times = source_times.astype("datetime64[s]")
@@ -46,12 +56,18 @@ def select_times(source_times: np.ndarray, config: DataConfig) -> TimeAxis:
                 f"no time of the source lies on steps of {config.step}h from 00 UTC (its hours are {hours}); "
                 "choose another step or leave step out"
             )
+    keep &= ~_excluded(times, keep, config)
+    bare = times[keep & np.isin(times, [] if empty is None else empty)]
+    keep &= ~np.isin(times, bare)
+    if not keep.any():
+        raise InputError("no time is left: all are excluded or without values; leave fewer days out (data.exclude)")
     kept = times[keep]
     if odd := kept[(kept - kept.astype("datetime64[h]")) != np.timedelta64(0, "s")][:1].tolist():
         raise InputError(f"times must be whole hours, got {odd[0].isoformat()}; choose a step that leaves it out")
     step_hours = config.step or _usual_step(kept)
-    missing = _missing_times(kept, step_hours, config)
-    return TimeAxis(np.flatnonzero(keep), kept, step_hours, missing)
+    missing = _missing_times(kept, step_hours, config, bare)
+    inside = bare[(bare > kept[0]) & (bare < kept[-1])]
+    return TimeAxis(np.flatnonzero(keep), kept, step_hours, missing, inside)
 
 
 def resolve_periods(config: DataConfig, times: np.ndarray) -> dict[str, Period | None]:
@@ -130,6 +146,25 @@ def _on_step(times: np.ndarray, step: int, config: DataConfig) -> np.ndarray:
     return (times - start.astype("datetime64[s]")) % (step * _HOUR) == np.timedelta64(0, "s")
 
 
+def _excluded(times: np.ndarray, keep: np.ndarray, config: DataConfig) -> np.ndarray:
+    """[time] bool: on days that are to be left out."""
+    days = times[keep].astype("datetime64[D]")
+    whole = config.period or Period(start=days[0].item(), end=days[-1].item())
+    if beside := [period for period in config.exclude if not period.overlaps(whole)]:
+        raise InputError(
+            f"data.exclude names {beside[0]}, which is outside the days to keep, {whole}; leave it out or correct it"
+        )
+    return _within(config.exclude, times)
+
+
+def _within(periods: Sequence[Period], times: np.ndarray) -> np.ndarray:
+    """[time] bool: in any of the periods."""
+    found = np.zeros(len(times), bool)
+    for period in periods:
+        found |= period.contains(times)
+    return found
+
+
 def _usual_step(times: np.ndarray) -> int:
     """Hours between neighbours that occurs most often; a day for a single time."""
     if len(times) == 1:
@@ -145,7 +180,8 @@ def _are_months(times: np.ndarray) -> bool:
     return bool((months == 1).all() and (np.ptp(days) <= np.timedelta64(3, "D")))
 
 
-def _missing_times(times: np.ndarray, step_hours: int, config: DataConfig) -> np.ndarray:
+def _missing_times(times: np.ndarray, step_hours: int, config: DataConfig, empty: np.ndarray) -> np.ndarray:
+    """Steps within `times`; what is missing and neither excluded nor known to be `empty` is refused, or told."""
     step = step_hours * _HOUR
     offsets = (times - times[0]) // step
     uneven = times[(times - times[0]) % step != np.timedelta64(0, "s")]
@@ -168,6 +204,7 @@ def _missing_times(times: np.ndarray, step_hours: int, config: DataConfig) -> np
         end = np.datetime64(config.period.end, "s") + 24 * _HOUR
         before = np.arange(times[0] - step, begin - np.timedelta64(1, "s"), -step)[::-1]
         absent = np.concatenate([before, inside, np.arange(times[-1] + step, end, step)])
+    absent = absent[~(_within(config.exclude, absent) | np.isin(absent, empty))]
     if len(absent) == 0:
         return inside
     if not config.allow_gaps:

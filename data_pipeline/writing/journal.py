@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from weatherfm.data_pipeline.store.records.manifest import PROGRESS, canonical_json, entry_of, file_checksum
 from weatherfm.data_pipeline.store.records.record_checks import (
     Damaged,
@@ -38,6 +40,7 @@ Record = dict[str, Any]
 """`files`: path in the store -> {sha256, bytes}; `payload`: what else the task found out; `inputs`: fingerprint of what
 it worked from."""
 _REQUEST, _SOURCES, _ADOPTED = f"{PROGRESS}/request", f"{PROGRESS}/sources", f"{PROGRESS}/adopted"
+_EMPTY = f"{PROGRESS}/empty"
 
 
 def write_file(root: Path, key: str, content: bytes) -> dict[str, Any]:
@@ -143,6 +146,28 @@ class Journal:
         chosen = {name: records[name] for name in to_read(records)}
         sound = self._judged(chosen, self._has_checksum)
         return {name: record for name, record in records.items() if name not in chosen or name in sound}
+
+    def empty_times(self) -> np.ndarray:
+        """[n] datetime64[s], ascending: times that were found to have no values."""
+        if not (self.root / _EMPTY).exists():
+            return np.zeros(0, "datetime64[s]")
+        return np.array(self._note(_EMPTY), "datetime64[s]")
+
+    def note_empty(self, times: np.ndarray) -> None:
+        """Add to them: the store is to be written without these times, also when this run is interrupted."""
+        known = np.union1d(self.empty_times(), times.astype("datetime64[s]"))
+        write_file(self.root, _EMPTY, with_checksum(known.astype(str).tolist()))
+
+    def forget_others(self, inputs: Mapping[str, str]) -> None:
+        """Drop the records, and the files, of all tasks but these: name -> fingerprint of what each works from.
+
+        After a time was left out all later ones have moved, and with them what their shards hold.
+        """
+        for name, record in self.records(own=True).items():
+            if inputs.get(name) != record["inputs"]:
+                (self.folder / "done" / name).unlink()
+                for key in record["files"]:
+                    path_inside(self.root, key).unlink(missing_ok=True)
 
     def _judged(self, records: dict[str, Record], fits: Callable[[Path, Mapping[str, Any]], bool]) -> dict[str, Record]:
         plain: set[str] = set()

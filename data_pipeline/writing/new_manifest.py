@@ -76,6 +76,7 @@ def build_manifest(
                 "count": len(axis.times),
                 "step_hours": axis.step_hours,
                 "missing": to_ranges(axis.missing, axis.step_hours),
+                **({"empty": to_ranges(axis.empty, axis.step_hours)} if len(axis.empty) else {}),
                 "preliminary": to_ranges(axis.times[design.preliminary], axis.step_hours),
             },
             "periods": periods,

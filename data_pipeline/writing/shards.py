@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.fields.masks import Masks, check_values
+from weatherfm.data_pipeline.fields.masks import Masks
+from weatherfm.data_pipeline.fields.missing_values import check_values
 from weatherfm.data_pipeline.store.climatology import accumulate, windowed_means
 from weatherfm.data_pipeline.store.records.manifest import checksum
 from weatherfm.data_pipeline.store.shard_encoding import encode_shard
@@ -74,6 +75,7 @@ class StateTask:
         """Check and write `values` [time, channel, lat, lon] with their statistics.
 
         Raises:
+            EmptyTimes: a channel has no value at all at some time.
             InputError: a value is not finite, or missing elsewhere than its mask says.
         """
         check_values(values, self.channels, self.times, self.masks)

@@ -65,6 +65,8 @@ class Writing:
             warn: told the statistics of state and tendency before they are written.
         """
         files = {key: write_file(self.root, key, content) for key, content in self.skeleton.items()}
+        if len(self.journal.empty_times()):
+            self.journal.forget_others({task.name: task.inputs for task in self.tasks.all()})
         records = self.journal.sound_records(
             lambda records: shards_to_read(self.tasks, records, self._collects(records))
         )
@@ -74,6 +76,8 @@ class Writing:
         self._write_climatology(records, sums)
         names = {task.name for task in self.tasks.all()}
         records = {name: record for name, record in self.journal.records().items() if name in names}
+        if len(self.journal.empty_times()):
+            self._refuse_moved(records)
         try:
             state, tendency = self._statistics(records)
         except (KeyError, TypeError, ValueError) as error:
@@ -84,6 +88,14 @@ class Writing:
         for key, content in statistics_files(state, tendency).items():
             files[key] = write_file(self.root, key, content)
         finish(self.root, self.design, self.source, files, records, self.original)
+
+    def _refuse_moved(self, records: Mapping[str, Record]) -> None:
+        """A worker of a cluster may have been writing still when a time was left out, and all later ones moved."""
+        if moved := [task.name for task in self.tasks.all() if records[task.name]["inputs"] != task.inputs]:
+            raise InputError(
+                f"{len(moved)} shards of {self.root}, the first {moved[0]}, were written by workers that did not know "
+                "yet which times are left out; start the same command again: it writes these anew"
+            )
 
     def _collects(self, records: Mapping[str, Record]) -> bool:
         """True when the climatology's sums are gathered while shards are written, those done before read again."""

@@ -20,7 +20,7 @@ from places import FIXTURES, ROOT
 
 from weatherfm.data_pipeline.design.dry_run import to_dict, to_text
 from weatherfm.data_pipeline.design.store_design import design_store
-from weatherfm.data_pipeline.fields.masks import check_values
+from weatherfm.data_pipeline.fields.missing_values import check_values
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.records.manifest import seal
 from weatherfm.data_pipeline.store.sharding import choose_sharding

@@ -48,6 +48,7 @@ class _Times(_Part):
     count: int = Field(ge=1, le=_MOST_TIMES)
     step_hours: int = Field(ge=1, le=24 * 366)
     missing: list[list[str]]
+    empty: list[list[str]] = []
     preliminary: list[list[str]]
 
 
