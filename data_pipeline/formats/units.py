@@ -125,7 +125,7 @@ def _bridge(variable: Variable, dimensions: _Dimensions) -> float | None:
     """Factor between two quantities that archives use for one another, or None."""
     if variable.short in ("z", "orography") and dimensions == _LENGTH:
         return GRAVITY  # geopotential height
-    if variable.short == "tp" and dimensions == (-2, 0, 1, 0):
+    if variable.short in ("tp", "sf", "sd") and dimensions == (-2, 0, 1, 0):
         return 1 / WATER_DENSITY
     if variable.short == "tcwv" and dimensions == _LENGTH:
         return WATER_DENSITY

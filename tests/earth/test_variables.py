@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import eccodes
 import pytest
 
+from weatherfm.data_pipeline.formats.units import conversion_to
 from weatherfm.earth.variables import VARIABLES, find_variable, parse_channel
 from weatherfm.errors import InputError
 
@@ -61,3 +63,32 @@ def test_parse_channel(name, era5, level, units):
 def test_unknown_channels_are_refused(name, message):
     with pytest.raises(InputError, match=message):
         parse_channel(name)
+
+
+def test_the_table_agrees_with_ecmwfs_parameter_database():
+    """Units and names as ecCodes has them, for every variable that it knows by our short name or an alias."""
+    known = 0
+    for variable in VARIABLES.values():
+        if variable.constant or (found := parameter(variable)) is None:
+            continue  # geopotential of the surface has a parameter of its own, and its height an alias here
+        known += 1
+        units, in_netcdf = found
+        assert conversion_to(variable, units).is_identity, (variable.short, units)
+        assert in_netcdf == "unknown" or find_variable(in_netcdf) is variable, (variable.short, in_netcdf)
+    assert known >= 53
+
+
+def parameter(variable) -> tuple[str, str] | None:
+    """(units, name in NetCDF) of a variable by ecCodes; None where its short name is no parameter."""
+    kind = "regular_ll_pl_grib1" if variable.on_levels else "regular_ll_sfc_grib1"
+    for short in (variable.short, *variable.aliases):
+        message = eccodes.codes_grib_new_from_samples(kind)
+        try:
+            eccodes.codes_set(message, "shortName", short)
+            if eccodes.codes_get(message, "shortName") == short:
+                return tuple(eccodes.codes_get(message, key) for key in ("units", "cfVarName"))
+        except eccodes.CodesInternalError:
+            continue
+        finally:
+            eccodes.codes_release(message)
+    return None

@@ -16,10 +16,17 @@ _LAYERS: dict[str, tuple[str, ...]] = {  # beside `surface`, which ECMWF gives t
     "msl": ("meanSea",),
     "tcwv": _COLUMN,
     "tcc": _COLUMN,
-    "tisr": ("nominalTop",),
+    "tcw": _COLUMN,
+    "tco3": _COLUMN,
+    "i10fg": ("heightAboveGround:10",),
+    **dict.fromkeys(("tisr", "tsr", "ttr"), ("nominalTop",)),
     "sst": ("oceanSurface",),
     "siconc": ("oceanSurface",),
-    "swvl1": tuple(f"{layer}:{level}" for layer in _SOIL for level in (0, 1)),
+    **{
+        f"{variable}{number}": tuple(f"{layer}:{level}" for layer in _SOIL for level in (top, number))
+        for variable in ("swvl", "stl")
+        for number, top in enumerate((0, 7, 28, 100), 1)  # cm, where a layer is told by its upper end
+    },
 }
 
 

@@ -269,10 +269,10 @@ def test_states_whose_humidity_is_a_fraction_are_not_forecast_from():
     made = xr.Dataset({"r": (("time", "level", "latitude", "longitude"), values, {"units": "%"})}, coordinates)
     states = open_dataset_states(made.assign_coords(level=("level", [850], {"units": "hPa"})), ["r850"])
     with pytest.raises(InputError, match=r"r850 at 2020-01-01T00:00:00: at most .* they are a fraction of one"):
-        require_sound(states.read(states.times, ["r850"]), states.times, ["r850"], states)
+        require_sound(states.read(states.times, ["r850"]), states.times, ["r850"], states, {})
     made["r"] = made["r"] * 100
     states = open_dataset_states(
         made.assign(r=made["r"].assign_attrs(units="%")).assign_coords(level=("level", [850], {"units": "hPa"})),
         ["r850"],
     )
-    require_sound(states.read(states.times, ["r850"]), states.times, ["r850"], states)
+    require_sound(states.read(states.times, ["r850"]), states.times, ["r850"], states, {})
