@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from calendar import monthrange
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.source_config import Source, absolute
-from weatherfm.earth.variables import parse_channel
+from weatherfm.data_pipeline.variable_config import NAME, VariableConfig
+from weatherfm.earth.variables import add_variables, parse_channel
 from weatherfm.errors import InputError
 
 
@@ -130,6 +131,9 @@ class DataConfig(Config):
     store: str
     """Folder of the store (Zarr v3); by custom it ends in .zarr."""
     source: Source
+    variables: dict[Annotated[str, Field(pattern=NAME)], VariableConfig] = {}
+    """Variables that the channel table does not have, by the short names that `channels` then may use:
+    `{dust: {long_name: dust_optical_depth, units: '1', bounds: [0, 20]}}`."""
     channels: list[str] = Field(min_length=1)
     """Short names in the order of the store, e.g. `[z500, t850, t2m]`."""
     static: list[Literal["orography", "lsm"]] = []
@@ -174,6 +178,7 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
+        add_variables({short: variable.definition for short, variable in self.variables.items()})
         names = [parse_channel(name).name for name in self.channels]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"channels repeat {', '.join(repeated)}; name each once")

@@ -17,6 +17,7 @@ import xarray as xr
 from weatherfm import __version__
 from weatherfm.data_pipeline.access import Access
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.earth.variables import own_variables
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.damped_persistence import can_fit, fit_damped_persistence
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC
@@ -234,6 +235,7 @@ def _provenance(
         "spectra_left_out": spectra_left_out(store.grid) if settings.spectra else ["not asked for"],
         "baselines": _baselines(work, store),
         "resamples": settings.resamples,
+        **({"variables": own} if (own := own_variables(cases.channels)) else {}),
     }
 
 

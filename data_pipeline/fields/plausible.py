@@ -53,8 +53,10 @@ HUMIDITY = ("r", "r2m")
 REACHED = {**dict.fromkeys(HUMIDITY, DRIEST_GLOBE), "tcc": 0.02, "siconc": 0.02}
 """Variables that some keep in %, others as a fraction -> what is exceeded somewhere on the globe at any time."""
 
-MAY_BE_UNIFORM = ("tp", "sf", "sd", "tisr", "tsr", "ssr", "ssrd", "siconc", "sst", "clwc", "ciwc", "tcc", "cape", "o3")
-MAY_BE_UNIFORM += ("swvl1", "swvl2", "swvl3", "swvl4")
+MAY_BE_UNIFORM = (
+    *("tp", "sf", "sd", "tisr", "tsr", "ssr", "ssrd", "siconc", "sst", "clwc", "ciwc", "tcc", "cape", "o3"),
+    *("swvl1", "swvl2", "swvl3", "swvl4"),
+)
 """Variables whose field can be the same everywhere, as precipitation on a dry day or sunshine at night."""
 
 

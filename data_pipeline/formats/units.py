@@ -94,6 +94,8 @@ def conversion_to(variable: Variable, units: str | None) -> Conversion:
     """
     target_factor, target = _parse(variable.units) or (1.0, _NONE)
     text = (units or "").strip()
+    if text == variable.units:
+        return Conversion()
     if text.lower() in _MISSING:
         if target == _NONE and variable.units == "1":
             return Conversion()

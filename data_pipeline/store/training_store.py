@@ -20,6 +20,7 @@ from weatherfm.data_pipeline.store.records.store_files import fault_of, read_fil
 from weatherfm.data_pipeline.store_config import Period
 from weatherfm.earth.domain import Domain, mask_fields
 from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import add_variables
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 
@@ -87,6 +88,7 @@ class Store:
     def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
+        add_variables(manifest.get("variables", {}))
         self.channels: tuple[str, ...] = tuple(channel["name"] for channel in manifest["channels"])
         self.grid = Grid.from_dict(manifest["grid"])
         self.step_hours: int = manifest["times"]["step_hours"]

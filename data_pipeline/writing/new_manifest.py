@@ -12,7 +12,7 @@ from weatherfm.data_pipeline.design.store_design import StoreDesign
 from weatherfm.data_pipeline.fields.time_ranges import to_ranges
 from weatherfm.data_pipeline.store.records.manifest import FORMAT, FORMAT_VERSION, seal
 from weatherfm.data_pipeline.store_config import DataConfig
-from weatherfm.earth.variables import VARIABLES, parse_channel
+from weatherfm.earth.variables import VARIABLES, own_variables, parse_channel
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.fields.source_data import SourceData
@@ -68,6 +68,7 @@ def build_manifest(
             "request": settings,
             "channels": [_describe(name, source) for name in config.channels],
             "static": [{"name": name, "units": VARIABLES[name].units} for name in config.static],
+            **({"variables": own} if (own := own_variables(config.channels)) else {}),
             **({"masks": list(design.masks)} if design.masks else {}),
             "grid": design.grid.to_dict(),
             "times": {

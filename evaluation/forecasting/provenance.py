@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.store.states import States
+from weatherfm.earth.variables import own_variables
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.trained_steps import untrained_steps
 from weatherfm.model.model import WeatherViT
 
 
 def record_of(
-    model: WeatherViT, states: States, config: ForecastConfig, provenance: Mapping[str, Any], dtype: torch.dtype
+    model: WeatherViT,
+    channels: Sequence[str],
+    states: States,
+    config: ForecastConfig,
+    provenance: Mapping[str, Any],
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
     """JSON-able.
 
     Args:
         model: that forecasts.
+        channels: of the whole model.
         states: where it starts from.
         config: mode and lead times.
         provenance: of the weights, under `training`, and what else is known of them.
@@ -37,6 +44,7 @@ def record_of(
         **({"rollout_step_hours": config.rollout_step} if config.mode == "rollout" else {}),
         **({"precision": str(dtype).removeprefix("torch.")} if dtype != torch.float32 else {}),
         **({"untrained_steps_hours": untrained} if untrained else {}),
+        **({"variables": own} if (own := own_variables(channels)) else {}),
     }
 
 

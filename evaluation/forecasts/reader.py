@@ -12,7 +12,7 @@ import numpy as np
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.fields.masks import Masks, zero_masked
 from weatherfm.earth.grid import Grid
-from weatherfm.earth.variables import parse_channel
+from weatherfm.earth.variables import add_variables, parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.address import locate, name_of, open_forecast
 from weatherfm.evaluation.forecasts.axes import axes_of
@@ -52,6 +52,7 @@ class ForecastFile:
         known = ours or str(attributes.get("source", "")).startswith(f"{MADE_BY} ")  # a Dataset, written by its user
         self.provenance: dict[str, Any] = json.loads(attributes.get("provenance", "{}")) if known else {}
         """How it came about; empty for a file of others."""
+        add_variables(self.provenance.get("variables", {}))
         try:
             axes = axes_of(dataset)
         except InputError as error:

@@ -13,7 +13,7 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.earth.grid import Grid
-from weatherfm.earth.variables import parse_channel
+from weatherfm.earth.variables import add_variables, parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.names import ALL_BASELINES
 from weatherfm.home import expanded
@@ -160,4 +160,5 @@ def read_scores(path: str | Path) -> xr.Dataset:
         raise InputError(f"{path} is not a readable NetCDF file ({error}); evaluate again") from None
     if scores.attrs.get("format") != FORMAT:
         raise InputError(f"{path} holds no scores of this version of weatherfm; evaluate again")
+    add_variables(json.loads(scores.attrs.get("provenance", "{}")).get("variables", {}))
     return scores

@@ -6,8 +6,10 @@ A *variable* is a physical quantity (`z`, geopotential); a *channel* is one two-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from weatherfm.earth.constants import GRAVITY as GRAVITY
 from weatherfm.errors import InputError
@@ -109,6 +111,50 @@ _BY_ANY_NAME: dict[str, Variable] = {
     for name in (variable.short, variable.era5, *variable.aliases)
 }
 
+_OWN: set[str] = set()
+"""Short names of variables that came to the table in this process."""
+
+
+def add_variables(definitions: Mapping[str, Mapping[str, Any]]) -> None:
+    """Extend the table, for this process: settings, stores, weights, forecasts and scores bring their own variables.
+
+    Args:
+        definitions: short name -> the other fields of `Variable`, as `own_variables` gives them.
+
+    Raises:
+        InputError: a name that is another variable's, or a channel of one.
+    """
+    for short, told in definitions.items():
+        try:
+            low, high = map(float, told["bounds"])
+            variable = Variable(short, **{**told, "bounds": (low, high), "aliases": tuple(told.get("aliases", ()))})
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the definition of the variable {short!r} cannot be read ({error})") from None
+        if VARIABLES.get(short) == variable:
+            continue
+        names = (short, variable.era5, *variable.aliases)
+        for name in names:
+            if (other := _known(name)) is not None:
+                raise InputError(f"variable {short!r}: the name {name!r} is that of {other} already; choose another")
+        VARIABLES[short] = variable
+        _BY_ANY_NAME.update(dict.fromkeys((name.lower() for name in names), variable))
+        _OWN.add(short)
+
+
+def own_variables(channels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """JSON-able definitions of what `add_variables` brought, of these channels; in files beside their data."""
+    used = {parse_channel(name).variable.short for name in channels} & _OWN
+    fields = {short: asdict(VARIABLES[short]) for short in sorted(used)}
+    return {short: {key: value for key, value in told.items() if key != "short"} for short, told in fields.items()}
+
+
+def _known(name: str) -> str | None:
+    """What a name means already, in words."""
+    if (variable := find_variable(name)) is not None:
+        return f"{variable.short} ({variable.era5})"
+    channel = _on_level(name)
+    return None if channel is None else f"{channel.variable.short} at {channel.level} hPa"
+
 
 @dataclass(frozen=True)
 class Channel:
@@ -139,6 +185,17 @@ def is_wind_component(channel: str) -> bool:
     return variable is not None and variable.standard_name in ("eastward_wind", "northward_wind")
 
 
+def _on_level(name: str) -> Channel | None:
+    """z500, vo850, o3500, ciwc500; None of names that mean no variable on a level."""
+    for cut in range(len(name) - 1, 0, -1):  # ozone at 500 hPa is o3500, and `o35` is no variable
+        variable, level = VARIABLES.get(name[:cut]), name[cut:]
+        if not (level.isascii() and level.isdigit()):
+            return None
+        if variable is not None and variable.on_levels and level[0] != "0" and int(level) <= 1100:
+            return Channel(variable, int(level))
+    return None
+
+
 def parse_channel(name: str) -> Channel:
     """The channel a short name means: `parse_channel("z500")` is geopotential at 500 hPa.
 
@@ -148,16 +205,8 @@ def parse_channel(name: str) -> Channel:
     variable = VARIABLES.get(name)
     if variable is not None and not variable.on_levels:
         return Channel(variable)  # u10 is the wind at 10 m, as in ERA5; the 10 hPa wind has no short name
-    for prefix in (name[:1], name[:2], name[:4]):  # z500, vo850 or o3500, ciwc500
-        on_level, level = VARIABLES.get(prefix), name[len(prefix) :]
-        if (
-            on_level is not None
-            and on_level.on_levels
-            and level.isascii()
-            and level.isdigit()
-            and 1 <= int(level) <= 1100
-        ):
-            return Channel(on_level, int(level))
+    if (channel := _on_level(name)) is not None:
+        return channel
     if variable is not None:
         raise InputError(f"channel {name!r} ({variable.era5}) needs its level in hPa; write e.g. {name}500")
     known = [v.short + ("500" if v.on_levels else "") for v in VARIABLES.values()]

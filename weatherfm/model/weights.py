@@ -21,6 +21,7 @@ from weatherfm.config import parse_settings
 from weatherfm.device import choose_device
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
+from weatherfm.earth.variables import add_variables, own_variables
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 from weatherfm.model.architecture import ModelConfig
@@ -61,6 +62,7 @@ def save_weights(
             "channels": model.domain.channels,
             "static_names": model.domain.static_names,
             "grid": model.domain.grid.to_dict(),
+            **({"variables": own} if (own := own_variables(model.domain.channels)) else {}),
         },
         "provenance": provenance,
     }
@@ -163,6 +165,7 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
         masks = {name.removeprefix(prefix): file.get_tensor(name) for name in sorted(names) if name.startswith(prefix)}
     config = parse_settings(ModelConfig, header["model"], str(path))
     told = header["domain"]
+    add_variables(told.get("variables", {}))
     try:
         domain = Domain(
             channels=tuple(told["channels"]),

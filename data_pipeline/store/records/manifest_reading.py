@@ -72,6 +72,7 @@ class _Manifest(_Part):
     request: dict[str, Any]
     channels: list[_Channel] = Field(min_length=1, max_length=_MOST_NAMED)
     static: list[_Channel] = Field(max_length=_MOST_NAMED)
+    variables: dict[str, dict[str, Any]] = Field({}, max_length=_MOST_NAMED)
     masks: list[str] = Field([], max_length=_MOST_NAMED)
     grid: _Grid
     times: _Times
