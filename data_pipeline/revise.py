@@ -21,7 +21,7 @@ from weatherfm.data_pipeline.design.probe import probe
 from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.fields.time_ranges import from_ranges, to_ranges
-from weatherfm.data_pipeline.prepare import identity_of, open_config, static_fields, warner
+from weatherfm.data_pipeline.prepare import identity_of, open_config, static_fields, warner, with_masks
 from weatherfm.data_pipeline.store.records import manifest as manifests
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, differences_between, path_inside
 from weatherfm.data_pipeline.store.records.source_files import changes_between, read_sources
@@ -136,8 +136,7 @@ def repair(
         source = source or open_config(config)
 
         def design_without(empty: np.ndarray) -> StoreDesign:
-            design = design_store(config, source, scheduler=scheduler, empty=empty)
-            return dataclasses.replace(design, masks=store.masks)
+            return with_masks(design_store(config, source, scheduler=scheduler, empty=empty), source)
 
         _tell_source_changes(store, source)
         files = None if manifests.FILES in bad_files else read_files(root, store.manifest)

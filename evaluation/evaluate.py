@@ -224,7 +224,7 @@ def _provenance(
         "climatology_period": str(store.climatology_period),
         "climatology_window_days": store.climatology_window,
         "statistics_period": str(store.periods.get("train")),
-        "missing_data": MISSING,
+        "missing_data": _missing_data(store, cases),
         "left_out": dict(cases.left_out),
         "truth": store.manifest.get("source"),
         "store_checksum": store.manifest.get("checksum"),
@@ -237,6 +237,11 @@ def _provenance(
         "resamples": settings.resamples,
         **({"variables": own} if (own := own_variables(cases.channels)) else {}),
     }
+
+
+def _missing_data(store: Store, cases: Cases) -> str:
+    masked = [name for name in cases.channels if name in store.masks]
+    return f"masked points of {', '.join(masked)} are left out; otherwise {MISSING}" if masked else MISSING
 
 
 def _baselines(work: Work, store: Store) -> dict[str, str]:

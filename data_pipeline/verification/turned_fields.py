@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -116,9 +117,14 @@ def name_turns(store: Store, channel: int, turns: list[Turn]) -> Iterator[tuple[
 
 def _mean_and_pattern(field: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     """Area mean, and area RMS of the difference from it."""
-    mean = float((field * weights).sum())
+    there = np.isfinite(field)
+    mean = float((np.where(there, field, 0) * weights).sum() / (weights * there).sum())
     return mean, _distance(field, np.broadcast_to(mean, field.shape), weights)
 
 
 def _distance(one: np.ndarray, other: np.ndarray, weights: np.ndarray) -> float:
-    return float(np.sqrt((np.square(one - other) * weights).sum()))
+    """Area RMS of the difference where both have values; infinite where they nowhere do."""
+    square = np.square(one - other)
+    there = np.isfinite(square)
+    whole = float((weights * there).sum())
+    return float(np.sqrt((np.where(there, square, 0) * weights).sum() / whole)) if whole > 0 else math.inf

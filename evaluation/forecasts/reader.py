@@ -157,9 +157,14 @@ class ForecastFile:
         if not finite.all():
             init, member, channel = np.argwhere(~finite)[0]
             of = "" if self.members is None else f", member {member + 1} of {self.members}"
+            why = "the forecast is incomplete or damaged, make it again"
+            if parse_channel(channels[channel]).variable.masked:
+                count = int((~np.isfinite(fields[init, member, channel])).sum())
+                why = f"the truth has values at {count} points where the forecast has none: it has another mask, or is "
+                why += "damaged; score other channels, or against a truth with its mask"
             raise InputError(
                 f"{self.path} has a value that is not finite: {channels[channel]} from "
-                f"{self.init_times[inits[init]]} at {lead}h{of}; the forecast is incomplete or damaged, make it again"
+                f"{self.init_times[inits[init]]} at {lead}h{of}; {why}"
             )
 
 

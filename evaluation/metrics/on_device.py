@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 
-def squared_error_sum(forecast: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+def squared_error_sum(forecast: Tensor, truth: Tensor, weights: Tensor, present: Tensor | None = None) -> Tensor:
     """Sum over cases of the mean squared error over a region; a case at a time, since float64 takes much memory.
 
     Args:
         forecast: [B, C, H, W] in physical units.
         truth: the same, at the valid time.
-        weights: [C, H * W] float64 of the region's mean, with sum 1 (`evaluation.regions.mean_weights`); what has no
-            weight is not looked at, as what has no value.
+        weights: [H * W] float64 of the region's mean, with sum 1 (`evaluation.regions.mean_weights`).
+        present: [C, H * W] bool, where a channel has values: its mean is over these points alone. Without it, all.
 
     Returns:
         [C] float64.
@@ -21,5 +21,7 @@ def squared_error_sum(forecast: Tensor, truth: Tensor, weights: Tensor) -> Tenso
     total = torch.zeros(forecast.shape[1], dtype=torch.float64, device=forecast.device)
     for f, t in zip(forecast, truth, strict=True):
         squared = (f.double() - t.double()).square_().flatten(1)
-        total += torch.where(weights > 0, squared, 0).mul_(weights).sum(1)
-    return total
+        if present is not None:
+            squared.masked_fill_(~present, 0)
+        total += squared @ weights  # [C]
+    return total if present is None else total / (present.double() @ weights)

@@ -105,7 +105,8 @@ def scored_name(file: ForecastFile, scores: xr.Dataset) -> str:
 
 def _row(case: Case, name: str, scores: xr.Dataset) -> CaseRow:
     error = case.forecast.astype(np.float64) - case.truth
-    weights = case.grid.area_weights
+    there = np.isfinite(error)
+    error, weights = np.where(there, error, 0), case.grid.area_weights * there
     lat, lon = np.unravel_index(int(np.argmax(np.abs(error))), error.shape)
     usual = _usual(case, name, scores)
     return CaseRow(

@@ -112,7 +112,10 @@ def spectra_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGrou
     kind = next((kind for kind in ("spherical", "zonal") if _holds(scores, f"{kind}_spectrum")), None)
     if kind is None:
         return []
-    shown, first = channels[:_SPECTRA_CHANNELS], headline_lead(scores)
+    whole = [channel for channel in channels if _holds(scores.sel(channel=[channel]), f"{kind}_spectrum")]
+    holes = [channel for channel in channels if channel not in whole]
+    note = f"None of {', '.join(holes)}: fields with holes have no spectra." if holes else ""
+    shown, first = whole[:_SPECTRA_CHANNELS], headline_lead(scores)
     leads = list(dict.fromkeys((first, key_leads(scores)[-1])))
 
     def plot(
@@ -126,13 +129,13 @@ def spectra_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGrou
     ratios = [plot(energy_ratio_figure, ratio, channel, lead, kind) for channel in shown for lead in leads]
     powers = [plot(spectrum_figure, "Power", channel, first, kind) for channel in shown]
     groups = [
-        PlotGroup("Energy by scale, forecast ÷ truth", "", tuple(ratios)),
+        PlotGroup("Energy by scale, forecast ÷ truth", note, tuple(ratios)),
         PlotGroup("Spectra", "", tuple(powers), True),
     ]
     if _holds(scores, "zonal_spectrum"):
         bands = [str(band) for band in scores["band"].values]
-        zonal = [plot(energy_ratio_figure, ratio, channels[0], first, "zonal", band) for band in bands]
-        groups.append(PlotGroup(f"{channels[0]} by latitude band", "", tuple(zonal), True))
+        zonal = [plot(energy_ratio_figure, ratio, whole[0], first, "zonal", band) for band in bands]
+        groups.append(PlotGroup(f"{whole[0]} by latitude band", "", tuple(zonal), True))
     return groups
 
 

@@ -113,10 +113,13 @@ def _dataset(found: Variables, coordinates: Mapping[str, Sequence[Any]]) -> xr.D
 
 
 def _truth_once(scores: xr.Dataset) -> xr.Dataset:
-    """The truth's spectra stand with every forecast that has spectra, all alike: keep them without that dim."""
+    """The truth's spectra stand with every forecast that has spectra, all alike: keep them without that dim.
+
+    Fields with masks have none: then all are NaN.
+    """
     for name in [name for name in scores.data_vars if str(name).endswith("_spectrum_truth")]:
         has = scores[name].notnull().any([dim for dim in scores[name].dims if dim != "forecast"])
-        scores[name] = scores[name].isel(forecast=int(np.flatnonzero(has.values)[0]), drop=True)
+        scores[name] = scores[name].isel(forecast=int(np.argmax(has.values)), drop=True)
     return scores
 
 

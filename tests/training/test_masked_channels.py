@@ -22,6 +22,8 @@ from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.figures.maps.case import load_case
 from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.report.case_studies import case_study
+from weatherfm.evaluation.report.sections import spectra_groups
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.model import WeatherViT
 from weatherfm.training import trainer
@@ -180,6 +182,50 @@ def test_scores_are_those_of_the_sea_alone(folder, forecast):
     spectra = [name for name in scores if name.endswith("spectrum")]
     assert spectra
     assert all(np.isnan(scores[name].sel(channel="sst")).all() for name in spectra)
+
+
+def test_only_masked_channels_are_scored_too(folder, forecast):
+    store = weatherfm.open_store(folder / "store.zarr")
+    both, alone = (evaluate(forecast, store, channels=names) for names in (["z500", "sst"], ["sst"]))
+    np.testing.assert_array_equal(alone["rmse"].sel(channel="sst"), both["rmse"].sel(channel="sst"))
+    said = json.loads(alone.attrs["provenance"])["missing_data"]
+    assert said.startswith("masked points of sst are left out")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_report_that_begins_with_it(folder, forecast, tmp_path):
+    store = weatherfm.open_store(folder / "store.zarr")
+    file, scores = ForecastFile(forecast), evaluate(forecast, store)
+    groups = spectra_groups(scores, ["sst", "z500"])
+    assert "None of sst: fields with holes have no spectra." in [group.note for group in groups]
+    assert all("Sea" not in plot.text for group in groups for plot in group.plots)
+    init = file.init_times[0]
+    study = case_study(file, store, scores, ["sst"], init)
+    (row,) = [row for row in study.rows if row.lead == "6 h"]
+    case = load_case(file, store, "sst", 6, init)
+    error = (case.forecast - case.truth).astype(np.float64)
+    largest = error[WATER][np.abs(error[WATER]).argmax()]
+    assert float(row.largest.replace("−", "-")) == pytest.approx(largest, rel=0.01)
+    assert "–" not in (row.bias, row.largest)
+
+
+def test_another_mask_of_a_foreign_forecast_is_told(folder, forecast, tmp_path):
+    with weatherfm.open_forecast(forecast) as opened:
+        foreign = opened.load().drop_attrs()
+    foreign["sea_surface_temperature"][:, :, 0, 0] = np.nan
+    for name, units in (("sea_surface_temperature", "K"), ("geopotential", "m2 s-2")):
+        foreign[name].attrs["units"] = units
+    foreign = foreign.rename(init_time="time", lead_time="prediction_timedelta").drop_vars("valid_time")
+    foreign[["sea_surface_temperature", "geopotential"]].to_zarr(tmp_path / "foreign.zarr")
+    store = weatherfm.open_store(folder / "store.zarr")
+    with pytest.raises(InputError, match=r"sst from .*; the truth has values at 1 points where the forecast has none"):
+        evaluate(tmp_path / "foreign.zarr", store)
+
+
+def test_training_that_diverges_is_not_blamed_on_the_mask(folder):
+    settings = sea.run_settings(folder, "diverged", steps=6, learning_rate=1e30, warmup_steps=1)
+    with pytest.raises(InputError, match="the data are finite, so training diverged"):
+        trainer.train(parse_settings(RunConfig, settings, "test"))
 
 
 def test_a_map_of_it(forecast, folder):

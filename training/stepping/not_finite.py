@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
+from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.role import Role
@@ -48,20 +49,22 @@ def refuse_step(
         what = f"the gradient is not finite in {_list(infinite)}" if infinite else "the gradient's norm is not finite"
         wrong = [_samples(batch) for batch in batches]
     samples = role.union(chain.from_iterable(wrong))
-    cause = _cause(role.union(_missing(batches, own)))
+    cause = _cause(role.union(_missing(batches, model.domain)))
     raise InputError(
         f"training stopped at step {result.step + 1}: {what}\n  samples: {_list(samples)}\n  {cause}\n  "
         f"the last good checkpoint in {folder} is kept; nothing of this step is in it"
     )
 
 
-def _missing(batches: Sequence[Batch], channels: Sequence[str]) -> list[str]:
-    """Channels of which a sample has values that are not finite."""
-    missing = torch.zeros(len(channels), dtype=torch.bool)
+def _missing(batches: Sequence[Batch], domain: Domain) -> list[str]:
+    """Channels of which a sample has values that are not finite, but for points of their masks."""
+    missing = torch.zeros(len(domain.channels), dtype=torch.bool)
+    masked = torch.from_numpy(~domain.present)  # [C, H, W]
     for batch in batches:
-        history, target = batch.history, batch.target
-        missing |= ~(history.isfinite().all(-1).all(-1).all(1).all(0) & target.isfinite().all(-1).all(-1).all(0))
-    return _named(channels, missing)
+        for fields in (batch.history, batch.target):
+            sound = (fields.isfinite().cpu() | masked).flatten(-2).all(-1)  # [B, (T,) C]
+            missing |= ~sound.flatten(0, -2).all(0)
+    return _named(domain.channels, missing)
 
 
 def _cause(missing: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from weatherfm.data_pipeline.loader import fixed_batches
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.on_device import squared_error_sum
-from weatherfm.evaluation.regions import mean_over, mean_weights
+from weatherfm.evaluation.regions import mean_weights
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import read_ahead
 from weatherfm.training.feeding.samples import validation_inits
@@ -43,9 +43,9 @@ class Validator:
         own, self._counted = role.deal_out(range(len(self._inits)))
         self._own_inits = self._inits[own]
         region = "global" if store.grid.periodic else "area"
-        whole, present = mean_weights(store.grid, (region,)), store.domain(role.share.channels).present
-        weights = [mean_over(whole, points.ravel())[0] for points in present]
-        self._weights = torch.from_numpy(np.stack(weights))  # [C own, H * W]
+        self._weights = torch.from_numpy(mean_weights(store.grid, (region,))[0])  # [H * W]
+        domain = store.domain(role.share.channels)
+        self._present = torch.from_numpy(domain.present).flatten(1) if domain.masks else None  # [C own, H * W]
 
     @torch.no_grad()
     def __call__(self, model: WeatherViT, alive: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -89,6 +89,7 @@ class Validator:
         """Sums over own samples at one lead time: of losses and of mean squared errors [2, C own] float64."""
         device, left = model.mean.device, self._counted
         weights = self._weights.to(device)
+        present = None if self._present is None else self._present.to(device)
         total = torch.zeros(2, len(model.domain.channels), dtype=torch.float64, device=device)
         batches = fixed_batches(
             self._store,
@@ -110,5 +111,5 @@ class Validator:
             losses = self._loss(forecast, model.normalize(truth), ready.batch.lead_time_hours)  # [B, C]
             total[0] += losses[:counted].sum(0)
             physical = model.denormalize(forecast.float())
-            total[1] += squared_error_sum(physical[:counted], truth[:counted], weights)
+            total[1] += squared_error_sum(physical[:counted], truth[:counted], weights, present)
         return total

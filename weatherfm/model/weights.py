@@ -162,7 +162,8 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
             raise InputError(f"{path} lacks domain.{absent[0]}; it was not written by weatherfm, or is damaged")
         arrays = {name: file.get_tensor(f"domain.{name}").clone().numpy() for name in _DOMAIN_ARRAYS}
         prefix = f"domain.{_MASK}"
-        masks = {name.removeprefix(prefix): file.get_tensor(name) for name in sorted(names) if name.startswith(prefix)}
+        masked = [name for name in sorted(names) if name.startswith(prefix)]
+        masks = {name.removeprefix(prefix): file.get_tensor(name).clone() for name in masked}
     config = parse_settings(ModelConfig, header["model"], str(path))
     told = header["domain"]
     add_variables(told.get("variables", {}))

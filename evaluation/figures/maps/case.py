@@ -50,9 +50,9 @@ class Case:
 
 
 def map_rmse(grid: Grid, forecast: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """[n] area-weighted RMSE of each of n fields [n, lat, lon], where the truth has values."""
+    """[n] area-weighted RMSE of each of n fields [n, lat, lon], but for points where neither has a value: a mask."""
     region = "global" if grid.periodic else "area"
-    there = np.isfinite(truth).all(0)
+    there = ~(np.isnan(forecast) & np.isnan(truth)).all(0)
     verification = ArrayScores(grid, ("field",), range(len(forecast)), (region,), there)
     for i, fields in enumerate(zip(forecast, truth, strict=True)):
         field, true = (np.where(there, one, 0)[None, None] for one in fields)
@@ -77,7 +77,7 @@ def load_case(file: ForecastFile, store: Store, channel: str, lead_time: int, in
         store.grid,
         init_time,
         lead_time,
-        np.where(np.isnan(truth), np.nan, _forecasts(file, store, found, lead_time, channel)[0]),
+        _forecasts(file, store, found, lead_time, channel)[0],
         truth,
         file.name,
         bool(store.simulated),
@@ -135,6 +135,7 @@ def _errors(file: ForecastFile, store: Store, channel: str, lead_time: int, init
 
 
 def _forecasts(file: ForecastFile, store: Store, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
-    """[init, lat, lon] of one channel; of an ensemble its mean."""
+    """[init, lat, lon] of one channel, NaN where its mask is; of an ensemble its mean."""
     fields = file.read(inits, lead_time, [channel], store.masks)
-    return fields[:, 0] if file.members is None else fields[:, :, 0].mean(1)
+    single: np.ndarray = fields[:, 0] if file.members is None else fields[:, :, 0].mean(1)
+    return np.where(store.masks[channel], np.nan, single) if channel in store.masks else single

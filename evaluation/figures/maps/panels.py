@@ -167,6 +167,10 @@ class _Sheet:
         return x / self.width, y / self.height, width / self.width, height / self.height
 
 
+_NOTHING = "#c9cfd6"
+"""Where a channel never has a value: an error near zero is white."""
+
+
 def _draw(axes: GeoAxes, case: Case, panel: Panel, chosen: Levels) -> QuadContourSet:
     display = display_of(case.channel)
     if panel == "error":
@@ -175,6 +179,8 @@ def _draw(axes: GeoAxes, case: Case, panel: Panel, chosen: Levels) -> QuadContou
         field, colours, levels = display.field(getattr(case, panel)), display.colours, chosen.field
     frame(axes, case.grid)
     longitude, latitude, closed = closed_field(case.grid, field)
+    if np.isnan(closed).any():
+        axes.set_facecolor(_NOTHING)
     drawn = axes.contourf(
         *np.meshgrid(longitude, latitude),
         np.ma.masked_invalid(closed),

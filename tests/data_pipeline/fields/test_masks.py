@@ -18,7 +18,9 @@ from weatherfm.data_pipeline.fields.regrid import place
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
 from weatherfm.data_pipeline.store_config import DataConfig, RegridConfig
+from weatherfm.data_pipeline.verification.turned_fields import explain
 from weatherfm.data_pipeline.verify import verify
+from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 
 WATER = ~sea.LAND
@@ -128,6 +130,30 @@ def test_appended_and_repaired_it_has_the_bytes_of_one_prepared_at_once(store, t
     (path / shard).write_bytes(content)
     repair(path, {shard}, config(path), sea.source())
     assert_same_tree(path, at_once.path)
+
+
+@pytest.mark.parametrize("key", ["masks/c/0/0/0", "masks/zarr.json", "masked/c/0"])
+def test_a_damaged_mask_is_repaired(store, tmp_path, key):
+    path = tmp_path / "store.zarr"
+    prepare(config(path), sea.source())
+    whole = (path / key).read_bytes()
+    (path / key).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    repair(path, {key}, config(path), sea.source())
+    assert (path / key).read_bytes() == whole
+
+
+def test_turned_fields_are_told_as_without_a_mask():
+    """A mask that is alike in both hemispheres; what is missing on either side counts for nothing."""
+    grid = regular_grid((16, 32))
+    rng, weights = np.random.default_rng(0), grid.area_weights / grid.area_weights.sum()
+    before = 290 - 0.2 * grid.latitude[:, None] + rng.standard_normal(grid.shape)
+    after = before + 0.1 * rng.standard_normal(grid.shape)
+    whole = explain(before, after[::-1], "sst", weights, 0.1)
+    before[:, 5:9] = after[:, 5:9] = np.nan
+    assert explain(before, after[::-1], "sst", weights, 0.1) == whole
+    assert whole is not None
+    assert whole[0] == "flipped"
+    assert explain(before, after, "sst", weights, 0.1) is None
 
 
 def test_regridded_it_is_renormalised_at_coasts(tmp_path):
