@@ -149,6 +149,8 @@ class DataConfig(Config):
     """Days to keep; without it, all the source has (a simulated source needs it)."""
     step: Hours | None = None
     """Keep every `step` from 00 UTC on; without it, the source's own times."""
+    step_offset: Hours = 0
+    """Or from so many hours after 00 UTC on: `step: 24h, step_offset: 12h` keeps 12 UTC of every day."""
     allow_gaps: bool = False
     """Accept a time axis with missing steps, and make gaps of times at which a channel has no value at all; the
     manifest lists them and no sample crosses one."""
@@ -182,6 +184,10 @@ class DataConfig(Config):
         names = [parse_channel(name).name for name in self.channels]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"channels repeat {', '.join(repeated)}; name each once")
+        if self.step_offset and (self.step is None or not 0 < self.step_offset < self.step):
+            raise InputError(
+                f"step_offset {self.step_offset}h must lie between 0h and step; give a step longer than it"
+            )
         periods = {"train": self.train, "validation": self.validation, "test": self.test}
         given = [(name, period) for name, period in periods.items() if period is not None]
         for i, (name, period) in enumerate(given):

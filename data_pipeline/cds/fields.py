@@ -119,7 +119,7 @@ def _select(order: Order, channels: Sequence[str], month: np.datetime64) -> Sele
         "source": source,
         "channels": channels,
         "period": Period(start=days[0].item(), end=days[-1].item()),
-        **order.data.model_dump(mode="json", include={"step", "accumulation", "allow_gaps"}),
+        **order.data.model_dump(mode="json", include={"step", "step_offset", "accumulation", "allow_gaps"}),
     }
     return select(pieces, DataConfig.model_validate(settings), source)
 

@@ -53,8 +53,8 @@ def select_times(source_times: np.ndarray, config: DataConfig, empty: np.ndarray
         if not keep.any():
             hours = ", ".join(f"{hour:02d}" for hour in np.unique(hour_of_day(times))[:8])
             raise InputError(
-                f"no time of the source lies on steps of {config.step}h from 00 UTC (its hours are {hours}); "
-                "choose another step or leave step out"
+                f"no time of the source lies on steps of {config.step}h from {config.step_offset:02d} UTC "
+                f"(its hours are {hours}); choose another step or step_offset, or leave step out"
             )
     keep &= ~_excluded(times, keep, config)
     bare = times[keep & np.isin(times, [] if empty is None else empty)]
@@ -139,11 +139,12 @@ def _check_order(times: np.ndarray) -> None:
 
 
 def _on_step(times: np.ndarray, step: int, config: DataConfig) -> np.ndarray:
-    """[time] bool: a whole number of steps after 00 UTC of the first day."""
+    """[time] bool: a whole number of steps after 00 UTC, or `step_offset`, of the first day."""
     if step < 1 or (24 % step and step % 24):
         raise InputError(f"step {step}h neither divides a day nor is whole days; choose e.g. 1h, 6h, 24h or 48h")
     start = np.datetime64(config.period.start) if config.period else times[0].astype("datetime64[D]")
-    return (times - start.astype("datetime64[s]")) % (step * _HOUR) == np.timedelta64(0, "s")
+    first = start.astype("datetime64[s]") + config.step_offset * _HOUR
+    return (times - first) % (step * _HOUR) == np.timedelta64(0, "s")
 
 
 def _excluded(times: np.ndarray, keep: np.ndarray, config: DataConfig) -> np.ndarray:

@@ -52,7 +52,8 @@ def open_source(data: DataConfig) -> SourceData:
     if not isinstance(data.source, PlanetSource):
         raise TypeError(f"the planet cannot open a source of kind {data.source.kind!r}")
     period = _checked_period(data.period)
-    _check_step(data.step)
+    _check_step(data.step, "step")
+    _check_step(data.step_offset, "step_offset")
     _check_channels(data.channels)
     history = open_history(data.source)
     history.check_place(_segments(history, period))
@@ -94,9 +95,9 @@ def _checked_period(period: Period | None) -> Period:
     return period
 
 
-def _check_step(step: Hours | None) -> None:
+def _check_step(step: Hours | None, key: str) -> None:
     if step is not None and step % _STEP_HOURS:
-        raise InputError(f"the planet is known every {_STEP_HOURS} hours, but data.step is {step}h; choose a multiple")
+        raise InputError(f"the planet is known every {_STEP_HOURS} hours, but data.{key} is {step}h; choose a multiple")
 
 
 def _check_channels(channels: Sequence[str]) -> None:

@@ -140,9 +140,11 @@ def _limit(table: Table, data: DataConfig, window: Window | None) -> np.ndarray:
         )
     if data.step is not None:
         every = math.gcd(data.step, 24) * _HOUR  # prepare keeps fewer still
-        keep = keep & ((table.times - np.datetime64(0, "s")) % every == np.timedelta64(0, "s"))
+        keep = keep & ((table.times - np.datetime64(data.step_offset, "h")) % every == np.timedelta64(0, "s"))
     if not keep.any():
-        raise InputError(f"{table.channel} has no time on steps of {data.step}h from 00 UTC; choose another data.step")
+        raise InputError(
+            f"{table.channel} has no time on steps of {data.step}h from {data.step_offset:02d} UTC; choose others"
+        )
     ends = np.unique(table.times[keep])
     if window is not None:
         keep = (table.times >= ends[0] - window.span) & (table.times <= ends[-1])

@@ -45,6 +45,16 @@ def test_times_at_noon_make_a_daily_axis():
     assert (axis.step_hours, len(axis.times)) == (24, 10)
 
 
+def test_steps_may_begin_at_another_hour():
+    axis = select_times(times_every(6, 9), _config(step="24h", step_offset="12h"))
+    assert axis.times[[0, -1]].astype(str).tolist() == ["2000-01-01T12:00:00", "2000-01-09T12:00:00"]
+    axis = select_times(times_every(1, 3), _config(step="6h", step_offset="3h"))
+    assert np.unique(axis.times.astype("datetime64[h]").astype(int) % 24).tolist() == [3, 9, 15, 21]
+    for settings in ({"step_offset": "12h"}, {"step": "6h", "step_offset": "6h"}, {"step": "6h", "step_offset": "-3h"}):
+        with pytest.raises(InputError, match="must lie between 0h and step"):
+            _config(**settings)
+
+
 def test_single_time():
     axis = select_times(DAILY[:1], _config())
     assert (axis.step_hours, len(axis.times), len(axis.missing)) == (24, 1, 0)
