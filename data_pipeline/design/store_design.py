@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ class StoreDesign:
     config: DataConfig
     axis: TimeAxis
     grid: Grid
-    periods: dict[str, Period | None]
+    periods: Mapping[str, Period | None]
     sharding: Sharding
     hours: np.ndarray
     """[hour] int64 UTC, those of the training times."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.store_config import DataConfig, Period
+from weatherfm.data_pipeline.store_config import DataConfig, Days, Period
 from weatherfm.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -70,13 +70,13 @@ def select_times(source_times: np.ndarray, config: DataConfig, empty: np.ndarray
     return TimeAxis(np.flatnonzero(keep), kept, step_hours, missing, inside)
 
 
-def resolve_periods(config: DataConfig, times: np.ndarray) -> dict[str, Period | None]:
+def resolve_periods(config: DataConfig, times: np.ndarray) -> dict[str, Days | None]:
     """The days of `train` (the whole record unless given), `validation` and `test` for a store of `times`.
 
     Raises:
         InputError: a split that holds no time, or validation and test days beside an open training period.
     """
-    periods: dict[str, Period | None] = {
+    periods: dict[str, Days | None] = {
         "train": config.train,
         "validation": config.validation,
         "test": config.test,
@@ -92,12 +92,12 @@ def resolve_periods(config: DataConfig, times: np.ndarray) -> dict[str, Period |
     for name, period in periods.items():
         if period is None:
             continue
-        if not period.contains(times).any():
-            raise InputError(f"{name} ({period}) holds no time of the store; {_extent(times)}")
+        if bare := [piece for piece in period.pieces if not piece.contains(times).any()]:
+            raise InputError(f"{name} ({bare[0]}) holds no time of the store; {_extent(times)}")
         if period.start < first or period.end > last:
             _log.warning("%s (%s) reaches beyond the store's days %s/%s", name, period, first, last)
     if config.train is None:
-        periods["train"] = Period(start=first, end=last)
+        periods["train"] = Days(start=first, end=last)
     return periods
 
 

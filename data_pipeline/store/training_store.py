@@ -17,7 +17,7 @@ from weatherfm.data_pipeline.store.records.manifest import NAME, TIME_UNITS
 from weatherfm.data_pipeline.store.records.manifest_reading import read_sealed_manifest
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json
 from weatherfm.data_pipeline.store.records.store_files import fault_of, read_files, refuse_mixture
-from weatherfm.data_pipeline.store_config import Period
+from weatherfm.data_pipeline.store_config import Days
 from weatherfm.earth.domain import Domain, mask_fields
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import add_variables
@@ -94,10 +94,10 @@ class Store:
         self.step_hours: int = manifest["times"]["step_hours"]
         self.static_names: tuple[str, ...] = tuple(field["name"] for field in manifest["static"])
         self.simulated: bool = manifest["source"]["simulated"]
-        self.periods: dict[str, Period | None] = {
-            name: None if days is None else Period.model_validate(days) for name, days in manifest["periods"].items()
+        self.periods: dict[str, Days | None] = {
+            name: None if days is None else Days.model_validate(days) for name, days in manifest["periods"].items()
         }
-        self.climatology_period = Period.model_validate(manifest["climatology"]["period"])
+        self.climatology_period = Days.model_validate(manifest["climatology"]["period"])
         self.climatology_window: int | None = manifest["climatology"]["window_days"]
         self._kept: KeptFields | None = None
         self._seen: tuple[int, ...] | None = None  # of the manifest's file, when it was last known to be ours

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from weatherfm.data_pipeline.store.records.manifest import FORMAT, FORMAT_VERSION, NAME, PROGRESS, RECORDS, is_sealed
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, check_files, parse_json
 from weatherfm.data_pipeline.store.records.swap import place_of_last
-from weatherfm.data_pipeline.store_config import Period
+from weatherfm.data_pipeline.store_config import Days
 from weatherfm.errors import InputError
 
 _MOST_BYTES = 64 * 2**20
@@ -53,7 +53,7 @@ class _Times(_Part):
 
 
 class _OfPeriod(_Part):
-    period: Period
+    period: Days
 
 
 class _Climatology(_OfPeriod):
@@ -76,7 +76,7 @@ class _Manifest(_Part):
     masks: list[str] = Field([], max_length=_MOST_NAMED)
     grid: _Grid
     times: _Times
-    periods: dict[str, Period | None]
+    periods: dict[str, Days | None]
     statistics: _OfPeriod
     climatology: _Climatology
     tendency: _Tendency

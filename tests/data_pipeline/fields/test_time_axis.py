@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from invented_source import data_config, times_every
+from invented_source import data_config, invented_source, times_every
 
 from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, resolve_periods, select_times
+from weatherfm.data_pipeline.loader import eligible_init_times
+from weatherfm.data_pipeline.prepare import prepare
+from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store_config import Period
+from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
 
 DAILY = times_every(24, 10)
@@ -116,3 +121,47 @@ def test_day_of_year_and_hour():
     times = np.array(["2000-02-29T23", "2000-12-31T00", "2001-03-01T06", "1979-01-01T12"], "datetime64[s]")
     assert day_of_year(times).tolist() == [60, 366, 60, 1]
     assert hour_of_day(times).tolist() == [23, 0, 6, 12]
+
+
+def test_splits_of_several_periods(tmp_path):
+    splits = {"train": ["2000-01-01/2000-01-10", "2000-01-21/2000-01-30"], "validation": ["2000-01-11", "2000-01-15"]}
+    config = data_config(tmp_path / "s.zarr", **splits, test="2000-02", climatology_window=None)
+    assert str(config.train) == "2000-01-01/2000-01-10, 2000-01-21/2000-01-30"
+    assert config.model_dump(mode="json")["test"] == {"start": "2000-02-01", "end": "2000-02-29"}  # as it always was
+    source = invented_source(times_every(6, 40))
+    store = prepare(config, source)
+    learned = config.train.contains(store.times)
+    assert learned.sum() == 4 * 20
+    fields = source.state.values.astype(np.float64)[learned]
+    np.testing.assert_allclose(store.mean, fields.mean((0, 2, 3)), rtol=1e-12)
+    given = {"train": config.train, "validation": config.validation, "test": config.test}
+    assert open_store(store.path).periods == given
+    assert store.climatology_period == config.train
+    assert verify(store.path).problems == []
+    inits = eligible_init_times(store, store.periods["train"], [0], [24])
+    assert learned[np.searchsorted(store.times, inits + np.timedelta64(24, "h"))].all()
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": ["2000-02", "2000-01"]}, "2000-01-01/2000-01-31 does not come after 2000-02-01/2000-02-29"),
+        ({"train": []}, "name at least one period"),
+        ({"train": ["2000-01", "2000-03"], "test": "2000-02-20/2000-03-02"}, "share days"),
+        ({"train": ["2000-01", "2000-1"]}, "write a period as"),
+    ],
+)
+def test_what_is_no_split(splits, message):
+    with pytest.raises(InputError, match=message):
+        _config(**splits)
+
+
+def test_every_period_of_a_split_holds_times():
+    with pytest.raises(InputError, match=r"train \(2001-01-01/2001-12-31\) holds no time"):
+        resolve_periods(_config(train=["2000", "2001"]), DAILY)
+
+
+def test_days_between_the_periods_of_a_split_may_be_held_out():
+    config = _config(train=["2000-01", "2000-03"], test="2000-02")
+    assert not config.train.overlaps(config.test)
+    assert config.train.overlaps(Period.model_validate("2000-01-31/2000-02-02"))
