@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.source_config import Lead
-from weatherfm.data_pipeline.store_config import Period
+from weatherfm.data_pipeline.store_config import Days, Period
 from weatherfm.training.run_config import CacheMode, RunConfig
 
 _PLAIN = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Any: "anything"}
@@ -199,6 +199,8 @@ def _described(annotation: Any) -> str:
         return f"list of {len(arguments)} {_described(arguments[0])}s"
     if origin is dict:
         return f"{_described(arguments[0])} → {_described(arguments[1])}"
+    if annotation is Days:
+        return "days, as `2000-2007`, or a list of them"
     if annotation is Period:
         return "days, as `2008`, `2008-03`, `2000-2007` or `2000-01-01/2000-06-30`"
     if annotation in _PLAIN:
@@ -232,7 +234,7 @@ def _one_of(parts: list[str]) -> str:
 def _models_of(annotation: Any) -> list[type[BaseModel]]:
     """Settings classes that a setting holds; a period is written as one text."""
     if isinstance(annotation, type):
-        return [annotation] if issubclass(annotation, Config) and annotation is not Period else []
+        return [annotation] if issubclass(annotation, Config) and annotation not in (Period, Days) else []
     return [model for part in get_args(annotation) for model in _models_of(part)]
 
 
