@@ -50,22 +50,28 @@ def test_an_index_comes_first_and_rooms_lie_in_their_folder():
     ]  # fmt: skip
 
 
+PERIOD = {"start", "end"}
+"""Keys of what is written as one text."""
+
+
 def described(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iterator[tuple[str, str | None]]:
     """(key, text) of every setting, by the JSON schema of a run: another way than the pages go."""
     if "$ref" in node:
         node = schema["$defs"][node["$ref"].rpartition("/")[2]] | {k: v for k, v in node.items() if k != "$ref"}
     held = node.get("properties")
-    if held is not None and set(held) != {"start", "end"}:  # a period is written as one text
+    if held is not None and not set(held) >= PERIOD:
         for name, inner in held.items():
             yield from described(schema, inner, f"{key}.{name}".lstrip("."))
         return
     parts = [part for part in node.get("oneOf", node.get("anyOf", [])) if "$ref" in part]
     held = [schema["$defs"][part["$ref"].rpartition("/")[2]].get("properties", {}) for part in parts]
-    if any(set(one) != {"start", "end"} for one in held):
+    if any(not set(one) >= PERIOD for one in held):
         for part in parts:
             yield from described(schema, part, key)
     else:
         yield key, node.get("description")
+    for entry in node.get("patternProperties", {}).values():  # settings by names of the user's own
+        yield from described(schema, entry, f"{key}.NAME")
 
 
 def test_every_setting_is_in_the_reference_with_its_text():

@@ -143,8 +143,10 @@ def _groups_of(cls: type[BaseModel], key: str, title: str) -> Iterator[Group]:
     inner = []
     for name, info in sorted(cls.model_fields.items(), key=lambda item: item[0] != "kind"):
         path, models = f"{key}.{name}", _models_of(info.annotation)
-        if not models:
+        named = get_origin(info.annotation) is dict
+        if not models or named:
             own.settings.append(_setting(path, name, info))
+        path += ".NAME" if named else ""
         for model in models:
             heading = f"{path}, kind: {_kind_of(model)}" if len(models) > 1 else path
             first, *rest = _groups_of(model, path, heading)
@@ -199,6 +201,8 @@ def _described(annotation: Any) -> str:
         return f"list of {len(arguments)} {_described(arguments[0])}s"
     if origin is dict:
         return f"{_described(arguments[0])} → {_described(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Config) and annotation not in (Period, Days):
+        return "settings"
     if annotation is Days:
         return "days, as `2000-2007`, or a list of them"
     if annotation is Period:

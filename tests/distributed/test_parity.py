@@ -103,14 +103,15 @@ def make_config(variant: str, depth: int = DEPTH) -> RunConfig:
     return parse_settings(RunConfig, settings, variant)
 
 
-def make_domain(config: RunConfig) -> Domain:
+def make_domain(config: RunConfig, masked: bool = False) -> Domain:
+    """Perhaps with masks of two channels, where channels are uneven."""
     rng, C = np.random.default_rng(0), len(config.data.channels)
     grid = regular_grid((8, 16))
     std = rng.uniform(1, 2, C)
     mean, tendency_std = rng.normal(size=C), std * rng.uniform(0.2, 0.4, C)
     names, static = ("orography",), rng.normal(size=(1, 8, 16)).astype(np.float32)
     channels = config.data.channels
-    masks = {name: rng.random((8, 16)) < 0.3 for name in channels[1::5]} if C % 4 else {}  # where they are uneven
+    masks = {name: rng.random((8, 16)) < 0.3 for name in channels[1::5]} if masked and C % 4 else {}
     if masks:
         shown, fields = mask_fields(masks)
         names, static = (*names, *shown), np.concatenate([static, fields])
@@ -155,7 +156,7 @@ def run(variant: str, layout: Layout | None, steps: int = STEPS, depth: int = DE
     torch.set_default_dtype(torch.float64)
     try:
         config = make_config(variant, depth)
-        domain = make_domain(config)
+        domain = make_domain(config, masked=True)
         mesh = None
         if layout is not None:
             check_layout(layout, config.parallel, config.model, domain, config.training.batch_size)
