@@ -28,9 +28,8 @@ TIMES = np.datetime64("2000-01-01", "ns") + np.arange(100) * np.timedelta64(6, "
 
 
 @pytest.fixture(autouse=True)
-def _table(monkeypatch):
+def _table():
     """Each test begins and ends with the table itself."""
-    monkeypatch.setattr(table, "VARIABLES", table.VARIABLES)
     before = dict(table.VARIABLES), dict(table._BY_ANY_NAME), set(table._OWN)
     yield
     for held, kept in zip((table.VARIABLES, table._BY_ANY_NAME, table._OWN), before, strict=True):

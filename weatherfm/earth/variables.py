@@ -191,7 +191,7 @@ def _on_level(name: str) -> Channel | None:
         variable, level = VARIABLES.get(name[:cut]), name[cut:]
         if not (level.isascii() and level.isdigit()):
             return None
-        if variable is not None and variable.on_levels and level[0] != "0" and int(level) <= 1100:
+        if variable is not None and variable.on_levels and 1 <= int(level) <= 1100:
             return Channel(variable, int(level))
     return None
 
