@@ -29,7 +29,7 @@ class Span:
     @classmethod
     def of(cls, data: DataConfig, offered: Range | None = None) -> Span:
         """What `data.period` needs: its days, and before them what the sums of its first times are made of."""
-        step = math.gcd(data.step or 1, 24)
+        step = math.gcd(data.step or 1, data.step_offset, 24)  # 12 UTC is on steps of 12 h
         if data.period is None:
             return cls(offered, step=step)
         before = max(24, data.step or 0, data.accumulation or 0) + 24

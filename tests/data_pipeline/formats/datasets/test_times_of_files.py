@@ -9,9 +9,11 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from invented_source import data_config
 from places import REAL_DATA
 from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
+from weatherfm.data_pipeline.fields.time_axis import hour_of_day, select_times
 from weatherfm.data_pipeline.sources.file_states import open_file_states
 from weatherfm.errors import InputError
 
@@ -224,3 +226,13 @@ def test_shortest_lead_of_instants_keeps_analyses(tmp_path):
     (tmp_path / "x.grib").write_bytes(b"".join(messages))
     data = open_files(tmp_path / "x.grib", ["t2m"], lead_time="shortest")
     np.testing.assert_allclose(data.state.values[:, 0, 0, 0], [280, 280, 286, 292], atol=1e-3)
+
+
+@pytest.mark.parametrize(("step", "offset", "hours"), [("24h", "12h", [12]), ("6h", "3h", [3, 9, 15, 21])])
+def test_steps_that_begin_at_another_hour(tmp_path, step, offset, hours):
+    times = np.datetime64("2020-01-01", "ns") + np.arange(0, 72, 3) * HOUR.astype("timedelta64[ns]")
+    path = write_netcdf(tmp_path / "x.nc", field(times=times))
+    found = open_files(path, ["t2m"], step=step, step_offset=offset).state["time"].values
+    axis = select_times(found, data_config(tmp_path / "s.zarr", step=step, step_offset=offset))
+    assert sorted(set(hour_of_day(axis.times).tolist())) == hours
+    assert len(axis.times) == 3 * len(hours)
