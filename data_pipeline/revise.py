@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -267,12 +268,27 @@ def _tell_work(store: Store, design: StoreDesign) -> None:
 
 def _refuse_other_settings(store: Store, config: DataConfig) -> None:
     found = differences_between(with_defaults(store.manifest["request"]), content_settings(config))
-    other = [key for key, *_ in found if not key.startswith(_MAY_CHANGE)]
+    other = [
+        key for key, _, now in found if not _of_sources(key).startswith(_MAY_CHANGE) and not _follows(key, now, store)
+    ]
     if other:
         raise InputError(
             f"the store {store.path} was prepared with another {', '.join(other)}; append changes no more than period, "
-            "splits and the names of files: restore the setting, or prepare another store"
+            "splits, the names of files, and further parts of a chain that start after the store ends: restore the "
+            "setting, or prepare another store"
         )
+
+
+def _of_sources(key: str) -> str:
+    """The setting of a source among several as if it were alone."""
+    return re.sub(r"^(source\.parts\.\d+\.)+(?=source\.)", "", key)
+
+
+def _follows(key: str, part: Any, store: Store) -> bool:
+    """A source that begins after all that the store has (`kind: chain`)."""
+    if not re.fullmatch(r"source\.parts\.\d+", key) or not (isinstance(part, Mapping) and part.get("start")):
+        return False
+    return bool(np.datetime64(part["start"]) > store.times[-1])
 
 
 def _refuse_loss(store: Store, design: StoreDesign) -> None:

@@ -202,6 +202,5 @@ class CdsSource(SourceConfig):
     """Requests in the queue at a time; the store serves each user only a few."""
 
 
-Source = Annotated[
-    FilesSource | PlanetSource | WeatherBench2Source | ArcoSource | CdsSource, Field(discriminator="kind")
-]
+OneSource = FilesSource | PlanetSource | WeatherBench2Source | ArcoSource | CdsSource
+"""Each by itself; `joined_config.py` has those that are made of several."""

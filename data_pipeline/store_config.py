@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from weatherfm.config import Config, Hours
-from weatherfm.data_pipeline.source_config import Source, absolute
+from weatherfm.data_pipeline.joined_config import Source
+from weatherfm.data_pipeline.source_config import absolute
 from weatherfm.data_pipeline.variable_config import NAME, VariableConfig
 from weatherfm.earth.variables import add_variables, parse_channel
 from weatherfm.errors import InputError

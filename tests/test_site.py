@@ -54,6 +54,10 @@ PERIOD = {"start", "end"}
 """Keys of what is written as one text."""
 
 
+def resolved(schema: dict[str, Any], ref: str) -> dict[str, Any]:
+    return schema["$defs"][ref.rpartition("/")[2]]
+
+
 def described(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iterator[tuple[str, str | None]]:
     """(key, text) of every setting, by the JSON schema of a run: another way than the pages go."""
     if "$ref" in node:
@@ -63,7 +67,13 @@ def described(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iterato
         for name, inner in held.items():
             yield from described(schema, inner, f"{key}.{name}".lstrip("."))
         return
+    entries = node.get("items", {}).get("$ref")
+    if entries is not None and not set(resolved(schema, entries).get("properties", {})) >= PERIOD:
+        yield from described(schema, node["items"], key)
+        return
     parts = [part for part in node.get("oneOf", node.get("anyOf", [])) if "$ref" in part]
+    if key.endswith("parts.source"):  # sources of sources have the settings of sources
+        parts = []
     held = [schema["$defs"][part["$ref"].rpartition("/")[2]].get("properties", {}) for part in parts]
     if any(not set(one) >= PERIOD for one in held):
         for part in parts:

@@ -37,7 +37,8 @@ def probe(design: StoreDesign, source: SourceData, root: Path, new: np.ndarray |
     """Read one time of each channel and refuse what cannot be the field it is called.
 
     Channels that the source keeps in the same chunks are read at once, so that each chunk is read once: of a store
-    across a network it moves one chunk a variable. It is the first time that is wanted and new.
+    across a network it moves one chunk a variable. It is the first time that is wanted and new; where one source
+    follows another, the first of each.
 
     Args:
         design: of the store.
@@ -53,9 +54,13 @@ def probe(design: StoreDesign, source: SourceData, root: Path, new: np.ndarray |
     """
     if (root / PROGRESS).exists():
         return
-    first = 0 if new is None else int(np.argmax(new))
-    position, time = int(design.axis.indices[first]), np.datetime_as_string(design.axis.times[first], "m")
-    faults, doubts = _look(design, source, position, time)
+    faults: list[str] = []
+    doubts: list[str] = []
+    for first in _firsts(design, source, new):
+        position, time = int(design.axis.indices[first]), np.datetime_as_string(design.axis.times[first], "m")
+        found = _look(design, source, position, time)
+        faults += found[0]
+        doubts += found[1]
     for text in doubts:
         _log.warning("%s; look at the source", text)
     if faults:
@@ -66,6 +71,13 @@ def probe(design: StoreDesign, source: SourceData, root: Path, new: np.ndarray |
             + f"{more}\nleave these channels out, choose other days, or mend the source or what the settings say of it "
             "(source.units, source.rename, source.levels)"
         )
+
+
+def _firsts(design: StoreDesign, source: SourceData, new: np.ndarray | None) -> list[int]:
+    """Positions on the store's time axis: the first that is new, of each source that follows another."""
+    wanted = np.arange(len(design.axis.times)) if new is None else np.flatnonzero(new)
+    behind = np.searchsorted(design.axis.indices[wanted], [0, *source.begins])
+    return sorted({int(wanted[i]) for i in behind if i < len(wanted)})
 
 
 def _look(design: StoreDesign, source: SourceData, position: int, time: str) -> tuple[list[str], list[str]]:

@@ -188,6 +188,21 @@ def place(source: SourceData, area: Area | None, regrid: RegridConfig | None) ->
     return source
 
 
+def bring_to(source: SourceData, target: Grid, method: str) -> SourceData:
+    """The source on the grid of another; as it is where that is its own.
+
+    Raises:
+        InputError: the target reaches beyond the source.
+    """
+    grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
+    if grid == target:
+        return source
+    _warn_if_coarse(grid, target, method)
+    regridder = Regridder(grid, target, method)
+    told = {"regrid": {"from": str(grid), "method": method}}
+    return _moved(source, target, regridder, regridder.workspace_bytes, told)
+
+
 def _warn_if_coarse(source: Grid, target: Grid, method: str) -> None:
     if method != "conservative" and target.longitude_step > _COARSER * source.longitude_step:
         _log.warning(

@@ -81,6 +81,9 @@ class SourceData:
     """About what `fetch` will keep on this machine's disk; 0 where nothing is missing."""
     download_folder: str | None = None
     """Where that goes."""
+    begins: tuple[int, ...] = ()
+    """Positions on the time axis from which on another source gives the fields: each is looked at before all are
+    read."""
     read_from: Readable | None = None
     """The fields of `state` by position; without it, `state` itself is read, at the cost of its graph."""
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from weatherfm.data_pipeline.fields.derived import Derivation, cure, resolve, with_inputs
 from weatherfm.data_pipeline.fields.positions import view
@@ -25,19 +24,17 @@ from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece
 from weatherfm.data_pipeline.formats.reading.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.reading.cost import read_cost
 from weatherfm.data_pipeline.formats.reading.lazy_state import Fields
-from weatherfm.data_pipeline.formats.reading.selection import Selection, common_grid, place_of, select
+from weatherfm.data_pipeline.formats.reading.selection import Selection, place_of, select
 from weatherfm.data_pipeline.formats.wanted_times import Range, Span
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.data_pipeline.sources.constant_fields import constant_fields, only_constant
 from weatherfm.data_pipeline.store_config import DataConfig
-from weatherfm.earth.constants import GRAVITY
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 
 _log = logging.getLogger(__name__)
 NOTHING: Mapping[str, str] = {}
-_LOWEST = 1000 * GRAVITY
-"""m2 s-2, of the lowest point of any belt of latitudes."""
 _PATTERN = frozenset("*?[:")
 """Signs of a pattern of file names, or of a name at one layer."""
 _SHOWN = 10
@@ -74,6 +71,9 @@ def open_files(
     store = expanded(data.store) if data.store else None
     contents = index_files(_all_paths(source), rules, wanted, Span.of(data, offered), store)
     pieces = [piece for one in contents for piece in one_name_each(one.pieces)]
+    if not data.channels:  # of a join, a part that gives constant fields alone
+        _check_present(data.static, pieces, contents, "static field")
+        return only_constant(data.static, source, pieces)
     derivation = resolve(data, {piece.channel for piece in pieces})
     for short, reason in never.items():
         _log.info("%s is not taken from the source: it %s; computed from others where it is asked for", short, reason)
@@ -87,7 +87,7 @@ def open_files(
     blocks = blocks_of(selection, derivation, len(data.channels))
     fields = Fields(selection, derivation)
     state = view(fields, selection.times, data.channels, selection.grid, (blocks.times, blocks.channels))
-    static, static_paths = _static(data, source, pieces, selection)
+    static, static_paths = constant_fields(data.static, source, pieces, selection.pieces[0])
     used = {piece.path for piece in selection.pieces} | static_paths
     warn_of_classes([one for one in contents if one.path in used])
     attributes = _provenance(data, source, contents, selection, derivation, never)
@@ -179,46 +179,6 @@ def doubts_about(missing: Sequence[str], contents: Sequence[Contents]) -> list[s
 
 def _has_surface_z(others: Sequence[str]) -> bool:
     return any(text.endswith("(geopotential)") for text in others)
-
-
-def _static(
-    data: DataConfig, source: FilesSource, pieces: Sequence[Piece], selection: Selection
-) -> tuple[xr.DataArray | None, set[str]]:
-    """([static, lat, lon] or None, the files they are from)."""
-    if not data.static:
-        return None, set()
-    preferred = set(find_files(source.static_paths, ())) if source.static_paths else set()
-    fields, paths = [], set()
-    for name in data.static:
-        candidates = [piece for piece in pieces if piece.channel == name]
-        piece = min(candidates, key=lambda piece: (piece.path not in preferred, piece.path))
-        common_grid([selection.pieces[0], piece])
-        fields.append(_constant_field(piece))
-        paths.add(piece.path)
-    coords = {"static": list(data.static), "latitude": selection.grid.latitude, "longitude": selection.grid.longitude}
-    stacked = xr.DataArray(np.stack(fields), dims=("static", "latitude", "longitude"), coords=coords, name="static")
-    return stacked, paths
-
-
-def _constant_field(piece: Piece) -> np.ndarray:
-    """[lat, lon] float32; a field that changes with time is not what its name says."""
-    ends = np.unique(piece.slots.index[[0, -1]])
-    values = piece.conversion.apply(piece.orientation.arrange(piece.reader.read(ends, [piece.level])[:, 0]))
-    spread = float(np.nanmax(values) - np.nanmin(values)) if np.isfinite(values).any() else 0.0
-    change = float(np.nanmax(np.abs(values[-1] - values[0]))) if spread else 0.0
-    if change > 1e-3 * spread:
-        raise InputError(
-            f"{piece.path}: {piece.name} was taken for {piece.channel}, but it changes with time (by {change:g}); "
-            f"if it lies on a pressure level, give it: source.levels: {{{piece.name}: 500}}"
-        )
-    lowest = float(np.nanmin(values[0])) if np.isfinite(values[0]).any() else 0.0
-    if piece.channel == "orography" and piece.orientation.grid.periodic and lowest > _LOWEST:
-        raise InputError(
-            f"{piece.path}: {piece.name} was taken for orography, but its lowest point is {lowest:.0f} m2 s-2 "
-            f"({lowest / GRAVITY:.0f} m): it is the geopotential of a pressure level; give it: source.levels: "
-            f"{{{piece.name}: 500}}, and name the file of the orography"
-        )
-    return values[0]
 
 
 def _provenance(

@@ -21,9 +21,16 @@ if TYPE_CHECKING:
 def content_settings(config: DataConfig) -> dict[str, Any]:
     """The settings that decide a store's content: not its place, nor how its source is reached."""
     settings: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
-    for name in ("cache", "engine", "concurrent"):
-        settings["source"].pop(name, None)
+    settings["source"] = _without_places(settings["source"])
     return settings
+
+
+def _without_places(source: dict[str, Any]) -> dict[str, Any]:
+    """Of a source and of those that it is made of: what decides on fields, not where downloads are kept."""
+    kept = {name: value for name, value in source.items() if name not in ("cache", "engine", "concurrent")}
+    if "parts" in kept:
+        kept["parts"] = [{**part, "source": _without_places(part["source"])} for part in kept["parts"]]
+    return kept
 
 
 def with_defaults(settings: dict[str, Any]) -> dict[str, Any]:

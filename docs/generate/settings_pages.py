@@ -9,6 +9,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -21,7 +22,14 @@ from weatherfm.data_pipeline.source_config import Lead
 from weatherfm.data_pipeline.store_config import Days, Period
 from weatherfm.training.run_config import CacheMode, RunConfig
 
-_PLAIN = {str: "text", int: "whole number", float: "number", bool: "`true` or `false`", Any: "anything"}
+_PLAIN = {
+    date: "day, as `2023-01-01`",
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "`true` or `false`",
+    Any: "anything",
+}
 _WORDS = {
     Hours: "time span, as `6h` or `3d`",
     Lead: "time span, as `6h`, or `shortest`",
@@ -71,7 +79,7 @@ def top_settings() -> list[Setting]:
 def groups(section: str) -> list[Group]:
     """The settings of a section, those of its own first, then of each group inside it."""
     (cls,) = _models_of(RunConfig.model_fields[section].annotation)
-    return list(_groups_of(cls, section, section))
+    return list(_groups_of(cls, section, section, set()))
 
 
 def page(section: str) -> str:
@@ -138,18 +146,21 @@ def _anchor(text: str) -> str:
     return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-")
 
 
-def _groups_of(cls: type[BaseModel], key: str, title: str) -> Iterator[Group]:
+def _groups_of(cls: type[BaseModel], key: str, title: str, told: set[type[BaseModel]]) -> Iterator[Group]:
+    """Of a class and those inside it, but for the classes that have been told before: sources are made of sources."""
     own = Group(key, title, _text_of(cls))
     inner = []
     for name, info in sorted(cls.model_fields.items(), key=lambda item: item[0] != "kind"):
-        path, models = f"{key}.{name}", _models_of(info.annotation)
+        path, models = f"{key}.{name}", [model for model in _models_of(info.annotation) if model not in told]
         named = get_origin(info.annotation) is dict
         if not models or named:
             own.settings.append(_setting(path, name, info))
         path += ".NAME" if named else ""
+        several, kind = len(models) > 1, "".join(title.partition(", kind:")[1:])
+        told |= set(models)
         for model in models:
-            heading = f"{path}, kind: {_kind_of(model)}" if len(models) > 1 else path
-            first, *rest = _groups_of(model, path, heading)
+            heading = f"{path}, kind: {_kind_of(model)}" if several else f"{path}{kind}"
+            first, *rest = _groups_of(model, path, heading, told)
             inner += [replace(first, text=" ".join([first.text, *(info.description or "").split()])), *rest]
     yield own
     yield from inner

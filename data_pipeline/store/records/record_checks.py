@@ -156,11 +156,18 @@ def path_inside(root: Path, key: str, plain: set[str] | None = None) -> Path:
 
 
 def differences_between(held: Any, wanted: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """(dotted key, before, now) of everything that differs between two nested dicts."""
+    """(dotted key, before, now) of everything that differs between two nested dicts; those in lists have numbers."""
+    held, wanted = _numbered(held), _numbered(wanted)
     if not (isinstance(held, Mapping) and isinstance(wanted, Mapping)):
         return [] if held == wanted else [(prefix.rstrip("."), held, wanted)]
     keys = sorted(held.keys() | wanted.keys())
     return [found for key in keys for found in differences_between(held.get(key), wanted.get(key), f"{prefix}{key}.")]
+
+
+def _numbered(value: Any) -> Any:
+    """A list of dicts as a dict by position; anything else as it is."""
+    is_list = isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value)
+    return {str(i): one for i, one in enumerate(value)} if is_list else value
 
 
 def _finite(text: str) -> float:
