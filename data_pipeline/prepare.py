@@ -158,8 +158,9 @@ def warner(design: StoreDesign) -> Any:
 
     def warn(state: ChannelStatistics, tendency: ChannelStatistics) -> None:
         texts = doubts_about_spread(
-            design.config.channels, state.std, tendency.std, state.minimum, state.maximum, design.tendency_lead
-        )
+            design.config.channels, state.std, tendency.std, state.minimum, state.maximum, design.tendency_lead,
+            design.config.log_scales,
+        )  # fmt: skip
         for text in (*texts, *doubts_about_values(design.config.channels, state.minimum, state.maximum)):
             _log.warning("%s", text)
         if not tendency.count.any():

@@ -98,6 +98,10 @@ class Days(Period):
         return self.parts or (self,)
 
 
+def _short(channel: str) -> str:
+    return parse_channel(channel).variable.short
+
+
 def _ends_of(value: Any) -> Any:
     """First and last day of a period that is written as text; anything else as it is."""
     if not isinstance(value, str | int | date):
@@ -178,6 +182,13 @@ class RegridConfig(Config):
         return self
 
 
+class Transform(Config):
+    """Another scale on which the model sees a variable, and on which its statistics are taken."""
+
+    log1p: float = Field(gt=0)
+    """sign(x) ln(1 + |x| / this), in canonical units: for precipitation 1e-5 m (FourCastNet)."""
+
+
 class DataConfig(Config):
     """One training store."""
 
@@ -221,11 +232,25 @@ class DataConfig(Config):
     (as WeatherBench2). null: one mean over all days, right only where there are no seasons."""
     tendency_lead: Hours | None = None
     """Lead time over which `tendency_std` is taken; without it, 24 h or the step if that is longer."""
+    tendency_leads: list[Hours] = []
+    """Further lead times whose `tendency_std` is kept, as `[6h, 72h]`: increments and loss are then in units of the
+    change over each sample's own lead time (between those that are kept, interpolated), not over `tendency_lead`."""
+    area_weighted: bool = False
+    """Let points count by the area of their cells in mean, std and tendency_std, and not each once."""
+    transforms: dict[str, Transform] = {}
+    """Variables, or single channels, that the model sees on another scale: `{tp: {log1p: 1e-5}}`. The store and
+    forecasts hold them as they are; mean, std and tendency_std are of the scale."""
     channel_block: int | None = None
     """Channels in one chunk; without it, all on a coarse grid and as many as fill 1 MiB on a fine one."""
     shard_mib: int | None = Field(None, ge=1)
     """Size of one file before compression, in MiB: one block of channels at as many times as fit; without it 64, or,
     where three times of all channels are more than that, these, up to 1024 (`choose_sharding`)."""
+
+    @property
+    def log_scales(self) -> dict[str, float]:
+        """Channel -> scale of its logarithm, of those that are transformed."""
+        named = {name: self.transforms.get(name) or self.transforms.get(_short(name)) for name in self.channels}
+        return {name: transform.log1p for name, transform in named.items() if transform is not None}
 
     def located(self) -> DataConfig:
         """The same with absolute paths, for readers that may run in another folder; what a store says of its request
@@ -242,6 +267,8 @@ class DataConfig(Config):
             raise InputError(
                 f"step_offset {self.step_offset}h must lie between 0h and step; give a step longer than it"
             )
+        if idle := set(self.transforms) - {*names, *map(_short, names)}:
+            raise InputError(f"transforms speaks of {', '.join(sorted(idle))}, which is none of data.channels")
         periods = {"train": self.train, "validation": self.validation, "test": self.test}
         given = [(name, period) for name, period in periods.items() if period is not None]
         for i, (name, period) in enumerate(given):

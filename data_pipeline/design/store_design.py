@@ -18,6 +18,7 @@ from weatherfm.data_pipeline.fields.time_axis import TimeAxis, hour_of_day, reso
 from weatherfm.data_pipeline.machine.cluster import capacity_of
 from weatherfm.data_pipeline.machine.host_memory import available_memory
 from weatherfm.data_pipeline.store.climatology import check_coverage, day_coordinate
+from weatherfm.data_pipeline.store.measures import Measure, measures_of
 from weatherfm.data_pipeline.store.sharding import Sharding, choose_sharding
 from weatherfm.data_pipeline.store.statistics import pairs
 from weatherfm.data_pipeline.store_config import DataConfig, Period
@@ -61,6 +62,8 @@ class StoreDesign:
     """[hour] int64 UTC, those of the training times."""
     tendency_lead: int
     """Hours."""
+    more_leads: tuple[int, ...]
+    """Hours of further lead times over which changes are measured, ascending."""
     simulated: bool
     preliminary: np.ndarray
     """[time] bool: fields that their source will replace."""
@@ -128,13 +131,13 @@ class StoreDesign:
     @property
     def change_workers(self) -> int:
         """Tasks at a time that look at changes; each holds fields, differences and one channel in float64."""
-        rows = self.sharding.change_rows(self.lead_steps) * self.sharding.shard_times + self.lead_steps
+        steps = self.steps_of(max(self.tendency_lead, *self.more_leads, 0))
+        rows = self.sharding.change_rows(steps) * self.sharding.shard_times + steps
         return self._fitting(2 * rows * (self.sharding.chunk_bytes + self.sharding.field_bytes))
 
-    @property
-    def lead_steps(self) -> int:
-        """Steps of the time axis in the tendency lead."""
-        return max(1, self.tendency_lead // self.axis.step_hours)
+    def steps_of(self, lead: int) -> int:
+        """Steps of the time axis in a lead time."""
+        return max(1, lead // self.axis.step_hours)
 
     @property
     def writer_bytes(self) -> int:
@@ -209,9 +212,18 @@ class StoreDesign:
         return self.peak_memory + self.records_bytes
 
     @cached_property
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Store positions of training times the tendency lead apart, of which the later lies in a later shard."""
-        earlier, later = pairs(self.axis.times, self.training, self.tendency_lead)
+    def measures(self) -> tuple[Measure, ...]:
+        """[channel]: how each is counted in statistics."""
+        config = self.config
+        return measures_of(config.channels, self.masks, config.log_scales, self.grid, config.area_weighted)
+
+    def change_name(self, lead: int, label: str) -> str:
+        """In the journal, of what measures changes over a lead time between some shards."""
+        return f"{'tendency' if lead == self.tendency_lead else f'tendency{lead}h'}-{label}"
+
+    def pairs(self, lead: int) -> tuple[np.ndarray, np.ndarray]:
+        """Store positions of training times a lead time apart, of which the later lies in a later shard."""
+        earlier, later = pairs(self.axis.times, self.training, lead)
         crossing = earlier // self.sharding.shard_times != later // self.sharding.shard_times
         return earlier[crossing], later[crossing]
 
@@ -258,7 +270,8 @@ def design_store(
         periods=periods,
         sharding=sharding,
         hours=hours,
-        tendency_lead=_tendency_lead(config, axis, training_times),
+        tendency_lead=(lead := _tendency_lead(config, axis, training_times)),
+        more_leads=_more_leads(config, axis, training_times, lead),
         simulated=source.simulated,
         preliminary=(every if source.preliminary is None else source.preliminary)[axis.indices],
         groups=sharding.groups(source.together),
@@ -294,6 +307,16 @@ def _tendency_lead(config: DataConfig, axis: TimeAxis, training_times: np.ndarra
             "choose a positive multiple of the step"
         )
     return lead
+
+
+def _more_leads(config: DataConfig, axis: TimeAxis, training_times: np.ndarray, lead: int) -> tuple[int, ...]:
+    for hours in config.tendency_leads:
+        if hours < 1 or not np.isin(training_times + np.timedelta64(hours, "h"), training_times).any():
+            raise InputError(
+                f"tendency_leads has {hours}h: no two training times are so far apart (step {axis.step_hours}h); "
+                "choose positive multiples of the step"
+            )
+    return tuple(sorted(set(config.tendency_leads) - {lead}))
 
 
 def _check_source(config: DataConfig, source: SourceData) -> None:

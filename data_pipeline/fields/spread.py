@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ def doubts_about_spread(
     minimum: np.ndarray,
     maximum: np.ndarray,
     tendency_lead: int,
+    logged: Collection[str] = (),
 ) -> list[str]:
     """What to warn of before a model is trained on a store, one line a channel and none where all is well.
 
@@ -33,11 +34,12 @@ def doubts_about_spread(
         minimum: [channel].
         maximum: [channel].
         tendency_lead: hours.
+        logged: channels whose spreads are of their logarithm, and say nothing about the rounding of their values.
     """
     found = []
     for i, name in enumerate(channels):
         channel, largest = parse_channel(name), max(abs(float(minimum[i])), abs(float(maximum[i])))
-        noise = rounding(name, largest)
+        noise = 0.0 if name in logged else rounding(name, largest)
         spread, change = float(std[i]), float(tendency_std[i])
         if not spread > 0:
             found.append(f"{name} does not vary over the training days: no model can train on it; leave it out")

@@ -16,7 +16,7 @@ _NUMBERS = "float64"
 
 @dataclass(frozen=True, eq=False)
 class ChannelStatistics:
-    """Moments of each channel over times and grid points, unweighted, in float64.
+    """Moments of each channel over times and grid points, in float64; `count` sums weights where there are any.
 
     The sum of two is the statistics of both sets of values together. Every [channel] array is float64; a
     channel without values has count 0, minimum +inf and maximum -inf.
@@ -36,18 +36,28 @@ class ChannelStatistics:
         return cls(zero, zero, zero, np.full(n_channels, np.inf), np.full(n_channels, -np.inf))
 
     @classmethod
-    def of(cls, values: np.ndarray) -> ChannelStatistics:
-        """Of `values` [time, channel, latitude, longitude]; one channel at a time is held in float64."""
+    def of(cls, values: np.ndarray, weights: np.ndarray | None = None) -> ChannelStatistics:
+        """Of `values` [time, channel, ...]; one channel at a time is held in float64.
+
+        `weights`, of the shape of one field, say how much each point counts; without them, each counts once.
+        """
         if values.shape[0] == 0:
             return cls.empty(values.shape[1])
         rows = []
         for channel in range(values.shape[1]):
             x = values[:, channel].astype(np.float64)
-            mean = x.mean()
             low, high = x.min(), x.max()
-            x -= mean
-            np.square(x, out=x)
-            rows.append((x.size, mean, x.sum(), low, high))  # numpy's own sum: same bits for any thread count
+            if weights is None:
+                count, mean = x.size, x.mean()
+                x -= mean
+                np.square(x, out=x)
+            else:
+                count = len(x) * weights.sum()
+                mean = (x * weights).sum() / count
+                x -= mean
+                np.square(x, out=x)
+                x *= weights
+            rows.append((count, mean, x.sum(), low, high))  # numpy's own sum: same bits for any thread count
         return cls(*np.array(rows, np.float64).T)
 
     def __add__(self, other: ChannelStatistics) -> ChannelStatistics:

@@ -13,6 +13,7 @@ import tensorstore as ts
 
 from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, name_times
 from weatherfm.data_pipeline.store.kept_fields import KeptFields
+from weatherfm.data_pipeline.store.measures import Measure, measures_of
 from weatherfm.data_pipeline.store.records.manifest import NAME, TIME_UNITS
 from weatherfm.data_pipeline.store.records.manifest_reading import read_sealed_manifest
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json
@@ -145,6 +146,24 @@ class Store:
     def tendency_std(self) -> np.ndarray:
         """[channel] float64 of the change over the tendency lead; NaN where no two training times are so far apart."""
         return self._small("tendency_std")
+
+    @cached_property
+    def tendency_std_by_lead(self) -> dict[int, np.ndarray]:
+        """Hours -> [channel] as `tendency_std`, of each lead time; none where there is only that one."""
+        if "more_lead_hours" not in self.manifest["tendency"]:
+            return {}
+        return dict(zip(map(int, self._small("tendency_leads")), self._small("tendency_std_by_lead"), strict=True))
+
+    @property
+    def log_scales(self) -> dict[str, float]:
+        """Channel -> scale of its logarithm (`weatherfm.earth.transforms`), on which its statistics are."""
+        return {name: told["log1p"] for name, told in self.manifest.get("transforms", {}).items()}
+
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """[channel]: how each is counted in statistics."""
+        by_area = self.manifest["statistics"]["weights"].startswith("area")
+        return measures_of(self.channels, self.masks, self.log_scales, self.grid, by_area)
 
     @cached_property
     def static(self) -> np.ndarray:
@@ -302,6 +321,8 @@ class Store:
             static_names=static_names,
             static=static,
             masks=masks,
+            log_scales={name: self.log_scales[name] for name in names if name in self.log_scales},
+            tendency_std_by_lead={lead: row[index] for lead, row in self.tendency_std_by_lead.items()},
         )
 
     @cached_property

@@ -6,12 +6,13 @@ Legend: n times of a part, m times before it, H latitudes, W longitudes, T all t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
+from weatherfm.data_pipeline.store.measures import PLAIN, Measure
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics, total
 from weatherfm.data_pipeline.verification.known_climatology import ClimatologySample
 
@@ -36,8 +37,8 @@ class Frame:
     """[H * W] float64 cell areas, sum 1."""
     contrast: np.ndarray
     """[H * W] float64: area mean north of 20 N less that south of 20 S."""
-    partner: np.ndarray
-    """[T] int64: position of the time one tendency lead earlier, or -1."""
+    partners: Mapping[int, np.ndarray]
+    """Hours of lead time, the tendency lead first -> [T] int64: position of the time so much earlier, or -1."""
     climatology: ClimatologySample | None
     """None where it is not computed again."""
 
@@ -77,16 +78,20 @@ class ChannelScan:
     Args:
         frame: of all channels.
         shape: (lat, lon) of a field.
-        mask: [lat, lon] bool, points that the channel has no value of: the others are looked at, in one column.
+        measure: how the channel is counted; of one that has no value at some points the others are looked at, in one
+            column.
     """
 
-    def __init__(self, frame: Frame, shape: tuple[int, int], mask: np.ndarray | None = None) -> None:
-        self.mask, self.rows = mask, np.arange(shape[0])  # row of the grid of each row that is looked at
+    def __init__(self, frame: Frame, shape: tuple[int, int], measure: Measure = PLAIN) -> None:
+        self.mask = mask = None if measure.points is None else ~measure.points
+        self.rows = np.arange(shape[0])  # row of the grid of each row that is looked at
         self.n_inside = np.zeros(frame.n_times, np.int64)  # values where the mask says that there are none
         if mask is not None:
             self.rows, frame = np.nonzero(~mask)[0], frame.over(~mask)
             shape = (len(self.rows), 1)
         self.frame, self.shape = frame, shape
+        areas = None if measure.row_weights is None else measure.row_weights[self.rows]
+        self.measure = replace(measure, points=None, row_weights=areas)
         n = frame.n_times
         self.low, self.high, self.mean, self.contrast, self.change = (np.full(n, np.nan, np.float32) for _ in range(5))
         self.seen = np.zeros(n, bool)
@@ -94,7 +99,7 @@ class ChannelScan:
         self.bad_rows = np.zeros(shape[0], bool)
         self.trained: dict[int, ChannelStatistics] = {}
         self.rest = ChannelStatistics.empty(1)
-        self.tendency = ChannelStatistics.empty(1)
+        self.tendencies = {lead: ChannelStatistics.empty(1) for lead in frame.partners}
         sample = frame.climatology
         self.sums = None if sample is None else np.zeros((*sample.shape, *shape))
 
@@ -145,10 +150,10 @@ class ChannelScan:
         training = self.frame.training[positions]
         rows = positions // self.frame.shard_times
         for row in np.unique(rows[training]):
-            learned = ChannelStatistics.of(fields[training & (rows == row)][:, None])
+            learned = self.measure.of(fields[training & (rows == row)])
             self.trained[int(row)] = self.trained.get(int(row), ChannelStatistics.empty(1)) + learned
         if not training.all():
-            self.rest = self.rest + ChannelStatistics.of(fields[~training][:, None])
+            self.rest = self.rest + self.measure.of(fields[~training])
 
     def _add_changes(self, part: Part) -> None:
         n, m = len(part.positions), len(part.window) - len(part.positions)
@@ -156,17 +161,22 @@ class ChannelScan:
         if m + n > first:
             step = (part.window[first:] - part.window[first - 1 : -1]).reshape(m + n - first, -1)
             self.change[part.positions[first - m :]] = np.sqrt(np.square(step.astype(np.float64)) @ self.frame.weights)
-        partner = self.frame.partner[part.positions]
-        later = np.flatnonzero(partner >= 0)
-        if len(later):
-            earlier = partner[later] - part.positions[0] + m
-            tendency = ChannelStatistics.of((part.window[later + m] - part.window[earlier])[:, None])
-            self.tendency = self.tendency + tendency
+        for lead, partners in self.frame.partners.items():
+            partner = partners[part.positions]
+            later = np.flatnonzero(partner >= 0)
+            if len(later):
+                earlier = partner[later] - part.positions[0] + m
+                self.tendencies[lead] += self.measure.of_changes(part.window, earlier, later + m)
 
     @cached_property
     def training(self) -> ChannelStatistics:
         """Of all training times, as the store's statistics are; asked for when all times were added."""
         return total((self.trained[row] for row in sorted(self.trained)), 1)
+
+    @property
+    def tendency(self) -> ChannelStatistics:
+        """Of the change over the tendency lead."""
+        return next(iter(self.tendencies.values()))
 
     @property
     def whole(self) -> bool:

@@ -35,7 +35,9 @@ def scan_store(store: Store, chosen: np.ndarray, take: Callable[[int, ChannelSca
     whole = len(chosen) == len(store.times)
     frame = _frame(store, whole)
     workers = min(os.cpu_count() or 1, 8)
-    before = int((np.arange(len(store.times)) - frame.partner)[frame.partner >= 0].max(initial=1)) if whole else 0
+    positions = np.arange(len(store.times))
+    behind = [(positions - partner)[partner >= 0].max(initial=1) for partner in frame.partners.values()]
+    before = int(max(behind)) if whole else 0
     n_bytes = 4 * len(chosen) * len(store.channels) * math.prod(store.grid.shape)
     with (
         ThreadPoolExecutor(workers) as pool,
@@ -43,8 +45,7 @@ def scan_store(store: Store, chosen: np.ndarray, take: Callable[[int, ChannelSca
         tqdm(total=n_bytes, desc="values", unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar,
     ):
         for group in _groups(len(store.channels), store.chunk_channels, workers):
-            masks = [store.masks.get(store.channels[channel]) for channel in group]
-            scans = [ChannelScan(frame, store.grid.shape, mask) for mask in masks]
+            scans = [ChannelScan(frame, store.grid.shape, store.measures[channel]) for channel in group]
             for window, positions in _windows(store, chosen, group, before, reader):
                 parts = (Part(positions, window[:, c], whole) for c in range(len(group)))
                 list(pool.map(lambda scan, part: scan.add(part), scans, parts))
@@ -84,9 +85,11 @@ def _frame(store: Store, whole: bool) -> Frame:
     assert train is not None  # prepare always states it
     training = train.contains(times)
     weights = store.grid.area_weights.ravel()
-    partner = np.full(len(times), -1, np.int64)
-    if whole:
-        earlier, later = pairs(times, training, store.manifest["tendency"]["lead_hours"])
+    told = store.manifest["tendency"]
+    leads = [told["lead_hours"], *told.get("more_lead_hours", [])]
+    partners = {lead: np.full(len(times), -1, np.int64) for lead in leads}
+    for lead, partner in partners.items() if whole else ():
+        earlier, later = pairs(times, training, lead)
         partner[later] = earlier
     shard_times, shard_channels = store.shard_shape
     return Frame(
@@ -96,7 +99,7 @@ def _frame(store: Store, whole: bool) -> Frame:
         shard_channels=shard_channels,
         weights=weights / weights.sum(),
         contrast=_contrast(store),
-        partner=partner,
+        partners=partners,
         climatology=ClimatologySample.of(store) if whole else None,
     )
 

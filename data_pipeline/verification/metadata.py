@@ -71,6 +71,8 @@ def _shapes(store: Store) -> dict[str, tuple[int, ...]]:
     }
     if store.static_names:
         shapes["static_fields"] = (len(store.static_names), *store.grid.shape)
+    if more := store.manifest["tendency"].get("more_lead_hours"):
+        shapes |= {"tendency_leads": (len(more) + 1,), "tendency_std_by_lead": (len(more) + 1, n_channels)}
     if store.masks:
         shapes["masks"] = (len(store.masks), *store.grid.shape)
     return shapes

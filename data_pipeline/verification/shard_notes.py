@@ -16,6 +16,8 @@ from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.data_pipeline.verification.stored_statistics import RELATIVE
 
 _NAMES = ("count", "mean", "std", "minimum", "maximum")
+_MISCOUNT = 0.5
+"""Counts of points are whole; sums of areas are rounded."""
 _NOTHING = ChannelStatistics.empty(1)
 
 
@@ -73,7 +75,7 @@ class ShardNotes:
         with np.errstate(invalid="ignore"):  # of no values, whose smallest is infinite
             wrong = (np.isnan(noted) != np.isnan(found)) | (np.abs(noted - found) > RELATIVE * scale)
         wrong[:, 1:] &= found[:, :1] > 0  # of no values there is only the count
-        wrong[:, 0] = noted[:, 0] != found[:, 0]
+        wrong[:, 0] = np.abs(noted[:, 0] - found[:, 0]) > _MISCOUNT
         wrong[np.isnan(noted[:, 0])] = False
         for row in np.flatnonzero(wrong.any(1)):
             name, which = self._store.channels[channel], [_NAMES[i] for i in np.flatnonzero(wrong[row])]
@@ -87,7 +89,7 @@ class ShardNotes:
         with np.errstate(invalid="ignore"):
             wrong = np.isnan(noted) != np.isnan(found)
             wrong |= np.abs(noted - found) > RELATIVE * scale
-        wrong[0] = noted[0] != found[0]
+        wrong[0] = abs(noted[0] - found[0]) > _MISCOUNT
         wrong[1:] &= found[0] > 0
         if wrong.any():
             name, which = self._store.channels[channel], [_NAMES[i] for i in np.flatnonzero(wrong)]

@@ -23,12 +23,16 @@ def compare_statistics(store: Store, report: VerifyReport, channel: int, scan: C
         "maximum": found.maximum,
         "tendency_std": scan.tendency.std,
     }
+    held = {statistic: getattr(store, statistic)[channel] for statistic in computed}
+    for lead, spread in store.tendency_std_by_lead.items():
+        held[f"tendency_std over {lead}h"] = spread[channel]
+        computed[f"tendency_std over {lead}h"] = scan.tendencies[lead].std
     for statistic, (value,) in computed.items():
-        held = getattr(store, statistic)[channel]
-        if _differ(held, value, scale):
+        if _differ(held[statistic], value, scale):
             name = store.channels[channel]
-            message = f"{statistic} of {name} is {held:.9g}, the data give {value:.9g}"
-            report.error("statistics", message, kind=statistic, channel=name, value=float(held))
+            message = f"{statistic} of {name} is {held[statistic]:.9g}, the data give {value:.9g}"
+            kind = statistic.split()[0]
+            report.error("statistics", message, kind=kind, channel=name, value=float(held[statistic]))
 
 
 def compare_extremes(store: Store, report: VerifyReport, channel: int, scan: ChannelScan) -> None:

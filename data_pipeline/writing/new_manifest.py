@@ -12,10 +12,14 @@ from weatherfm.data_pipeline.design.store_design import StoreDesign
 from weatherfm.data_pipeline.fields.time_ranges import to_ranges
 from weatherfm.data_pipeline.store.records.manifest import FORMAT, FORMAT_VERSION, seal
 from weatherfm.data_pipeline.store_config import DataConfig
+from weatherfm.data_pipeline.writing.skeleton import transforms_of
 from weatherfm.earth.variables import VARIABLES, own_variables, parse_channel
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.fields.source_data import SourceData
+
+
+_COUNT, _AREA = "none: every time and grid point counts once", "area: grid points count by the area of their cells"
 
 
 def content_settings(config: DataConfig) -> dict[str, Any]:
@@ -88,14 +92,19 @@ def build_manifest(
                 "preliminary": to_ranges(axis.times[design.preliminary], axis.step_hours),
             },
             "periods": periods,
-            "statistics": {"period": periods["train"], "weights": "none: every time and grid point counts once"},
+            "statistics": {"period": periods["train"], "weights": _AREA if config.area_weighted else _COUNT},
+            **({"transforms": scales} if (scales := transforms_of(config)) else {}),
             "climatology": {
                 "period": periods["train"],
                 "window_days": config.climatology_window,
                 "weights": weights,
                 "hours": design.hours.tolist(),
             },
-            "tendency": {"period": periods["train"], "lead_hours": design.tendency_lead},
+            "tendency": {
+                "period": periods["train"],
+                "lead_hours": design.tendency_lead,
+                **({"more_lead_hours": list(design.more_leads)} if design.more_leads else {}),
+            },
             "records": records,
             "small": small,
         }

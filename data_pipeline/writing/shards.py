@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import numpy as np
 from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.data_pipeline.fields.missing_values import check_values
 from weatherfm.data_pipeline.store.climatology import accumulate, windowed_means
+from weatherfm.data_pipeline.store.measures import Measure, each
 from weatherfm.data_pipeline.store.records.manifest import checksum
 from weatherfm.data_pipeline.store.shard_encoding import encode_shard
 from weatherfm.data_pipeline.store.sharding import Block
-from weatherfm.data_pipeline.store.statistics import ChannelStatistics, join_channels, pairs
+from weatherfm.data_pipeline.store.statistics import join_channels, pairs
 from weatherfm.data_pipeline.store.training_store import open_array
 from weatherfm.data_pipeline.writing.journal import write_file, write_record
 
@@ -24,6 +25,12 @@ def fingerprint(*parts: np.ndarray | Sequence[str] | str | int | None) -> str:
     """Of what a task is made from; equal when its result would be the same for the same source."""
     texts = [part.tobytes().hex() if isinstance(part, np.ndarray) else repr(part) for part in parts]
     return checksum("\n".join(texts).encode())
+
+
+def counted_as(measures: Sequence[Measure]) -> list[str]:
+    """For `fingerprint`: how channels are counted, where that is not each point once and as it is."""
+    area = ["by area"] if any(one.row_weights is not None for one in measures) else []
+    return area + [f"log1p {i} {one.log_scale!r}" for i, one in enumerate(measures) if one.log_scale is not None]
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,10 @@ class StateTask:
     """Hours."""
     masks: Masks
     """Of its channels."""
+    measures: tuple[Measure, ...]
+    """Of its channels: how they are counted."""
+    more_leads: tuple[int, ...] = ()
+    """Hours of further lead times over which changes are measured."""
 
     @property
     def name(self) -> str:
@@ -63,7 +74,8 @@ class StateTask:
     def inputs(self) -> str:
         """Fingerprint of what the shard and its record are made from."""
         masks = [part for name, mask in self.masks.items() for part in (name, np.packbits(mask))]
-        return fingerprint(self.channels, self.times, self.training, self.preliminary, self.tendency_lead, *masks)
+        parts = (self.channels, self.times, self.training, self.preliminary, self.tendency_lead, *masks)
+        return fingerprint(*parts, *counted_as(self.measures), *self.more_leads)
 
     @property
     def n_bytes(self) -> int:
@@ -80,17 +92,21 @@ class StateTask:
         """
         check_values(values, self.channels, self.times, self.masks)
         training = np.flatnonzero(self.training)
-        masks = [self.masks.get(name) for name in self.channels]
-        statistics = _each(values, masks, lambda one: ChannelStatistics.of(one[training]))
-        earlier, later = pairs(self.times, self.training, self.tendency_lead)
-        changes = None
-        if len(later):
-            changes = _each(values, masks, lambda one: ChannelStatistics.of(one[later] - one[earlier]))
+        statistics = each(values, self.measures, lambda measure, one: measure.of(one[training]))
         shard = encode_shard(values, self.metadata, (self.block.times.start, self.block.channels.start, 0, 0))
         files = {key: write_file(self.root, key, content) for key, content in _within("state", shard)}
-        payload = {"state": statistics.to_dict(), "tendency": changes and changes.to_dict()}
+        payload: dict[str, Any] = {"state": statistics.to_dict(), "tendency": self._changes(values, self.tendency_lead)}
+        if self.more_leads:
+            payload["tendencies"] = {str(lead): self._changes(values, lead) for lead in self.more_leads}
         write_record(self.root, self.name, files, payload, self.inputs)
         return Done(values.nbytes, f"{' '.join(self.channels[:3])} {self.times[0].astype('datetime64[M]')}")
+
+    def _changes(self, values: np.ndarray, lead: int) -> dict[str, str] | None:
+        """Of the change over a lead time within this shard; None where no two of its times are so far apart."""
+        earlier, later = pairs(self.times, self.training, lead)
+        if not len(later):
+            return None
+        return each(values, self.measures, lambda measure, one: measure.of_changes(one, earlier, later)).to_dict()
 
     def read_back(self) -> np.ndarray:
         """[time, channel, lat, lon] as written."""
@@ -99,7 +115,7 @@ class StateTask:
 
 @dataclass(frozen=True, eq=False)
 class TendencyTask:
-    """Statistics of the change over the tendency lead, for the pairs that start in one shard and end in a later one."""
+    """Statistics of the change over a lead time, for the pairs that start in one shard and end in a later one."""
 
     root: Path
     block: Block
@@ -110,15 +126,12 @@ class TendencyTask:
     """[pair] store positions."""
     later: np.ndarray
     """[pair] store positions, the lead after `earlier`."""
-    masks: tuple[np.ndarray | None, ...]
-    """Of all channels of the store."""
+    measures: tuple[Measure, ...]
+    """Of all channels of the store: how they are counted."""
     inputs: str
     """Fingerprint of the times at both ends."""
-
-    @property
-    def name(self) -> str:
-        """In the journal."""
-        return f"tendency-{self.block.label}"
+    name: str
+    """In the journal."""
 
     def n_bytes(self, field_bytes: int) -> int:
         """Of the fields it reads."""
@@ -133,8 +146,8 @@ class TendencyTask:
         found, n_bytes = [], 0
         for channels in self.channel_blocks:
             fields = state.oindex[at, channels].read().result()
-            own = self.masks[channels]
-            found.append(_each(fields, own, lambda one: ChannelStatistics.of(one[later] - one[earlier])))
+            own = self.measures[channels]
+            found.append(each(fields, own, lambda measure, one: measure.of_changes(one, earlier, later)))
             n_bytes += fields.nbytes
         write_record(self.root, self.name, {}, join_channels(found).to_dict(), self.inputs)
         return Done(n_bytes, "")
@@ -187,15 +200,6 @@ class ClimatologyTask:
             files |= {key: write_file(self.root, key, content) for key, content in _within("climatology", shard)}
         write_record(self.root, self.name, files, None, self.inputs)
         return Done(len(self.indices) * 4 * int(np.prod(sums.shape[1:])), "")
-
-
-def _each(
-    values: np.ndarray, masks: Sequence[np.ndarray | None], of: Callable[[np.ndarray], ChannelStatistics]
-) -> ChannelStatistics:
-    """`of` every channel [time, 1, ...] of `values`, the points of its mask left out, so that copies are of one."""
-    channels = (values[:, channel : channel + 1] for channel in range(values.shape[1]))
-    found = (one if mask is None else one[..., ~mask] for one, mask in zip(channels, masks, strict=True))
-    return join_channels([of(one) for one in found])
 
 
 def _within(array: str, files: dict[str, bytes]) -> list[tuple[str, bytes]]:

@@ -16,6 +16,7 @@ from zarr.storage import MemoryStore
 from weatherfm.data_pipeline.design.store_design import STATE_DIMS, StoreDesign
 from weatherfm.data_pipeline.store.records.manifest import TIME_UNITS
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.variables import VARIABLES, parse_channel
 
 _COMPRESSOR = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="bitshuffle")
@@ -31,6 +32,12 @@ def skeleton_files(design: StoreDesign, static: np.ndarray | None) -> dict[str, 
     _add_coordinates(group, design)
     for name, text in _STATISTICS.items():
         _add(group, name, np.zeros(design.sharding.n_channels), ("channel",), {"long_name": text}, write=False)
+    if design.more_leads:
+        hours = {"long_name": "lead time of tendency_std_by_lead", "units": "hours"}
+        _add(group, "tendency_leads", np.array(_leads(design), np.int64), ("lead",), hours)
+        shape, dims = (len(_leads(design)), design.sharding.n_channels), ("lead", "channel")
+        spread = {"long_name": "standard deviation of the change over each lead time, training days"}
+        _add(group, "tendency_std_by_lead", np.zeros(shape), dims, spread, write=False)
     if static is not None:
         names = np.array(design.config.static)
         _add(group, "static", names, ("static",), {"long_name": "name of the constant field"})
@@ -52,8 +59,21 @@ def skeleton_files(design: StoreDesign, static: np.ndarray | None) -> dict[str, 
     return {key: buffer.to_bytes() for key, buffer in sorted(files.items())}
 
 
-def statistics_files(state: ChannelStatistics, tendency: ChannelStatistics) -> dict[str, bytes]:
-    """Data of the [channel] arrays whose metadata `skeleton_files` made: path in the store -> content."""
+def _leads(design: StoreDesign) -> list[int]:
+    return sorted([design.tendency_lead, *design.more_leads])
+
+
+def statistics_files(
+    state: ChannelStatistics, tendency: ChannelStatistics, lead: int, more: Mapping[int, ChannelStatistics]
+) -> dict[str, bytes]:
+    """Data of the [channel] arrays whose metadata `skeleton_files` made: path in the store -> content.
+
+    Args:
+        state: of the fields.
+        tendency: of the change over `lead` hours.
+        lead: the tendency lead.
+        more: hours -> of the change over further lead times.
+    """
     files: dict[str, Any] = {}
     group = zarr.create_group(MemoryStore(files), zarr_format=3)
     values = {
@@ -65,6 +85,10 @@ def statistics_files(state: ChannelStatistics, tendency: ChannelStatistics) -> d
     }
     for name, row in values.items():
         _add(group, name, row, ("channel",), {})
+    if more:
+        by_lead = {**more, lead: tendency}
+        rows = np.stack([by_lead[hours].std for hours in sorted(by_lead)])
+        _add(group, "tendency_std_by_lead", rows, ("lead", "channel"), {})
     return {key: buffer.to_bytes() for key, buffer in sorted(files.items()) if not key.endswith("zarr.json")}
 
 
@@ -72,6 +96,11 @@ def array_metadata(files: Mapping[str, bytes], name: str) -> dict[str, Any]:
     """The zarr.json of one array."""
     metadata: dict[str, Any] = json.loads(files[f"{name}/zarr.json"])
     return metadata
+
+
+def transforms_of(config: DataConfig) -> dict[str, dict[str, float]]:
+    """Channel -> how it is transformed, for records."""
+    return {name: {"log1p": scale} for name, scale in config.log_scales.items()}
 
 
 _STATISTICS = {
@@ -91,6 +120,7 @@ def _attributes(design: StoreDesign) -> dict[str, Any]:
         "train": str(design.periods["train"]),
         "climatology_window_days": design.config.climatology_window,
         "tendency_lead_hours": design.tendency_lead,
+        **({"transforms": json.dumps(scales)} if (scales := transforms_of(design.config)) else {}),
         "coordinates": "units long_name level" + (" static_units" if design.config.static else ""),
     }
 

@@ -12,7 +12,7 @@ from weatherfm.data_pipeline.design.store_design import StoreDesign
 from weatherfm.data_pipeline.fields.time_axis import hour_of_day
 from weatherfm.data_pipeline.store.climatology import day_index
 from weatherfm.data_pipeline.writing.journal import Record
-from weatherfm.data_pipeline.writing.shards import ClimatologyTask, StateTask, TendencyTask, fingerprint
+from weatherfm.data_pipeline.writing.shards import ClimatologyTask, StateTask, TendencyTask, counted_as, fingerprint
 from weatherfm.data_pipeline.writing.skeleton import array_metadata
 
 Task = StateTask | TendencyTask | ClimatologyTask
@@ -36,22 +36,25 @@ class Tasks:
                 self.root, metadata, block, tuple(design.config.channels[block.channels]), design.axis.times[part],
                 design.training[part], design.preliminary[part], design.tendency_lead,
                 {name: design.masks[name] for name in design.config.channels[block.channels] if name in design.masks},
+                design.measures[block.channels], design.more_leads,
             )  # fmt: skip
 
     def tendency(self) -> Iterator[TendencyTask]:
-        """One for some shards that have pairs which end in a later one."""
+        """One for some shards that have pairs which end in a later one, of each lead time."""
         design = self.design
-        earlier, later = design.pairs
         chunks = design.sharding.channel_blocks()
-        masks = tuple(design.masks.get(name) for name in design.config.channels)
-        for block in design.sharding.change_blocks(design.lead_steps):
-            part = slice(*np.searchsorted(earlier, [block.times.start, block.times.stop]))
-            if part.start < part.stop:
-                own = tuple(c for c in chunks if block.channels.start <= c.start < block.channels.stop)
-                yield TendencyTask(
-                    self.root, block, own, earlier[part], later[part], masks,
-                    self._fingerprint(earlier[part], later[part], block.channels),
-                )  # fmt: skip
+        for lead in (design.tendency_lead, *design.more_leads):
+            earlier, later = design.pairs(lead)
+            for block in design.sharding.change_blocks(design.steps_of(lead)):
+                part = slice(*np.searchsorted(earlier, [block.times.start, block.times.stop]))
+                if part.start < part.stop:
+                    own = tuple(c for c in chunks if block.channels.start <= c.start < block.channels.stop)
+                    counted = counted_as(design.measures[block.channels])
+                    yield TendencyTask(
+                        self.root, block, own, earlier[part], later[part], design.measures,
+                        self._fingerprint(earlier[part], later[part], block.channels, *counted),
+                        design.change_name(lead, block.label),
+                    )  # fmt: skip
 
     def climatology(self) -> Iterator[ClimatologyTask]:
         """One an hour of day and channel block."""
@@ -75,10 +78,10 @@ class Tasks:
         yield from self.tendency()
         yield from self.climatology()
 
-    def _fingerprint(self, first: np.ndarray, second: np.ndarray, channels: slice) -> str:
+    def _fingerprint(self, first: np.ndarray, second: np.ndarray, channels: slice, *more: str) -> str:
         design = self.design
         parts = [array[index] for index in (first, second) for array in (design.axis.times, design.preliminary)]
-        return fingerprint(design.config.channels[channels], design.config.climatology_window, *parts)
+        return fingerprint(design.config.channels[channels], design.config.climatology_window, *parts, *more)
 
 
 def shards_to_read(tasks: Tasks, records: Mapping[str, Record], collects: bool) -> set[str]:

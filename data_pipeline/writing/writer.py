@@ -79,13 +79,14 @@ class Writing:
         if len(self.journal.empty_times()):
             self._refuse_moved(records)
         try:
-            state, tendency = self._statistics(records)
+            state, tendency = self._statistics(records, self.design.tendency_lead)
+            more = {lead: self._statistics(records, lead)[1] for lead in self.design.more_leads}
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"the records of {self.root} hold statistics that are none ({error!r}); prepare the store anew"
             ) from error
         warn(state, tendency)
-        for key, content in statistics_files(state, tendency).items():
+        for key, content in statistics_files(state, tendency, self.design.tendency_lead, more).items():
             files[key] = write_file(self.root, key, content)
         finish(self.root, self.design, self.source, files, records, self.original)
 
@@ -172,19 +173,21 @@ class Writing:
                     bar.set_postfix_str(one.label, refresh=False)
                     bar.update(one.bytes)
 
-    def _statistics(self, records: dict[str, Record]) -> tuple[ChannelStatistics, ChannelStatistics]:
-        """Of state and tendency, merged in the order of the blocks, whatever order they were written in."""
-        sharding = self.design.sharding
+    def _statistics(self, records: dict[str, Record], lead: int) -> tuple[ChannelStatistics, ChannelStatistics]:
+        """Of state and change over a lead time, merged in the order of the blocks, whatever order they were written
+        in."""
+        sharding, design = self.design.sharding, self.design
         state: list[list[ChannelStatistics]] = [[] for _ in sharding.columns()]
         tendency: list[list[ChannelStatistics]] = [[] for _ in state]
-        across = {(b.times.stop, b.column): b.label for b in sharding.change_blocks(self.design.lead_steps)}
+        across = {(b.times.stop, b.column): b.label for b in sharding.change_blocks(design.steps_of(lead))}
         for block in sharding.blocks():
             payload = records[f"state-{block.label}"]["payload"]
             state[block.column].append(ChannelStatistics.from_dict(payload["state"]))
-            if payload["tendency"] is not None:
-                tendency[block.column].append(ChannelStatistics.from_dict(payload["tendency"]))
+            changes = payload["tendency"] if lead == design.tendency_lead else payload["tendencies"][str(lead)]
+            if changes is not None:
+                tendency[block.column].append(ChannelStatistics.from_dict(changes))
             label = across.get((block.times.stop, block.column))
-            if (record := records.get(f"tendency-{label}")) is not None:
+            if label and (record := records.get(design.change_name(lead, label))) is not None:
                 tendency[block.column].append(ChannelStatistics.from_dict(record["payload"]))
         widths = [channels.stop - channels.start for channels in sharding.columns()]
         return _joined(state, widths), _joined(tendency, widths)

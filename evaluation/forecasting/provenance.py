@@ -45,6 +45,7 @@ def record_of(
         **({"precision": str(dtype).removeprefix("torch.")} if dtype != torch.float32 else {}),
         **({"untrained_steps_hours": untrained} if untrained else {}),
         **({"variables": own} if (own := own_variables(channels)) else {}),
+        **({"log_scales": dict(scales)} if (scales := model.domain.log_scales) else {}),
     }
 
 

@@ -104,7 +104,8 @@ def make_config(variant: str, depth: int = DEPTH) -> RunConfig:
 
 
 def make_domain(config: RunConfig, masked: bool = False) -> Domain:
-    """Perhaps with masks of two channels, where channels are uneven."""
+    """Perhaps with masks of two channels, logarithms of two and spreads of several lead times, where channels are
+    uneven."""
     rng, C = np.random.default_rng(0), len(config.data.channels)
     grid = regular_grid((8, 16))
     std = rng.uniform(1, 2, C)
@@ -115,7 +116,9 @@ def make_domain(config: RunConfig, masked: bool = False) -> Domain:
     if masks:
         shown, fields = mask_fields(masks)
         names, static = (*names, *shown), np.concatenate([static, fields])
-    return Domain(tuple(channels), grid, mean, std, tendency_std, names, static, masks)
+    scales = {name: 0.3 for name in channels[2::5]} if masks else {}
+    by_lead = {lead: tendency_std * (1 + np.arange(C) % 3 * lead / 100) for lead in (6, 48)} if masks else {}
+    return Domain(tuple(channels), grid, mean, std, tendency_std, names, static, masks, scales, by_lead)
 
 
 def make_batch(role: Role, domain: Domain, forcings: tuple[str, ...], step: int) -> ReadyBatch:

@@ -61,6 +61,10 @@ def statistics_digest(store: Store, channels: Sequence[str]) -> str:
     seal = hashlib.sha256(canonical_json([domain.grid.to_dict(), domain.static_names, domain.channels]).encode())
     for values in (domain.mean, domain.std, domain.tendency_std, domain.static):
         seal.update(np.ascontiguousarray(values).tobytes())
+    for lead, spread in domain.tendency_std_by_lead.items():
+        seal.update(str(lead).encode() + np.ascontiguousarray(spread).tobytes())
+    if domain.log_scales:
+        seal.update(canonical_json(dict(domain.log_scales)).encode())
     return seal.hexdigest()
 
 

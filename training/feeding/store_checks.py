@@ -21,6 +21,7 @@ def check_training(config: RunConfig, store: Store) -> None:
         InputError: channels, constant fields, days, times or grid that do not go together.
     """
     _check_fields(config, store)
+    _check_scales(config, store)
     _check_days(config, store)
     _check_times(config, store)
     training_samples(config, store)
@@ -42,7 +43,7 @@ def warn_of_spread(config: RunConfig, store: Store) -> None:
     index = [store.channels.index(name) for name in config.data.channels]
     texts = doubts_about_spread(
         config.data.channels, store.std[index], store.tendency_std[index], store.minimum[index], store.maximum[index],
-        store.manifest["tendency"]["lead_hours"],
+        store.manifest["tendency"]["lead_hours"], store.log_scales,
     )  # fmt: skip
     for text in texts:
         _log.warning("%s", text)
@@ -58,6 +59,15 @@ def _check_fields(config: RunConfig, store: Store) -> None:
         raise InputError(
             f"data.static is [{', '.join(config.data.static)}], but the store {store.path} holds "
             f"[{', '.join(store.static_names)}]; set it so, or prepare another store"
+        )
+
+
+def _check_scales(config: RunConfig, store: Store) -> None:
+    held = {name: scale for name, scale in store.log_scales.items() if name in config.data.channels}
+    if config.data.log_scales != held:
+        raise InputError(
+            f"data.transforms asks for log1p of {config.data.log_scales or 'nothing'}, but the statistics of the store "
+            f"{store.path} are with {held or 'none'}; set it so, or prepare another store"
         )
 
 

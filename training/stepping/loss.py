@@ -5,7 +5,8 @@ channel weights (mean 1):
 
     loss = mean over samples b and channels c of  v_b * w_c * s_c^2 * mean over lat, lon of  a * e_bc^2
 
-For `predict: increment`, s_c = std_c / tendency_std_c: the error is measured in units of the typical change of
+For `predict: increment`, s_c = std_c / tendency_std_c, over the lead time of the sample where the data know several
+(`data.tendency_leads`): the error is measured in units of the typical change of
 the channel, i.e. on the increment the head gives, so that slow channels (geopotential) count as much as fast
 ones (wind). Persistence then has a loss near 1 a channel at the lead time of `tendency_std`. For
 `predict: state`, s_c = 1. v_b is 1, or with `lead_time_weighting: inverse` the shortest lead time over that of the
@@ -25,6 +26,7 @@ from weatherfm.device import autocast
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.increments import at_lead, increment_scales
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 
@@ -34,19 +36,31 @@ class ForecastLoss(nn.Module):
 
     cell_weights: Tensor
     channel_weights: Tensor
+    leads: Tensor | None
+    scales: Tensor | None
 
-    def __init__(self, cell_weights: Tensor, channel_weights: Tensor, shortest_lead_hours: int | None = None) -> None:
+    def __init__(
+        self,
+        cell_weights: Tensor,
+        channel_weights: Tensor,
+        shortest_lead_hours: int | None = None,
+        increments: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         """Take [H, W] or [C, H, W] weights of cells, mean 1, and [C] weights of channels, applied as they are.
 
         A cell of weight 0 is not looked at: a channel has no value where its mask is.
 
-        With `shortest_lead_hours`, a sample counts in inverse proportion to its lead time, the shortest fully.
+        With `shortest_lead_hours`, a sample counts in inverse proportion to its lead time, the shortest fully. With
+        `increments`, ([L] hours, [L, C] spreads of changes over them), errors are in units of those.
         """
         super().__init__()
         self.shortest_lead_hours = shortest_lead_hours
         dtype = torch.get_default_dtype()
         self.register_buffer("cell_weights", cell_weights.to(dtype), persistent=False)
         self.register_buffer("channel_weights", channel_weights.float(), persistent=False)
+        leads, scales = increments or (None, None)
+        self.register_buffer("leads", leads, persistent=False)
+        self.register_buffer("scales", scales, persistent=False)
 
     def forward(self, prediction: Tensor, target: Tensor, lead_time_hours: Tensor) -> Tensor:
         """Weighted losses of every sample and channel; the loss is their mean.
@@ -65,6 +79,8 @@ class ForecastLoss(nn.Module):
             error = torch.where(self.cell_weights > 0, error, 0)
         squared = (error.square() * self.cell_weights).mean((-2, -1))  # [B, C]
         weighted = squared * self.channel_weights
+        if self.leads is not None and self.scales is not None:
+            weighted = weighted / at_lead(self.scales, self.leads, lead_time_hours).square().to(weighted.dtype)
         if self.shortest_lead_hours is None:
             return weighted
         return weighted * (self.shortest_lead_hours / lead_time_hours.to(dtype))[:, None]
@@ -93,14 +109,19 @@ def forecast_loss(
     if not by_channel.sum() > 0:
         raise InputError("training.channel_weights gives every channel weight zero; leave one above zero")
     by_channel = by_channel / by_channel.mean()
-    if config.predict == "increment":
-        by_channel = by_channel * torch.as_tensor(domain.std / domain.tendency_std).square()
     own = [domain.channels.index(name) for name in channels or domain.channels]
+    increments = None
+    if config.predict == "increment":
+        leads, scales = (torch.as_tensor(values) for values in increment_scales(domain))
+        if len(leads) == 1:
+            by_channel = by_channel / scales[0].square()
+        else:
+            increments = leads.float(), scales[:, own].to(torch.get_default_dtype())
     cells = torch.as_tensor(domain.grid.area_weights)
     if domain.masks:
         cells = cells * torch.as_tensor(domain.present[own])
         cells = cells / cells.mean((-2, -1), keepdim=True)
-    return ForecastLoss(cells, by_channel[own], shortest_lead_hours)
+    return ForecastLoss(cells, by_channel[own], shortest_lead_hours, increments)
 
 
 def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:

@@ -23,7 +23,7 @@ class Domain:
     """Short names, in the order of every [channel] dim."""
     grid: Grid
     mean: np.ndarray
-    """[channel] over the training days, physical units."""
+    """[channel] over the training days, physical units; of channels in `log_scales`, of their logarithm"""
     std: np.ndarray
     """[channel] over the training days, physical units."""
     tendency_std: np.ndarray
@@ -33,6 +33,11 @@ class Domain:
     """[static, lat, lon] constant fields, physical units; none by default."""
     masks: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Channel -> [lat, lon] bool, True where it never has a value, as sea surface temperature over land."""
+
+    log_scales: Mapping[str, float] = field(default_factory=dict)
+    """Channel -> scale of its logarithm (`weatherfm.earth.transforms`): mean, std and tendency_std are of that."""
+    tendency_std_by_lead: Mapping[int, np.ndarray] = field(default_factory=dict)
+    """Hours of lead time, ascending -> [channel] as `tendency_std`; none where one lead time stands for all."""
 
     def __post_init__(self) -> None:
         if self.static is None:
@@ -49,6 +54,12 @@ class Domain:
             raise InputError(f"the mask of {odd[0]} is none: it must leave some points of {self.grid}")
         if unknown := [name for name in self.masks if name not in self.channels]:
             raise InputError(f"there is a mask of {unknown[0]}, which is no channel of the domain")
+        for lead, spread in self.tendency_std_by_lead.items():
+            if np.shape(spread) != (len(self.channels),) or not np.all(np.asarray(spread) > 0):
+                raise InputError(
+                    f"tendency_std over {lead}h is not one positive number a channel; leave that lead time out of "
+                    "data.tendency_leads, or the channel that does not change over it, and prepare anew"
+                )
         self._require_spread()
 
     def _require_spread(self) -> None:
@@ -90,6 +101,8 @@ class Domain:
             static_names=tuple(static_names),
             static=self.static[fields],
             masks={name: mask for name, mask in self.masks.items() if name in channels},
+            log_scales={name: scale for name, scale in self.log_scales.items() if name in channels},
+            tendency_std_by_lead={lead: spread[index] for lead, spread in self.tendency_std_by_lead.items()},
         )
 
     @property

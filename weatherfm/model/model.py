@@ -19,6 +19,7 @@ from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.blocks import Block
 from weatherfm.model.decoder import ChannelDecoder, require_grid
 from weatherfm.model.hierarchical import HierarchicalAggregation
+from weatherfm.model.increments import at_lead, increment_scales
 from weatherfm.model.initial import initialise
 from weatherfm.model.neighbours import Edges
 from weatherfm.model.position import Position
@@ -44,6 +45,13 @@ class WeatherViT(nn.Module):
     mean: Tensor
     std: Tensor
     increment_scale: Tensor
+    """[L, C] std of changes over each known lead time, in units of the channel's own std."""
+    increment_leads: Tensor
+    """[L] hours."""
+    log_scale: Tensor | None
+    """[C] scale of the logarithm, 1 where a channel has none (`logged` tells); None without any."""
+    logged: Tensor | None
+    """[C] 1 where a channel has a logarithm, else 0."""
     static: Tensor
     there: Tensor | None
     """[C, H, W] 1 where a channel has values, 0 where its mask is; None without masks."""
@@ -70,6 +78,8 @@ class WeatherViT(nn.Module):
             self.register_buffer(name, value, persistent=False)  # the domain holds them
         if not self.domain.masks:
             self.there = None
+        if not self.domain.log_scales:
+            self.log_scale = self.logged = None
         self.tokenizer = ChannelTokenizer(len(self.share.input_names(config.input_times)), P, D)
         if config.aggregation.kind == "hierarchical":
             owners = group_of_inputs(config, domain, self.share)
@@ -125,7 +135,8 @@ class WeatherViT(nn.Module):
             x = block(x)
         x, now = self.head(self.norm(x)), history[:, self.config.input_times.index(0)]
         if self.config.predict == "increment":  # small beside the state, and so is its rounding
-            return now + self.increment_scale[:, None, None] * self._to_fields(x, now)  # [B, C, H, W]
+            scale = at_lead(self.increment_scale, self.increment_leads, lead_time_hours)  # [B, C]
+            return now + scale[:, :, None, None] * self._to_fields(x, now)  # [B, C, H, W]
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round z500 by some 20 m2 s-2
             return self._to_fields(x.to(torch.promote_types(x.dtype, torch.float32)), now)
 
@@ -150,13 +161,24 @@ class WeatherViT(nn.Module):
         return torch.cat([history.flatten(1, 2), static, forcings.to(history.dtype)], dim=1)
 
     def normalize(self, state: Tensor) -> Tensor:
-        """Physical units -> mean 0, standard deviation 1 a channel; [..., C, H, W]."""
+        """Physical units -> mean 0, std 1 a channel, of its logarithm where it has one; [..., C, H, W]."""
+        if self.log_scale is not None:
+            scale = self.log_scale[:, None, None]
+            state = torch.where(self._logged, state.sign() * torch.log1p(state.abs() / scale), state)
         return (state - self.mean[:, None, None]) / self.std[:, None, None]
 
     def denormalize(self, state: Tensor) -> Tensor:
         """Inverse of `normalize`; NaN at points of a mask."""
         physical = state * self.std[:, None, None] + self.mean[:, None, None]
+        if self.log_scale is not None:
+            exact = physical.sign() * self.log_scale[:, None, None] * torch.expm1(physical.abs())
+            physical = torch.where(self._logged, exact, physical)
         return physical if self.there is None else torch.where(self.there > 0, physical, torch.nan)
+
+    @property
+    def _logged(self) -> Tensor:
+        assert self.logged is not None  # set with `log_scale`
+        return self.logged[:, None, None] > 0
 
     def _pad(self, x: Tensor) -> Tensor:
         """Fill up to whole patches: along longitude from the other side of a global grid, else by repetition."""
@@ -183,12 +205,17 @@ class WeatherViT(nn.Module):
         static = np.asarray(domain.static, np.float64)
         anomaly = static - static.mean((-2, -1), keepdims=True)
         spread = np.sqrt(np.square(anomaly).mean((-2, -1), keepdims=True))
+        leads, scales = increment_scales(domain)
         values = {
             "mean": domain.mean,
             "std": domain.std,
-            "increment_scale": domain.tendency_std / domain.std,
+            "increment_leads": leads,
+            "increment_scale": scales,
             "static": anomaly / np.where(spread > 0, spread, 1.0),
         }
+        if domain.log_scales:
+            known = np.array([domain.log_scales.get(name, np.nan) for name in domain.channels])
+            values |= {"log_scale": np.nan_to_num(known, nan=1.0), "logged": np.isfinite(known).astype(float)}
         if domain.masks:
             values["there"] = domain.present.astype(np.float32)
         if self.config.truncation is not None:

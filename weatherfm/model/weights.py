@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from weatherfm.config import parse_settings
@@ -32,6 +33,7 @@ _HEADER = "weatherfm"  # one key: safetensors writes several in no fixed order, 
 _ANEW = "train again or copy it anew"
 _DOMAIN_ARRAYS = ("mean", "std", "tendency_std", "static")
 _MASK = "mask."
+_BY_LEAD = "tendency_std_by_lead"
 
 
 def save_weights(
@@ -53,6 +55,8 @@ def save_weights(
     values = dict(model.named_parameters()) if parameters is None else parameters
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in values.items()}
     tensors |= {f"domain.{name}": torch.as_tensor(getattr(model.domain, name)).contiguous() for name in _DOMAIN_ARRAYS}
+    if by_lead := model.domain.tendency_std_by_lead:
+        tensors[f"domain.{_BY_LEAD}"] = torch.as_tensor(np.stack(list(by_lead.values()))).contiguous()
     masks = model.domain.masks
     tensors |= {f"domain.{_MASK}{name}": torch.as_tensor(mask).to(torch.uint8) for name, mask in masks.items()}
     header = {
@@ -63,6 +67,8 @@ def save_weights(
             "static_names": model.domain.static_names,
             "grid": model.domain.grid.to_dict(),
             **({"variables": own} if (own := own_variables(model.domain.channels)) else {}),
+            **({"log_scales": dict(scales)} if (scales := model.domain.log_scales) else {}),
+            **({"tendency_leads": list(by_lead)} if by_lead else {}),
         },
         "provenance": provenance,
     }
@@ -161,6 +167,7 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
         if absent := [name for name in _DOMAIN_ARRAYS if f"domain.{name}" not in names]:
             raise InputError(f"{path} lacks domain.{absent[0]}; it was not written by weatherfm, or is damaged")
         arrays = {name: file.get_tensor(f"domain.{name}").clone().numpy() for name in _DOMAIN_ARRAYS}
+        spreads = file.get_tensor(f"domain.{_BY_LEAD}").clone().numpy() if f"domain.{_BY_LEAD}" in names else ()
         prefix = f"domain.{_MASK}"
         masked = [name for name in sorted(names) if name.startswith(prefix)]
         masks = {name.removeprefix(prefix): file.get_tensor(name).clone() for name in masked}
@@ -173,6 +180,8 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
             grid=Grid.from_dict(told["grid"]),
             static_names=tuple(told["static_names"]),
             masks={name: mask.numpy().astype(bool) for name, mask in masks.items()},
+            log_scales={str(name): float(scale) for name, scale in told.get("log_scales", {}).items()},
+            tendency_std_by_lead=dict(zip(map(int, told.get("tendency_leads", ())), spreads, strict=True)),
             **arrays,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -56,6 +56,14 @@ class _OfPeriod(_Part):
     period: Days
 
 
+class _Statistics(_OfPeriod):
+    weights: str
+
+
+class _Transform(_Part):
+    log1p: float = Field(gt=0)
+
+
 class _Climatology(_OfPeriod):
     window_days: int | None = Field(ge=1, le=366)
     hours: list[int] = Field(min_length=1, max_length=24)
@@ -63,6 +71,7 @@ class _Climatology(_OfPeriod):
 
 class _Tendency(_OfPeriod):
     lead_hours: int = Field(ge=1, le=_MOST_NAMED)
+    more_lead_hours: list[Annotated[int, Field(ge=1, le=_MOST_NAMED)]] = Field([], max_length=_MOST_NAMED)
 
 
 class _Manifest(_Part):
@@ -77,7 +86,8 @@ class _Manifest(_Part):
     grid: _Grid
     times: _Times
     periods: dict[str, Days | None]
-    statistics: _OfPeriod
+    statistics: _Statistics
+    transforms: dict[str, _Transform] = Field({}, max_length=_MOST_NAMED)
     climatology: _Climatology
     tendency: _Tendency
     records: dict[str, dict[str, Any]]

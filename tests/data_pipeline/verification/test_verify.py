@@ -244,6 +244,20 @@ def test_wrong_statistics(store, name):
     assert f"statistics: {name} of t850 is 281.25, the data give" in _errors(store)
 
 
+@pytest.mark.parametrize(
+    ("array", "index", "told"),
+    [("mean", 1, "mean of t850"), ("tendency_std_by_lead", (2, 0), "tendency_std over 24h of z500")],
+)
+def test_wrong_statistics_by_area_and_lead_time(tmp_path, array, index, told):
+    store = tmp_path / "store.zarr"
+    asked = {"area_weighted": True, "transforms": {"t850": {"log1p": 1.0}}, "tendency_leads": ["6h", "18h"]}
+    prepare(data_config(store, **asked), invented_source(times_every(6, 20)))
+    assert verify(store).problems == []
+    held = open_store(store).mean if array == "mean" else np.stack([*open_store(store).tendency_std_by_lead.values()])
+    _set(store, array, index, held[index] * (1 + 1e-6))
+    assert f"statistics: {told} is" in _errors(store)
+
+
 def test_sample_finds_values_beyond_the_extremes(store):
     _set(store, "maximum", 0, 10.0)
     assert "z500 has training values outside the stored minimum and maximum" in _errors(store, sample=20)
