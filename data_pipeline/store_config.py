@@ -14,8 +14,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.joined_config import Source
 from weatherfm.data_pipeline.source_config import absolute
-from weatherfm.data_pipeline.variable_config import NAME, VariableConfig
-from weatherfm.earth.variables import add_variables, parse_channel
+from weatherfm.data_pipeline.variable_config import NAME, Statistic, VariableConfig
+from weatherfm.earth.variables import VARIABLES, add_variables, parse_channel
 from weatherfm.errors import InputError
 
 
@@ -213,6 +213,10 @@ class DataConfig(Config):
     """Days to keep; without it, all the source has (a simulated source needs it)."""
     step: Hours | None = None
     """Keep every `step` from 00 UTC on; without it, the source's own times."""
+    daily: Statistic | None = None
+    """Make days of the source's times (of every `step` of them): each channel's mean, minimum or maximum from 00 UTC to
+    before the next, and sums over the whole day, labelled with its 00 UTC. Other statistics of the same variable are
+    variables of their own (`variables`, `of`)."""
     step_offset: Hours = 0
     """Or from so many hours after 00 UTC on: `step: 24h, step_offset: 12h` keeps 12 UTC of every day."""
     allow_gaps: bool = False
@@ -246,6 +250,42 @@ class DataConfig(Config):
     """Size of one file before compression, in MiB: one block of channels at as many times as fit; without it 64, or,
     where three times of all channels are more than that, these, up to 1024 (`choose_sharding`)."""
 
+    def _check_days(self) -> None:
+        if self.daily is None:
+            if made := [name for name in self.channels if self._base_of(name) != name]:
+                raise InputError(
+                    f"{', '.join(made)} are daily statistics; say what the others are, with data.daily: mean"
+                )
+            return
+        if self.step is not None and (self.step >= 24 or 24 % self.step):
+            raise InputError(f"step {self.step}h is not part of a day: with data.daily it says which times are used")
+        if self.step_offset or self.accumulation is not None:
+            raise InputError(
+                "with data.daily, days begin at 00 UTC and sums go over them; leave out step_offset and accumulation"
+            )
+
+    def _base_of(self, channel: str) -> str:
+        """The channel of single times that a daily statistic is of; any other itself."""
+        parsed = parse_channel(channel)
+        own = self.variables.get(parsed.variable.short)
+        if own is None or own.of is None:
+            return channel
+        return own.of if parsed.level is None else f"{own.of}{parsed.level}"
+
+    @property
+    def store_step(self) -> int | None:
+        """Hours between the times of the store, where the settings say it."""
+        return self.step if self.daily is None else 24
+
+    def statistics_of_days(self) -> dict[str, tuple[str, Statistic]]:
+        """Channel -> (the one of single times that it is of, what is made of its day), with `daily`."""
+        assert self.daily is not None  # only then are there any
+        found: dict[str, tuple[str, Statistic]] = {}
+        for name in self.channels:
+            own = self.variables.get(_short(name))
+            found[name] = self._base_of(name), (own and own.daily) or self.daily
+        return found
+
     @property
     def log_scales(self) -> dict[str, float]:
         """Channel -> scale of its logarithm, of those that are transformed."""
@@ -259,7 +299,7 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
-        add_variables({short: variable.definition for short, variable in self.variables.items()})
+        add_variables({short: variable.definition(VARIABLES) for short, variable in self.variables.items()})
         names = [parse_channel(name).name for name in self.channels]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"channels repeat {', '.join(repeated)}; name each once")
@@ -267,6 +307,7 @@ class DataConfig(Config):
             raise InputError(
                 f"step_offset {self.step_offset}h must lie between 0h and step; give a step longer than it"
             )
+        self._check_days()
         if idle := set(self.transforms) - {*names, *map(_short, names)}:
             raise InputError(f"transforms speaks of {', '.join(sorted(idle))}, which is none of data.channels")
         periods = {"train": self.train, "validation": self.validation, "test": self.test}

@@ -80,8 +80,10 @@ def described(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iterato
             yield from described(schema, part, key)
     else:
         yield key, node.get("description")
-    for entry in node.get("patternProperties", {}).values():  # settings by names of the user's own
-        yield from described(schema, entry, f"{key}.NAME")
+    entries = [*node.get("patternProperties", {}).values(), node.get("additionalProperties", {})]
+    for entry in entries:  # settings by names of the user's own
+        if isinstance(entry, dict) and "$ref" in entry:
+            yield from described(schema, entry, f"{key}.NAME")
 
 
 def test_every_setting_is_in_the_reference_with_its_text():

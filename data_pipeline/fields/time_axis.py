@@ -48,12 +48,12 @@ def select_times(source_times: np.ndarray, config: DataConfig, empty: np.ndarray
     keep = np.ones(len(times), bool) if config.period is None else config.period.contains(times)
     if not keep.any():
         raise InputError(f"no time of the source lies in period {config.period}; {_extent(times)}")
-    if config.step is not None:
-        keep &= _on_step(times, config.step, config)
+    if config.store_step is not None:
+        keep &= _on_step(times, config.store_step, config)
         if not keep.any():
             hours = ", ".join(f"{hour:02d}" for hour in np.unique(hour_of_day(times))[:8])
             raise InputError(
-                f"no time of the source lies on steps of {config.step}h from {config.step_offset:02d} UTC "
+                f"no time of the source lies on steps of {config.store_step}h from {config.step_offset:02d} UTC "
                 f"(its hours are {hours}); choose another step or step_offset, or leave step out"
             )
     keep &= ~_excluded(times, keep, config)
@@ -64,7 +64,7 @@ def select_times(source_times: np.ndarray, config: DataConfig, empty: np.ndarray
     kept = times[keep]
     if odd := kept[(kept - kept.astype("datetime64[h]")) != np.timedelta64(0, "s")][:1].tolist():
         raise InputError(f"times must be whole hours, got {odd[0].isoformat()}; choose a step that leaves it out")
-    step_hours = config.step or _usual_step(kept)
+    step_hours = config.store_step or _usual_step(kept)
     missing = _missing_times(kept, step_hours, config, bare)
     inside = bare[(bare > kept[0]) & (bare < kept[-1])]
     return TimeAxis(np.flatnonzero(keep), kept, step_hours, missing, inside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from weatherfm.data_pipeline.fields.daily import by_day, samples_of
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.joined_config import ChainSource, JoinSource
 from weatherfm.data_pipeline.store_config import DataConfig
@@ -19,9 +20,14 @@ def open_source(data: DataConfig) -> SourceData:
     """
     data = data.located()
     module = importlib.import_module(f"weatherfm.data_pipeline.sources.{data.source.kind}")
-    source: SourceData = module.open_source(data)
-    if isinstance(data.source, JoinSource | ChainSource) or (data.area is None and data.regrid is None):
-        return source  # parts of a whole are on its grid when they meet
+    if isinstance(data.source, JoinSource | ChainSource):
+        whole: SourceData = module.open_source(data)
+        return whole  # its parts are days and on its grid when they meet
+    source: SourceData = module.open_source(samples_of(data))
+    if data.daily is not None:
+        source = by_day(source, data)
+    if data.area is None and data.regrid is None:
+        return source
     from weatherfm.data_pipeline.fields.regrid import place  # needs scipy, which most stores do not
 
     return place(source, data.area, data.regrid)

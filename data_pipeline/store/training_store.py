@@ -13,11 +13,11 @@ import tensorstore as ts
 
 from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, name_times
 from weatherfm.data_pipeline.store.kept_fields import KeptFields
-from weatherfm.data_pipeline.store.measures import Measure, measures_of
 from weatherfm.data_pipeline.store.records.manifest import NAME, TIME_UNITS
 from weatherfm.data_pipeline.store.records.manifest_reading import read_sealed_manifest
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json
 from weatherfm.data_pipeline.store.records.store_files import fault_of, read_files, refuse_mixture
+from weatherfm.data_pipeline.store.small_arrays import SmallArrays
 from weatherfm.data_pipeline.store_config import Days
 from weatherfm.earth.domain import Domain, mask_fields
 from weatherfm.earth.grid import Grid
@@ -70,7 +70,7 @@ def open_array(path: Path, name: str) -> ts.TensorStore:
         ) from error
 
 
-class Store:
+class Store(SmallArrays):
     """A finished store; arrays are opened when first needed and read concurrently.
 
     Attributes:
@@ -121,62 +121,6 @@ class Store:
         if units != TIME_UNITS:
             raise InputError(f"time of the store {self.path} is in {units!r}, expected {TIME_UNITS!r}; prepare it anew")
         return hours
-
-    @cached_property
-    def mean(self) -> np.ndarray:
-        """[channel] float64 over the training days, physical units."""
-        return self._small("mean")
-
-    @cached_property
-    def std(self) -> np.ndarray:
-        """[channel] float64 over the training days, physical units."""
-        return self._small("std")
-
-    @cached_property
-    def minimum(self) -> np.ndarray:
-        """[channel] float64 over the training days, physical units."""
-        return self._small("minimum")
-
-    @cached_property
-    def maximum(self) -> np.ndarray:
-        """[channel] float64 over the training days, physical units."""
-        return self._small("maximum")
-
-    @cached_property
-    def tendency_std(self) -> np.ndarray:
-        """[channel] float64 of the change over the tendency lead; NaN where no two training times are so far apart."""
-        return self._small("tendency_std")
-
-    @cached_property
-    def tendency_std_by_lead(self) -> dict[int, np.ndarray]:
-        """Hours -> [channel] as `tendency_std`, of each lead time; none where there is only that one."""
-        if "more_lead_hours" not in self.manifest["tendency"]:
-            return {}
-        return dict(zip(map(int, self._small("tendency_leads")), self._small("tendency_std_by_lead"), strict=True))
-
-    @property
-    def log_scales(self) -> dict[str, float]:
-        """Channel -> scale of its logarithm (`weatherfm.earth.transforms`), on which its statistics are."""
-        return {name: told["log1p"] for name, told in self.manifest.get("transforms", {}).items()}
-
-    @cached_property
-    def measures(self) -> tuple[Measure, ...]:
-        """[channel]: how each is counted in statistics."""
-        by_area = self.manifest["statistics"]["weights"].startswith("area")
-        return measures_of(self.channels, self.masks, self.log_scales, self.grid, by_area)
-
-    @cached_property
-    def static(self) -> np.ndarray:
-        """[static, lat, lon] float32 constant fields, physical units."""
-        if not self.static_names:
-            return np.zeros((0, *self.grid.shape), np.float32)
-        return self._small("static_fields")
-
-    @cached_property
-    def masks(self) -> dict[str, np.ndarray]:
-        """Channel -> [lat, lon] bool, True where it never has a value; channels with values everywhere are left out."""
-        names = self.manifest.get("masks", [])
-        return dict(zip(names, self._small("masks").astype(bool), strict=True)) if names else {}
 
     @cached_property
     def climatology_hours(self) -> np.ndarray:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
+from weatherfm.data_pipeline.store.measures import Measure, measures_of
 from weatherfm.data_pipeline.store.statistics import pairs
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.channel_scan import SEASON_LATITUDE, ChannelScan, Frame, Part
@@ -33,7 +34,7 @@ def scan_store(store: Store, chosen: np.ndarray, take: Callable[[int, ChannelSca
         InputError: a shard that cannot be read.
     """
     whole = len(chosen) == len(store.times)
-    frame = _frame(store, whole)
+    frame, measures = _frame(store, whole), _measures(store)
     workers = min(os.cpu_count() or 1, 8)
     positions = np.arange(len(store.times))
     behind = [(positions - partner)[partner >= 0].max(initial=1) for partner in frame.partners.values()]
@@ -45,13 +46,19 @@ def scan_store(store: Store, chosen: np.ndarray, take: Callable[[int, ChannelSca
         tqdm(total=n_bytes, desc="values", unit="B", unit_scale=True, unit_divisor=1024, disable=None) as bar,
     ):
         for group in _groups(len(store.channels), store.chunk_channels, workers):
-            scans = [ChannelScan(frame, store.grid.shape, store.measures[channel]) for channel in group]
+            scans = [ChannelScan(frame, store.grid.shape, measures[channel]) for channel in group]
             for window, positions in _windows(store, chosen, group, before, reader):
                 parts = (Part(positions, window[:, c], whole) for c in range(len(group)))
                 list(pool.map(lambda scan, part: scan.add(part), scans, parts))
                 bar.update(4 * len(positions) * math.prod(window.shape[1:]))
             for channel, scan in zip(group, scans, strict=True):
                 take(channel, scan)
+
+
+def _measures(store: Store) -> tuple[Measure, ...]:
+    """[channel]: how prepare counted each."""
+    by_area = store.manifest["statistics"]["weights"].startswith("area")
+    return measures_of(store.channels, store.masks, store.log_scales, store.grid, by_area)
 
 
 def _windows(

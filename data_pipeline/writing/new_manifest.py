@@ -59,7 +59,7 @@ def build_manifest(
         records: name -> {`sha256`, `bytes`} of the records of its files.
         small: key -> the same of its files that are no shards: what training reads is checked against these.
     """
-    config, axis = design.config, design.axis
+    config = design.config
     periods = {
         name: None if period is None else period.model_dump(mode="json") for name, period in design.periods.items()
     }
@@ -82,15 +82,7 @@ def build_manifest(
             **({"variables": own} if (own := own_variables(config.channels)) else {}),
             **({"masks": list(design.masks)} if design.masks else {}),
             "grid": design.grid.to_dict(),
-            "times": {
-                "start": str(axis.times[0]),
-                "end": str(axis.times[-1]),
-                "count": len(axis.times),
-                "step_hours": axis.step_hours,
-                "missing": to_ranges(axis.missing, axis.step_hours),
-                **({"empty": to_ranges(axis.empty, axis.step_hours)} if len(axis.empty) else {}),
-                "preliminary": to_ranges(axis.times[design.preliminary], axis.step_hours),
-            },
+            "times": _times(design),
             "periods": periods,
             "statistics": {"period": periods["train"], "weights": _AREA if config.area_weighted else _COUNT},
             **({"transforms": scales} if (scales := transforms_of(config)) else {}),
@@ -109,6 +101,19 @@ def build_manifest(
             "small": small,
         }
     )
+
+
+def _times(design: StoreDesign) -> dict[str, Any]:
+    axis = design.axis
+    return {
+        "start": str(axis.times[0]),
+        "end": str(axis.times[-1]),
+        "count": len(axis.times),
+        "step_hours": axis.step_hours,
+        "missing": to_ranges(axis.missing, axis.step_hours),
+        **({"empty": to_ranges(axis.empty, axis.step_hours)} if len(axis.empty) else {}),
+        "preliminary": to_ranges(axis.times[design.preliminary], axis.step_hours),
+    }
 
 
 def _describe(name: str, source: SourceData) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def open_place(
         paths = [str(path) for path in place]
     else:
         return _of_dataset(place, channels, provenance, rules)
+    _refuse_days(provenance)
     from weatherfm.data_pipeline.sources.file_states import open_file_states
 
     return open_file_states(paths, channels, _accumulation(provenance), rules)
@@ -70,6 +71,7 @@ def _of_dataset(place: Any, channels: Sequence[str], provenance: Mapping[str, An
 
     from weatherfm.data_pipeline.sources.file_states import open_dataset_states
 
+    _refuse_days(provenance)
     if isinstance(place, xr.DataArray) and place.name is not None:
         place = place.to_dataset()
     if not isinstance(place, xr.Dataset):
@@ -78,6 +80,15 @@ def _of_dataset(place: Any, channels: Sequence[str], provenance: Mapping[str, An
             "xarray.Dataset"
         )
     return open_dataset_states(place, channels, _accumulation(provenance), rules)
+
+
+def _refuse_days(provenance: Mapping[str, Any]) -> None:
+    """Files hold single times, and a model of daily statistics knows none of those."""
+    if daily := provenance.get("settings", {}).get("data", {}).get("daily"):
+        raise InputError(
+            f"these weights forecast from daily statistics (data.daily: {daily}), which are made where a store is "
+            "prepared: prepare one of the days to start from, and forecast from it"
+        )
 
 
 def _unfinished(path: Path) -> bool:

@@ -105,8 +105,8 @@ def test_from_a_file_to_scores_and_every_file_knows_them(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dust": {k: v for k, v in DUST.items() if k != "bounds"}}, "variables.dust.bounds"),
-        ({"dust": {k: v for k, v in DUST.items() if k != "units"}}, "variables.dust.units"),
+        ({"dust": {k: v for k, v in DUST.items() if k != "bounds"}}, "variables.dust: bounds missing"),
+        ({"dust": {k: v for k, v in DUST.items() if k != "units"}}, "variables.dust: units missing"),
         ({"dust": DUST | {"bounds": [2, 1]}}, "bounds 2 and 1 must ascend"),
         ({"t2m": DUST}, "the name 't2m' is that of t2m"),
         ({"dust": DUST | {"aliases": ["z"]}}, r"the name 'z' is that of z \(geopotential\)"),
