@@ -36,7 +36,9 @@ def check_times(store: Store, report: VerifyReport) -> None:
         "count": len(times),
         "missing": [asdict(run) for run in stretches(absent, step)],
         "preliminary": [asdict(run) for run in stretches(preliminary, step)],
-        "periods": {name: str(period) for name, period in store.periods.items() if period is not None},
+        "periods": {
+            name: ", ".join(map(str, period.pieces)) for name, period in store.periods.items() if period is not None
+        },
     }
     report.facts.append(f"{len(times)} times every {step}h from {times[0]} to {times[-1]}")
 
