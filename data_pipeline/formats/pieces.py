@@ -61,6 +61,8 @@ class Slots:
     """[slot] hours that a field is summed over, NaN where it is not; None where the file never says."""
     experiments: np.ndarray | None = None
     """[slot] name of the experiment, empty where none is told; None where the file never says."""
+    lags: np.ndarray | None = None
+    """[slot] hours from the file's own time to the end of a sum, which `times` has; None where the two are one."""
 
     def keep(self, rows: np.ndarray) -> Slots:
         """Only some of them."""
@@ -90,6 +92,8 @@ class Piece:
     """Of a sum whose span the file does not tell: where it comes from (`datasets/span_of_sums.py`)."""
     mean: str = ""
     """Of a mean over a day or less: what its file says."""
+    lag: float = 0.0
+    """Hours by which sums end after the times they stand at (`sums/labels.py`)."""
 
 
 @dataclass

@@ -34,7 +34,7 @@ def with_bounds(slots: Slots, dataset: xr.Dataset, dims: Sequence[str]) -> Slots
     along = np.unravel_index(np.arange(len(slots.index)), tuple(dataset.sizes[dim] for dim in dims))
     row = along[list(dims).index(found[0])] if found[0] in dims else np.zeros(len(slots.index), int)
     start, end = found[1][row, 0], found[1][row, 1]
-    return replace(slots, times=end, accumulated=(end - start) / _HOUR)
+    return replace(slots, times=end, accumulated=(end - start) / _HOUR, lags=(end - slots.times) / _HOUR)
 
 
 def said_hours(name: str, variable: xr.Variable, slots: Slots) -> np.ndarray:
@@ -85,7 +85,7 @@ def archive_of(dataset: xr.Dataset, name: str) -> Archive:
 def _is_of_the_store(dataset: xr.Dataset, attributes: dict[Any, Any]) -> bool:
     """A reanalysis as the Climate Data Store writes it since 2024, and no ensemble (whose sums span 3 h)."""
     ecmwf = str(attributes.get("GRIB_centre", dataset.attrs.get("GRIB_centre", ""))) in ("ecmf", "98")
-    accumulated = str(attributes.get("GRIB_stepType", "accum")) == "accum"
+    accumulated = str(attributes.get("GRIB_stepType", "accum")) in ("accum", "avg")  # a mean rate is over as long
     one = "number" not in dataset.variables or dataset.variables["number"].size == 1
     steps = any(str(dim) in ("step", "forecast_period", "prediction_timedelta") for dim in dataset.sizes)
     return ecmwf and accumulated and one and not steps and "valid_time" in dataset.variables and "expver" in dataset
