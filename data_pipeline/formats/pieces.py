@@ -61,8 +61,10 @@ class Slots:
     """[slot] hours that a field is summed over, NaN where it is not; None where the file never says."""
     experiments: np.ndarray | None = None
     """[slot] name of the experiment, empty where none is told; None where the file never says."""
+    labels: np.ndarray | None = None
+    """[slot] datetime64[s], the file's own times, where `times` are the ends of sums instead."""
     lags: np.ndarray | None = None
-    """[slot] hours from the file's own time to the end of a sum, which `times` has; None where the two are one."""
+    """[slot] hours from these to the ends, by the file's calendar."""
 
     def keep(self, rows: np.ndarray) -> Slots:
         """Only some of them."""

@@ -41,6 +41,7 @@ from weatherfm.data_pipeline.formats.meaning.levels import doubt_of_levels, leve
 from weatherfm.data_pipeline.formats.meaning.mean_rates import RATE_RANK, hours_said, no_rate, not_said
 from weatherfm.data_pipeline.formats.meaning.names import Doubt, Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
+from weatherfm.data_pipeline.formats.time_values import without_leap_days
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_of_rate, conversion_to, is_rate
 from weatherfm.data_pipeline.formats.wanted_times import Span
 from weatherfm.earth.variables import VARIABLES, Variable, parse_channel
@@ -116,6 +117,8 @@ def _index(file: _File, limits: Span) -> Contents:
     file = replace(file, dataset=dataset)
     dims, scalars = dimensions_of(dataset), scalars_of(dataset)
     contents = Contents(file.path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
+    if calendar := next(filter(None, map(without_leap_days, dataset.variables.values())), None):
+        contents.attributes["calendar"] = calendar
 
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:

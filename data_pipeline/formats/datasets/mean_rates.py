@@ -37,14 +37,14 @@ def with_intervals(dataset: xr.Dataset, name: str, slots: Slots, said: float | N
     if _has_bounds(dataset, name):
         return None  # that were not believed
     if hours_of_means(dataset, dataset.variables[name], slots.times) == _DAY and _are_at_noon(slots.times):
-        half = np.full(len(slots.times), _DAY / 2)
-        return replace(slots, times=slots.times + _NOON * _HOUR, accumulated=2 * half, lags=half)
+        half, ends = np.full(len(slots.times), _DAY / 2), slots.times + _NOON * _HOUR
+        return replace(slots, times=ends, accumulated=2 * half, labels=slots.times, lags=half)
     return None
 
 
 def _has_bounds(dataset: xr.Dataset, name: str) -> bool:
     coordinates = [dataset.variables[dim] for dim in dataset.variables[name].dims if dim in dataset.variables]
-    times = [values for values in coordinates if values.dtype.kind == "M"]
+    times = [values for values in coordinates if values.dtype.kind in "MO"]  # O: dates of another calendar
     return any("bounds" in {**values.attrs, **values.encoding} for values in times)
 
 

@@ -11,8 +11,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from weatherfm.data_pipeline.formats.pieces import Piece
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
@@ -49,16 +47,15 @@ def _is_sum(piece: Piece) -> bool:
 
 
 def _at_label(piece: Piece) -> Piece:
-    lags = piece.slots.lags
-    if lags is None or not len(lags):
+    lags, labels = piece.slots.lags, piece.slots.labels
+    if lags is None or labels is None or not len(lags):
         return piece
     if (lags != lags[0]).any():
         raise InputError(
             f"{piece.path}: the intervals of {piece.name} lie about its times in different ways (they end "
             f"{lags.min():g}h to {lags.max():g}h after them); leave the file out, or mend its bounds"
         )
-    times = piece.slots.times - np.round(lags * 3600).astype("timedelta64[s]")
-    return replace(piece, slots=replace(piece.slots, times=times), lag=float(lags[0]))
+    return replace(piece, slots=replace(piece.slots, times=labels), lag=float(lags[0]))
 
 
 def _lags(pieces: Sequence[Piece]) -> dict[str, set[float]]:
