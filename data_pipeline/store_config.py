@@ -94,8 +94,8 @@ class DataConfig(Config):
     regrid: RegridConfig | None = None
     """Bring fields to another grid, e.g. `{resolution: 5.625}`; without it, the source's grid stays."""
     accumulation: Hours | None = None
-    """Time over which accumulated channels (tp) are summed, ending at their time; without it, `step` or the
-    source's own interval."""
+    """Time over which accumulated channels (tp) are summed, ending at their time (beside daily means, at the end of
+    their day); without it, `step` or the source's own interval."""
     period: Period | None = None
     """Days to keep; without it, all the source has (a simulated source needs it)."""
     step: Hours | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -47,6 +48,7 @@ from weatherfm.data_pipeline.formats.wanted_times import Span
 from weatherfm.earth.variables import VARIABLES, Variable, parse_channel
 from weatherfm.errors import InputError
 
+_log = logging.getLogger(__name__)
 _PROVENANCE = (
     "title",
     "institution",
@@ -119,6 +121,7 @@ def _index(file: _File, limits: Span) -> Contents:
     contents = Contents(file.path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
     if calendar := next(filter(None, map(without_leap_days, dataset.variables.values())), None):
         contents.attributes["calendar"] = calendar
+        _log.warning("%s: years have 365 days (calendar %s): 29 February is missing in leap years", file.path, calendar)
 
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
