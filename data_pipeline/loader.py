@@ -53,7 +53,7 @@ def eligible_init_times(
     """Init times whose inputs and targets are all there: [init] datetime64[s], ascending.
 
     Every input and lead time must be a time of the store inside the period, and no step between the first and
-    the last of them may be missing: no sample crosses a gap.
+    the last of them may be missing or outside it: no sample crosses a gap, or goes from one summer to the next.
 
     Args:
         store: finished store.
@@ -64,7 +64,8 @@ def eligible_init_times(
     times = store.times
     inside = np.ones(len(times), bool) if period is None else period.contains(times)
     starts = np.diff(times, prepend=times[:1]) > np.timedelta64(store.step_hours, "h")
-    run = np.cumsum(starts)  # [time] number of the stretch without gaps that a time belongs to
+    starts |= ~inside
+    run = np.cumsum(starts)  # [time] number of the stretch without gaps, within the period, that a time belongs to
     eligible = inside.copy()
     for offset in (*input_times, *lead_times):
         wanted = times + np.timedelta64(offset, "h")

@@ -127,7 +127,8 @@ class FilesSource(_Stores):
     sums: Annotated[dict[str, str], BeforeValidator(_parse_sums)] = {}
     """What fields of an accumulated variable are sums over, where its file does not say: `1h`, `since_midnight` (from
     00 UTC, as ERA5-Land) or `since_start` (of the forecast); one value for all, or by the file's name for a variable
-    (`{tp: 1h}`), which goes before what the file says."""
+    (`{tp: 1h}`), which goes before what the file says. By the name of a rate (`{pr: 24h}`): each value is its mean over
+    the time before."""
     cache: str = "~/.cache/weatherfm/unpacked"
     """Folder where ZIP archives among `paths` are unpacked; it may be deleted at any time."""
 

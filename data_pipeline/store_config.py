@@ -2,123 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from calendar import monthrange
-from datetime import date
-from itertools import pairwise, product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.joined_config import Source
+from weatherfm.data_pipeline.period_config import Days as Days
+from weatherfm.data_pipeline.period_config import Period as Period
 from weatherfm.data_pipeline.source_config import absolute
 from weatherfm.data_pipeline.variable_config import NAME, Statistic, VariableConfig
 from weatherfm.earth.variables import VARIABLES, add_variables, parse_channel
 from weatherfm.errors import InputError
 
 
-class Period(Config):
-    """Whole days from `start` to `end`, both included.
-
-    Written as a year, month or day (`2008`, `2008-03`, `2008-03-05`), as two with a slash (`2000-01-01/2000-06-30`), or
-    as two years with a hyphen (`2000-2007`).
-    """
-
-    start: date
-    end: date
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return _ends_of(value)
-
-    @model_validator(mode="after")
-    def _forward(self) -> Period:
-        if self.end < self.start:
-            raise ValueError(f"the period ends ({self.end}) before it starts ({self.start}); swap the two")
-        return self
-
-    def __str__(self) -> str:
-        return f"{self.start}/{self.end}"
-
-    @property
-    def pieces(self) -> tuple[Period, ...]:
-        """Periods without a break."""
-        return (self,)
-
-    def overlaps(self, other: Period) -> bool:
-        """True when the two share a day."""
-        pairs = product(self.pieces, other.pieces)
-        return any(one.start <= two.end and two.start <= one.end for one, two in pairs)
-
-    def contains(self, times: np.ndarray) -> np.ndarray:
-        """[time] bool: which datetime64 values fall into the period."""
-        found = np.zeros(np.shape(times), bool)
-        for piece in self.pieces:
-            end = np.datetime64(piece.end) + np.timedelta64(1, "D")
-            found |= (times >= np.datetime64(piece.start)) & (times < end)
-        return found
-
-
-class Days(Period):
-    """A period, or several: `[1979-1990, 1995-2015]`, ascending, each written as a `Period`."""
-
-    parts: tuple[Period, ...] = ()
-    """The periods; none where it is one, from `start` to `end`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        if isinstance(value, Period) and not isinstance(value, Days):
-            return {"start": value.start, "end": value.end}
-        if not isinstance(value, list | tuple):
-            return _ends_of(value)
-        parts = [Period.model_validate(part) for part in value]
-        if not parts:
-            raise ValueError("name at least one period, or leave the setting out")
-        for one, two in pairwise(parts):
-            if two.start <= one.end:
-                raise ValueError(f"{two} does not come after {one}; write periods in order, none inside another")
-        whole = {"start": parts[0].start, "end": parts[-1].end}
-        return whole | ({"parts": parts} if len(parts) > 1 else {})
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        told: dict[str, Any] = handler(self)
-        return told if self.parts else {key: value for key, value in told.items() if key != "parts"}
-
-    def __str__(self) -> str:
-        return ", ".join(map(str, self.parts)) or super().__str__()
-
-    @property
-    def pieces(self) -> tuple[Period, ...]:
-        """Periods without a break."""
-        return self.parts or (self,)
-
-
 def _short(channel: str) -> str:
     return parse_channel(channel).variable.short
-
-
-def _ends_of(value: Any) -> Any:
-    """First and last day of a period that is written as text; anything else as it is."""
-    if not isinstance(value, str | int | date):
-        return value
-    text = str(value).strip()  # YAML reads 2008-03-05 as a date
-    years = re.fullmatch(r"(\d{4})\s*-\s*(\d{4})", text)
-    parts = years.groups() if years else re.split(r"\s*/\s*", text)
-    if len(parts) > 2 or not all(re.fullmatch(r"\d{4}(-\d\d){0,2}", part) for part in parts):
-        raise ValueError("write a period as 2000-2007, 2008, 2008-03 or 2000-01-01/2000-06-30")
-    return {"start": _days_of(parts[0])[0], "end": _days_of(parts[-1])[1]}
-
-
-def _days_of(text: str) -> tuple[date, date]:
-    """First and last day of a year, month or day."""
-    year, month, day = [*map(int, text.split("-")), 0, 0][:3]
-    first, last_month = date(year, month or 1, day or 1), month or 12
-    return first, date(year, last_month, day or monthrange(year, last_month)[1])
 
 
 class Area(Config):
@@ -207,8 +106,8 @@ class DataConfig(Config):
     regrid: RegridConfig | None = None
     """Bring fields to another grid, e.g. `{resolution: 5.625}`; without it, the source's grid stays."""
     accumulation: Hours | None = None
-    """Time over which accumulated channels (tp) are summed, ending at their time; without it, `step` or the
-    source's own interval."""
+    """Time over which accumulated channels (tp) are summed, ending at their time (beside daily means, at the end of
+    their day); without it, `step` or the source's own interval."""
     period: Period | None = None
     """Days to keep; without it, all the source has (a simulated source needs it)."""
     step: Hours | None = None
@@ -225,12 +124,13 @@ class DataConfig(Config):
     exclude: list[Period] = []
     """Bad days to leave out, as `[2023-08-31, 2015-06-28/2015-06-29]`: gaps, which the manifest lists."""
     train: Days | None = None
-    """Days that statistics, climatology and training may use, as `2000-2007` or `[1979-1990, 1995-2015]`; without it,
-    the whole record."""
+    """Days that statistics, climatology and training may use, as `2000-2007`, `[1979-1990, 1995-2015]`,
+    `{years: 1979-2015, season: DJF}` or `{years: 1979-2015, months: [5, 6, 9]}`; without it, the whole record."""
     validation: Days | None = None
     """Days on which training measures itself; it learns nothing from them."""
     test: Days | None = None
-    """Days that are forecast and scored; nothing is learned or chosen from them."""
+    """Days that are forecast and scored, as `2016-2020` or `{years: 2016-2020, season: JJA}`; nothing is learned or
+    chosen from them."""
     climatology_window: int | None = 61
     """Days around each day of year that its climatology averages, weights falling linearly to zero at the ends
     (as WeatherBench2). null: one mean over all days, right only where there are no seasons."""

@@ -98,7 +98,14 @@ def misdirected(path: Path, module: str) -> bool:
 
 
 GROUND = {
-    "data_pipeline": ["access", "source_config", "joined_config", "variable_config", "store_config"],
+    "data_pipeline": [
+        "access",
+        "source_config",
+        "joined_config",
+        "variable_config",
+        "period_config",
+        "store_config",
+    ],
     "data_pipeline/formats": ["chunks", "orientation", "units", "pieces", "wanted_times", "time_values"],
     "data_pipeline/store": [],
     "evaluation": ["forecast_config", "regions"],

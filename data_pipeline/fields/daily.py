@@ -63,7 +63,8 @@ def by_day(source: SourceData, data: DataConfig) -> SourceData:
     grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
     state = view(fields, days, data.channels, grid, fields.blocks)
     state.attrs.update(source.state.attrs)
-    windows = {name: {"window_hours": 24, "source_hours": step} for name in data.channels if _is_sum(made[name][0])}
+    window = {"window_hours": 24, "source_hours": step, "ends_hours_after": 24}
+    windows = {name: dict(window) for name in data.channels if _is_sum(made[name][0])}
     told = {"statistics": dict(zip(data.channels, how, strict=True)), "times_a_day": 24 // step}
     attributes = {**source.attributes, "daily": told} | ({"accumulation": windows} if windows else {})
     return replace(

@@ -50,12 +50,12 @@ DRIEST_GLOBE = 2.0
 """% of relative humidity that is exceeded somewhere on the globe at any time."""
 HUMIDITY = ("r", "r2m")
 """Variables in % that some keep as a fraction."""
-REACHED = {**dict.fromkeys(HUMIDITY, DRIEST_GLOBE), "tcc": 0.02, "siconc": 0.02}
+REACHED = {**dict.fromkeys(HUMIDITY, DRIEST_GLOBE), **dict.fromkeys(("tcc", "lcc", "mcc", "hcc", "siconc"), 0.02)}
 """Variables that some keep in %, others as a fraction -> what is exceeded somewhere on the globe at any time."""
 
 MAY_BE_UNIFORM = (
     *("tp", "sf", "sd", "tisr", "tsr", "ssr", "ssrd", "siconc", "sst", "clwc", "ciwc", "tcc", "cape", "o3"),
-    *("swvl1", "swvl2", "swvl3", "swvl4"),
+    *("swvl1", "swvl2", "swvl3", "swvl4", "cp", "lsp", "csf", "lsf", "lcc", "mcc", "hcc"),
 )
 """Variables whose field can be the same everywhere, as precipitation on a dry day or sunshine at night."""
 

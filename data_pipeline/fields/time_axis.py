@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from calendar import isleap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,31 @@ def day_of_year(times: np.ndarray) -> np.ndarray:
     """[time] int64, 1..366; 29 February is 60, and after it leap years run one ahead."""
     days = times.astype("datetime64[D]")
     return (days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) + 1
+
+
+def skipped_leap_days(times: np.ndarray) -> np.ndarray:
+    """[n] datetime64[D]: each 29 February that is absent between days that are there, ascending.
+
+    So it is in records of climate models whose years all have 365 days: from 28 February to 1 March they have one day,
+    not two. Records that step over days have none.
+
+    Args:
+        times: [time] datetime64, ascending.
+    """
+    if len(times) < 2 or _usual_step(times.astype("datetime64[s]")) > 24:
+        return np.zeros(0, "datetime64[D]")
+    days, day = np.unique(times.astype("datetime64[D]")), np.timedelta64(1, "D")
+    years = range(days[0].item().year, days[-1].item().year + 1)
+    leap = np.array([f"{year}-02-29" for year in years if isleap(year)], "datetime64[D]")
+    return leap[~np.isin(leap, days) & np.isin(leap - day, days) & np.isin(leap + day, days)]
+
+
+def over_leap_day(skipped: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Bool, of the common shape of datetime64 `first` and `last`: a day of `skipped_leap_days` lies between the two."""
+    starts = skipped.astype("datetime64[s]")
+    passed = [np.searchsorted(starts, np.asarray(times).astype("datetime64[s]")) for times in (first, last)]
+    crossed: np.ndarray = passed[0] != passed[1]
+    return crossed
 
 
 def name_times(times: np.ndarray, most: int = 5) -> str:

@@ -61,6 +61,10 @@ class Slots:
     """[slot] hours that a field is summed over, NaN where it is not; None where the file never says."""
     experiments: np.ndarray | None = None
     """[slot] name of the experiment, empty where none is told; None where the file never says."""
+    labels: np.ndarray | None = None
+    """[slot] datetime64[s], the file's own times, where `times` are the ends of sums instead."""
+    lags: np.ndarray | None = None
+    """[slot] hours from these to the ends, by the file's calendar."""
 
     def keep(self, rows: np.ndarray) -> Slots:
         """Only some of them."""
@@ -90,6 +94,8 @@ class Piece:
     """Of a sum whose span the file does not tell: where it comes from (`datasets/span_of_sums.py`)."""
     mean: str = ""
     """Of a mean over a day or less: what its file says."""
+    lag: float = 0.0
+    """Hours by which sums end after the times they stand at (`sums/labels.py`)."""
 
 
 @dataclass

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from weatherfm.errors import InputError
 
-_log = logging.getLogger(__name__)
 _EXACT = ("standard", "gregorian", "proleptic_gregorian")
-_WITHOUT_LEAP_DAYS = ("noleap", "365_day")
+WITHOUT_LEAP_DAYS = ("noleap", "365_day")
+"""Calendars whose years all have 365 days: 29 February is in none of them."""
 _DAY = 86400
 
 
@@ -43,6 +43,24 @@ def seconds(values: xr.Variable) -> np.ndarray:
     )
 
 
+def without_leap_days(values: xr.Variable) -> str | None:
+    """The calendar of a time coordinate whose years all have 365 days; None of others."""
+    if values.dtype != object or not values.size:
+        return None
+    calendar = _calendar(values[(0,) * values.ndim].values.item(), values)
+    return calendar if calendar in WITHOUT_LEAP_DAYS else None
+
+
+def evenly(values: xr.Variable) -> np.ndarray:
+    """datetime64[s] that count every day of the coordinate's own calendar: for differences, not for dates."""
+    if without_leap_days(values) is None:
+        return seconds(values)
+    raw = np.asarray(values.values)
+    days = np.array([365 * time.year + time.dayofyr for time in raw.flat], np.int64)
+    within = np.array([3600 * time.hour + 60 * time.minute + time.second for time in raw.flat], np.int64)
+    return (_DAY * days + within).reshape(raw.shape).astype("datetime64[s]")
+
+
 def _of_texts(raw: np.ndarray) -> np.ndarray:
     """`2020-01-31T06:00`, `2020-01-31 06:00:00`, `20200131`, `2020013106`."""
     times = []
@@ -62,15 +80,18 @@ def _of_texts(raw: np.ndarray) -> np.ndarray:
 
 def _of_calendar(raw: np.ndarray, values: xr.Variable) -> np.ndarray:
     """cftime's dates: of calendars whose days all exist."""
-    calendar = str(values.encoding.get("calendar", getattr(raw.flat[0], "calendar", "unknown"))).lower()
-    if calendar not in (*_EXACT, *_WITHOUT_LEAP_DAYS):
+    calendar = _calendar(raw.flat[0], values)
+    if calendar not in (*_EXACT, *WITHOUT_LEAP_DAYS):
         raise InputError(
             f"its times follow the {calendar!r} calendar, which real weather does not; only gregorian times are read, "
             "and those of calendars without 29 February"
         )
-    if calendar in _WITHOUT_LEAP_DAYS:
-        _log.warning("times follow the %s calendar: 29 February is missing in leap years", calendar)
     return np.array([f"{time:%Y-%m-%dT%H:%M:%S}" for time in raw.ravel()], "datetime64[s]").reshape(raw.shape)
+
+
+def _calendar(first: Any, values: xr.Variable) -> str:
+    """As the file calls it; of times in memory, as cftime does."""
+    return str(values.encoding.get("calendar", getattr(first, "calendar", "unknown"))).lower()
 
 
 def _absolute(months: int, days: int) -> Callable[[np.ndarray, str], np.ndarray]:

@@ -57,6 +57,7 @@ _CELSIUS = {
 }
 _CELSIUS |= {"degrees celsius", "degree celsius", "degreec", "degreesc"}
 _FAHRENHEIT = {"degf", "deg_f", "fahrenheit", "f", "°f", "degrees_fahrenheit", "degree_fahrenheit"}
+_WATER = ("tp", "cp", "lsp", "sf", "csf", "lsf", "sd")
 _MISSING = {"", "unknown", "none", "~", "-", "undefined", "not specified"}
 
 
@@ -111,10 +112,30 @@ def conversion_to(variable: Variable, units: str | None) -> Conversion:
     if dimensions != target:
         bridge = _bridge(variable, dimensions)
         if bridge is None:
-            raise InputError(f"has units {units!r}, which {_why_not(variable, dimensions, target)}")
+            raise InputError(f"has units {units!r}, which do not convert to {variable.units}")
         factor *= bridge
     ratio = factor / target_factor
     return Conversion(1.0 if abs(ratio - 1) < 1e-12 else ratio)
+
+
+def is_rate(variable: Variable, units: str | None) -> bool:
+    """True for units of what adds up to `variable` over time, as kg m-2 s-1 and W m-2 do to m of water and J m-2."""
+    parsed = _parse((units or "").strip())
+    if parsed is None or not variable.accumulated:
+        return False
+    length, time, mass, kelvin = parsed[1]
+    over_time = length, time + 1, mass, kelvin
+    return over_time == (_parse(variable.units) or (1.0, _NONE))[1] or _bridge(variable, over_time) is not None
+
+
+def conversion_of_rate(variable: Variable, units: str | None, hours: float, sign: int) -> Conversion:
+    """How mean rates over `hours` in units of a rate become sums of `variable` (`sign` -1: counted the other way).
+
+    Raises:
+        InputError: units of no rate of it, without the file's name.
+    """
+    of_a_second = conversion_to(variable, f"{units} s")
+    return Conversion(sign * of_a_second.factor * 3600 * float(hours))
 
 
 def pressure_factor(units: str) -> float | None:
@@ -127,23 +148,11 @@ def _bridge(variable: Variable, dimensions: _Dimensions) -> float | None:
     """Factor between two quantities that archives use for one another, or None."""
     if variable.short in ("z", "orography") and dimensions == _LENGTH:
         return GRAVITY  # geopotential height
-    if variable.short in ("tp", "sf", "sd") and dimensions == (-2, 0, 1, 0):
+    if variable.short in _WATER and dimensions == (-2, 0, 1, 0):
         return 1 / WATER_DENSITY
     if variable.short == "tcwv" and dimensions == _LENGTH:
         return WATER_DENSITY
     return None
-
-
-def _why_not(variable: Variable, dimensions: _Dimensions, target: _Dimensions) -> str:
-    """Why a quantity of these dimensions is not the variable."""
-    length, time, mass, kelvin = dimensions
-    per_second = length, time + 1, mass, kelvin
-    if variable.accumulated and (per_second == target or _bridge(variable, per_second) is not None):
-        return (
-            f"are those of a rate and do not convert to {variable.units}, the sum over a span: multiply it by the "
-            "seconds that each value stands for"
-        )
-    return f"do not convert to {variable.units}"
 
 
 def _parse(text: str) -> tuple[float, _Dimensions] | None:

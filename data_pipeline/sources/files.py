@@ -20,6 +20,7 @@ from weatherfm.data_pipeline.formats.files.identity import identities_of
 from weatherfm.data_pipeline.formats.files.paths import find_files, identity
 from weatherfm.data_pipeline.formats.meaning.experiments import of_one_experiment, warn_of_classes
 from weatherfm.data_pipeline.formats.meaning.names import NameRules
+from weatherfm.data_pipeline.formats.meaning.near_names import parts_held
 from weatherfm.data_pipeline.formats.pieces import NO_MEMBER, Contents, Piece
 from weatherfm.data_pipeline.formats.reading.blocks import block_bytes, blocks_of
 from weatherfm.data_pipeline.formats.reading.cost import read_cost
@@ -174,7 +175,10 @@ def _tell_idle_help(source: FilesSource, contents: Sequence[Contents]) -> None:
 
 def doubts_about(missing: Sequence[str], contents: Sequence[Contents]) -> list[str]:
     """Why fields that may be the missing channels were not taken for them, each reason once."""
-    return list(dict.fromkeys(one.doubts[name] for name in missing for one in contents if name in one.doubts))
+    told = [one.doubts[name] for name in missing for one in contents if name in one.doubts]
+    held = {piece.name for one in contents for piece in one.pieces}
+    held |= {text.split()[0] for one in contents for text in one.others}
+    return list(dict.fromkeys([*parts_held(missing, held), *told]))
 
 
 def _has_surface_z(others: Sequence[str]) -> bool:

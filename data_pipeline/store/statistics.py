@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from weatherfm.data_pipeline.fields.time_axis import over_leap_day, skipped_leap_days
+
 _FIELDS = ("count", "mean", "m2", "minimum", "maximum")
 _NUMBERS = "float64"
 """Key of all numbers in a record: base64 of [field, channel] little-endian float64, fields in the order above."""
@@ -110,6 +112,8 @@ def join_channels(blocks: Sequence[ChannelStatistics]) -> ChannelStatistics:
 def pairs(times: np.ndarray, usable: np.ndarray, lead_hours: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions (earlier, later) of all pairs of usable times `lead_hours` apart.
 
+    Over a leap day that the record skips there is none: such times are a day less apart than their dates.
+
     Args:
         times: [time] datetime64, ascending.
         usable: [time] bool, e.g. the training times.
@@ -118,4 +122,5 @@ def pairs(times: np.ndarray, usable: np.ndarray, lead_hours: int) -> tuple[np.nd
     later_times = times + np.timedelta64(lead_hours, "h")
     later = np.minimum(np.searchsorted(times, later_times), len(times) - 1)
     valid = (times[later] == later_times) & usable & usable[later]
+    valid &= ~over_leap_day(skipped_leap_days(times), times, times[later])
     return np.flatnonzero(valid), later[valid]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import calendar
 from dataclasses import asdict
 
 import numpy as np
 
-from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.fields.time_axis import name_times, skipped_leap_days
 from weatherfm.data_pipeline.fields.time_ranges import from_ranges
+from weatherfm.data_pipeline.formats.time_values import WITHOUT_LEAP_DAYS
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.metadata import shortened
 from weatherfm.data_pipeline.verification.report import VerifyReport, name_stretches, stretches
@@ -36,7 +36,9 @@ def check_times(store: Store, report: VerifyReport) -> None:
         "count": len(times),
         "missing": [asdict(run) for run in stretches(absent, step)],
         "preliminary": [asdict(run) for run in stretches(preliminary, step)],
-        "periods": {name: str(period) for name, period in store.periods.items() if period is not None},
+        "periods": {
+            name: ", ".join(map(str, period.pieces)) for name, period in store.periods.items() if period is not None
+        },
     }
     report.facts.append(f"{len(times)} times every {step}h from {times[0]} to {times[-1]}")
 
@@ -64,19 +66,18 @@ def _check_gaps(store: Store, report: VerifyReport) -> np.ndarray:
 
 
 def _check_leap_days(store: Store, report: VerifyReport) -> None:
-    """29 February is there wherever its neighbours are; a calendar without leap days shifts all that follows."""
-    if store.step_hours > 24:
+    """29 February is there wherever its neighbours are, unless the source says that its calendar has none."""
+    absent = skipped_leap_days(store.times)
+    if not len(absent):
         return
-    days = np.unique(store.times.astype("datetime64[D]"))
-    first, last = days[0].item().year, days[-1].item().year
-    leap_days = [np.datetime64(f"{year}-02-29") for year in range(first, last + 1) if calendar.isleap(year)]
-    day = np.timedelta64(1, "D")
-    absent = [d for d in leap_days if d not in days and d - day in days and d + day in days]
-    if absent:
-        names = ", ".join(map(str, absent))
-        message = f"leap day missing: {names}; its neighbours are there: a source with a no-leap calendar?"
-        found = stretches(np.array(absent, "datetime64[s]"), 24)
-        report.error("times", message, kind="leap day", remedy="source", times=found, value=len(absent))
+    names = ", ".join(map(str, absent))
+    said = store.manifest["source"].get("attributes", {}).get("attributes", {}).get("calendar")
+    if said in WITHOUT_LEAP_DAYS:
+        report.facts.append(f"years of 365 days, as the source's calendar ({said}): no {names}")
+        return
+    message = f"leap day missing: {names}; its neighbours are there: a source with a no-leap calendar?"
+    found = stretches(absent.astype("datetime64[s]"), 24)
+    report.error("times", message, kind="leap day", remedy="source", times=found, value=len(absent))
 
 
 def _check_preliminary(store: Store, report: VerifyReport) -> np.ndarray:

@@ -215,7 +215,7 @@ def _described(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, Config) and annotation not in (Period, Days):
         return "settings"
     if annotation is Days:
-        return "days, as `2000-2007`, or a list of them"
+        return "days, as `2000-2007` or `{years: 2000-2007, season: JJA}`, or a list of them"
     if annotation is Period:
         return "days, as `2008`, `2008-03`, `2000-2007` or `2000-01-01/2000-06-30`"
     if annotation in _PLAIN:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weatherfm.data_pipeline.fields.time_axis import over_leap_day, skipped_leap_days
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.persistence_and_climatology import (
@@ -116,9 +117,10 @@ def _sum_of_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _candidates(times: np.ndarray, lead_times: Sequence[int]) -> np.ndarray:
-    """Those of `times` from which every lead time ends in `times`."""
+    """Those of `times` from which every lead time ends in `times`, and not over a leap day that they skip."""
     ends = times[:, None] + np.asarray(lead_times, "timedelta64[h]")
-    return times[np.isin(ends, times).all(1)]
+    there = np.isin(ends, times) & ~over_leap_day(skipped_leap_days(times), times[:, None], ends)
+    return times[there.all(1)]
 
 
 def _start_times(store: Store, lead_times: Sequence[int]) -> np.ndarray:

@@ -42,9 +42,7 @@ def coverage_figure(coverage: Mapping[str, Any], problems: Sequence[Mapping[str,
     missing = _bars(coverage["missing"], step)
     rows: list[tuple[str, list[Bar], str]] = [("data", _holes_left(start, end, missing), _COLOURS["data"])]
     for name, period in coverage["periods"].items():
-        first, last = (_day(text) for text in period.split("/"))
-        low, high = max(first, start), min(last + 1, end)
-        rows.append((name, [(low, high - low)] if high > low else [], _COLOURS[name]))
+        rows.append((name, _inside(period, start, end), _COLOURS[name]))
     wrong = [run for problem in problems if problem["severity"] == "error" for run in problem["times"]]
     extra = {"missing": missing, "preliminary": _bars(coverage["preliminary"], step), "error": _bars(wrong, step)}
     rows += [(name, bars, _COLOURS[name]) for name, bars in extra.items() if bars]
@@ -52,6 +50,13 @@ def coverage_figure(coverage: Mapping[str, Any], problems: Sequence[Mapping[str,
         figure = Figure(figsize=(9.2, 0.75 + 0.27 * len(rows)), layout="constrained")
         _draw(figure.add_subplot(), rows, (start, end))
     return figure
+
+
+def _inside(period: str, start: float, end: float) -> list[Bar]:
+    """Of each piece of a period, `first day/last day`, with commas between them, what lies in the record."""
+    days = [[_day(text) for text in piece.split("/")] for piece in period.split(", ")]
+    spans = [(max(first, start), min(last + 1, end)) for first, last in days]
+    return [(low, high - low) for low, high in spans if high > low]
 
 
 def _draw(axes: Axes, rows: Sequence[tuple[str, list[Bar], str]], span: tuple[float, float]) -> None:

@@ -13,7 +13,7 @@ from datetime import date
 
 import numpy as np
 
-from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.fields.time_axis import name_times, over_leap_day, skipped_leap_days
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store.states import States, as_states, extent, held
 from weatherfm.data_pipeline.store.training_store import Store
@@ -120,6 +120,12 @@ def require_inputs(states: States, init_times: np.ndarray, required: Sequence[in
             f"{states.name} lacks {name_times(missing)}, which forecasts from {name_times(inits)} start from (states "
             f"at {_named(required)}); it has {extent(states)}: choose other initial times, or add these states"
         )
+    if len(over := init_times[~_complete(states, init_times, required)]):
+        raise InputError(
+            f"{states.name} has no 29 February in leap years, and the states at {_named(required)} of forecasts from "
+            f"{name_times(over)} lie on both sides of one, a day less apart than their dates; choose other initial "
+            "times"
+        )
 
 
 def _times_of(text: str, states: States, every: int, required: Sequence[int], speak: bool) -> np.ndarray:
@@ -187,8 +193,14 @@ def _latest(states: States, required: Sequence[int], speak: bool) -> np.ndarray:
 def _complete(states: States, inits: np.ndarray, required: Sequence[int]) -> np.ndarray:
     complete = np.ones(len(inits), bool)
     for hours in required:
-        complete &= held(states, inits + np.timedelta64(hours, "h"))
+        complete &= _has_input(states, inits, hours)
     return complete
+
+
+def _has_input(states: States, inits: np.ndarray, hours: int) -> np.ndarray:
+    """[init] bool: the state `hours` (<= 0) after it is there, and no 29 February that the record skips between."""
+    times = inits + np.timedelta64(hours, "h")
+    return held(states, times) & ~over_leap_day(skipped_leap_days(states.times), times, inits)
 
 
 def _on_step(times: np.ndarray, first: np.datetime64, every: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from weatherfm.data_pipeline.fields.time_axis import over_leap_day, skipped_leap_days
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.reader import ForecastFile
@@ -94,6 +95,18 @@ def _check_store(main: ForecastFile, store: Store, cases: Cases) -> None:
             f"{absent[0]}; forecast from initial times whose lead times the store covers, or score the common ones "
             "with --common"
         )
+    if len(odd := cases.init_times[_over_leap_day(cases.init_times, cases.lead_times, store)]):
+        raise InputError(
+            f"{store.path} has no 29 February in leap years, and {len(odd)} forecasts of {main.path} go over one, the "
+            f"first from {odd[0]}: by their dates they are a day longer than by the model that the record is of; "
+            "forecast from other initial times, or leave these out with --common"
+        )
+
+
+def _over_leap_day(init_times: np.ndarray, lead_times: Sequence[int], store: Store) -> np.ndarray:
+    """[case] bool: the forecast ends behind a 29 February that the store's record skips."""
+    ends = init_times + np.timedelta64(max(lead_times), "h")
+    return over_leap_day(skipped_leap_days(store.times), init_times, ends)
 
 
 def _check_same_cases(main: ForecastFile, other: ForecastFile, cases: Cases) -> None:
@@ -116,6 +129,8 @@ def _shared(cases: Cases, files: Mapping[str, ForecastFile], store: Store) -> Ca
     leads = [hours for hours in cases.lead_times if all(hours in f.lead_times for f in files.values())]
     spans = np.asarray((0, *leads), "timedelta64[h]")
     covered = np.isin(cases.init_times[:, None] + spans, store.times).all(1)
+    if leads:
+        covered &= ~_over_leap_day(cases.init_times, leads, store)
     for file in files.values():
         covered &= np.isin(cases.init_times, file.init_times)
     inits = cases.init_times[covered]

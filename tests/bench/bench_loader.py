@@ -3,6 +3,8 @@
     python tests/bench/bench_loader.py --quick      under a minute: small stores, 24 channels at 0.25 degrees
     python tests/bench/bench_loader.py              ten minutes, 4 GiB of disk and of memory
     python tests/bench/bench_loader.py --cold       files leave the system's cache before every measurement
+    python tests/bench/bench_loader.py --resolutions 5.625 --channels 1024 --batch 8 --shares 1 8
+                                                    as many channels as you like: those beyond ERA5's are invented
 
 Stores are written by `prepare` from smooth invented fields, which compress about as ERA5 does. All ways read the same
 batches: for each sample the field at one random time and at another, a lead later. `x` is the speed beside that of
@@ -45,10 +47,17 @@ from weatherfm.earth.grid import regular_grid
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 CHANNELS = [f"{name}{level}" for level in LEVELS for name in "zuvtq"] + ["t2m", "u10", "v10", "msl", "sp"]
+OWN = {"long_name": "invented_field", "units": "1", "bounds": [-1e6, 1e6]}
 ALONE = ("tensorstore alone", "... memory reused")
 SLOW = ("zarr-python", "xarray", "xarray + dask")  # read one eighth of the batches
 BATCH, NEED = {5.625: 64, 1.40625: 16, 0.25: 1}, {5.625: 1300, 1.40625: 160}
 GRIDS = {5.625: (32, 64), 1.40625: (128, 256), 0.25: (721, 1440)}
+
+
+def channels_of(count):
+    """(short names, `data.variables` that define those beyond the table's)."""
+    own = [f"made{i:04d}x" for i in range(max(0, count - len(CHANNELS)))]
+    return [*CHANNELS[:count], *own], {name: OWN | {"long_name": f"invented_field_{name}"} for name in own}
 
 
 def smooth(rng, shape):
@@ -76,14 +85,14 @@ def invent(shape, channels, times):
     return da.concatenate(pieces)
 
 
-def make_store(folder, resolution, channels, times):
+def make_store(folder, resolution, channels, times, variables):
     shape = GRIDS[resolution]
     grid = regular_grid(shape)
     moments = np.datetime64("2000-01-01", "ns") + np.arange(times) * np.timedelta64(6, "h")
     axes = {"time": moments, "channel": channels, "latitude": grid.latitude, "longitude": grid.longitude}
     state = xr.DataArray(invent(shape, channels, times), dims=tuple(axes), coords=axes)
     settings = {"store": str(folder / f"{resolution:g}.zarr"), "source": {"kind": "planet"}, "channels": channels}
-    settings |= {"climatology_window": None, "tendency_lead": "6h"}
+    settings |= {"climatology_window": None, "tendency_lead": "6h", "variables": variables}
     return prepare(parse_settings(DataConfig, settings, "benchmark"), SourceData(state, None, {}, simulated=True))
 
 
@@ -215,7 +224,7 @@ class Bench:
 def show(bench, resolution, best, workers):
     alone = {w: best["tensorstore alone", w] for w in workers}
     for name in dict.fromkeys(name for name, _ in best):
-        row = f"{resolution:7g} {bench.n_channels:3} {name:18}"  # as many reads at a time as workers
+        row = f"{resolution:7g} {bench.n_channels:4} {name:18}"  # as many reads at a time as workers
         for w in workers:
             seconds = best[name, w]
             samples, rate = bench.steps * bench.batch_size / seconds, bench.bytes / seconds / 1e6
@@ -224,12 +233,12 @@ def show(bench, resolution, best, workers):
 
 
 def run(options, folder, resolution, batch_size, need):
-    channels = CHANNELS[: options.fine_channels if resolution < 1 else options.channels]
+    channels, variables = channels_of(options.fine_channels if resolution < 1 else options.channels)
     sample = 4 * len(channels) * np.prod(GRIDS[resolution])  # bytes of one time
     times = max(6, batch_size + 1, int(options.mib * 2**20 / sample))
     place = folder / f"{resolution:g}"
     place.mkdir()
-    store = make_store(place, resolution, channels, times)
+    store = make_store(place, resolution, channels, times, variables)
     np.save(place / "values.npy", store.read(range(times)))
     waits = []
     for share in options.shares:
@@ -264,7 +273,7 @@ def main():
         options.shares, options.workers = [1, 8], [0, 2]
     state = "files dropped from the system's cache before each" if options.cold else "files in the system's cache"
     print(f"tensorstore, zarr {zarr.__version__}, xarray {xr.__version__}, {os.cpu_count()} cores, {state}")
-    print(f"{'deg':>7} {'C':>3} {'workers':18}" + "".join(f" | {w:<3} samples/s  MB/s   x" for w in options.workers))
+    print(f"{'deg':>7} {'C':>4} {'workers':18}" + "".join(f" | {w:<3} samples/s  MB/s   x" for w in options.workers))
     waits = []
     with tempfile.TemporaryDirectory(prefix="bench_loader") as folder:
         for resolution in options.resolutions:

@@ -75,7 +75,7 @@ def test_the_table_agrees_with_ecmwfs_parameter_database():
         units, in_netcdf = found
         assert conversion_to(variable, units).is_identity, (variable.short, units)
         assert in_netcdf == "unknown" or find_variable(in_netcdf) is variable, (variable.short, in_netcdf)
-    assert known >= 53
+    assert known >= 60
 
 
 def parameter(variable) -> tuple[str, str] | None:

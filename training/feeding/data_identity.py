@@ -2,8 +2,9 @@
 
 A store that grows is another store, and its training days may be what they were. So these are compared by content: a
 shard of nothing but such days by its checksum in the manifest, one that they share with other days (which `append`
-writes anew) by their fields. There are two of the latter at most for a block of channels, where the days begin and end:
-reading them takes about as long as reading one large batch, and only where the store has changed.
+writes anew) by their fields. Of the latter there are two at most for a block of channels and a stretch of days, where
+it begins and ends: reading them takes about as long as a large batch for each season of a split, and only where the
+store has changed.
 """
 
 from __future__ import annotations

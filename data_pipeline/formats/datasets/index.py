@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.chunks import Chunking
@@ -27,22 +29,26 @@ from weatherfm.data_pipeline.formats.datasets.kind_of_variable import (
     layer_of,
     sums_of_means,
 )
+from weatherfm.data_pipeline.formats.datasets.mean_rates import with_intervals
 from weatherfm.data_pipeline.formats.datasets.no_field import names_along, unknown_dimensions, what_it_holds
 from weatherfm.data_pipeline.formats.datasets.reader import DatasetReader, FieldShape, open_dataset
 from weatherfm.data_pipeline.formats.datasets.span_of_sums import archive_of, rank_of_sum, said_hours, with_bounds
 from weatherfm.data_pipeline.formats.datasets.text_numbers import refuse_texts
 from weatherfm.data_pipeline.formats.files.identity import Stamp, stamp_of
 from weatherfm.data_pipeline.formats.files.paths import Format
-from weatherfm.data_pipeline.formats.meaning.kinds import describe, taken
+from weatherfm.data_pipeline.formats.meaning.kinds import Clue, besides_mean, describe, taken
 from weatherfm.data_pipeline.formats.meaning.layers import belongs, elsewhere, renamed
 from weatherfm.data_pipeline.formats.meaning.levels import doubt_of_levels, levels_in_hpa
+from weatherfm.data_pipeline.formats.meaning.mean_rates import RATE_RANK, hours_said, no_rate, not_said
 from weatherfm.data_pipeline.formats.meaning.names import Doubt, Meaning, NameRules, channel_name
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
-from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
+from weatherfm.data_pipeline.formats.time_values import without_leap_days
+from weatherfm.data_pipeline.formats.units import Conversion, conversion_of_rate, conversion_to, is_rate
 from weatherfm.data_pipeline.formats.wanted_times import Span
 from weatherfm.earth.variables import VARIABLES, Variable, parse_channel
 from weatherfm.errors import InputError
 
+_log = logging.getLogger(__name__)
 _PROVENANCE = (
     "title",
     "institution",
@@ -113,6 +119,9 @@ def _index(file: _File, limits: Span) -> Contents:
     file = replace(file, dataset=dataset)
     dims, scalars = dimensions_of(dataset), scalars_of(dataset)
     contents = Contents(file.path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
+    if calendar := next(filter(None, map(without_leap_days, dataset.variables.values())), None):
+        contents.attributes["calendar"] = calendar
+        _log.warning("%s: years have 365 days (calendar %s): 29 February is missing in leap years", file.path, calendar)
 
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
@@ -177,15 +186,14 @@ def _add_present(
     Raises:
         InputError: units that do not fit, or none, or packing that is a text (without the file's name).
     """
-    variable, kinds = file.dataset.variables[name], file.rules.source.kinds
-    clues = clues_of_variable(file.dataset, name, slots, meaning.variable)
-    if not taken(clues, kinds, meaning.variable.constant):
-        contents.others.append(f"{name} ({', '.join(clue.kind for clue in clues) or 'the field itself'})")
-        for _, channel in present:
-            contents.refused.setdefault(channel, f"{channel} {describe(clues, kinds)}")
-        return
-    refuse_texts(variable, name)
+    variable = file.dataset.variables[name]
     units = file.rules.units(name, meaning.variable, variable.attrs.get("units"))
+    if meaning.rate or is_rate(meaning.variable, units):
+        _add_rate(contents, file, name, shape, meaning, slots)
+        return
+    clues = clues_of_variable(file.dataset, name, slots, meaning.variable.accumulated)
+    if not _are_taken(contents, file, name, clues, meaning, [channel for _, channel in present]):
+        return
     mean = next((clue.said for clue in clues if clue.kind == "daily_mean"), "")
     slots, rank, archive = sums_of_means(slots, clues, variable.attrs, meaning.variable), meaning.rank, ""
     if meaning.variable.accumulated:
@@ -199,6 +207,55 @@ def _add_present(
             Piece(file.path, name, channel, own, i, orientation, units, conversion, rank, held, archive, mean)
             for own, held in alternatives
         ]
+
+
+def _are_taken(
+    contents: Contents, file: _File, name: str, clues: Sequence[Clue], meaning: Meaning, channels: Sequence[str]
+) -> bool:
+    """Whether a variable with these clues is what is asked for; if not, `contents` says why.
+
+    Raises:
+        InputError: packing that is a text (without the file's name).
+    """
+    kinds = file.rules.source.kinds
+    if not taken(clues, kinds, meaning.variable.constant):
+        contents.others.append(f"{name} ({', '.join(clue.kind for clue in clues) or 'the field itself'})")
+        for channel in channels:
+            contents.refused.setdefault(channel, f"{channel} {describe(clues, kinds)}")
+        return False
+    refuse_texts(file.dataset.variables[name], name)
+    return True
+
+
+def _add_rate(contents: Contents, file: _File, name: str, shape: FieldShape, meaning: Meaning, slots: Slots) -> None:
+    """Put a mean rate into `contents` as the sum over its interval, if its file says that and which it is.
+
+    Raises:
+        InputError: packing that is a text (without the file's name).
+    """
+    variable, target, source = file.dataset.variables[name], meaning.variable, file.rules.source
+    units = file.rules.units(name, target, variable.attrs.get("units"))
+    clues = clues_of_variable(file.dataset, name, slots, accumulated=False)
+    rest = besides_mean(clues)
+    if not _are_taken(contents, file, name, rest, meaning, [target.short]):
+        return
+    said = hours_said(source, name, target.short)
+    found = with_intervals(file.dataset, name, slots, said, is_mean=len(rest) < len(clues))
+    if found is None or not is_rate(target, units):
+        reason = not_said(name, target.short, units) if is_rate(target, units) else no_rate(name, target, units)
+        contents.others.append(f"{name} (rate of {target.era5})")
+        contents.refused.setdefault(target.short, f"{target.short} {reason}")
+        return
+    orientation = orientation_of_dims(file.dataset, shape.latitude, shape.longitude)
+    assert found.accumulated is not None
+    for own, held in by_experiment(file.dataset, _reader(file, name, shape), found):
+        for hours in np.unique(found.accumulated):
+            conversion = conversion_of_rate(target, units, hours, meaning.rate or 1)
+            of_these = held.keep(np.flatnonzero(held.accumulated == hours))
+            rank = RATE_RANK if meaning.rank >= 0 else meaning.rank
+            contents.pieces.append(
+                Piece(file.path, name, target.short, own, 0, orientation, units, conversion, rank, of_these)
+            )
 
 
 def _reader(file: _File, name: str, shape: FieldShape) -> DatasetReader:

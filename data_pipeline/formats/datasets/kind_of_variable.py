@@ -22,11 +22,11 @@ _EXPERIMENT_KEYS = ("GRIB_expver", "GRIB_experimentVersionNumber", "expver", "ex
 _DAY = 24.0
 
 
-def clues_of_variable(dataset: xr.Dataset, name: str, slots: Slots, meaning: Variable) -> tuple[Clue, ...]:
-    """Why the variable `name` is not the state (`meaning/kinds.py`); empty where it is."""
+def clues_of_variable(dataset: xr.Dataset, name: str, slots: Slots, accumulated: bool) -> tuple[Clue, ...]:
+    """Why the variable `name` is not the state (`meaning/kinds.py`); empty where it is. `accumulated`: it is a sum."""
     variable = dataset.variables[name]
-    hours = _hours_of_means(dataset, variable, slots.times)
-    clues = clues_of_attributes(variable.attrs, dataset.attrs, hours, meaning.accumulated)
+    hours = hours_of_means(dataset, variable, slots.times)
+    clues = clues_of_attributes(variable.attrs, dataset.attrs, hours, accumulated)
     means = next((dim for dim in variable.dims if "climatology" in _attributes(dataset, dim)), None)
     if means is None or any(clue.kind == "climatology" for clue in clues):
         return clues
@@ -104,7 +104,7 @@ def _with_attribute(dataset: xr.Dataset, name: str, slots: Slots) -> Slots:
     return slots if said is None else replace(slots, experiments=experiment_names([said]).repeat(len(slots.times)))
 
 
-def _hours_of_means(dataset: xr.Dataset, variable: xr.Variable, times: np.ndarray) -> float | None:
+def hours_of_means(dataset: xr.Dataset, variable: xr.Variable, times: np.ndarray) -> float | None:
     """What means of a variable cover: told by time bounds, else by `frequency`, else by the distance of times."""
     for dim in variable.dims:
         coordinate = dataset.variables.get(dim)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.pieces import Slots
+from weatherfm.data_pipeline.formats.time_values import evenly, seconds, without_leap_days
 
 _log = logging.getLogger(__name__)
 _HOUR = np.timedelta64(3600, "s")
@@ -32,9 +33,8 @@ def with_bounds(slots: Slots, dataset: xr.Dataset, dims: Sequence[str]) -> Slots
     if found is None:
         return slots
     along = np.unravel_index(np.arange(len(slots.index)), tuple(dataset.sizes[dim] for dim in dims))
-    row = along[list(dims).index(found[0])] if found[0] in dims else np.zeros(len(slots.index), int)
-    start, end = found[1][row, 0], found[1][row, 1]
-    return replace(slots, times=end, accumulated=(end - start) / _HOUR)
+    row = along[list(dims).index(found.dim)] if found.dim in dims else np.zeros(len(slots.index), int)
+    return replace(slots, times=found.ends[row], accumulated=found.hours[row], labels=slots.times, lags=found.lags[row])
 
 
 def said_hours(name: str, variable: xr.Variable, slots: Slots) -> np.ndarray:
@@ -85,7 +85,7 @@ def archive_of(dataset: xr.Dataset, name: str) -> Archive:
 def _is_of_the_store(dataset: xr.Dataset, attributes: dict[Any, Any]) -> bool:
     """A reanalysis as the Climate Data Store writes it since 2024, and no ensemble (whose sums span 3 h)."""
     ecmwf = str(attributes.get("GRIB_centre", dataset.attrs.get("GRIB_centre", ""))) in ("ecmf", "98")
-    accumulated = str(attributes.get("GRIB_stepType", "accum")) == "accum"
+    accumulated = str(attributes.get("GRIB_stepType", "accum")) in ("accum", "avg")  # a mean rate is over as long
     one = "number" not in dataset.variables or dataset.variables["number"].size == 1
     steps = any(str(dim) in ("step", "forecast_period", "prediction_timedelta") for dim in dataset.sizes)
     return ecmwf and accumulated and one and not steps and "valid_time" in dataset.variables and "expver" in dataset
@@ -124,19 +124,37 @@ def _sampled_as_summed(methods: str, times: np.ndarray) -> float:
     return hours if len(apart) and np.median(apart) == hours else float("nan")
 
 
-def _bounds(dataset: xr.Dataset, dims: Sequence[str]) -> tuple[str, np.ndarray] | None:
-    """(dimension of time, [time, 2] datetime64[s] start and end); None without bounds that can be believed."""
+@dataclass(frozen=True, eq=False)
+class _Bounds:
+    """Spans of the times along a dimension; hours are those of the file's own calendar."""
+
+    dim: str
+    ends: np.ndarray
+    """[time] datetime64[s]."""
+    hours: np.ndarray
+    lags: np.ndarray
+    """[time] hours from a time to the end of its span."""
+
+
+def _bounds(dataset: xr.Dataset, dims: Sequence[str]) -> _Bounds | None:
+    """None without bounds that can be believed."""
     for name, coordinate in dataset.variables.items():
         told = coordinate.attrs.get("bounds", coordinate.encoding.get("bounds"))
         bounds = None if told is None else dataset.variables.get(str(told))
-        if bounds is None or bounds.dtype.kind != "M" or coordinate.ndim > 1 or bounds.shape[-1:] != (2,):
+        if bounds is None or coordinate.ndim > 1 or bounds.shape[-1:] != (2,) or not _are_times(bounds):
             continue
         if coordinate.dims and coordinate.dims[0] not in dims:
             continue
-        values = np.asarray(bounds.values).reshape(-1, 2).astype("datetime64[s]")
-        if len(values) == max(1, coordinate.size) and _are_believable(values, str(name)):
-            return (str(coordinate.dims[0]) if coordinate.dims else ""), values
+        even = evenly(bounds).reshape(-1, 2)
+        if len(even) == max(1, coordinate.size) and _are_believable(even, str(name)):
+            lags = (even[:, 1] - evenly(coordinate).reshape(-1)) / _HOUR
+            ends = seconds(bounds).reshape(-1, 2)[:, 1]
+            return _Bounds(str(coordinate.dims[0]) if coordinate.dims else "", ends, np.diff(even)[:, 0] / _HOUR, lags)
     return None
+
+
+def _are_times(values: xr.Variable) -> bool:
+    return values.dtype.kind == "M" or without_leap_days(values) is not None
 
 
 def _are_believable(bounds: np.ndarray, name: str) -> bool:

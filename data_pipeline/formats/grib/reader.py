@@ -153,8 +153,9 @@ def contents_of_grib(path: str, stamp: Stamp | None, index: GribIndex, meanings:
             if known.why:
                 contents.refused.setdefault(known.channel, f"{known.channel} {known.why}")
             continue
-        key = known.found.channel, known.found.name, known.orientation, known.found.units
-        series.setdefault(key, (known, Rows()))[1].add(index, number, known.found.variable, known.monthly)
+        key = known.found.channel, known.found.name, known.orientation, known.found.units, known.rate_hours
+        rows = series.setdefault(key, (known, Rows()))[1]
+        rows.add(index, number, known.found.variable, known.monthly, known.rate_hours)
         contents.attributes.setdefault("GRIB_centre", header.centre)
         contents.classes |= {header.mars_class} - {""}
     contents.others = sorted(others)

@@ -23,14 +23,17 @@ class Rows:
 
     parts: list[tuple[np.ndarray, ...]] = field(default_factory=list)
 
-    def add(self, index: GribIndex, number: int, variable: Variable, monthly: bool) -> None:
-        """All fields of an index under one of its headers; an accumulation counts at its end, a month at its start."""
+    def add(self, index: GribIndex, number: int, variable: Variable, monthly: bool, rate_hours: float = 0.0) -> None:
+        """All fields of an index under one of its headers; a sum counts at its end, a month at its start.
+
+        Of mean rates, `rate_hours` says over which.
+        """
         header = index.headers[number]
         where = np.flatnonzero(index.kind == number)
         times, hours = index.dates[where] + np.timedelta64(round(header.lead * 3600), "s"), header.lead
         if monthly:
             times, hours = _month(header, index.dates[where]), 0.0
-        experiment, span = experiment_name(header.experiment), _span(header, variable, monthly)
+        experiment, span = experiment_name(header.experiment), rate_hours or _span(header, variable, monthly)
         same = ((hours, "f8"), (header.member, "i8"), (experiment, "U16"), (span, "f8"))
         leads, members, names, spans = (np.full(len(where), value, kind) for value, kind in same)
         self.parts.append((times, leads, members, where, names, spans))

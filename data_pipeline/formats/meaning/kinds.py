@@ -97,6 +97,7 @@ _WORDS = (  # in long_name and standard_name; "mean" alone is in that of sea lev
     (r"\bmaximum\b|^max\b|\b(daily|hourly) max\b", "maximum"),
     (r"\bminimum\b|^min\b|\b(daily|hourly) min\b", "minimum"),
 )  # fmt: skip
+_MEAN_STEPS = ("GRIB stepType avg", "GRIB_stepType avg")
 _REDUCED = re.compile(r"temporal\.(daily|monthly)_(\w+)\(")
 """In the history that the Climate Data Store writes: a day's or month's statistic, by earthkit-transforms."""
 _REDUCTIONS = {
@@ -185,6 +186,13 @@ def clues_of_step(key: str, step: str, accumulated: bool) -> list[Clue]:
     if step in ("instant", "unknown", "") or (accumulated and step == "accum"):
         return []
     return [Clue(_STEPS.get(step, step), f"{key} {step}")]
+
+
+def besides_mean(clues: Sequence[Clue]) -> tuple[Clue, ...]:
+    """Of a rate: what else it is than the mean over its own interval, of a day or less, that a mean rate is."""
+    return tuple(
+        clue for clue in clues if clue.kind != "daily_mean" and not (clue.kind == "mean" and clue.said in _MEAN_STEPS)
+    )
 
 
 def distinct(clues: Sequence[Clue]) -> tuple[Clue, ...]:

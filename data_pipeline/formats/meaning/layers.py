@@ -16,6 +16,7 @@ _LAYERS: dict[str, tuple[str, ...]] = {  # beside `surface`, which ECMWF gives t
     "msl": ("meanSea",),
     "tcwv": _COLUMN,
     "tcc": _COLUMN,
+    **{f"{layer[0]}cc": (f"{layer}CloudLayer",) for layer in ("low", "middle", "high")},
     "tcw": _COLUMN,
     "tco3": _COLUMN,
     "i10fg": ("heightAboveGround:10",),

@@ -12,7 +12,7 @@ from typing import Any
 
 from weatherfm.data_pipeline.formats.meaning.ambiguous_names import Reading, place_of, reading_of
 from weatherfm.data_pipeline.formats.meaning.contradictions import contradiction
-from weatherfm.data_pipeline.formats.meaning.near_names import near_miss
+from weatherfm.data_pipeline.formats.meaning.mean_rates import rate_named
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.earth.variables import VARIABLES, Channel, Variable, find_variable, parse_channel
 from weatherfm.errors import InputError
@@ -28,6 +28,8 @@ class Meaning:
     level: int | None
     rank: int
     """Lower is better where one file holds a channel under two names (`z` before `gh`)."""
+    rate: int = 0
+    """Of a name that stands for a mean rate of a sum: 1, or -1 where it counts the other way."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ class NameRules:
             return _meaning_at(reading, attributes, companions)
         if variable := find_variable(name) or _sum_over_hours(name):
             return Meaning(variable, None, _rank(variable, name))
-        if near := near_miss(name):
-            return Doubt((VARIABLES[near.short],), None, near.told(name))
+        if rate := rate_named(name):
+            return Meaning(rate[0], None, _UNRANKED, rate[1])
         for key in ("GRIB_shortName", "GRIB_cfVarName", "short_name"):
             if variable := find_variable(str(attributes.get(key, ""))):
                 return Meaning(variable, None, _UNRANKED)

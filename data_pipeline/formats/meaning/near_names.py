@@ -1,58 +1,36 @@
-"""Names of fields that are nearly a channel of the table and must not be taken for it."""
+"""Names of fields that are only a part of a channel of the table, and must not be taken for it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 
 from weatherfm.earth.variables import VARIABLES
 
-_RATE = (
-    "is a rate, not the sum {era5}: multiply it by the seconds that each value stands for, give it units of "
-    "{units}, and name it with source.rename: {{{name}: {short}}}"
-)
-_PART = "is only a part of {era5} ({part}); name the whole field, or add the parts up"
-
-_RATES = {
-    "tp": (
-        "pr", "prate", "tprate", "mtpr", "avg_tprate", "mean_total_precipitation_rate", "precipitation_flux",
-        "pratesfc", "prate_surface", "precipitation_rate",
-    ),
-    "tisr": ("rsdt", "mtdwswrf", "avg_tdswrf", "mean_top_downward_short_wave_radiation_flux"),
-}  # fmt: skip
 _PARTS = {
     "tp": {
-        "cp": "convective", "convective_precipitation": "convective", "acpcp": "convective", "acpcpsfc": "convective",
-        "prc": "convective, a rate", "lsp": "large-scale", "large_scale_precipitation": "large-scale",
+        **dict.fromkeys(("cp", "convective_precipitation", "acpcp", "acpcpsfc", "acpcp_surface"), "convective"),
+        "prc": "convective, a rate",
+        **dict.fromkeys(("lsp", "large_scale_precipitation", "ncpcp", "ncpcpsfc", "ncpcp_surface"), "large-scale"),
+    },
+    "sf": {
+        **dict.fromkeys(("csf", "convective_snowfall"), "convective"),
+        **dict.fromkeys(("lsf", "large_scale_snowfall"), "large-scale"),
     },
     "tcc": {
-        "lcc": "low clouds", "mcc": "middle clouds", "hcc": "high clouds", "low_cloud_cover": "low clouds",
-        "medium_cloud_cover": "middle clouds", "high_cloud_cover": "high clouds",
+        **dict.fromkeys(("lcc", "low_cloud_cover", "clcl"), "low clouds"),
+        **dict.fromkeys(("mcc", "medium_cloud_cover", "clcm"), "middle clouds"),
+        **dict.fromkeys(("hcc", "high_cloud_cover", "clch"), "high clouds"),
     },
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class NearMiss:
-    """Why a field is not the variable it looks like."""
-
-    short: str
-    """Short name of that variable."""
-    reason: str
-
-    def told(self, name: str) -> str:
-        """The reason as a sentence about the field `name`."""
-        variable = VARIABLES[self.short]
-        text = self.reason.format(name=name, short=variable.short, era5=variable.era5, units=variable.units)
-        return f"{name} {text}"
-
-
-_BY_NAME = {name: NearMiss(short, _RATE) for short, names in _RATES.items() for name in names} | {
-    name: NearMiss(short, _PART.replace("{part}", part))
-    for short, parts in _PARTS.items()
-    for name, part in parts.items()
 }
 
 
-def near_miss(name: str) -> NearMiss | None:
-    """Why a field of this name is not the channel it looks like; None for all other names."""
-    return _BY_NAME.get(name.lower())
+def parts_held(missing: Iterable[str], names: Collection[str]) -> list[str]:
+    """Why fields of these names are not the missing channels, a sentence each: they are parts of them."""
+    return [
+        f"{name} is only a part of {VARIABLES[short].era5} ({_PARTS[short][name.lower()]}); name the whole field, or "
+        "add the parts up"
+        for short in missing
+        if short in _PARTS
+        for name in sorted(names)
+        if name.lower() in _PARTS[short]
+    ]

@@ -21,6 +21,7 @@ from weatherfm.data_pipeline.formats.choice.tables import (
 )
 from weatherfm.data_pipeline.formats.pieces import Piece
 from weatherfm.data_pipeline.formats.sums.accumulation import Window, check_sums, find_window
+from weatherfm.data_pipeline.formats.sums.labels import at_labels_of_means
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import Grid
@@ -66,7 +67,7 @@ def select(pieces: Sequence[Piece], data: DataConfig, source: FilesSource) -> Se
         InputError: several members or lead times and none chosen, two fields for one time, a channel that lacks
             times others have, files on different grids, accumulations that cannot be summed as the config asks.
     """
-    kept = [piece for piece in pieces if piece.channel in data.channels]
+    kept = at_labels_of_means([piece for piece in pieces if piece.channel in data.channels])
     grid = common_grid(kept)
     tables = [table_of(channel, kept) for channel in data.channels]
     choose_member(tables, source.number)

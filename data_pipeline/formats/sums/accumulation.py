@@ -39,6 +39,8 @@ class Window:
     """End of the first sum that any file holds."""
     manner: str | None = None
     """`since_midnight` or `since_start`, where the files' sums are of that kind."""
+    lag: float = 0.0
+    """Hours by which a sum ends after the time it stands at, among means (`sums/labels.py`)."""
 
     @property
     def whole(self) -> bool:
@@ -53,6 +55,7 @@ class Window:
     def to_dict(self) -> dict[str, float | str | None]:
         """Provenance; whole hours as integers."""
         spans = {"window_hours": self.hours, "source_hours": self.source_hours}
+        spans |= {"ends_hours_after": self.lag} if self.lag else {}
         told: dict[str, float | str | None] = {
             name: int(span) if span is not None and span == int(span) else span for name, span in spans.items()
         }
@@ -88,7 +91,7 @@ def find_window(table: Table, pieces: Sequence[Piece], data: DataConfig, source:
     spans = np.unique(table.hours)
     own = float(spans[0]) if len(spans) == 1 else None
     wanted = _wanted_hours(table, data, own, path)
-    return Window(wanted, own, table.times.min(), manner)
+    return Window(wanted, own, table.times.min(), manner, pieces[table.piece[0]].lag)
 
 
 def check_sums(channel: str, window: Window, ends: np.ndarray, terms: Terms, data: DataConfig) -> None:

@@ -63,7 +63,7 @@ _SHOWN: dict[str, Display] = {
     **dict.fromkeys(("vo", "d"), _PER_SECOND),
     **dict.fromkeys(("q", "ciwc", "clwc"), _GRAMS),
     "o3": Display("mg kg⁻¹", "mg kg⁻¹", 1e6, colours="cividis"),
-    "tp": _MILLIMETRES,
+    **dict.fromkeys(("tp", "cp", "lsp", "sf", "csf", "lsf"), _MILLIMETRES),
     **dict.fromkeys(("r", "r2m"), Display("%", "%", colours="YlGnBu")),
     "tcwv": Display("kg m⁻²", "kg m⁻²", colours="YlGnBu"),
 }

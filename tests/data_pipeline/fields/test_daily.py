@@ -75,6 +75,7 @@ def test_each_day_is_what_resampling_gives(tmp_path, hourly, step):
     for channel, values in enumerate(expected(hourly, step or 1)):
         np.testing.assert_allclose(state[:, channel], values[late:], rtol=2e-7, err_msg=CHANNELS[channel])
     assert store.manifest["channels"][2]["accumulation_hours"] == 24
+    assert store.manifest["source"]["attributes"]["accumulation"]["tp"]["ends_hours_after"] == 24
     assert store.manifest["channels"][1]["era5"] == "2m_temperature_daily_maximum"
     told = store.manifest["source"]["attributes"]["daily"]
     assert told["statistics"] == dict(zip(CHANNELS, ["mean", "maximum", "sum", "mean", "minimum"], strict=True))

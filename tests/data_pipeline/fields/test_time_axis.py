@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+from calendar import monthrange
+
 import numpy as np
 import pytest
 from invented_source import data_config, invented_source, times_every
@@ -8,9 +11,11 @@ from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, r
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import open_store
-from weatherfm.data_pipeline.store_config import Period
+from weatherfm.data_pipeline.store_config import Days, Period
 from weatherfm.data_pipeline.verify import verify
 from weatherfm.errors import InputError
+from weatherfm.evaluation.forecast_config import ForecastConfig
+from weatherfm.evaluation.forecasting.init_times import forecast_init_times
 
 DAILY = times_every(24, 10)
 
@@ -149,11 +154,96 @@ def test_splits_of_several_periods(tmp_path):
         ({"train": []}, "name at least one period"),
         ({"train": ["2000-01", "2000-03"], "test": "2000-02-20/2000-03-02"}, "share days"),
         ({"train": ["2000-01", "2000-1"]}, "write a period as"),
+        ({"train": {"years": "1979-1980"}}, r"give either months, as \[12, 1, 2\], or season"),
+        ({"train": {"years": "1979", "season": "JJA", "months": [6]}}, "give either months"),
+        ({"train": {"season": "JJA"}}, r"train\.years is missing"),
+        ({"train": {"years": "1979-03/1980-02", "season": "JJA"}}, "years are whole, as 1979-2015"),
+        ({"train": {"years": 1979, "season": "ASO"}}, "'DJF', 'MAM', 'JJA' or 'SON'"),
+        ({"train": {"years": 1979, "months": [0, 1]}}, "greater than or equal to 1"),
+        ({"train": {"years": 1979, "months": [6, 6]}}, "repeat one"),
+        ({"train": {"years": 1979, "months": []}}, "at least 1 item"),
+        ({"train": {"years": 1979, "month": 6}}, "write a period as|month"),
+        ({"train": [{"years": "1979-1980", "season": "MAM"}, {"years": 1980, "season": "JJA"}, 1980]}, "come after"),
+        (
+            {"train": {"years": "1979-1980", "season": "MAM"}, "test": {"years": 1980, "months": [5]}},
+            r"train \(MAM 1979-1980\) and test \(1980-05-01/1980-05-31\) share days",
+        ),
     ],
 )
 def test_what_is_no_split(splits, message):
     with pytest.raises(InputError, match=message):
         _config(**splits)
+
+
+def by_the_calendar(days: Days, years: range) -> set[tuple[int, int]]:
+    """(year, month) of each day that the split contains, every day of `years` asked one by one."""
+    every = np.arange(f"{years[0]}-01-01", f"{years[-1] + 1}-01-01", dtype="datetime64[D]")
+    inside = every[days.contains(every.astype("datetime64[s]"))].tolist()
+    found = {(day.year, day.month) for day in inside}
+    assert len(inside) == sum(monthrange(*month)[1] for month in found)  # whole months
+    return found
+
+
+@pytest.mark.parametrize(
+    ("written", "months", "name", "stretches"),
+    [
+        ({"years": "1999-2001", "season": "DJF"}, {12, 1, 2}, "DJF 1999-2001", 4),
+        ({"years": "1999-2001", "season": "JJA"}, {6, 7, 8}, "JJA 1999-2001", 3),
+        ({"years": "1999-2001", "months": [2, 12, 7]}, {2, 7, 12}, "months 2 7 12 of 1999-2001", 9),
+        ({"years": "1999-2001", "months": list(range(12, 0, -1))}, set(range(1, 13)), "1999-01-01/2001-12-31", 1),
+    ],
+)
+def test_months_of_years(written, months, name, stretches):
+    days = _config(train=written).train
+    assert by_the_calendar(days, range(1998, 2003)) == {(y, m) for y in (1999, 2000, 2001) for m in months}
+    assert (str(days), len(days.pieces)) == (name, stretches)
+    stored = json.loads(json.dumps(_config(train=written).model_dump(mode="json")["train"]))
+    assert set(stored) <= {"start", "end", "parts"}  # what stores have held since there are splits of several periods
+    assert _config(train=stored).train == days
+
+
+def test_months_stand_among_other_periods():
+    days = _config(test=[{"years": "2000-2001", "season": "SON"}, 2003]).test
+    assert str(days) == "2000-09-01/2000-11-30, 2001-09-01/2001-11-30, 2003-01-01/2003-12-31"
+    assert str(_config(test={"years": 2000, "season": "DJF"}).test) == "DJF 2000"
+
+
+def test_a_store_split_by_season(tmp_path):
+    splits = {"train": {"years": "2000-2001", "season": "JJA"}, "test": {"years": 2001, "months": [12, 3]}}
+    config = data_config(tmp_path / "s.zarr", **splits, climatology_window=None)
+    source = invented_source(times_every(24, 731))
+    store = prepare(config, source)
+    month = store.times.astype("datetime64[M]").astype(int) % 12 + 1
+    fields = source.state.values.astype(np.float64)
+    summers = fields[np.isin(month, [6, 7, 8])]
+    np.testing.assert_allclose(store.mean, summers.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(store.std, summers.std((0, 2, 3)), rtol=1e-9)
+    steps = np.concatenate([np.diff(fields[np.isin(month, [6, 7, 8]) & (years_of(store.times) == y)], axis=0)
+                            for y in (2000, 2001)])  # fmt: skip
+    np.testing.assert_allclose(store.tendency_std, steps.std((0, 2, 3)), rtol=1e-9)
+    np.testing.assert_allclose(store.climatology_at(store.times[:1])[0], summers.mean(0), rtol=1e-6)
+    report = verify(store.path)
+    assert report.problems == []
+    assert report.coverage["periods"]["test"] == "2001-03-01/2001-03-31, 2001-12-01/2001-12-31"
+    inits = forecast_init_times(store, ForecastConfig(lead_times=["48h"]), [0])
+    assert {str(day)[:7] for day in inits} == {"2001-03", "2001-12"}
+    assert str(inits[-1] + np.timedelta64(48, "h"))[:10] == "2001-12-31"
+    assert prepare(config, source).manifest == store.manifest  # the same request
+
+
+def years_of(times: np.ndarray) -> np.ndarray:
+    return times.astype("datetime64[Y]").astype(int) + 1970
+
+
+def test_no_sample_goes_from_one_piece_of_a_split_to_the_next(tmp_path):
+    """Three days between two pieces are held out: a forecast of five days would step over them."""
+    splits = {"train": ["2000-01-01/2000-01-10", "2000-01-14/2000-01-20"], "test": "2000-01-11/2000-01-13"}
+    config = data_config(tmp_path / "s.zarr", **splits, climatology_window=None)
+    store = prepare(config, invented_source(times_every(24, 20)))
+    inits = eligible_init_times(store, store.periods["train"], [0], [120])
+    assert [time.item().day for time in inits] == [1, 2, 3, 4, 5, 14, 15]
+    split = Days.model_validate(["2000-01-01/2000-01-10", "2000-01-11/2000-01-20"])  # no day between them
+    assert len(eligible_init_times(store, split, [0], [120])) == 15
 
 
 def test_every_period_of_a_split_holds_times():

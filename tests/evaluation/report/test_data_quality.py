@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib import dates
 from moving_weather import GRID, TIMES, weather_store
 
 from weatherfm.data_pipeline.verify import report_to_bytes, verify
@@ -132,3 +133,13 @@ def test_strip_has_a_row_for_each_thing_that_is_there(checked):
     problems = checked[1].to_dict()["problems"]
     labels = [label.get_text() for label in coverage_figure(with_all, problems).axes[0].get_yticklabels()]
     assert labels[-2:] == ["preliminary", "error"]
+
+
+def test_strip_shows_every_piece_of_a_split(checked):
+    coverage = checked[1].to_dict()["coverage"]
+    start = np.datetime64(coverage["start"], "D")
+    pieces = [f"{start + a}/{start + b}" for a, b in ((-5, 0), (3, 4), (9000, 9001))]  # the last one lies outside
+    figure = coverage_figure(coverage | {"periods": {"train": ", ".join(pieces)}}, [])
+    bars = figure.axes[0].collections[1].get_paths()
+    days = [sorted({int(x - dates.date2num(start)) for x in bar.vertices[:, 0]}) for bar in bars]
+    assert days == [[0, 1], [3, 5]]

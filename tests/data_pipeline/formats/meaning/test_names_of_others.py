@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 
+import eccodes
 import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, open_files, wave, write_netcdf
+from synthetic_files import LATITUDE, LONGITUDE, TIMES, field, grib_message, open_files, wave, write_netcdf
 
 from weatherfm.data_pipeline.formats.meaning.names import Doubt, Meaning, NameRules
 from weatherfm.data_pipeline.prepare import prepare
@@ -124,19 +125,55 @@ def test_a_sum_whose_name_tells_its_hours(tmp_path, name, hours):
 @pytest.mark.parametrize("name", ["pr", "prate", "tprate", "mtpr", "avg_tprate", "mean_total_precipitation_rate"])
 def test_a_rate_is_no_sum(tmp_path, name):
     path = write_netcdf(tmp_path / "x.nc", field(name, "kg m-2 s-1", 1e-5))
-    with pytest.raises(
-        InputError, match=rf"no channel tp; .*{name} is a rate, not the sum .*source\.rename: {{{name}: tp}}"
-    ):
+    says = r"no channel tp: tp is not taken from {}: a rate \(kg m-2 s-1\).*source\.sums: {{{}: 24h}}"
+    with pytest.raises(InputError, match=says.format(name, name)):
         open_files(path, ["tp"])
-    with pytest.raises(InputError, match="those of a rate and do not convert to m"):
+    with pytest.raises(InputError, match=says.format(name, name)):
         open_files(path, ["tp"], rename={name: "tp"})
     open_files(write_netcdf(tmp_path / "b.nc", xr.merge([field(name, "kg m-2 s-1"), field()])), ["t2m"])  # harmless
+    sums = write_netcdf(tmp_path / "c.nc", field(name, "mm", 1.0))
+    with pytest.raises(InputError, match=rf"by its name a rate, by its units \(mm\) none.*rename: {{{name}: tp}}"):
+        open_files(sums, ["tp"])
+    data = open_files(sums, ["tp"], rename={name: "tp"}, sums={name: "12h"})
+    np.testing.assert_allclose(data.state[:, 0], wave(base=1.0) / 1000, rtol=3e-7)
 
 
-def test_a_part_is_not_the_whole(tmp_path):
-    path = write_netcdf(tmp_path / "x.nc", field("cp", "m", 0.01))
-    with pytest.raises(InputError, match=r"no channel tp; .*cp is only a part of total_precipitation \(convective\)"):
-        open_files(path, ["tp"])
+@pytest.mark.parametrize(
+    ("part", "whole", "says"),
+    [
+        ("cp", "tp", r"cp is only a part of total_precipitation \(convective\)"),
+        ("acpcp", "tp", r"acpcp is only a part of total_precipitation \(convective\)"),
+        ("lsp", "tp", r"lsp is only a part of total_precipitation \(large-scale\)"),
+        ("lsf", "sf", r"lsf is only a part of snowfall \(large-scale\)"),
+        ("high_cloud_cover", "tcc", r"high_cloud_cover is only a part of total_cloud_cover \(high clouds\)"),
+    ],
+)
+def test_a_part_is_not_the_whole_but_itself(tmp_path, part, whole, says):
+    units = "1" if whole == "tcc" else "m"
+    path = write_netcdf(tmp_path / "x.nc", field(part, units, 0.01))
+    with pytest.raises(InputError, match=rf"no channel {whole}; .*{says}"):
+        open_files(path, [whole])
+    both = write_netcdf(tmp_path / "y.nc", xr.merge([field(part, units, 0.01), field()]))
+    with pytest.raises(InputError, match=says):
+        open_file_states([str(both)], ["t2m", whole])
+    channel = {"acpcp": "cp", "high_cloud_cover": "hcc"}.get(part, part)
+    data = open_files(path, [channel], sums="12h")
+    np.testing.assert_allclose(data.state[:, 0], wave(base=0.01), rtol=3e-7)
+
+
+def test_parts_in_grib(tmp_path):
+    """Values and units as ecCodes has them: kg m-2 of ncpcp, a fraction of lcc."""
+    rain = grib_message("ncpcp", 0, "surface", edition=2, values=wave(TIMES[:1], base=4.0)[0])
+    cover = grib_message("lcc", 0, "surface", edition=2, values=np.full((4, 8), 0.25))
+    (tmp_path / "x.grib2").write_bytes(rain + cover)
+    data = open_files(tmp_path / "x.grib2", ["lsp", "lcc"], sums="6h")
+    message = eccodes.codes_new_from_message(rain)
+    assert eccodes.codes_get(message, "units") == "kg m**-2"
+    np.testing.assert_allclose(data.state[0, 0].values.ravel(), eccodes.codes_get_values(message) / 1000, rtol=1e-6)
+    eccodes.codes_release(message)
+    np.testing.assert_allclose(data.state[0, 1], 0.25, rtol=1e-6)
+    with pytest.raises(InputError, match="lcc is only a part of total_cloud_cover"):
+        open_files(tmp_path / "x.grib2", ["tcc"])
 
 
 # --- names of two meanings ---
