@@ -14,6 +14,7 @@ from weatherfm.data_pipeline.access import refuse_secret_address
 from weatherfm.data_pipeline.formats.files.archives import is_zip, refuse_broken
 from weatherfm.data_pipeline.formats.files.foreign import foreign, foreign_folder, is_zarr_array, unknown
 from weatherfm.data_pipeline.formats.zarr.opening import is_address
+from weatherfm.data_pipeline.formats.zarr.zipped import folder_of_store
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 
@@ -70,13 +71,13 @@ def _expand(pattern: str) -> list[str]:
 
 
 def recognise(path: str) -> Format:
-    """The format of a file or folder; what stands at an address is a Zarr store.
+    """The format of a file or folder; what stands at an address is a Zarr store, or is served by OPeNDAP.
 
     Raises:
         InputError: it is something else; says what it looks like (without the file's name).
     """
     if is_address(path):
-        return "zarr"
+        return _format_at(path)
     if os.path.isdir(path):
         if _is_zarr_group(path) and not is_zarr_array(path):
             return "zarr"
@@ -90,6 +91,13 @@ def recognise(path: str) -> Format:
     return _format(start, path)
 
 
+def _format_at(address: str) -> Format:
+    """By the name alone: nobody is asked."""
+    if address.lower().endswith(".zip"):
+        raise InputError("it is a ZIP archive at an address; fetch it and name the file, which need not be unpacked")
+    return "zarr"
+
+
 def _format(start: bytes, path: str) -> Format:
     """By the bytes at the very start of a file, or behind a header of a known kind."""
     if start[:3] == b"CDF" and len(start) > 3 and start[3] in (1, 2, 5):
@@ -98,7 +106,7 @@ def _format(start: bytes, path: str) -> Format:
         return "hdf5"
     if is_zip(start):
         refuse_broken(path)
-        return "zip"
+        return "zip" if folder_of_store(path) is None else "zarr"
     if (looks_like := foreign(start, os.path.basename(path))) is not None:
         raise InputError(looks_like)
     at = start[:512].find(b"GRIB")
