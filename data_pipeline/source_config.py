@@ -95,7 +95,8 @@ class _Stores(SourceConfig):
 
 
 class FilesSource(_Stores):
-    """NetCDF, GRIB and Zarr files on disk, and Zarr stores by address (gs://, s3://, https://)."""
+    """NetCDF, GRIB and Zarr files and Icechunk repositories on disk, and Zarr stores by address (gs://, s3://,
+    https://)."""
 
     _places: ClassVar = ("paths", "static_paths")
     kind: Literal["files"]
@@ -128,8 +129,16 @@ class FilesSource(_Stores):
     """What fields of an accumulated variable are sums over, where its file does not say: `1h`, `since_midnight` (from
     00 UTC, as ERA5-Land) or `since_start` (of the forecast); one value for all, or by the file's name for a variable
     (`{tp: 1h}`), which goes before what the file says."""
+    snapshot: str | None = None
+    """Of Icechunk repositories: the id of a snapshot, a tag or a branch to read; without it, the newest of branch main.
+    When there is a newer one, an interrupted `prepare` names the one that it was begun with."""
     cache: str = "~/.cache/weatherfm/unpacked"
     """Folder where ZIP archives among `paths` are unpacked; it may be deleted at any time."""
+
+    @property
+    def access(self) -> Access:
+        """How the stores are opened, and which snapshot of repositories."""
+        return Access.of(self.storage_options, self.missing_chunks, self.snapshot)
 
     def sums_of(self, name: str, channel: str) -> str | None:
         """What `sums` says of the file's variable `name`, which holds `channel`."""
@@ -150,7 +159,7 @@ class FilesSource(_Stores):
 
         Not which files, and which of their members or experiments: from any of them may be forecast.
         """
-        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "experiment", "cache"}
+        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "experiment", "snapshot", "cache"}
         return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import xarray as xr
 
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.datasets.clock import slots_of
 from weatherfm.data_pipeline.formats.datasets.dimensions import (
@@ -40,6 +41,7 @@ from weatherfm.data_pipeline.formats.meaning.names import Doubt, Meaning, NameRu
 from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_to
 from weatherfm.data_pipeline.formats.wanted_times import Span
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import pinned
 from weatherfm.earth.variables import VARIABLES, Variable, parse_channel
 from weatherfm.errors import InputError
 
@@ -65,7 +67,8 @@ def index_dataset(
         InputError: no readable field on a latitude-longitude grid (without the file's name).
     """
     stamp = stamp_of(path)  # before it is opened: a change between the two is noticed
-    file = _File(open_dataset(path, format, rules.source.access), path, format, rules, wanted, stamp)
+    access = pinned(path, rules.source.access)
+    file = _File(open_dataset(path, format, access), path, format, rules, wanted, stamp, access=access)
     return _index(file, span or Span())
 
 
@@ -89,6 +92,7 @@ class _File:
     wanted: Collection[str]
     stamp: Stamp | None
     in_memory: bool = False
+    access: Access = PUBLIC
 
     @cached_property
     def doubts(self) -> dict[str, str]:
@@ -112,7 +116,8 @@ def _index(file: _File, limits: Span) -> Contents:
     dataset = with_units(file.dataset, file.rules.source.units)
     file = replace(file, dataset=dataset)
     dims, scalars = dimensions_of(dataset), scalars_of(dataset)
-    contents = Contents(file.path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
+    attributes = {k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs}
+    contents = Contents(file.path, attributes=attributes, access=file.access)
 
     @cache
     def slots(dims: tuple[str, ...], accumulated: bool) -> Slots:
@@ -203,8 +208,8 @@ def _add_present(
 
 def _reader(file: _File, name: str, shape: FieldShape) -> DatasetReader:
     chunks = Chunking.of(file.dataset.variables[name], shape.slots, None if shape.level is None else shape.level.name)
-    held, access = file.dataset if file.in_memory else None, file.rules.source.access
-    return DatasetReader(file.path, file.format, name, shape, chunks, held, file.stamp, access)
+    held = file.dataset if file.in_memory else None
+    return DatasetReader(file.path, file.format, name, shape, chunks, held, file.stamp, file.access)
 
 
 def _conversion(file: _File, name: str, target: Variable, units: str | None) -> Conversion:

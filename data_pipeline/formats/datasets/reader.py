@@ -20,6 +20,7 @@ from weatherfm.data_pipeline.formats.files.identity import Stamp, refuse_changed
 from weatherfm.data_pipeline.formats.files.paths import Format
 from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.data_pipeline.formats.zarr.folder_values import read_plain
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import pinned
 from weatherfm.data_pipeline.formats.zarr.opening import ChunkError, chunk_place, open_zarr
 from weatherfm.data_pipeline.formats.zarr.shard_index import check_shards
 from weatherfm.data_pipeline.formats.zarr.stored_size import mean_chunk_bytes, share_of_file
@@ -162,7 +163,7 @@ def open_dataset(path: str, format: Format, access: Access = PUBLIC) -> xr.Datas
         InputError: the library cannot open it (without the file's name).
         OutsideError: the network failed.
     """
-    return _open(path, format, stamp_of(path), access)
+    return _open(path, format, stamp_of(path), pinned(path, access))
 
 
 @lru_cache(maxsize=64)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import zarr
 
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.files.archives import origin_of
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository, pinned
 from weatherfm.data_pipeline.formats.zarr.opening import ChunkError, is_address, open_store
 from weatherfm.errors import InputError
 
@@ -23,8 +24,11 @@ _MOVING = {"valid_time_start", "valid_time_stop", "valid_time_stop_era5t", "last
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """Size and time of change of a file, or of the metadata of a Zarr folder; None for an address."""
-    if is_address(path):
+    """Size and time of change of a file, or of the metadata of a Zarr folder.
+
+    None for an address, and for an Icechunk repository: the snapshot that is read does not change.
+    """
+    if is_address(path) or is_repository(path):
         return None
     names = [os.path.join(path, name) for name in _METADATA] if os.path.isdir(path) else [path]
     for name in names:
@@ -65,13 +69,16 @@ def identity_of(path: str, access: Access = PUBLIC) -> str:
     """What tells a source from another of the same name, as a short text.
 
     Of a file, its size and time of change; of a member of a ZIP, those of the ZIP. Of a Zarr store, the checksum of its
-    metadata: its chunks are too many to look at, so that a chunk that was replaced is not noticed.
+    metadata: its chunks are too many to look at, so that a chunk that was replaced is not noticed. Of an Icechunk
+    repository, the id of the snapshot.
 
     Raises:
         InputError: it is gone, or a store's metadata cannot be read.
         OutsideError: the network failed.
     """
     path = origin_of(path)
+    if is_repository(path):
+        return f"snapshot {pinned(path, access).snapshot}"
     if is_address(path) or os.path.isdir(path):
         return f"metadata {_checksum_of_metadata(path, access)}"
     stamp = stamp_of(path)
@@ -80,10 +87,15 @@ def identity_of(path: str, access: Access = PUBLIC) -> str:
     return f"{stamp[0]} bytes, changed {stamp[1]}"
 
 
-def identities_of(paths: Iterable[str], access: Access = PUBLIC) -> dict[str, str]:
-    """Name -> `identity_of` of each source; a name is short, but tells it from the others: folders may move."""
-    sources = sorted({origin_of(path) for path in paths})
-    return dict(zip(_short_names(sources), (identity_of(path, access) for path in sources), strict=True))
+def identities_of(opened: Mapping[str, Access]) -> dict[str, str]:
+    """Name -> `identity_of` of each source; a name is short, but tells it from the others: folders may move.
+
+    Args:
+        opened: path of each -> how it was opened.
+    """
+    how = {origin_of(path): access for path, access in opened.items()}
+    sources = sorted(how)
+    return dict(zip(_short_names(sources), (identity_of(path, how[path]) for path in sources), strict=True))
 
 
 def _short_names(paths: Sequence[str]) -> list[str]:

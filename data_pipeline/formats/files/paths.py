@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from weatherfm.data_pipeline.access import refuse_secret_address
 from weatherfm.data_pipeline.formats.files.archives import is_zip, refuse_broken
 from weatherfm.data_pipeline.formats.files.foreign import foreign, foreign_folder, is_zarr_array, unknown
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository
 from weatherfm.data_pipeline.formats.zarr.opening import is_address
 from weatherfm.data_pipeline.formats.zarr.zipped import folder_of_store
 from weatherfm.errors import InputError
@@ -79,7 +80,7 @@ def recognise(path: str) -> Format:
     if is_address(path):
         return _format_at(path)
     if os.path.isdir(path):
-        if _is_zarr_group(path) and not is_zarr_array(path):
+        if is_repository(path) or (_is_zarr_group(path) and not is_zarr_array(path)):
             return "zarr"
         raise InputError(foreign_folder(path))
     if not os.path.isfile(path):
@@ -116,7 +117,9 @@ def _format(start: bytes, path: str) -> Format:
 
 
 def _is_zarr_group(path: str) -> bool:
-    return any(os.path.exists(os.path.join(path, name)) for name in (".zgroup", ".zmetadata", "zarr.json"))
+    return is_repository(path) or any(
+        os.path.exists(os.path.join(path, name)) for name in (".zgroup", ".zmetadata", "zarr.json")
+    )
 
 
 def _inside_zarr(path: str) -> bool:

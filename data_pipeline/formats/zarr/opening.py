@@ -18,6 +18,7 @@ from zarr.storage import LocalStore, WrapperStore
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.data_pipeline.formats.zarr.filesystems import open_address
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import IcechunkFault, is_repository, open_snapshot, pinned
 from weatherfm.data_pipeline.formats.zarr.retries import describe, insist, is_denied
 from weatherfm.data_pipeline.formats.zarr.zipped import DAMAGE, ZippedStore, folder_of_store
 from weatherfm.data_pipeline.source_config import ADDRESS
@@ -108,7 +109,7 @@ class TrustedStore(WrapperStore[Store]):
         if self.address is None:
             try:
                 return await request()
-            except DAMAGE as error:
+            except (*DAMAGE, IcechunkFault) as error:
                 raise ChunkError(key, f"is damaged ({describe(error)})") from error
         try:
             return await insist(request, self.address, key, self.access.masked, self.access.secret)
@@ -173,11 +174,13 @@ def _keep_zeros(dataset: xr.Dataset) -> None:
 
 
 def open_store(path: str, access: Access = PUBLIC) -> TrustedStore:
-    """The store in a folder, in a ZIP file or at an address; public clouds are asked without a key.
+    """The store in a folder, ZIP file or Icechunk repository or at an address; public clouds are asked without a key.
 
     Raises:
         InputError: a package for such addresses is not installed, nobody knows such addresses, or an option is unknown.
     """
+    if is_repository(path):
+        return TrustedStore(open_snapshot(path, pinned(path, access)), path if is_address(path) else None, access)
     if is_address(path):
         return TrustedStore(open_address(path, access), path, access)
     if os.path.isfile(path):

@@ -1,0 +1,189 @@
+"""Icechunk repositories: one snapshot of the Zarr group in them is read, and it is the same to the end of a run.
+
+A repository keeps its group as snapshots under branches and tags (icechunk.io/en/latest/reference/spec). Which one a
+name stands for is looked up once, when the repository is indexed; a snapshot itself never changes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import WrapperStore
+
+from weatherfm.data_pipeline.access import Access
+from weatherfm.errors import InputError, OutsideError
+
+MAIN = "main"
+"""The branch that is read where `source.snapshot` names nothing."""
+_ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}")
+_PASSING = ("dispatch failure", "timeout", "timed out", "io error", "service error")
+_DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "credentials")
+_OPTIONS = ("key", "secret", "token", "endpoint_url", "region_name", "requester_pays", "anon")
+
+T = TypeVar("T")
+
+
+class IcechunkFault(Exception):
+    """A part of a snapshot is damaged or cannot be had, and trying again would not change it."""
+
+
+class SnapshotStore(WrapperStore[Store]):
+    """The Zarr group of one snapshot; what fails is told as of other stores."""
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """The part `key`; None where it is not there.
+
+        Raises:
+            ConnectionError, PermissionError, IcechunkFault: the network failed, the key is not taken, another fault.
+        """
+        try:
+            return await self._store.get(key, prototype, byte_range)
+        except _errors() as error:
+            raise _told(error) from None
+
+    async def getsize(self, key: str) -> int:
+        """Bytes of the part `key`; raises as `get`, and FileNotFoundError."""
+        if not await self._store.exists(key):
+            raise FileNotFoundError(key)
+        try:
+            return await self._store.getsize(key)
+        except _errors() as error:
+            raise _told(error) from None
+
+
+def is_repository(path: str) -> bool:
+    """A folder by its layout; an s3:// address by its last name, such as `v0.1.0.icechunk`: nobody is asked."""
+    if path.startswith("s3://"):
+        return "icechunk" in path.rstrip("/").rpartition("/")[2].lower()
+    inside = os.path.join(path, "snapshots")
+    return os.path.isdir(inside) and any(os.path.exists(os.path.join(path, name)) for name in ("refs", "repo"))
+
+
+def pinned(path: str, access: Access) -> Access:
+    """`access` with the snapshot that is to be read of the repository at `path`; as it is for other stores.
+
+    Raises:
+        InputError: no repository or no such snapshot there, access refused, or the package is missing.
+        OutsideError: the network failed.
+    """
+    if _ID.fullmatch(access.snapshot) or not is_repository(path):
+        return access
+    name = access.snapshot or MAIN
+    repository = _opened(path, access)
+    for look in (repository.lookup_branch, repository.lookup_tag):
+        try:
+            return replace(access, snapshot=_asked(path, access, partial(look, name)))
+        except LookupError:
+            continue
+    raise InputError(
+        f"its Icechunk repository has no branch and no tag {name!r}; give one, or the id of a snapshot, as "
+        "source.snapshot"
+    )
+
+
+@lru_cache(maxsize=16)
+def open_snapshot(path: str, access: Access) -> SnapshotStore:
+    """The group of the snapshot that a `pinned` access names; raises as `pinned`."""
+    repository = _opened(path, access)
+    try:
+        session = _asked(path, access, lambda: repository.readonly_session(snapshot_id=access.snapshot))
+    except LookupError:
+        raise InputError(
+            f"its Icechunk repository has no snapshot {access.snapshot}; correct source.snapshot"
+        ) from None
+    return SnapshotStore(session.store)
+
+
+def _opened(path: str, access: Access) -> Any:
+    icechunk = _package()
+    if path.startswith("s3://"):
+        place = urlsplit(path)
+        storage = icechunk.s3_storage(bucket=place.netloc, prefix=place.path.strip("/"), **_s3_options(access.options))
+    else:
+        storage = icechunk.local_filesystem_storage(path)
+    try:
+        return _asked(path, access, lambda: icechunk.Repository.open(storage))
+    except LookupError:
+        raise InputError("no Icechunk repository is there; correct the address") from None
+
+
+def _package() -> Any:
+    try:
+        import icechunk
+    except ImportError as error:
+        raise InputError(
+            f"it is an Icechunk repository, and the package that reads those is not installed ({error}); pip install "
+            "'weatherfm[icechunk]'"
+        ) from error
+    if int(icechunk.__version__.partition(".")[0]) < 1:
+        raise InputError(
+            f"it is an Icechunk repository, and icechunk {icechunk.__version__} is too old to read it; pip install "
+            "'weatherfm[icechunk]'"
+        )
+    if "ICECHUNK_LOG" not in os.environ:
+        icechunk.set_logs_filter(
+            "off"
+        )  # it writes to stdout, of commits too, which nobody makes here; errors are raised
+    return icechunk
+
+
+def _errors() -> type[Exception]:
+    error: type[Exception] = _package().IcechunkError
+    return error
+
+
+def _s3_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What icechunk calls the options that s3fs has for the same."""
+    if unknown := sorted(options.keys() - set(_OPTIONS)):
+        raise InputError(
+            f"source.storage_options has {', '.join(unknown)}, which an Icechunk repository on s3:// does not know; it "
+            f"knows {', '.join(_OPTIONS)}"
+        )
+    endpoint = options.get("endpoint_url")
+    keys = {"access_key_id": "key", "secret_access_key": "secret", "session_token": "token"}
+    return {
+        **{name: options[ours] for name, ours in keys.items() if ours in options},
+        "anonymous": options.get("anon", "key" not in options),
+        "endpoint_url": endpoint,
+        "allow_http": str(endpoint).startswith("http://"),
+        "force_path_style": endpoint is not None,
+        "region": options.get("region_name", "us-east-1"),
+        "requester_pays": bool(options.get("requester_pays", False)),
+    }
+
+
+def _asked(path: str, access: Access, request: Callable[[], T]) -> T:
+    """The answer of a repository; LookupError where it knows no such thing."""
+    try:
+        return request()
+    except _errors() as error:
+        fault = _told(error)
+    text = access.masked(str(fault))
+    if isinstance(fault, ConnectionError):
+        raise OutsideError(
+            f"network: {path} could not be read ({text}); start the same command again when the network is back, or "
+            "give a key that may read it (source.storage_options): Icechunk tells the one like the other"
+        )
+    if isinstance(fault, PermissionError):
+        raise InputError(f"its Icechunk repository refuses access ({text}); give a key (source.storage_options)")
+    if re.search("not found|doesn't exist|invalid snapshot id", text):
+        raise LookupError(text)
+    raise InputError(f"its Icechunk repository cannot be opened ({text})")
+
+
+def _told(error: Exception) -> Exception:
+    """By what it is, in one line: icechunk has one kind of error for all."""
+    text = str(error)
+    lines = [re.sub(r"^[\s|`x>-]+", "", line) for line in text.splitlines() if re.match(r"\s*(x|\|->|`->)\s", line)]
+    said = "; ".join(dict.fromkeys(lines))[:200] or text[:200]
+    if any(word in said for word in _DENIED):
+        return PermissionError(said)
+    return ConnectionError(said) if any(word in said for word in _PASSING) else IcechunkFault(said)
