@@ -16,6 +16,7 @@ ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")
 """Start of gs://, s3://, https:// and the like, which are no paths of this machine."""
 
 _ALL = "*"
+_ECMWF = "https://arco.datastores.ecmwf.int"
 
 
 def _parse_lead(value: Any) -> Any:
@@ -196,6 +197,23 @@ class ArcoSource(_Stores):
     """Also take the last months, which are ERA5T: `weatherfm append` replaces them once they are final."""
 
 
+class CdsZarrSource(_Stores):
+    """ERA5 as ECMWF itself keeps it in Zarr for the Climate Data Store (a beta service), which needs its (free) key;
+    0.25 degrees, from 1940 on, single levels every hour and pressure levels every six."""
+
+    _places: ClassVar = ("single_levels", "pressure_levels", "static_paths")
+    kind: Literal["cds-zarr"]
+    single_levels: str = f"{_ECMWF}/cadl-arco-time-002/arco/reanalysis_era5_single_levels/sfc/timeChunked.zarr"
+    """The store of single levels: a folder or address of one laid out like it. ECMWF calls the copies whose chunks are
+    whole fields `timeChunked`; those that it calls `geoChunked` hold long series of a few points."""
+    pressure_levels: str = f"{_ECMWF}/cadl-arco-time-048/arco/reanalysis_era5_pressure_levels/pl/timeChunked.zarr"
+    """The store of pressure levels, likewise."""
+    static_paths: list[str] = []
+    """Files that hold constant fields (orography, land-sea mask), which ECMWF's stores lack."""
+    preliminary: bool = False
+    """Also take the last months, which are ERA5T: `weatherfm append` replaces them once they are final."""
+
+
 class CdsSource(SourceConfig):
     """ERA5 from the Copernicus Climate Data Store, which needs a (free) key; downloads are kept as they come."""
 
@@ -211,5 +229,5 @@ class CdsSource(SourceConfig):
     """Requests in the queue at a time; the store serves each user only a few."""
 
 
-OneSource = FilesSource | PlanetSource | WeatherBench2Source | ArcoSource | CdsSource
+OneSource = FilesSource | PlanetSource | WeatherBench2Source | ArcoSource | CdsZarrSource | CdsSource
 """Each by itself; `joined_config.py` has those that are made of several."""

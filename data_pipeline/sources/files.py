@@ -54,7 +54,11 @@ def open_source(data: DataConfig) -> SourceData:
 
 
 def open_files(
-    data: DataConfig, source: FilesSource, offered: Range | None = None, never: Mapping[str, str] = NOTHING
+    data: DataConfig,
+    source: FilesSource,
+    offered: Range | None = None,
+    never: Mapping[str, str] = NOTHING,
+    grows: bool = False,
 ) -> SourceData:
     """As `open_source`, for other sources whose data are files: `source` says which, in place of `data.source`.
 
@@ -63,6 +67,7 @@ def open_files(
         source: where, and help in reading names and units.
         offered: first and last time that hold data, where the files list more.
         never: variables (short names) that are not read even where the files hold them -> why.
+        grows: Zarr stores get later times from day to day, and are the same to an interrupted run.
     """
     _refuse_constant_channels(data)
     rules = NameRules(source)
@@ -106,7 +111,7 @@ def open_files(
         together=blocks.together,
         read_from=fields,
         place=partial(place_of, selection, derivation),
-        identity=identities_of({one.path: one.access for one in contents if one.path in used}),
+        identity=identities_of({one.path: one.access for one in contents if one.path in used}, grows),
     )
 
 
