@@ -96,8 +96,8 @@ class _Stores(SourceConfig):
 
 
 class FilesSource(_Stores):
-    """NetCDF, GRIB and Zarr files and Icechunk repositories on disk, and Zarr stores by address (gs://, s3://,
-    https://)."""
+    """NetCDF, GRIB and Zarr files and Icechunk repositories on disk, Zarr stores by address (gs://, s3://, https://),
+    datasets served by OPeNDAP (https://.../dodsC/..., dap2://)."""
 
     _places: ClassVar = ("paths", "static_paths")
     kind: Literal["files"]

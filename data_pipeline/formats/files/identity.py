@@ -12,6 +12,8 @@ import zarr
 
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.files.archives import origin_of
+from weatherfm.data_pipeline.formats.opendap.addresses import is_opendap
+from weatherfm.data_pipeline.formats.opendap.opening import checksum_of_descriptions
 from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository, pinned
 from weatherfm.data_pipeline.formats.zarr.opening import ChunkError, is_address, open_store
 from weatherfm.errors import InputError
@@ -72,7 +74,8 @@ def identity_of(path: str, access: Access = PUBLIC, grows: bool = False) -> str:
 
     Of a file, its size and time of change; of a member of a ZIP, those of the ZIP. Of a Zarr store, the checksum of its
     metadata: its chunks are too many to look at, so that a chunk that was replaced is not noticed. Of an Icechunk
-    repository, the id of the snapshot. With `grows`, the metadata without what moves when a store gets later times.
+    repository, the id of the snapshot. Of what is read by OPeNDAP, the checksum of all that its server says of it. With
+    `grows`, the metadata without what moves when a store gets later times.
 
     Raises:
         InputError: it is gone, or a store's metadata cannot be read.
@@ -81,6 +84,8 @@ def identity_of(path: str, access: Access = PUBLIC, grows: bool = False) -> str:
     path = origin_of(path)
     if is_repository(path):
         return f"snapshot {pinned(path, access).snapshot}"
+    if is_opendap(path):
+        return f"metadata {checksum_of_descriptions(path, access)}"
     if is_address(path) or os.path.isdir(path):
         return f"metadata {_checksum_of_metadata(path, access, grows)}"
     stamp = stamp_of(path)

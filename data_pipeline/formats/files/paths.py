@@ -13,13 +13,15 @@ from urllib.parse import unquote, urlsplit
 from weatherfm.data_pipeline.access import refuse_secret_address
 from weatherfm.data_pipeline.formats.files.archives import is_zip, refuse_broken
 from weatherfm.data_pipeline.formats.files.foreign import foreign, foreign_folder, is_zarr_array, unknown
+from weatherfm.data_pipeline.formats.opendap.addresses import is_opendap
 from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository
 from weatherfm.data_pipeline.formats.zarr.opening import is_address
 from weatherfm.data_pipeline.formats.zarr.zipped import folder_of_store
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 
-Format = Literal["netcdf3", "hdf5", "grib", "zarr", "zip"]
+Format = Literal["netcdf3", "hdf5", "grib", "zarr", "zip", "opendap"]
+_FILES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".grib", ".grib2", ".grb", ".grb2")
 _LOOKED_AT = 4096  # bytes at the start of a file
 
 
@@ -96,6 +98,13 @@ def _format_at(address: str) -> Format:
     """By the name alone: nobody is asked."""
     if address.lower().endswith(".zip"):
         raise InputError("it is a ZIP archive at an address; fetch it and name the file, which need not be unpacked")
+    if is_opendap(address):
+        return "opendap"
+    if address.lower().endswith(_FILES):
+        raise InputError(
+            "it is a file at an address, which is not read from there: fetch it and name the file; where its server "
+            "speaks OPeNDAP, write dap2:// in place of https://"
+        )
     return "zarr"
 
 
