@@ -59,7 +59,7 @@ def open_source(data: DataConfig) -> SourceData:
         _refuse_denied(path, source)
     units = {name: told for path in paths for name, told in units_left_out(attributes_of(path, source)[1]).items()}
     datasets = {path: open_dataset(path, "zarr", source.access) for path in paths}
-    last, final = min(map(_last_hour, datasets.values())), last_final_hour(today())
+    last, final = min(_last_hour(path, dataset) for path, dataset in datasets.items()), last_final_hour(today())
     offered = _FIRST, last if source.preliminary else min(last, final)
     check_period(data, paths[0], source.preliminary, offered, last)
     files = FilesSource(
@@ -123,10 +123,10 @@ def _refuse_denied(path: str, source: CdsZarrSource) -> None:
     )
 
 
-def _last_hour(dataset: xr.Dataset) -> np.datetime64:
+def _last_hour(path: str, dataset: xr.Dataset) -> np.datetime64:
     name = next((name for name in ("time", "valid_time") if name in dataset.variables), None)
     if name is None or not dataset.sizes.get(name):
-        raise InputError("a store of source.kind=cds-zarr has no times; correct its address")
+        raise InputError(f"{path} has no times, as ECMWF's ERA5 has them; correct the address")
     return dataset.variables[name].values[-1].astype("datetime64[s]")
 
 

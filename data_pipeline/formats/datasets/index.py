@@ -135,7 +135,9 @@ def _index(file: _File, limits: Span) -> Contents:
         orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
         _add(contents, file, name, shape, slots)
     if not gridded:
-        raise InputError(f"it holds {what_it_holds(dataset, None if file.in_memory else file.path, file.format)}")
+        raise InputError(
+            f"it holds {what_it_holds(dataset, None if file.in_memory else file.path, file.format, file.access)}"
+        )
     return contents
 
 

@@ -65,6 +65,8 @@ def local_path(pattern: str) -> str:
 
 def _expand(pattern: str) -> list[str]:
     """Paths a pattern means; patterns pass over index files that GRIB readers leave beside the data."""
+    if is_repository(pattern):
+        return [pattern]  # or a group in one, which is no folder
     if os.path.exists(pattern) or not has_magic(pattern):
         return [pattern] * os.path.exists(pattern)
     matches = [match for match in glob(pattern, recursive=True) if not match.endswith(".idx")]
@@ -81,8 +83,10 @@ def recognise(path: str) -> Format:
     """
     if is_address(path):
         return _format_at(path)
+    if is_repository(path):
+        return "zarr"
     if os.path.isdir(path):
-        if is_repository(path) or (_is_zarr_group(path) and not is_zarr_array(path)):
+        if _is_zarr_group(path) and not is_zarr_array(path):
             return "zarr"
         raise InputError(foreign_folder(path))
     if not os.path.isfile(path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from weatherfm.errors import InputError, OutsideError
 
 MAIN = "main"
 """The branch that is read where `source.snapshot` names nothing."""
+_ON_S3 = re.compile(r"(s3://[^/]+/(?:[^/]+/)*?[^/]*icechunk[^/]*)(?:/(.*(?<!\.zarr)))?", re.IGNORECASE)
 _ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}")
 _PASSING = ("dispatch failure", "timeout", "timed out", "io error", "service error")
 _DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "credentials")
@@ -36,7 +37,25 @@ class IcechunkFault(Exception):
 
 
 class SnapshotStore(WrapperStore[Store]):
-    """The Zarr group of one snapshot; what fails is told as of other stores."""
+    """The Zarr group of one snapshot; what fails is told as of other stores.
+
+    Args:
+        store: of the whole snapshot.
+        group: that is the root here, with a slash behind it; nothing for that of the snapshot.
+    """
+
+    def __init__(self, store: Store, group: str = "") -> None:
+        super().__init__(store)
+        self._group = group
+
+    async def exists(self, key: str) -> bool:
+        """Whether the part `key` is there."""
+        return await self._store.exists(self._group + key)
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names right below `prefix`."""
+        async for name in self._store.list_dir(self._group + prefix):
+            yield name
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """The part `key`; None where it is not there.
@@ -45,26 +64,42 @@ class SnapshotStore(WrapperStore[Store]):
             ConnectionError, PermissionError, IcechunkFault: the network failed, the key is not taken, another fault.
         """
         try:
-            return await self._store.get(key, prototype, byte_range)
+            return await self._store.get(self._group + key, prototype, byte_range)
         except _errors() as error:
             raise _told(error) from None
 
     async def getsize(self, key: str) -> int:
         """Bytes of the part `key`; raises as `get`, and FileNotFoundError."""
-        if not await self._store.exists(key):
+        if not await self.exists(key):
             raise FileNotFoundError(key)
         try:
-            return await self._store.getsize(key)
+            return await self._store.getsize(self._group + key)
         except _errors() as error:
             raise _told(error) from None
 
 
 def is_repository(path: str) -> bool:
-    """A folder by its layout; an s3:// address by its last name, such as `v0.1.0.icechunk`: nobody is asked."""
+    """True for a repository, and for a group in one: `REPOSITORY/single/spatial`; nobody is asked.
+
+    A folder is told by its layout, an s3:// address by a name in it, such as `v0.1.0.icechunk`.
+    """
+    return _repository_of(path) is not None
+
+
+def _repository_of(path: str) -> tuple[str, str] | None:
+    """(repository, group in it or nothing)."""
     if path.startswith("s3://"):
-        return "icechunk" in path.rstrip("/").rpartition("/")[2].lower()
-    inside = os.path.join(path, "snapshots")
-    return os.path.isdir(inside) and any(os.path.exists(os.path.join(path, name)) for name in ("refs", "repo"))
+        found = _ON_S3.fullmatch(path.rstrip("/"))
+        return None if found is None else (found[1], found[2] or "")
+    if os.path.isfile(path):
+        return None
+    folder, group = path, ""
+    while not os.path.exists(folder) and os.path.dirname(folder) not in ("", folder):  # groups are no folders
+        group = os.path.join(os.path.basename(folder), group)
+        folder = os.path.dirname(folder)
+    inside = os.path.join(folder, "snapshots")
+    whole = os.path.isdir(inside) and any(os.path.exists(os.path.join(folder, name)) for name in ("refs", "repo"))
+    return (folder, group.rstrip("/")) if whole else None
 
 
 def pinned(path: str, access: Access) -> Access:
@@ -99,11 +134,13 @@ def open_snapshot(path: str, access: Access) -> SnapshotStore:
         raise InputError(
             f"its Icechunk repository has no snapshot {access.snapshot}; correct source.snapshot"
         ) from None
-    return SnapshotStore(session.store)
+    _, group = _repository_of(path) or ("", "")
+    return SnapshotStore(session.store, f"{group}/" if group else "")
 
 
 def _opened(path: str, access: Access) -> Any:
     icechunk = _package()
+    path, _ = _repository_of(path) or (path, "")
     if path.startswith("s3://"):
         place = urlsplit(path)
         storage = icechunk.s3_storage(bucket=place.netloc, prefix=place.path.strip("/"), **_s3_options(access.options))

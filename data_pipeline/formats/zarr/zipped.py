@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Iterable
+from functools import lru_cache
 
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -26,6 +28,13 @@ def folder_of_store(path: str) -> str | None:
     Raises:
         InputError: the list of members is damaged, or members have a password or are packed in a way unknown here.
     """
+    told = os.stat(path)
+    return _folder_of_store(path, told.st_size, told.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _folder_of_store(path: str, size: int, changed: int) -> str | None:
+    """Looked up once a file: a list of 200,000 members takes seconds. `size` and `changed` tell files apart."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -157,6 +157,9 @@ def test_a_key_that_is_refused(folder, monkeypatch, status):
 def test_a_wrong_address(folder, tmp_path):
     with serving(folder) as server, pytest.raises(InputError, match="no Zarr store is there; correct the address"):
         opened(f"{server.address}/nowhere")
+    xr.Dataset({"t2m": ("x", [1.0])}).to_zarr(tmp_path / "timeless.zarr", zarr_format=2)
+    with pytest.raises(InputError, match=r"timeless\.zarr has no times, as ECMWF's ERA5 has them; correct the address"):
+        opened(tmp_path, ["t2m"], single_levels=str(tmp_path / "timeless.zarr"))
     with pytest.raises(InputError, match="is no Zarr store"):
         opened(tmp_path, ["t2m"], single_levels=str(write_netcdf(tmp_path / "x.nc", xr.Dataset())))
 

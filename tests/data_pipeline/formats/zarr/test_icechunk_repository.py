@@ -56,8 +56,9 @@ def test_told_by_its_layout_or_name(tmp_path):
     assert recognise(str(layout(tmp_path / "ice"))) == "zarr"
     assert find_files([str(tmp_path / "**")], ()) == [str(tmp_path / "ice")]
     (tmp_path / "no" / "snapshots").mkdir(parents=True)
-    names = ("s3://b/v0.1.0.icechunk", "s3://b/icechunkV2/", "s3://icechunk/x.zarr", "https://h/x.icechunk")
-    assert [icechunk_repository.is_repository(name) for name in names] == [True, True, False, False]
+    yes = ("s3://b/v0.1.0.icechunk", "s3://b/icechunkV2/", "s3://b/a/icechunkV2/single/spatial")
+    no = ("s3://icechunk/x.zarr", "https://h/x.icechunk", "s3://b/icechunk-copies/x.zarr", "nowhere/at/all", "gone")
+    assert [icechunk_repository.is_repository(name) for name in (*yes, *no)] == [True] * 3 + [False] * 5
     assert not icechunk_repository.is_repository(str(tmp_path / "no"))
 
 
@@ -104,6 +105,25 @@ def test_what_is_committed_meanwhile_is_not_read(tmp_path, icechunk):
     for values in (data.state.values, fields.read(all_times, channel), states.read(states.times, ["t2m"])[:, 0]):
         np.testing.assert_array_equal(values[:, 0], wave().astype(np.float32))
     assert data.cost(all_times).compressed > 0
+
+
+def test_a_group_is_a_store_of_its_own(tmp_path, icechunk):
+    path = tmp_path / "bucket" / "era5.icechunk"
+    repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(path)))
+    session = repository.writable_session("main")
+    field().to_zarr(session.store, group="single/spatial", consolidated=False)
+    snapshot = session.commit("x")
+    with pytest.raises(InputError, match=r"its fields in groups .*: .*era5\.icechunk/single/spatial"):
+        read(path)
+    data = open_files([f"{path}/single/spatial"], ["t2m"])
+    np.testing.assert_array_equal(data.state[:, 0], wave().astype(np.float32))
+    assert data.identity == {"spatial": f"snapshot {snapshot}"}
+    assert data.cost(np.arange(1)).compressed > 0
+    with pytest.raises(InputError, match="no Zarr store is there"):
+        read(f"{path}/single/temporal")
+    with serving_s3(tmp_path) as server:
+        values = read("s3://bucket/era5.icechunk/single/spatial", storage_options={"endpoint_url": server.endpoint})
+    np.testing.assert_array_equal(values, wave().astype(np.float32))
 
 
 def settings(store: Path, path: Path, **source) -> DataConfig:
