@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -19,21 +19,20 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import WrapperStore
 
 from weatherfm.data_pipeline.access import Access
+from weatherfm.data_pipeline.formats.zarr.icechunk_package import (
+    icechunk_errors,
+    icechunk_package,
+    s3_options,
+    told_by_icechunk,
+)
 from weatherfm.errors import InputError, OutsideError
 
 MAIN = "main"
 """The branch that is read where `source.snapshot` names nothing."""
 _ON_S3 = re.compile(r"(s3://[^/]+/(?:[^/]+/)*?[^/]*icechunk[^/]*)(?:/(.*(?<!\.zarr)))?", re.IGNORECASE)
 _ID = re.compile(r"[0-9A-HJKMNP-TV-Z]{20}")
-_PASSING = ("dispatch failure", "timeout", "timed out", "io error", "service error")
-_DENIED = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "credentials")
-_OPTIONS = ("key", "secret", "token", "endpoint_url", "region_name", "requester_pays", "anon")
 
 T = TypeVar("T")
-
-
-class IcechunkFault(Exception):
-    """A part of a snapshot is damaged or cannot be had, and trying again would not change it."""
 
 
 class SnapshotStore(WrapperStore[Store]):
@@ -65,8 +64,8 @@ class SnapshotStore(WrapperStore[Store]):
         """
         try:
             return await self._store.get(self._group + key, prototype, byte_range)
-        except _errors() as error:
-            raise _told(error) from None
+        except icechunk_errors() as error:
+            raise told_by_icechunk(error) from None
 
     async def getsize(self, key: str) -> int:
         """Bytes of the part `key`; raises as `get`, and FileNotFoundError."""
@@ -74,8 +73,8 @@ class SnapshotStore(WrapperStore[Store]):
             raise FileNotFoundError(key)
         try:
             return await self._store.getsize(self._group + key)
-        except _errors() as error:
-            raise _told(error) from None
+        except icechunk_errors() as error:
+            raise told_by_icechunk(error) from None
 
 
 def is_repository(path: str) -> bool:
@@ -139,11 +138,11 @@ def open_snapshot(path: str, access: Access) -> SnapshotStore:
 
 
 def _opened(path: str, access: Access) -> Any:
-    icechunk = _package()
+    icechunk = icechunk_package()
     path, _ = _repository_of(path) or (path, "")
     if path.startswith("s3://"):
         place = urlsplit(path)
-        storage = icechunk.s3_storage(bucket=place.netloc, prefix=place.path.strip("/"), **_s3_options(access.options))
+        storage = icechunk.s3_storage(bucket=place.netloc, prefix=place.path.strip("/"), **s3_options(access.options))
     else:
         storage = icechunk.local_filesystem_storage(path)
     try:
@@ -152,57 +151,12 @@ def _opened(path: str, access: Access) -> Any:
         raise InputError("no Icechunk repository is there; correct the address") from None
 
 
-def _package() -> Any:
-    try:
-        import icechunk
-    except ImportError as error:
-        raise InputError(
-            f"it is an Icechunk repository, and the package that reads those is not installed ({error}); pip install "
-            "'weatherfm[icechunk]'"
-        ) from error
-    if int(icechunk.__version__.partition(".")[0]) < 1:
-        raise InputError(
-            f"it is an Icechunk repository, and icechunk {icechunk.__version__} is too old to read it; pip install "
-            "'weatherfm[icechunk]'"
-        )
-    if "ICECHUNK_LOG" not in os.environ:
-        icechunk.set_logs_filter(
-            "off"
-        )  # it writes to stdout, of commits too, which nobody makes here; errors are raised
-    return icechunk
-
-
-def _errors() -> type[Exception]:
-    error: type[Exception] = _package().IcechunkError
-    return error
-
-
-def _s3_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What icechunk calls the options that s3fs has for the same."""
-    if unknown := sorted(options.keys() - set(_OPTIONS)):
-        raise InputError(
-            f"source.storage_options has {', '.join(unknown)}, which an Icechunk repository on s3:// does not know; it "
-            f"knows {', '.join(_OPTIONS)}"
-        )
-    endpoint = options.get("endpoint_url")
-    keys = {"access_key_id": "key", "secret_access_key": "secret", "session_token": "token"}
-    return {
-        **{name: options[ours] for name, ours in keys.items() if ours in options},
-        "anonymous": options.get("anon", "key" not in options),
-        "endpoint_url": endpoint,
-        "allow_http": str(endpoint).startswith("http://"),
-        "force_path_style": endpoint is not None,
-        "region": options.get("region_name", "us-east-1"),
-        "requester_pays": bool(options.get("requester_pays", False)),
-    }
-
-
 def _asked(path: str, access: Access, request: Callable[[], T]) -> T:
     """The answer of a repository; LookupError where it knows no such thing."""
     try:
         return request()
-    except _errors() as error:
-        fault = _told(error)
+    except icechunk_errors() as error:
+        fault = told_by_icechunk(error)
     text = access.masked(str(fault))
     if isinstance(fault, ConnectionError):
         raise OutsideError(
@@ -214,13 +168,3 @@ def _asked(path: str, access: Access, request: Callable[[], T]) -> T:
     if re.search("not found|doesn't exist|invalid snapshot id", text):
         raise LookupError(text)
     raise InputError(f"its Icechunk repository cannot be opened ({text})")
-
-
-def _told(error: Exception) -> Exception:
-    """By what it is, in one line: icechunk has one kind of error for all."""
-    text = str(error)
-    lines = [re.sub(r"^[\s|`x>-]+", "", line) for line in text.splitlines() if re.match(r"\s*(x|\|->|`->)\s", line)]
-    said = "; ".join(dict.fromkeys(lines))[:200] or text[:200]
-    if any(word in said for word in _DENIED):
-        return PermissionError(said)
-    return ConnectionError(said) if any(word in said for word in _PASSING) else IcechunkFault(said)

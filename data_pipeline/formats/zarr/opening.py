@@ -18,7 +18,8 @@ from zarr.storage import LocalStore, WrapperStore
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.data_pipeline.formats.zarr.filesystems import open_address
-from weatherfm.data_pipeline.formats.zarr.icechunk_repository import IcechunkFault, is_repository, open_snapshot, pinned
+from weatherfm.data_pipeline.formats.zarr.icechunk_package import IcechunkFault
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository, open_snapshot, pinned
 from weatherfm.data_pipeline.formats.zarr.retries import describe, insist, is_denied
 from weatherfm.data_pipeline.formats.zarr.zipped import DAMAGE, ZippedStore, folder_of_store
 from weatherfm.data_pipeline.source_config import ADDRESS
@@ -109,7 +110,7 @@ class TrustedStore(WrapperStore[Store]):
         if self.address is None:
             try:
                 return await request()
-            except (*DAMAGE, IcechunkFault) as error:
+            except (*DAMAGE, IcechunkFault, ConnectionError) as error:
                 raise ChunkError(key, f"is damaged ({describe(error)})") from error
         try:
             return await insist(request, self.address, key, self.access.masked, self.access.secret)
