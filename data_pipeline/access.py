@@ -27,11 +27,13 @@ class Access:
     """`source.storage_options` as JSON."""
     fill: bool = False
     """True where a chunk that is not there stands for fill values (`source.missing_chunks: fill`)."""
+    snapshot: str = ""
+    """Of an Icechunk repository: id, tag or branch to read (`source.snapshot`)."""
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], missing_chunks: str = "refuse") -> Access:
+    def of(cls, options: Mapping[str, Any], missing_chunks: str = "refuse", snapshot: str | None = None) -> Access:
         """As the settings of a source say it."""
-        return cls(json.dumps(dict(options), sort_keys=True), missing_chunks == "fill")
+        return cls(json.dumps(dict(options), sort_keys=True), missing_chunks == "fill", snapshot or "")
 
     @property
     def options(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|:)")
 """Start of gs://, s3://, https:// and the like, which are no paths of this machine."""
 
 _ALL = "*"
+_ECMWF = "https://arco.datastores.ecmwf.int"
 
 
 def _parse_lead(value: Any) -> Any:
@@ -95,7 +96,8 @@ class _Stores(SourceConfig):
 
 
 class FilesSource(_Stores):
-    """NetCDF, GRIB and Zarr files on disk, and Zarr stores by address (gs://, s3://, https://)."""
+    """NetCDF, GRIB and Zarr files and Icechunk repositories on disk, Zarr stores by address (gs://, s3://, https://),
+    datasets served by OPeNDAP (https://.../dodsC/..., dap2://)."""
 
     _places: ClassVar = ("paths", "static_paths")
     kind: Literal["files"]
@@ -129,8 +131,16 @@ class FilesSource(_Stores):
     00 UTC, as ERA5-Land) or `since_start` (of the forecast); one value for all, or by the file's name for a variable
     (`{tp: 1h}`), which goes before what the file says. By the name of a rate (`{pr: 24h}`): each value is its mean over
     the time before."""
+    snapshot: str | None = None
+    """Of Icechunk repositories: the id of a snapshot, a tag or a branch to read; without it, the newest of branch main.
+    When there is a newer one, an interrupted `prepare` names the one that it was begun with."""
     cache: str = "~/.cache/weatherfm/unpacked"
     """Folder where ZIP archives among `paths` are unpacked; it may be deleted at any time."""
+
+    @property
+    def access(self) -> Access:
+        """How the stores are opened, and which snapshot of repositories."""
+        return Access.of(self.storage_options, self.missing_chunks, self.snapshot)
 
     def sums_of(self, name: str, channel: str) -> str | None:
         """What `sums` says of the file's variable `name`, which holds `channel`."""
@@ -151,7 +161,7 @@ class FilesSource(_Stores):
 
         Not which files, and which of their members or experiments: from any of them may be forecast.
         """
-        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "experiment", "cache"}
+        of_these_files = {"kind", "paths", "static_paths", "exclude", "number", "experiment", "snapshot", "cache"}
         return self.model_dump(mode="json", exclude=of_these_files, exclude_defaults=True)
 
 
@@ -188,6 +198,23 @@ class ArcoSource(_Stores):
     """Also take the last months, which are ERA5T: `weatherfm append` replaces them once they are final."""
 
 
+class CdsZarrSource(_Stores):
+    """ERA5 as ECMWF itself keeps it in Zarr for the Climate Data Store (a beta service), which needs its (free) key;
+    0.25 degrees, from 1940 on, single levels every hour and pressure levels every six."""
+
+    _places: ClassVar = ("single_levels", "pressure_levels", "static_paths")
+    kind: Literal["cds-zarr"]
+    single_levels: str = f"{_ECMWF}/cadl-arco-time-002/arco/reanalysis_era5_single_levels/sfc/timeChunked.zarr"
+    """The store of single levels: a folder or address of one laid out like it. ECMWF calls the copies whose chunks are
+    whole fields `timeChunked`; those that it calls `geoChunked` hold long series of a few points."""
+    pressure_levels: str = f"{_ECMWF}/cadl-arco-time-048/arco/reanalysis_era5_pressure_levels/pl/timeChunked.zarr"
+    """The store of pressure levels, likewise."""
+    static_paths: list[str] = []
+    """Files that hold constant fields (orography, land-sea mask), which ECMWF's stores lack."""
+    preliminary: bool = False
+    """Also take the last months, which are ERA5T: `weatherfm append` replaces them once they are final."""
+
+
 class CdsSource(SourceConfig):
     """ERA5 from the Copernicus Climate Data Store, which needs a (free) key; downloads are kept as they come."""
 
@@ -203,5 +230,5 @@ class CdsSource(SourceConfig):
     """Requests in the queue at a time; the store serves each user only a few."""
 
 
-OneSource = FilesSource | PlanetSource | WeatherBench2Source | ArcoSource | CdsSource
+OneSource = FilesSource | PlanetSource | WeatherBench2Source | ArcoSource | CdsZarrSource | CdsSource
 """Each by itself; `joined_config.py` has those that are made of several."""

@@ -117,7 +117,7 @@ ROOMS = {
     "data_pipeline": [
         "machine", "fields", "store", "formats", "cds", "planet", "sources", "design", "writing", "verification",
     ],
-    "data_pipeline/formats": ["zarr", "files", "meaning", "datasets", "grib", "choice", "sums", "reading"],
+    "data_pipeline/formats": ["zarr", "opendap", "files", "meaning", "datasets", "grib", "choice", "sums", "reading"],
     "data_pipeline/store": ["records"],
     "evaluation/figures": ["maps"],
     "training": ["upkeep", "ranks", "parallel", "feeding", "stepping", "checkpoints", "plan"],

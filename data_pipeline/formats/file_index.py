@@ -22,6 +22,7 @@ from weatherfm.data_pipeline.formats.meaning.kinds import warn_of_means
 from weatherfm.data_pipeline.formats.meaning.names import NameRules
 from weatherfm.data_pipeline.formats.pieces import Contents
 from weatherfm.data_pipeline.formats.wanted_times import Span
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository
 from weatherfm.data_pipeline.formats.zarr.opening import is_address
 from weatherfm.errors import InputError
 
@@ -113,7 +114,7 @@ class _Indexing:
 
 
 def _format_of(path: str) -> Format:
-    if not is_address(path) and not os.access(path, os.R_OK):
+    if not (is_address(path) or os.access(path, os.R_OK) or is_repository(path)):
         raise InputError("it may not be read (permission denied)")
     return recognise(path)
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.orientation import Orientation
 from weatherfm.data_pipeline.formats.units import Conversion
@@ -113,6 +114,8 @@ class Contents:
     """Provenance the file states about itself."""
     doubts: dict[str, str] = field(default_factory=dict)
     """Wanted channel -> why a field that may be it was not taken for it, and how to say that it is."""
+    access: Access = PUBLIC
+    """How it was opened."""
     classes: set[str] = field(default_factory=set)
     """Of the wanted fields of a GRIB file, as far as they tell: `ea` is ERA5, `od` ECMWF's operations, ..."""
 

@@ -19,7 +19,7 @@ def open_source(data: DataConfig) -> SourceData:
         InputError: the source cannot give what the settings ask for.
     """
     data = data.located()
-    module = importlib.import_module(f"weatherfm.data_pipeline.sources.{data.source.kind}")
+    module = importlib.import_module(f"weatherfm.data_pipeline.sources.{data.source.kind.replace('-', '_')}")
     if isinstance(data.source, JoinSource | ChainSource):
         whole: SourceData = module.open_source(data)
         return whole  # its parts are days and on its grid when they meet

@@ -44,7 +44,7 @@ def open_source(data: DataConfig) -> SourceData:
     attributes, _ = attributes_of(source.address, source)
     first, final, last = valid_hours(attributes, source.address)
     offered = first, last if source.preliminary else final
-    _check_period(data, source, offered, last)
+    check_period(data, source.address, source.preliminary, offered, last)
     opened = open_files(data, store_at(source.address, source), offered)
     preliminary = opened.state["time"].values > final
     cost = None if opened.cost is None else partial(_with_alternative, opened.cost)
@@ -73,22 +73,33 @@ def valid_hours(attributes: dict[str, Any], address: str) -> tuple[np.datetime64
     return start, final + hour, max(final, last) + hour
 
 
-def _check_period(data: DataConfig, source: ArcoSource, offered: Range, last: np.datetime64) -> None:
-    """Refuse days without data by their true reason, before they are only missing."""
+def check_period(data: DataConfig, address: str, preliminary: bool, offered: Range, last: np.datetime64) -> None:
+    """Refuse days without data by their true reason, before they are only missing.
+
+    Args:
+        data: what is asked for.
+        address: of the store.
+        preliminary: ERA5T is asked for, too.
+        offered: first and last hour of what is asked for that holds data.
+        last: hour that holds data, ERA5T or not.
+
+    Raises:
+        InputError: the period reaches beyond what is offered.
+    """
     if data.period is None:
         return
     first, end = np.datetime64(data.period.start, "s"), np.datetime64(data.period.end, "s") + np.timedelta64(23, "h")
     if first >= offered[0] and end <= offered[1]:
         return
     has = f"it has final ERA5 from {_day(offered[0])} to {_day(offered[1])}"
-    if source.preliminary:
+    if preliminary:
         has = f"it has ERA5 from {_day(offered[0])} to {_day(offered[1])}, the last months preliminary"
     elif last > offered[1]:
         has += f" and preliminary ERA5T to {_day(last)} (source.preliminary=true takes it)"
     if data.allow_gaps and first <= offered[1] and end >= offered[0]:
-        _log.warning("%s: %s; data.period %s reaches beyond", source.address, has, data.period)
+        _log.warning("%s: %s; data.period %s reaches beyond", address, has, data.period)
         return
-    raise InputError(f"{source.address}: {has}, but data.period is {data.period}; choose days that it has")
+    raise InputError(f"{address}: {has}, but data.period is {data.period}; choose days that it has")
 
 
 def _day(time: np.datetime64) -> str:

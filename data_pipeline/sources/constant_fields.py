@@ -64,7 +64,7 @@ def only_constant(names: Sequence[str], source: FilesSource, pieces: Sequence[Pi
         {"files": len(paths)},
         simulated=False,
         cost=lambda times: ReadCost(),
-        identity=identities_of(paths, source.access),
+        identity=identities_of(dict.fromkeys(paths, source.access)),
     )
 
 

@@ -27,6 +27,7 @@ from weatherfm.data_pipeline.formats.reading.cost import read_cost
 from weatherfm.data_pipeline.formats.reading.lazy_state import Fields
 from weatherfm.data_pipeline.formats.reading.selection import Selection, place_of, select
 from weatherfm.data_pipeline.formats.wanted_times import Range, Span
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources.constant_fields import constant_fields, only_constant
 from weatherfm.data_pipeline.store_config import DataConfig
@@ -54,7 +55,11 @@ def open_source(data: DataConfig) -> SourceData:
 
 
 def open_files(
-    data: DataConfig, source: FilesSource, offered: Range | None = None, never: Mapping[str, str] = NOTHING
+    data: DataConfig,
+    source: FilesSource,
+    offered: Range | None = None,
+    never: Mapping[str, str] = NOTHING,
+    grows: bool = False,
 ) -> SourceData:
     """As `open_source`, for other sources whose data are files: `source` says which, in place of `data.source`.
 
@@ -63,6 +68,7 @@ def open_files(
         source: where, and help in reading names and units.
         offered: first and last time that hold data, where the files list more.
         never: variables (short names) that are not read even where the files hold them -> why.
+        grows: Zarr stores get later times from day to day, and are the same to an interrupted run.
     """
     _refuse_constant_channels(data)
     rules = NameRules(source)
@@ -106,7 +112,7 @@ def open_files(
         together=blocks.together,
         read_from=fields,
         place=partial(place_of, selection, derivation),
-        identity=identities_of(used, source.access),
+        identity=identities_of({one.path: one.access for one in contents if one.path in used}, grows),
     )
 
 
@@ -165,6 +171,7 @@ def _tell_idle_help(source: FilesSource, contents: Sequence[Contents]) -> None:
         "number": any((one.numbers != NO_MEMBER).any() for one in slots),
         "lead_time": any(not np.isnan(one.leads).all() for one in slots),
         "experiment": any(one.experiments is not None for one in slots),
+        "snapshot": any(is_repository(one.path) for one in contents),
     }
     for setting, known in told.items():
         if getattr(source, setting) is not None and not known:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.formats.datasets.reader import open_dataset
 from weatherfm.data_pipeline.formats.files.paths import find_files, recognise
-from weatherfm.data_pipeline.source_config import ArcoSource, FilesSource, WeatherBench2Source
+from weatherfm.data_pipeline.source_config import ArcoSource, CdsZarrSource, FilesSource, WeatherBench2Source
 from weatherfm.data_pipeline.sources.files import open_files
 from weatherfm.data_pipeline.sources.known_empty import never_taken, refuse_empty
 from weatherfm.data_pipeline.store_config import DataConfig
@@ -60,14 +60,16 @@ def store_at(address: str, source: WeatherBench2Source | ArcoSource) -> FilesSou
         OutsideError: the network failed.
     """
     path = find_files([address], ())[0]
-    units = _units_left_out(attributes_of(path, source)[1])
+    units = units_left_out(attributes_of(path, source)[1])
     return FilesSource(
         kind="files", paths=[path], units=units, sums="1h",  # ERA5's; other spans stand in names
         storage_options=source.storage_options, missing_chunks=source.missing_chunks,
     )  # fmt: skip
 
 
-def attributes_of(address: str, source: WeatherBench2Source | ArcoSource) -> tuple[dict[str, Any], dict[str, Any]]:
+def attributes_of(
+    address: str, source: WeatherBench2Source | ArcoSource | CdsZarrSource
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """(attributes of the Zarr store at `address`, units of each of its variables or None)."""
     path = find_files([address], ())[0]
     try:
@@ -79,7 +81,7 @@ def attributes_of(address: str, source: WeatherBench2Source | ArcoSource) -> tup
     return dict(dataset.attrs), {str(name): v.attrs.get("units") for name, v in dataset.data_vars.items()}
 
 
-def _units_left_out(units: dict[str, Any]) -> dict[str, str]:
+def units_left_out(units: dict[str, Any]) -> dict[str, str]:
     """ERA5's units, as the channel table has them, of the variables without a word on units."""
     silent = [(name, find_variable(name)) for name, said in units.items() if not str(said or "").strip()]
     return {name: variable.units for name, variable in silent if variable is not None}

@@ -23,7 +23,10 @@ _COUNT, _AREA = "none: every time and grid point counts once", "area: grid point
 
 
 def content_settings(config: DataConfig) -> dict[str, Any]:
-    """The settings that decide a store's content: not its place, nor how its source is reached."""
+    """The settings that decide a store's content: not its place, nor how its source is reached.
+
+    Nor which snapshot of a repository was named: the one that was read is the identity of that source.
+    """
     settings: dict[str, Any] = config.model_dump(mode="json", exclude={"store"})
     settings["source"] = _without_places(settings["source"])
     return settings
@@ -31,7 +34,7 @@ def content_settings(config: DataConfig) -> dict[str, Any]:
 
 def _without_places(source: dict[str, Any]) -> dict[str, Any]:
     """Of a source and of those that it is made of: what decides on fields, not where downloads are kept."""
-    kept = {name: value for name, value in source.items() if name not in ("cache", "engine", "concurrent")}
+    kept = {name: value for name, value in source.items() if name not in ("cache", "engine", "concurrent", "snapshot")}
     if "parts" in kept:
         kept["parts"] = [{**part, "source": _without_places(part["source"])} for part in kept["parts"]]
     return kept

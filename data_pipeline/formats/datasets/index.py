@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.chunks import Chunking
 from weatherfm.data_pipeline.formats.datasets.clock import slots_of
 from weatherfm.data_pipeline.formats.datasets.dimensions import (
@@ -45,6 +46,7 @@ from weatherfm.data_pipeline.formats.pieces import Contents, Piece, Slots
 from weatherfm.data_pipeline.formats.time_values import without_leap_days
 from weatherfm.data_pipeline.formats.units import Conversion, conversion_of_rate, conversion_to, is_rate
 from weatherfm.data_pipeline.formats.wanted_times import Span
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import pinned
 from weatherfm.earth.variables import VARIABLES, Variable, parse_channel
 from weatherfm.errors import InputError
 
@@ -71,7 +73,8 @@ def index_dataset(
         InputError: no readable field on a latitude-longitude grid (without the file's name).
     """
     stamp = stamp_of(path)  # before it is opened: a change between the two is noticed
-    file = _File(open_dataset(path, format, rules.source.access), path, format, rules, wanted, stamp)
+    access = pinned(path, rules.source.access)
+    file = _File(open_dataset(path, format, access), path, format, rules, wanted, stamp, access=access)
     return _index(file, span or Span())
 
 
@@ -95,6 +98,7 @@ class _File:
     wanted: Collection[str]
     stamp: Stamp | None
     in_memory: bool = False
+    access: Access = PUBLIC
 
     @cached_property
     def doubts(self) -> dict[str, str]:
@@ -118,7 +122,8 @@ def _index(file: _File, limits: Span) -> Contents:
     dataset = with_units(file.dataset, file.rules.source.units)
     file = replace(file, dataset=dataset)
     dims, scalars = dimensions_of(dataset), scalars_of(dataset)
-    contents = Contents(file.path, attributes={k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs})
+    attributes = {k: str(dataset.attrs[k]) for k in _PROVENANCE if k in dataset.attrs}
+    contents = Contents(file.path, attributes=attributes, access=file.access)
     if calendar := next(filter(None, map(without_leap_days, dataset.variables.values())), None):
         contents.attributes["calendar"] = calendar
         _log.warning("%s: years have 365 days (calendar %s): 29 February is missing in leap years", file.path, calendar)
@@ -139,7 +144,9 @@ def _index(file: _File, limits: Span) -> Contents:
         orientation_of_dims(dataset, shape.latitude, shape.longitude)  # damaged coordinates spoil the whole file
         _add(contents, file, name, shape, slots)
     if not gridded:
-        raise InputError(f"it holds {what_it_holds(dataset, None if file.in_memory else file.path, file.format)}")
+        raise InputError(
+            f"it holds {what_it_holds(dataset, None if file.in_memory else file.path, file.format, file.access)}"
+        )
     return contents
 
 
@@ -260,8 +267,8 @@ def _add_rate(contents: Contents, file: _File, name: str, shape: FieldShape, mea
 
 def _reader(file: _File, name: str, shape: FieldShape) -> DatasetReader:
     chunks = Chunking.of(file.dataset.variables[name], shape.slots, None if shape.level is None else shape.level.name)
-    held, access = file.dataset if file.in_memory else None, file.rules.source.access
-    return DatasetReader(file.path, file.format, name, shape, chunks, held, file.stamp, access)
+    held = file.dataset if file.in_memory else None
+    return DatasetReader(file.path, file.format, name, shape, chunks, held, file.stamp, file.access)
 
 
 def _conversion(file: _File, name: str, target: Variable, units: str | None) -> Conversion:

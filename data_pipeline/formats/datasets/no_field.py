@@ -8,19 +8,23 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import xarray as xr
+import zarr
 
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.datasets.dimensions import map_of, role_of
 from weatherfm.data_pipeline.formats.files.paths import Format
 from weatherfm.data_pipeline.formats.meaning.ambiguous_names import reading_of
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository
+from weatherfm.data_pipeline.formats.zarr.opening import open_store
 from weatherfm.earth.variables import find_variable
 
 _SHOWN = 6
 
 
-def what_it_holds(dataset: xr.Dataset, path: str | None, format: Format) -> str:
-    """In words; `path` is that of the file, None for a Dataset in memory."""
+def what_it_holds(dataset: xr.Dataset, path: str | None, format: Format, access: Access = PUBLIC) -> str:
+    """In words; `path` is that of the file, None for a Dataset in memory; `access` is how a store was opened."""
     empty = all(variable.ndim < 2 for variable in dataset.variables.values())
-    groups = _groups(path, format) if path is not None and empty else []
+    groups = _groups(path, format, access) if path is not None and empty else []
     if not groups:
         return _without(dataset)
     if path is not None and format == "zarr":
@@ -55,7 +59,10 @@ def unknown_dimensions(name: str, dims: Sequence[str]) -> str:
     )
 
 
-def _groups(path: str, format: Format) -> list[str]:
+def _groups(path: str, format: Format, access: Access) -> list[str]:
+    if is_repository(path):
+        group = zarr.open_group(open_store(path, access), mode="r")
+        return [name for name, member in group.members(max_depth=None) if isinstance(member, zarr.Group)][::-1]
     if format == "zarr":
         known = ("zarr.json", ".zgroup")
         folders = sorted(Path(path).iterdir()) if Path(path).is_dir() else []

@@ -18,8 +18,10 @@ from weatherfm.data_pipeline.formats.datasets.dimensions import Dimension
 from weatherfm.data_pipeline.formats.files.declared_length import check_hdf5_length, check_netcdf3_length
 from weatherfm.data_pipeline.formats.files.identity import Stamp, refuse_changed, stamp_of
 from weatherfm.data_pipeline.formats.files.paths import Format
+from weatherfm.data_pipeline.formats.opendap.opening import open_opendap
 from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.data_pipeline.formats.zarr.folder_values import read_plain
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import pinned
 from weatherfm.data_pipeline.formats.zarr.opening import ChunkError, chunk_place, open_zarr
 from weatherfm.data_pipeline.formats.zarr.shard_index import check_shards
 from weatherfm.data_pipeline.formats.zarr.stored_size import mean_chunk_bytes, share_of_file
@@ -110,6 +112,8 @@ class DatasetReader:
         """Of a Zarr array from the sizes of a few of the chunks, of other files their share of the file."""
         dataset = open_dataset(self.path, self.format, self.access)
         variable = dataset.variables[self.name]
+        if self.format == "opendap":  # sent as they are
+            return len(keys) * self.chunks.tiles * self.chunks.chunk_bytes
         if self.format != "zarr":
             return round(
                 share_of_file(self.path, dataset, variable) * len(keys) * self.chunks.tiles / self.chunks.count
@@ -162,7 +166,7 @@ def open_dataset(path: str, format: Format, access: Access = PUBLIC) -> xr.Datas
         InputError: the library cannot open it (without the file's name).
         OutsideError: the network failed.
     """
-    return _open(path, format, stamp_of(path), access)
+    return _open(path, format, stamp_of(path), pinned(path, access))
 
 
 @lru_cache(maxsize=64)
@@ -174,6 +178,8 @@ def _open(path: str, format: Format, stamp: Stamp | None, access: Access) -> xr.
     try:
         if format == "zarr":
             return open_zarr(path, access)
+        if format == "opendap":
+            return open_opendap(path, access)
         return decoded(partial(xr.open_dataset, path, engine="netcdf4", cache=False))
     except (InputError, OutsideError):
         raise

@@ -135,7 +135,10 @@ def _checked(archive: zipfile.ZipFile, size: int) -> list[zipfile.ZipInfo]:
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"it is a ZIP archive that holds {twice} twice; which one is meant is not known: pack it anew")
     if any(PurePosixPath(name).name in ("zarr.json", ".zgroup", ".zarray") for name in names):
-        raise InputError("it is a Zarr store packed into a ZIP archive; unpack it and give its folder")
+        raise InputError(
+            "it is a ZIP archive of several Zarr stores, of a single array or of one deeper than in one folder; "
+            "unpack it and give the folders of the stores"
+        )
     total = sum(info.file_size for info in infos)
     if total > max(_SMALL, _MOST_RATIO * size):
         raise InputError(

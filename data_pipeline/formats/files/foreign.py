@@ -59,11 +59,8 @@ def unknown(start: bytes) -> str:
 
 def foreign_folder(path: str) -> str:
     """A sentence on a folder that is no Zarr group."""
-    names = sorted(os.listdir(path))
     if is_zarr_array(path):
         return "it is a single Zarr array; name the group it stands in, the folder above"
-    if {"snapshots", "manifests"} <= set(names):
-        return "it is an Icechunk repository, which is not read; write it as a Zarr group"
     return "it is a folder but no Zarr group; name the files inside it, e.g. FOLDER/*.nc"
 
 

@@ -13,11 +13,15 @@ from urllib.parse import unquote, urlsplit
 from weatherfm.data_pipeline.access import refuse_secret_address
 from weatherfm.data_pipeline.formats.files.archives import is_zip, refuse_broken
 from weatherfm.data_pipeline.formats.files.foreign import foreign, foreign_folder, is_zarr_array, unknown
+from weatherfm.data_pipeline.formats.opendap.addresses import is_opendap
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository
 from weatherfm.data_pipeline.formats.zarr.opening import is_address
+from weatherfm.data_pipeline.formats.zarr.zipped import folder_of_store
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 
-Format = Literal["netcdf3", "hdf5", "grib", "zarr", "zip"]
+Format = Literal["netcdf3", "hdf5", "grib", "zarr", "zip", "opendap"]
+_FILES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".grib", ".grib2", ".grb", ".grb2")
 _LOOKED_AT = 4096  # bytes at the start of a file
 
 
@@ -61,6 +65,8 @@ def local_path(pattern: str) -> str:
 
 def _expand(pattern: str) -> list[str]:
     """Paths a pattern means; patterns pass over index files that GRIB readers leave beside the data."""
+    if is_repository(pattern):
+        return [pattern]  # or a group in one, which is no folder
     if os.path.exists(pattern) or not has_magic(pattern):
         return [pattern] * os.path.exists(pattern)
     matches = [match for match in glob(pattern, recursive=True) if not match.endswith(".idx")]
@@ -70,12 +76,14 @@ def _expand(pattern: str) -> list[str]:
 
 
 def recognise(path: str) -> Format:
-    """The format of a file or folder; what stands at an address is a Zarr store.
+    """The format of a file or folder; what stands at an address is a Zarr store, or is served by OPeNDAP.
 
     Raises:
         InputError: it is something else; says what it looks like (without the file's name).
     """
     if is_address(path):
+        return _format_at(path)
+    if is_repository(path):
         return "zarr"
     if os.path.isdir(path):
         if _is_zarr_group(path) and not is_zarr_array(path):
@@ -90,6 +98,20 @@ def recognise(path: str) -> Format:
     return _format(start, path)
 
 
+def _format_at(address: str) -> Format:
+    """By the name alone: nobody is asked."""
+    if address.lower().endswith(".zip"):
+        raise InputError("it is a ZIP archive at an address; fetch it and name the file, which need not be unpacked")
+    if is_opendap(address):
+        return "opendap"
+    if address.lower().endswith(_FILES):
+        raise InputError(
+            "it is a file at an address, which is not read from there: fetch it and name the file; where its server "
+            "speaks OPeNDAP, write dap2:// in place of https://"
+        )
+    return "zarr"
+
+
 def _format(start: bytes, path: str) -> Format:
     """By the bytes at the very start of a file, or behind a header of a known kind."""
     if start[:3] == b"CDF" and len(start) > 3 and start[3] in (1, 2, 5):
@@ -98,7 +120,7 @@ def _format(start: bytes, path: str) -> Format:
         return "hdf5"
     if is_zip(start):
         refuse_broken(path)
-        return "zip"
+        return "zip" if folder_of_store(path) is None else "zarr"
     if (looks_like := foreign(start, os.path.basename(path))) is not None:
         raise InputError(looks_like)
     at = start[:512].find(b"GRIB")
@@ -108,7 +130,9 @@ def _format(start: bytes, path: str) -> Format:
 
 
 def _is_zarr_group(path: str) -> bool:
-    return any(os.path.exists(os.path.join(path, name)) for name in (".zgroup", ".zmetadata", "zarr.json"))
+    return is_repository(path) or any(
+        os.path.exists(os.path.join(path, name)) for name in (".zgroup", ".zmetadata", "zarr.json")
+    )
 
 
 def _inside_zarr(path: str) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import xarray as xr
@@ -17,7 +18,10 @@ from zarr.storage import LocalStore, WrapperStore
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.formats.time_values import decoded
 from weatherfm.data_pipeline.formats.zarr.filesystems import open_address
+from weatherfm.data_pipeline.formats.zarr.icechunk_package import IcechunkFault
+from weatherfm.data_pipeline.formats.zarr.icechunk_repository import is_repository, open_snapshot, pinned
 from weatherfm.data_pipeline.formats.zarr.retries import describe, insist, is_denied
+from weatherfm.data_pipeline.formats.zarr.zipped import DAMAGE, ZippedStore, folder_of_store
 from weatherfm.data_pipeline.source_config import ADDRESS
 from weatherfm.errors import InputError, OutsideError
 
@@ -104,7 +108,10 @@ class TrustedStore(WrapperStore[Store]):
     async def _insist(self, request: Callable[[], Awaitable[T]], key: str) -> T:
         """The answer to a request, which is repeated as long as only the network is to blame."""
         if self.address is None:
-            return await request()
+            try:
+                return await request()
+            except (*DAMAGE, IcechunkFault, ConnectionError) as error:
+                raise ChunkError(key, f"is damaged ({describe(error)})") from error
         try:
             return await insist(request, self.address, key, self.access.masked, self.access.secret)
         except (FileNotFoundError, OutsideError):
@@ -168,14 +175,25 @@ def _keep_zeros(dataset: xr.Dataset) -> None:
 
 
 def open_store(path: str, access: Access = PUBLIC) -> TrustedStore:
-    """The store in a folder or at an address; public clouds are asked without a key.
+    """The store in a folder, ZIP file or Icechunk repository or at an address; public clouds are asked without a key.
 
     Raises:
         InputError: a package for such addresses is not installed, nobody knows such addresses, or an option is unknown.
     """
-    if not is_address(path):
-        return TrustedStore(LocalStore(path, read_only=True), None, access)
-    return TrustedStore(open_address(path, access), path, access)
+    if is_repository(path):
+        return TrustedStore(open_snapshot(path, pinned(path, access)), path if is_address(path) else None, access)
+    if is_address(path):
+        return TrustedStore(open_address(path, access), path, access)
+    if os.path.isfile(path):
+        told = os.stat(path)
+        return TrustedStore(_zipped(path, told.st_size, told.st_mtime_ns), None, access)
+    return TrustedStore(LocalStore(path, read_only=True), None, access)
+
+
+@lru_cache(maxsize=16)
+def _zipped(path: str, size: int, changed: int) -> ZippedStore:
+    """Kept open: the list of its members is as long as the store has chunks. `size` and `changed` tell files apart."""
+    return ZippedStore(path, folder_of_store(path) or "")
 
 
 def _cure(path: str) -> str:

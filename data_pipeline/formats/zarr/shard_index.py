@@ -118,7 +118,7 @@ def _present(
 
 
 def _changed(path: str, key: str) -> int:
-    file = os.path.join(path, key)
+    file = path if os.path.isfile(path) else os.path.join(path, key)  # a ZIP file changes as a whole
     return 0 if is_address(path) or not os.path.exists(file) else os.stat(file).st_mtime_ns
 
 

@@ -193,7 +193,7 @@ def test_what_is_no_archive_of_files(tmp_path, two):
     inner = packed(tmp_path / "inner.zip", two)
     for members, says in (
         ({"inner.zip": inner}, "a ZIP archive in a ZIP archive"),
-        ({"t2m/c/0": b"x", "zarr.json": b"{}"}, "a Zarr store packed into a ZIP archive"),
+        ({"a/zarr.json": b"{}", "b/zarr.json": b"{}"}, "a ZIP archive of several Zarr stores"),
         ({"notes.txt": b"x"}, r"without a data file \(it holds notes\.txt\)"),
         ({}, r"without a data file \(it holds nothing\)"),
     ):

@@ -77,10 +77,6 @@ def test_folders_and_pipes(tmp_path):
     for version in ("v2", "v3"):
         with pytest.raises(InputError, match="a single Zarr array; name the group"):
             recognise(str(tmp_path / version / "t2m"))
-    for name in ("snapshots", "manifests", "refs"):
-        (tmp_path / "ice" / name).mkdir(parents=True)
-    with pytest.raises(InputError, match="Icechunk"):
-        recognise(str(tmp_path / "ice"))
     os.mkfifo(tmp_path / "pipe.nc")
     with pytest.raises(InputError, match="a pipe or a device"):
         recognise(str(tmp_path / "pipe.nc"))

@@ -1,0 +1,1 @@
+"""OPeNDAP: datasets that a server hands out in parts, by DAP2."""
