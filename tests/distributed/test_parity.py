@@ -19,6 +19,7 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.earth.domain import Domain, mask_fields
 from weatherfm.earth.grid import regular_grid
+from weatherfm.model.initial import row_names
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.channel_rows import local_part, named_parts
@@ -43,7 +44,7 @@ HIERARCHICAL = {"kind": "hierarchical", "groups": 4}
 VARIANTS: dict[str, dict] = {
     "flat": {},
     "flat-tokens": {"aggregation": {"evaluate": "tokens"}},
-    "flat-uneven-local": {"channels": 10, "model": LOCAL},
+    "flat-uneven-local": {"channels": 10, "model": LOCAL | {"input_gates": True}},
     "attention": {"aggregation": HIERARCHICAL},
     "attention-local": {"aggregation": HIERARCHICAL, "model": LOCAL},
     "attention-uneven-tokens": {"channels": 10, "aggregation": HIERARCHICAL | {"evaluate": "tokens"}},
@@ -55,7 +56,7 @@ VARIANTS: dict[str, dict] = {
     "tensor-parallel-alone-local": {
         "aggregation": {"evaluate": "tokens"},
         "parallel": {"channels": "whole"},
-        "model": LOCAL,
+        "model": LOCAL | {"input_gates": True},
     },
 }
 TELLING = ["flat-uneven-local", "attention", "linear-tree-uneven"]
@@ -147,10 +148,17 @@ def role_forcings(domain: Domain) -> list[str]:
 
 
 def excite(model: torch.nn.Module) -> None:
-    """Move every weight away from zero, so that each gradient says something; the same on every layout."""
+    """Move every weight away from zero, so that each gradient says something; the same on every layout.
+
+    Gates of inputs stay closed for one variable, as those of newcomers: a rank may hold no other.
+    """
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             parameter.add_(0.05)
+            if name == "tokenizer.gate":
+                own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+                new = torch.tensor([row.startswith("u") for row in row_names(model, name)])
+                own[local_part(new, parameter)] = 0
 
 
 def run(variant: str, layout: Layout | None, steps: int = STEPS, depth: int = DEPTH) -> dict[str, Tensor]:

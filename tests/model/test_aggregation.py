@@ -65,7 +65,7 @@ def test_folded_equals_tokens(shape, dtype, block_mib):
 def test_single_channel_is_its_value_projection():
     tokenizer, attention = build("folded", 1, 4, 8, 2, torch.float64)
     patches = torch.randn(2, 3, 1, 4, dtype=torch.float64)
-    expected = attention.out(attention.value(tokenizer(patches)[:, :, 0]))
+    expected = attention.out(attention.value(tokenizer(patches)[0][:, :, 0]))
     torch.testing.assert_close(attention(patches, tokenizer), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -106,7 +106,7 @@ def test_tokens_form_is_torch_multihead_attention():
         reference.in_proj_bias.copy_(torch.cat(biases))  # any key bias: it cancels
         reference.out_proj.load_state_dict(attention.out.state_dict())
     patches = torch.randn(2, 3, 7, 4, dtype=torch.float64)
-    tokens = tokenizer(patches).flatten(0, 1)
+    tokens = tokenizer(patches)[0].flatten(0, 1)
     expected, _ = reference(attention.latent.expand(6, 1, -1), tokens, tokens)
     torch.testing.assert_close(attention(patches, tokenizer).flatten(0, 1), expected[:, 0], rtol=1e-12, atol=1e-12)
 

@@ -113,7 +113,7 @@ def test_linear_groups_are_the_weighted_sum_of_their_tokens():
     tokenizer, aggregation = build("folded", {"local": "linear"}, torch.float64, owners=[0, 0, 0])
     patches = torch.randn(2, 5, 3, 4, dtype=torch.float64)
     leaf = aggregation.groups["0"].leaves[0]
-    expected = (tokenizer(patches) * leaf.weight[:, None]).sum(2) + leaf.bias
+    expected = (tokenizer(patches)[0] * leaf.weight[:, None]).sum(2) + leaf.bias
     torch.testing.assert_close(leaf(patches, tokenizer), expected, rtol=1e-12, atol=1e-12)
 
 

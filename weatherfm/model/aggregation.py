@@ -82,7 +82,11 @@ class LearnedQuery(nn.Module):
         self.key = nn.Linear(width, width, bias=False)  # a key bias adds the same to every score: no effect
 
     def attend(
-        self, tokens: Tensor, present: Tensor | None = None, with_mass: bool = False
+        self,
+        tokens: Tensor,
+        present: Tensor | None = None,
+        with_mass: bool = False,
+        log_gate: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Mean of the values under the query's attention; of fewer heads where the projections hold only some.
 
@@ -93,6 +97,7 @@ class LearnedQuery(nn.Module):
             tokens: [B, N, C, D].
             present: [B, C] bool, False for a token this sample lacks.
             with_mass: whether the log mass is wanted: the logarithm of the sum of the scores' exponentials.
+            log_gate: [C] added to the scores of each token.
 
         Returns:
             [B, N, D] and log mass [B, N, h].
@@ -101,6 +106,8 @@ class LearnedQuery(nn.Module):
         query = self.query(self.latent).unflatten(-1, heads) * self.head_size**-0.5  # [h, d]
         scores = self.key(tokens) @ torch.block_diag(*query.unsqueeze(-1))  # [B, N, C, h]
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        if log_gate is not None:
+            scores = scores + log_gate[:, None]
         if present is not None:
             scores = scores.masked_fill(~present[:, None, :, None], HIDDEN)
         value = self.value(tokens).unflatten(-1, heads)  # [B, N, C, h, d]
@@ -140,7 +147,8 @@ class ChannelAttention(LearnedQuery):
             [B, N, D]
         """
         if self.config.evaluate == "tokens":
-            mixed, log_mass = self.attend(tokenizer(patches), present, self.merge is not None)
+            tokens, log_gate = tokenizer(patches)
+            mixed, log_mass = self.attend(tokens, present, self.merge is not None, log_gate)
         else:
             mixed, log_mass = self._attend_folded(patches, tokenizer, present)
         if self.merge is not None and log_mass is not None:
@@ -166,9 +174,10 @@ class ChannelAttention(LearnedQuery):
             query = self.query(self.latent).view(heads)
             u = torch.einsum("hd,hde->he", query, self.key.weight.unflatten(0, heads)) * self.head_size**-0.5  # [h, D]
             key, value = F.linear(rows, u), F.linear(rows, self.value.weight).unflatten(-1, heads)
+            gate = tokenizer.log_gate
             return Folded(
                 key=key[:-C].unflatten(0, weight.shape[:2]),
-                key_offset=key[-C:],
+                key_offset=key[-C:] if gate is None else key[-C:] + gate[:, None],
                 value=value[:-C].transpose(0, 1),
                 value_offset=value[-C:].transpose(0, 1),
             )

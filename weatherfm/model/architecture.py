@@ -11,7 +11,7 @@ from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
 
-_LATER = {"mlp_convolution", "rotary", "decoder_fields", "truncation"}
+_LATER = {"input_gates", "mlp_convolution", "rotary", "decoder_fields", "truncation"}
 """Settings that came after weights files, checkpoints and forecasts were first written."""
 
 
@@ -43,6 +43,9 @@ class ModelConfig(Config):
     head_depth: int = Field(2, ge=0)
     """Hidden layers of the head."""
     aggregation: AggregationConfig = AggregationConfig()
+    input_gates: bool = False
+    """Give every input a gate in the aggregation over channels, so that a new one can join trained weights without
+    changing what they compute (`training.start_from`); flat aggregation alone."""
     input_times: list[Hours] = [0]
     """States the model sees, relative to the initial time, e.g. `[0h, -24h]`; one of them is 0h."""
     forcings: list[str] = ["latitude", "sin_longitude", "cos_longitude"]
@@ -66,6 +69,8 @@ class ModelConfig(Config):
                 f"heads of width / heads = {self.width // self.heads} cannot be turned by rows and columns; make it a "
                 "multiple of 4, or set rotary: false"
             )
+        if self.input_gates and self.aggregation.kind != "flat":
+            raise InputError("input_gates belong to aggregation.kind flat; leave them out, or aggregate flat")
         if unknown := [name for name in self.forcings if name not in FORCINGS]:
             raise InputError(f"unknown forcings {', '.join(unknown)}; known are {', '.join(FORCINGS)}")
         if 0 not in self.input_times or max(self.input_times) > 0 or len(set(self.input_times)) < len(self.input_times):

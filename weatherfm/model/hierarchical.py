@@ -129,7 +129,7 @@ class ChannelSum(LearnedSum):
     def forward(self, patches: Tensor, tokenizer: Tokenizer, present: Tensor | None = None) -> Tensor:
         """[B, N, C, P], present [B, C] -> [B, N, D]."""
         if self.config.evaluate == "tokens":
-            return self.combine(tokenizer(patches), present)
+            return self.combine(tokenizer(patches)[0], present)
         with torch.autocast(patches.device.type, enabled=False):  # multiply the parameters out in float32 or better
             weight = (self.weight[:, None, None] * tokenizer.weight).transpose(0, 1).flatten(1)  # [D, C * P]
             offset = self.weights(len(patches), present) @ tokenizer.offset + self.bias  # [B, D]

@@ -78,6 +78,8 @@ def _draw(model: Model, name: str, shape: torch.Size, random: torch.Generator) -
     module, values = model.get_submodule(path), torch.zeros(shape)
     if isinstance(module, Position):
         return sincos_position(model.tokens, model.config.width)
+    if isinstance(module, ChannelTokenizer) and kind == "gate":
+        return torch.ones(shape)
     if isinstance(module, ChannelTokenizer) and kind != "bias":
         std = shape[-1] ** -0.5 if kind == "weight" else 0.02  # tokens start with variance near 1
         return nn.init.normal_(values, std=std, generator=random)

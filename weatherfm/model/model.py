@@ -80,13 +80,14 @@ class WeatherViT(nn.Module):
             self.there = None
         if not self.domain.log_scales:
             self.log_scale = self.logged = None
-        self.tokenizer = ChannelTokenizer(len(self.share.input_names(config.input_times)), P, D)
+        inputs = self.share.input_names(config.input_times)
+        self.tokenizer = ChannelTokenizer(len(inputs), P, D, config.input_gates)
         if config.aggregation.kind == "hierarchical":
             owners = group_of_inputs(config, domain, self.share)
             self.aggregation = HierarchicalAggregation(D, config.heads, config.aggregation, owners)
         else:
-            inputs = len(input_names(config, domain))  # of all shares
-            self.aggregation = ChannelAttention(D, config.heads, config.aggregation, inputs)
+            count = len(input_names(config, domain))  # of all shares
+            self.aggregation = ChannelAttention(D, config.heads, config.aggregation, count)
         self.position = Position(self.tokens[0] * self.tokens[1], D)
         self.lead_time = nn.Linear(1, D)
         self.dropout = nn.Dropout(config.dropout)

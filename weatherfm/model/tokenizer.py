@@ -5,7 +5,7 @@ Legend: B batch, C channel, H lat, W lon, N patch token, P values in a patch, D 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,17 +30,23 @@ def unpatchify(patches: Tensor, patch: tuple[int, int], shape: tuple[int, int]) 
     return x.reshape(B, C, *shape)
 
 
+CLOSED = 1e-20
+"""Of a channel's mass in a softmax: nothing beside others, and enough for a gradient to come through."""
+
+
 class TokenizerRows(NamedTuple):
     """What makes tokens of some channels: token_c = weight_c x_c + offset_c."""
 
     weight: Tensor  # [C, D, P]
     offset: Tensor  # [C, D]
+    log_gate: Tensor | None = None  # [C], added to a channel's scores; None: all gates are open
 
-    def __call__(self, patches: Tensor) -> Tensor:
-        """[B, N, C, P] -> tokens [B, N, C, D], in the dtype that autocast multiplies in where it is on."""
+    def __call__(self, patches: Tensor) -> tuple[Tensor, Tensor | None]:
+        """[B, N, C, P] -> tokens [B, N, C, D], in the dtype that autocast multiplies in where it is on; `log_gate`."""
         tokens = torch.einsum("bncp,cdp->bncd", patches, self.weight)  # strided: channels lie outermost in memory
         tokens = tokens.contiguous()  # once, or each projection of them would keep a copy for its backward pass
-        return tokens + self.offset.to(tokens.dtype)  # a sum of two dtypes would be twice as large
+        tokens = tokens + self.offset.to(tokens.dtype)  # a sum of two dtypes would be twice as large
+        return tokens, self.log_gate
 
 
 class ChannelTokenizer(nn.Module):
@@ -49,22 +55,46 @@ class ChannelTokenizer(nn.Module):
     token_c = weight_c x_c + bias_c + embedding_c. `folded` aggregation uses these parameters without ever
     making a token (docs/method.md); `forward` makes them, for the reference form.
     Initial values: `weatherfm.model.initial`.
+
+    With `gates`, a channel's mass in the softmax over channels is multiplied by a weight: 1 for those that were always
+    there; 0 for one that joins a trained model, which then computes what it did, and lets the newcomer in as it learns.
     """
 
-    def __init__(self, channels: int, patch_values: int, width: int) -> None:
+    def __init__(self, channels: int, patch_values: int, width: int, gates: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels, width, patch_values))
         self.bias = nn.Parameter(torch.zeros(channels, width))
         self.embedding = nn.Parameter(torch.empty(channels, width))
+        self.gate = nn.Parameter(torch.ones(channels)) if gates else None
+
+    @property
+    def log_gate(self) -> Tensor | None:
+        """[C] logarithm of each gate, which is never quite closed; below zero its gradient is that at zero."""
+        if self.gate is None:
+            return None
+        opened: Tensor = _NeverClosed.apply(self.gate)
+        return opened.log()
 
     @property
     def offset(self) -> Tensor:
         """[C, D] the data-independent part of every token."""
         return self.bias + self.embedding
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """[B, N, C, P] -> tokens [B, N, C, D]."""
-        return TokenizerRows(self.weight, self.offset)(patches)
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor | None]:
+        """[B, N, C, P] -> tokens [B, N, C, D], and the [C] logarithms of their gates, if any."""
+        return TokenizerRows(self.weight, self.offset, self.log_gate)(patches)
+
+
+class _NeverClosed(torch.autograd.Function):
+    """Gates of `CLOSED` at least, with the gradient of what they were: one that has closed may open again."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor) -> Tensor:
+        return gate.clamp(min=CLOSED)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
 
 
 Tokenizer = ChannelTokenizer | TokenizerRows
