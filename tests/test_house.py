@@ -110,7 +110,7 @@ GROUND = {
     "data_pipeline/store": [],
     "evaluation": ["forecast_config", "regions"],
     "evaluation/figures": ["pictures"],
-    "training": ["run_config"],
+    "training": ["start_config", "run_config"],
 }
 """Loose files of a folder below all of its rooms; the other loose ones, its faces, are above them."""
 ROOMS = {
@@ -120,7 +120,7 @@ ROOMS = {
     "data_pipeline/formats": ["zarr", "opendap", "files", "meaning", "datasets", "grib", "choice", "sums", "reading"],
     "data_pipeline/store": ["records"],
     "evaluation/figures": ["maps"],
-    "training": ["upkeep", "ranks", "parallel", "feeding", "stepping", "checkpoints", "plan"],
+    "training": ["upkeep", "ranks", "parallel", "starting", "feeding", "stepping", "checkpoints", "plan"],
     "evaluation": [
         "forecasts", "forecasting", "metrics", "baselines", "scoring", "significance", "results", "figures", "report",
     ],

@@ -18,6 +18,7 @@ from weatherfm.training.feeding.field_cache import choose_cache
 from weatherfm.training.feeding.store_checks import check_training, warn_of_spread
 from weatherfm.training.parallel.layout import choose_layout
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.run_start import find_start
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def check_run(config: RunConfig, devices: int | None = None) -> list[Finding]:
     links: dict[str, Callable[[RunConfig, Store], str]] = {
         "training": _training,
         "model": _model,
+        "start": _start,
         "layout": lambda config, store: _layout(config, store, devices),
         "forecast": _forecast,
         "baselines": _baselines,
@@ -93,6 +95,13 @@ def _model(config: RunConfig, store: Store) -> str:
         f"{parameters / 1e6:.1f} M parameters ({state / 2**30:.2f} GiB with optimizer state), {inputs} input channels, "
         f"{model.tokens[0]} x {model.tokens[1]} patches"
     )
+
+
+def _start(config: RunConfig, store: Store) -> str:
+    start = find_start(config, store)
+    if start.match is None or start.donor is None:
+        return "from initial values"
+    return "; ".join([f"from {start.donor.path}", *(" ".join(line.split()) for line in start.match.lines())])
 
 
 def _layout(config: RunConfig, store: Store, devices: int | None) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from weatherfm.config import SECRET, Config, Hours, parse_settings
 from weatherfm.data_pipeline.store_config import DataConfig
@@ -17,6 +17,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.training.start_config import StartFrom
 
 _YAML_WORDS = {True: "on", False: "off"}
 CacheMode = Annotated[
@@ -34,6 +35,10 @@ class WandbConfig(Config):
     """offline: written into the run's folder, for `wandb sync`; online needs a key (`wandb login`)."""
 
 
+_LATER = {"start_from"}
+"""Settings of training that came after checkpoints and weights were first written."""
+
+
 class TrainingConfig(Config):
     """How the weights are found."""
 
@@ -43,6 +48,8 @@ class TrainingConfig(Config):
     """Samples in one batch, over all devices: the part of an optimizer step that is in memory at once."""
     accumulate: int = Field(1, ge=1)
     """Batches whose gradients are averaged into one optimizer step."""
+    start_from: StartFrom | None = None
+    """Trained weights to start from, as `{weights: runs/pretrained}`; without it, initial values."""
     lead_times: list[Hours] = Field(default=[24], min_length=1)
     """Each sample draws its lead time from this list."""
     lead_time_weighting: Literal["equal", "inverse"] = "equal"
@@ -94,6 +101,11 @@ class TrainingConfig(Config):
     take at most a quarter of what is available, and training reads them at least once; on: always. Processes of one
     machine that read the same channels share one copy."""
     wandb: WandbConfig = WandbConfig()
+
+    @model_serializer(mode="wrap")
+    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Later settings are recorded where they are on, so that what was made without them is still the same."""
+        return {key: value for key, value in usual(self).items() if key not in _LATER or value}
 
     @model_validator(mode="after")
     def _sensible(self) -> TrainingConfig:

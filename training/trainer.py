@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from weatherfm.device import apply_precision, choose_device, choose_precision, p
 from weatherfm.errors import StopRequest
 from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, Saved, newest
 from weatherfm.training.checkpoints.export import export_weights, weights_path
-from weatherfm.training.checkpoints.resume import find_identity, forget_other_best, require_same_settings
+from weatherfm.training.checkpoints.resume import agree_on_identity, forget_other_best
 from weatherfm.training.checkpoints.state import Progress, TrainingState
 from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
 from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
@@ -43,6 +43,7 @@ from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.job import Job
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.run_start import RunStart, find_start
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.not_finite import refuse_step
 from weatherfm.training.stepping.optimizer import build_optimizer, learning_rate
@@ -112,18 +113,19 @@ def train(config: RunConfig, stop: StopSignals | None = None) -> Summary:
 def _check(config: RunConfig, devices: int) -> tuple[Store, Layout]:
     store = open_store(config.data.store)
     check_training(config, store)
-    domain = store.domain(config.data.channels)
+    domain = find_start(config, store).domain
     return store, choose_layout(config.parallel, devices, config.model, domain, config.training.batch_size)
 
 
 def _train(
     config: RunConfig, store: Store, mesh: Mesh | None, device: torch.device, job: Job, stop: StopSignals
 ) -> Summary:
-    role = find_role(config.parallel, config.model, store.domain(config.data.channels), mesh)
+    start = find_start(config, store)
+    role = find_role(config.parallel, config.model, start.domain, mesh)
     apply_precision(config.training.precision)
     saved = newest(config.folder / "checkpoints")
     try:
-        loader, state, identity = _start(config, store, role, device, saved, job, stop)
+        loader, state, identity = _start(start, store, role, device, saved, job, stop)
     except StopRequest as asked:
         if job.store is not None:
             stop.stay_deaf()
@@ -136,12 +138,12 @@ def _train(
         log = MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings, settings.steps)
     checkpoints = CheckpointFolder(config.folder / "checkpoints", settings.keep_checkpoints)
     with log as lines, checkpoints:
-        trainer = Trainer(config, store, loader, state, identity, role, job, lines, checkpoints)
+        trainer = Trainer(start, store, loader, state, identity, role, job, lines, checkpoints)
         trainer.run(stop)
         if job.store is not None and not trainer.finished:
             stop.stay_deaf()
         if trainer.finished and settings.export == "last":
-            export_weights(config, store, state, role, job.beat)
+            export_weights(start, store, state, role, job.beat)
     stopped_by = None if trainer.finished else stop.received or "a signal to another rank"
     if stopped_by:
         step = state.progress.step
@@ -150,7 +152,7 @@ def _train(
 
 
 def _start(
-    config: RunConfig,
+    start: RunStart,
     store: Store,
     role: Role,
     device: torch.device,
@@ -163,24 +165,27 @@ def _start(
     Raises:
         StopRequest: on all ranks, when one of them was asked to stop.
     """
-    settings, ranks, dtype = config.training, Coordination(), choose_precision(config.training.precision, device)
+    config, settings, ranks = start.config, start.config.training, Coordination()
+    dtype = choose_precision(settings.precision, device)
 
     def alive() -> None:
         job.beat()
         stop.heed()
 
     ranks.all_do(stop.heed)
-    identity = _agree_on_identity(config, store, dtype, saved, alive)
+    identity = agree_on_identity(config, store, dtype, saved, alive, start.identity())
     loader = training_samples(config, store, device.type == "cuda", role.share.channels, role.part)
     cache = choose_cache(config, store, role.share.channels, role.part[1])
     _log.info("%s", cache.text)
     keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=alive)
     ranks.all_do(stop.heed)
-    domain = store.domain(config.data.channels)
-    model = build_model(config, domain, role, device, dtype, empty=saved is not None, alive=job.beat)
+    model = build_model(config, start.domain, role, device, dtype, empty=True)
+    start.freeze(model)
+    if saved is None:
+        start.fill(model, job.beat)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
     optimizer = build_optimizer(model, settings)
-    state = TrainingState(model, optimizer, average, len(domain.channels), len(settings.lead_times))
+    state = TrainingState(model, optimizer, average, start.domain, len(settings.lead_times))
     if saved is not None:
         state.restore(saved)
         _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
@@ -188,22 +193,6 @@ def _start(
             _log.info("%s", forgotten)
     ranks.all_do(stop.heed)
     return loader, state, identity
-
-
-def _agree_on_identity(
-    config: RunConfig, store: Store, dtype: torch.dtype, saved: Saved | None, alive: Callable[[], None]
-) -> dict[str, Any]:
-    """Rank 0's identity of the run, which the checkpoint must share.
-
-    Every rank finds it, though they need but one: those that only waited would be taken for standing still.
-    """
-    record = None if saved is None else saved.record
-    identity = Coordination().decide(
-        lambda: find_identity(config, store, dtype, record, alive), lambda found: found[:1] * len(found)
-    )
-    if saved is not None:
-        require_same_settings(saved.record, identity, str(config.folder))
-    return identity
 
 
 def _summary(config: RunConfig, progress: Progress, resumed_from: int, stopped_by: str | None) -> Summary:
@@ -222,7 +211,7 @@ class Trainer:
     """The loop: steps, and between them lines in the log, validations and checkpoints.
 
     Args:
-        config: the run.
+        start: the run and what it began with.
         store: its store, checked.
         loader: training samples of this rank.
         state: fresh or restored.
@@ -235,7 +224,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: RunConfig,
+        start: RunStart,
         store: Store,
         loader: SampleLoader,
         state: TrainingState,
@@ -245,7 +234,7 @@ class Trainer:
         log: MetricsLog | None,
         checkpoints: CheckpointFolder,
     ) -> None:
-        self.config, self.settings = config, config.training
+        self.start, self.config, self.settings = start, start.config, start.config.training
         self.store, self.loader = store, loader
         self.state, self.identity, self.log = state, identity, log
         self.role, self.job = role, job
@@ -253,8 +242,8 @@ class Trainer:
         self.dtype = choose_precision(self.settings.precision, self.device)
         self.lead_times = torch.tensor(self.settings.lead_times, device=self.device)
         shortest = min(self.settings.lead_times) if self.settings.lead_time_weighting == "inverse" else None
-        weights, domain = self.settings.channel_weights, store.domain(role.channels)
-        self.loss = forecast_loss(config.model, domain, weights, shortest, role.share.channels).to(self.device)
+        weights, config, own = self.settings.channel_weights, self.config, role.share.channels
+        self.loss = forecast_loss(config.model, start.domain, weights, shortest, own).to(self.device)
         self.validator = Validator(config, store, self.loss, self.dtype, role) if config.data.validation else None
         self.checkpoints = checkpoints
         self.saved_step = state.progress.step
@@ -381,7 +370,7 @@ class Trainer:
         better = state.progress.validated(scores["loss"])
         _log.info("step %d: validation loss %.4g%s", state.progress.step, scores["loss"], " (best)" if better else "")
         if better and self.settings.export == "best":
-            export_weights(self.config, self.store, state, self.role, self.job.beat)
+            export_weights(self.start, self.store, state, self.role, self.job.beat)
 
     def _save(self) -> None:
         """A checkpoint of this step, unless there is one."""

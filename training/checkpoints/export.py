@@ -22,16 +22,17 @@ from weatherfm.training.feeding.data_identity import store_digest
 from weatherfm.training.parallel.channel_rows import belongs_to_channels, named_parts
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.run_start import RunStart
 
 _LEFT_OUT: Any = {
     "data": {"store", "source"},
-    "training": {"device", "workers", "log_every", "checkpoint_every", "keep_checkpoints", "wandb"},
+    "training": {"device", "workers", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "start_from"},
 }
 """Paths and settings of the machine; the store is named by its digest, so that equal runs give equal files."""
 
 
 def export_weights(
-    config: RunConfig, store: Store, state: TrainingState, role: Role, alive: Callable[[], None] = lambda: None
+    start: RunStart, store: Store, state: TrainingState, role: Role, alive: Callable[[], None] = lambda: None
 ) -> None:
     """Write `weights.safetensors` into the run's folder: the present weights, or their average where there is one.
 
@@ -40,9 +41,9 @@ def export_weights(
     parameters = whole_parameters(state.model, state.exported_parameters(), role, alive)
     if role.first:
         with torch.device("meta"):  # names and shapes of the whole model; the values are `parameters`
-            serial = WeatherViT(config.model, store.domain(role.channels))
+            serial = WeatherViT(start.config.model, start.domain)
         tensors = {name: _joined(serial, name, parameters) for name, _ in serial.named_parameters()}
-        save_weights(weights_path(config), serial, provenance(config, store, state), tensors)
+        save_weights(weights_path(start.config), serial, provenance(start, store, state), tensors)
 
 
 def whole_parameters(
@@ -82,8 +83,10 @@ def weights_path(config: RunConfig) -> Path:
     return config.folder / "weights.safetensors"
 
 
-def provenance(config: RunConfig, store: Store, state: TrainingState) -> dict[str, Any]:
-    """How the weights came about: settings, data, step. JSON-able, no paths, no clock."""
+def provenance(start: RunStart, store: Store, state: TrainingState) -> dict[str, Any]:
+    """How the weights came about: settings, data, step, and those of what they started from. JSON-able, no paths, no
+    clock."""
+    config = start.config
     settings = config.model_dump(mode="json", include={"data", "model", "training"}, exclude=_LEFT_OUT)
     if isinstance(config.data.source, FilesSource) and (rules := config.data.source.reading_rules):
         settings["data"]["source"] = {"kind": "files", **rules}  # for files to forecast from
@@ -99,4 +102,5 @@ def provenance(config: RunConfig, store: Store, state: TrainingState) -> dict[st
             "kind": store.manifest["source"]["kind"],
             "simulated": store.simulated,
         },
+        **start.provenance(),
     }

@@ -14,9 +14,11 @@ from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.records.manifest import checksum
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
+from weatherfm.training.checkpoints.checkpoint import Saved
 from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.feeding.data_identity import describe_data
 from weatherfm.training.feeding.samples import training_period, validation_inits
+from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.run_config import RunConfig
 
 _FREE = {
@@ -33,8 +35,10 @@ _FREE = {
     "checkpoint_every",
     "keep_checkpoints",
     "precision",
+    "start_from",
 }
-"""Training settings that may change on the way: they move, watch or keep the run. (Precision enters as resolved.)"""
+"""Training settings that may change on the way: they move, watch or keep the run. (Precision enters as resolved,
+weights to start from by their digest.)"""
 
 _HOW = {"model.aggregation.evaluate", "model.aggregation.block_mib"}
 """Settings of the model that may change as well: the same function is computed in another way."""
@@ -46,6 +50,7 @@ def find_identity(
     dtype: torch.dtype,
     saved: Mapping[str, Any] | None = None,
     alive: Callable[[], None] = lambda: None,
+    start: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """JSON-able, for the record of a checkpoint: what decides the weights, what decides the validation loss, the data.
 
@@ -55,6 +60,7 @@ def find_identity(
         dtype: of matrix products.
         saved: record of the checkpoint to go on from, which spares reading a store that has not changed.
         alive: called now and then.
+        start: weights that the run started from, by digest, and how; None: initial values.
     """
     train, validation = training_period(config, store), config.data.validation
     known = None if saved is None else saved.get("data")
@@ -62,6 +68,7 @@ def find_identity(
     data = describe_data(store, config.data.channels, periods, known, alive)
     return {
         "settings": _settings(config, dtype)
+        | ({} if start is None else {"start_from": dict(start)})
         | {
             "data": {
                 "channels": list(config.data.channels),
@@ -88,6 +95,30 @@ def _validation(config: RunConfig, store: Store, days: Mapping[str, str]) -> dic
     inits = validation_inits(config, store)
     samples = f"{len(inits)} initial times from {name_times(inits[:1])} to {name_times(inits[-1:])}"
     return {"samples": samples, "digest": checksum(inits.tobytes() + days["fields"].encode())}
+
+
+def agree_on_identity(
+    config: RunConfig,
+    store: Store,
+    dtype: torch.dtype,
+    saved: Saved | None,
+    alive: Callable[[], None],
+    start: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Rank 0's identity of the run, which the checkpoint must share; arguments as of `find_identity`.
+
+    Every rank finds it, though they need but one: those that only waited would be taken for standing still.
+
+    Raises:
+        InputError: the checkpoint is of other settings.
+    """
+    record = None if saved is None else saved.record
+    identity = Coordination().decide(
+        lambda: find_identity(config, store, dtype, record, alive, start), lambda found: found[:1] * len(found)
+    )
+    if saved is not None:
+        require_same_settings(saved.record, identity, str(config.folder))
+    return identity
 
 
 def require_same_settings(saved: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from weatherfm.earth.domain import Domain
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.channel_rows import named_parts
 from weatherfm.training.stepping.weight_average import WeightAverage
@@ -85,7 +86,7 @@ class TrainingState:
         model: on its device; it may hold a share of the channels, and parts of the weights.
         optimizer: over the model's parameters, its moments in place (`build_optimizer`).
         average: None: the weights themselves are validated and exported.
-        channels: of the whole model.
+        domain: of the whole model.
         lead_times: that samples draw from.
     """
 
@@ -94,13 +95,13 @@ class TrainingState:
         model: WeatherViT,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
-        channels: int,
+        domain: Domain,
         lead_times: int,
     ) -> None:
-        self.model, self.optimizer, self.average = model, optimizer, average
+        self.model, self.optimizer, self.average, self.domain = model, optimizer, average, domain
         self._parameters: dict[str, Tensor] = dict(model.named_parameters())  # as split over ranks, never gathered
         self.progress = Progress()
-        self.window = Window(channels, lead_times, model.mean.device)
+        self.window = Window(len(domain.channels), lead_times, model.mean.device)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Inside the block the model has the weights to validate: their average, where there is one."""
@@ -118,12 +119,13 @@ class TrainingState:
         """
         tensors = {f"window.{name}": value for name, value in self.window.tensors().items()}
         for name, parameter in self._parameters.items():
-            if parameter not in self.optimizer.state:  # asking for it would make an empty one
+            learns = parameter.requires_grad
+            if learns and parameter not in self.optimizer.state:  # asking for it would make an empty one
                 raise RuntimeError(f"the optimizer has no state of {name}: a checkpoint would be incomplete")
             tensors |= self._parts("model", name, parameter.detach())
             if self.average is not None:
                 tensors |= self._parts("average", name, self.average.values[name])
-            for key, value in self.optimizer.state[parameter].items():
+            for key, value in self.optimizer.state[parameter].items() if learns else ():
                 if value.ndim:
                     tensors |= self._parts(f"optimizer.{key}", name, value)
                 else:

@@ -22,7 +22,6 @@ def build_model(
     device: torch.device,
     dtype: torch.dtype,
     empty: bool = False,
-    alive: Callable[[], None] = lambda: None,
 ) -> WeatherViT:
     """The model of a run, initialised from its seed: the same function on every layout.
 
@@ -32,14 +31,13 @@ def build_model(
         role: what this rank holds of it.
         device: where its parts shall be.
         dtype: of matrix products.
-        empty: leave out the initial values, for weights that are about to be restored.
-        alive: called now and then.
+        empty: leave out the initial values, for weights that are about to be restored or come from elsewhere.
     """
     model = meta_model(config, domain, role, dtype)
     model.to_empty(device=device)
     model.set_statistics()
     if not empty:
-        fill_initial(model, config.training.seed, alive)
+        fill_initial(model, config.training.seed)
     return model
 
 

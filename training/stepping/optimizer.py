@@ -22,18 +22,34 @@ def decays(name: str, parameter: Tensor) -> bool:
     return name.rpartition(".")[2] == "weight" and parameter.ndim >= 2 and name != "position.weight"
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Every parameter in one group: with and without weight decay, one mesh of ranks a group."""
-    groups: dict[tuple[bool, DeviceMesh | None], list[nn.Parameter]] = {}
+def rate_factor(name: str, depth: int, layer_decay: float | None) -> float:
+    """Share of the learning rate of a weight: 1 above the blocks, and from each block to the one below it less by
+    `layer_decay` (BEiT, arXiv 2106.08254, appendix); the lowest is that of all that makes tokens."""
+    if layer_decay is None or name.startswith(("norm.", "head.", "to_patches.", "decoder.", "truncation.")):
+        return 1.0
+    layer = int(name.split(".")[1]) if name.startswith("blocks.") else -1
+    return layer_decay ** (depth - layer)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float, layer_decay: float | None = None) -> list[dict[str, Any]]:
+    """Every parameter that learns in one group: of one weight decay, share of the learning rate and mesh of ranks."""
+    groups: dict[tuple[bool, DeviceMesh | None, float], list[nn.Parameter]] = {}
+    depth = len(getattr(model, "blocks", ()))
     for name, parameter in model.named_parameters():
-        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
-        groups.setdefault((decays(name, parameter), mesh), []).append(parameter)
-    return [{"params": ps, "weight_decay": weight_decay if decay else 0.0} for (decay, _), ps in groups.items()]
+        if parameter.requires_grad:
+            mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+            factor = rate_factor(name, depth, layer_decay)
+            groups.setdefault((decays(name, parameter), mesh, factor), []).append(parameter)
+    return [
+        {"params": ps, "weight_decay": weight_decay if decay else 0.0, "rate_factor": factor}
+        for (decay, _, factor), ps in groups.items()
+    ]
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW over the parameter groups, its moments in place; the learning rate is set anew before every step."""
-    groups = parameter_groups(model, config.weight_decay)
+    layer_decay = None if config.start_from is None else config.start_from.layer_decay
+    groups = parameter_groups(model, config.weight_decay, layer_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
     for parameter in (p for group in groups for p in group["params"]):  # there from the start, to be restored into
         optimizer.state[parameter] = {
@@ -54,9 +70,9 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Give every parameter group its share of this learning rate."""
     for group in optimizer.param_groups:
-        group["lr"] = value
+        group["lr"] = value * group["rate_factor"]
 
 
 def squared_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -1,0 +1,146 @@
+"""What of trained weights a run can start from, name by name; refuses what would otherwise go wrong in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from weatherfm.earth.domain import Domain
+from weatherfm.errors import InputError
+from weatherfm.model.architecture import ModelConfig, patch_counts
+from weatherfm.model.share import input_names
+from weatherfm.training.starting.donor import Donor, require_known
+
+_SAME = ("width", "heads", "mlp_ratio", "head_depth", "predict", "rotary", "truncation")
+"""Settings of the model that must be the weights' own: others would compute another function with the same numbers."""
+_MAY_JOIN = ("mlp_convolution", "decoder_fields", "input_gates")
+"""Parts that a model may have beyond the weights: they change nothing before they have learned."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where each row that belongs to a channel comes from, and what is said of it."""
+
+    inputs: Mapping[str, tuple[str, ...]]
+    """Input of the run -> inputs of the weights: itself, those it is the mean of, or none."""
+    outputs: Mapping[str, tuple[str, ...]]
+    """The same for outputs."""
+    dropped: tuple[str, ...]
+    """Inputs of the weights that the run does not have."""
+    resized: tuple[str, ...] = ()
+    """What is resampled, in words."""
+    added_blocks: tuple[int, ...] = ()
+    """Numbers of blocks that the weights do not have; they start as the identity."""
+    joined: tuple[str, ...] = field(default=())
+    """Parts of the model that the weights do not have; they start without an effect."""
+
+    def lines(self) -> list[str]:
+        """The table, for the log and `weatherfm check`."""
+        kept = [name for name, source in self.inputs.items() if source == (name,)]
+        made = {name: source for name, source in self.inputs.items() if source and source != (name,)}
+        new = [name for name, source in self.inputs.items() if not source]
+        start = "gate closed at first" if made or new else ""
+        rows = {
+            "kept": (kept, "by name, with the statistics they were trained with"),
+            "made": ([f"{name} of {'+'.join(source)}" for name, source in made.items()], start),
+            "new": (new, f"initial rows, {start}"),
+            "new outputs": ([n for n, source in self.outputs.items() if not source], "start at persistence"),
+            "dropped": (self.dropped, "the run has no such input"),
+            "resized": (self.resized, "resampled"),
+            "new blocks": ([str(number) for number in self.added_blocks], "start as the identity"),
+            "new parts": (self.joined, "start without an effect"),
+        }
+        return [f"{name:<12}{_some(names)} ({why})" for name, (names, why) in rows.items() if names]
+
+
+def match(donor: Donor, config: ModelConfig, domain: Domain, new_channels: Mapping[str, list[str]]) -> Match:
+    """What a run takes from where.
+
+    Args:
+        donor: whose weights they are.
+        config: the run's model.
+        domain: its channels, constant fields and grid.
+        new_channels: channel that the weights lack -> those that it starts as the mean of.
+
+    Raises:
+        InputError: an architecture that the weights do not fit, hierarchical groups of other channels, new inputs
+            without gates, or channels to be made of unknown ones.
+    """
+    _require_architecture(donor, config)
+    require_known(new_channels, donor)
+    if idle := [name for name in new_channels if name not in domain.channels]:
+        raise InputError(f"start_from.new_channels names {', '.join(idle)}, not among data.channels; add or drop them")
+    wanted = input_names(config, domain)
+    inputs = {name: _source(name, donor.inputs, new_channels) for name in wanted}
+    outputs = {name: _source(name, donor.outputs, new_channels) for name in domain.channels}
+    if not any(inputs.values()):
+        raise InputError(
+            f"none of the run's channels is in {donor.path}, which has {_some(donor.inputs)}; start without start_from"
+        )
+    dropped = tuple(name for name in donor.inputs if name not in inputs)
+    others = [name for name, source in inputs.items() if source != (name,)]
+    _require_gates(config, donor, wanted, others)
+    if config.predict == "state" and (new := [name for name, source in outputs.items() if not source]):
+        raise InputError(
+            f"outputs {', '.join(new)} are not in {donor.path}, and with model.predict: state they could not start at "
+            "persistence; leave them out, or name what they start as in start_from.new_channels"
+        )
+    resized = []
+    if donor.config.patch != config.patch:
+        resized.append(f"patches of {_by(donor.config.patch)} to {_by(config.patch)}")
+    if donor.tokens != (tokens := patch_counts(config.patch, domain.grid.shape)):
+        resized.append(f"positions from {_by(donor.tokens)} to {_by(tokens)}")
+    joined = [name for name in _MAY_JOIN if getattr(config, name) and not getattr(donor.config, name)]
+    added = tuple(range(donor.config.depth, config.depth))
+    return Match(inputs, outputs, dropped, tuple(resized), added, tuple(joined))
+
+
+def _source(name: str, held: Sequence[str], new_channels: Mapping[str, list[str]]) -> tuple[str, ...]:
+    if name in held:
+        return (name,)
+    channel, at, hours = name.partition("@")
+    made = tuple(f"{other}{at}{hours}" for other in new_channels.get(channel, []))
+    return made if made and all(one in held for one in made) else ()
+
+
+def _require_architecture(donor: Donor, config: ModelConfig) -> None:
+    theirs = donor.config
+    wrong = [
+        f"model.{name} is {getattr(config, name)}, the weights have {getattr(theirs, name)}"
+        for name in _SAME
+        if getattr(config, name) != getattr(theirs, name)
+    ]
+    wrong += [
+        f"model.{name} is {getattr(config, name)}, the weights have {getattr(theirs, name)}"
+        for name in _MAY_JOIN
+        if getattr(theirs, name) and getattr(config, name) != getattr(theirs, name)
+    ]
+    if config.depth < theirs.depth:
+        wrong.append(f"model.depth is {config.depth}, less than the {theirs.depth} blocks of the weights")
+    ours, held = (one.aggregation.model_dump(exclude={"evaluate", "block_mib"}) for one in (config, theirs))
+    if ours != held:
+        wrong.append(f"model.aggregation is {ours}, the weights have {held}")
+    if wrong:
+        raise InputError(f"{donor.path} does not fit the model: " + "; ".join(wrong) + ": set it so, or start anew")
+
+
+def _require_gates(config: ModelConfig, donor: Donor, wanted: Sequence[str], others: Sequence[str]) -> None:
+    if config.aggregation.kind != "flat" and tuple(wanted) != donor.inputs:
+        raise InputError(
+            f"{donor.path} aggregates in groups of its own inputs ({_some(donor.inputs)}), and the run has others "
+            f"({_some(wanted)}): hierarchical weights are started from with the same channels in the same order"
+        )
+    if others and not config.input_gates:
+        raise InputError(
+            f"inputs {_some(others)} are not in {donor.path}, and a softmax would give them weight at once; set "
+            "model.input_gates: true, through which they come in as they learn"
+        )
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    text = ", ".join(names[:most])
+    return text if len(names) <= most else f"{text} and {len(names) - most} more"
+
+
+def _by(pair: tuple[int, int]) -> str:
+    return f"{pair[0]} x {pair[1]}"
