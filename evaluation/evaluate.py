@@ -33,6 +33,7 @@ from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores
 from weatherfm.evaluation.scoring.case_statistics import Wanted
 from weatherfm.evaluation.scoring.cases_to_score import Cases, cases_of, refuse_learned_days
 from weatherfm.evaluation.scoring.in_parts import KeptParts, Work, score_in_parts
+from weatherfm.evaluation.scoring.learned_days import refuse_days_of_weights
 from weatherfm.evaluation.scoring.metrics_from_sums import Variables, score_variables, wind_pairs
 from weatherfm.evaluation.scoring.periods import periods_of
 from weatherfm.evaluation.scoring.scorer import Task
@@ -78,19 +79,19 @@ def evaluate(
 
     Raises:
         InputError: a channel, lead time or time missing on either side, another grid, wrong units or dims, a value
-            that is not finite, other initial times, or cases inside the days that climatology and statistics are of.
+            that is not finite, other initial times, or cases inside days that were learned from, in any generation.
     """
     settings = settings or EvaluationConfig()
     files = _open_all(forecast, others, store, Access.of(settings.storage_options))
     cases = cases_of(files, store, channels, common)
     refuse_learned_days(cases, store)
+    refuse_days_of_weights(cases.valid_times, store, {name: one.provenance for name, one in files.items()})
     land = dict(zip(store.static_names, store.static, strict=True)).get("lsm")
     regions = tuple(settings.regions or default_regions(store.grid, land))
     works = _works(files, store, cases, settings, mean_weights(store.grid, regions, land))
     record = _provenance(files, store, cases, settings, regions, works[0])
     kept = KeptParts(parts, "" if parts is None else _fingerprint(record, cases, settings, files))
     results = score_in_parts(works, cases.init_times, kept, workers, scheduler)
-
     scored = {name: join_channel_groups([result[name] for result in results]) for name in results[0]}
     members = {name: file.members or 1 for name, file in files.items()} | {PROBABILISTIC: works[0].task.members or 1}
     members = {name: members.get(name, 1) for name in scored}

@@ -13,7 +13,7 @@ import tensorstore as ts
 
 from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, name_times
 from weatherfm.data_pipeline.store.kept_fields import KeptFields
-from weatherfm.data_pipeline.store.records.manifest import NAME, TIME_UNITS
+from weatherfm.data_pipeline.store.records.manifest import NAME, TIME_UNITS, canonical_json, checksum
 from weatherfm.data_pipeline.store.records.manifest_reading import read_sealed_manifest
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json
 from weatherfm.data_pipeline.store.records.store_files import fault_of, read_files, refuse_mixture
@@ -27,6 +27,8 @@ from weatherfm.home import expanded
 
 _PIECE = 2**28
 """Bytes that `Store.keep` reads at a time."""
+EARTH = "Earth"
+"""The world of what was observed (`Store.world`)."""
 _MOST_SMALL = 2**38
 """Bytes of what is read as a whole: a coordinate, static fields, the climatology of some times."""
 
@@ -134,6 +136,13 @@ class Store(SmallArrays):
             InputError: the list is missing or was changed.
         """
         return read_files(self.path, self.manifest)
+
+    @property
+    def world(self) -> str:
+        """Whose weather it is: the Earth's, or that of a simulated source, which another request (a seed) would make
+        another."""
+        request = self.manifest["source"].get("request") or {}
+        return f"simulated {checksum(canonical_json(request).encode())[:16]}" if self.simulated else EARTH
 
     @property
     def shard_shape(self) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights
 from weatherfm.training.checkpoints.state import TrainingState
 from weatherfm.training.feeding.data_identity import store_digest
+from weatherfm.training.feeding.samples import training_period
 from weatherfm.training.parallel.channel_rows import belongs_to_channels, named_parts
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.run_config import RunConfig
@@ -86,7 +87,7 @@ def weights_path(config: RunConfig) -> Path:
 def provenance(start: RunStart, store: Store, state: TrainingState) -> dict[str, Any]:
     """How the weights came about: settings, data, step, and those of what they started from. JSON-able, no paths, no
     clock."""
-    config = start.config
+    config, learned = start.config, training_period(start.config, store)
     settings = config.model_dump(mode="json", include={"data", "model", "training"}, exclude=_LEFT_OUT)
     if isinstance(config.data.source, FilesSource) and (rules := config.data.source.reading_rules):
         settings["data"]["source"] = {"kind": "files", **rules}  # for files to forecast from
@@ -101,6 +102,8 @@ def provenance(start: RunStart, store: Store, state: TrainingState) -> dict[str,
             "manifest_sha256": store_digest(store),
             "kind": store.manifest["source"]["kind"],
             "simulated": store.simulated,
+            "world": store.world,
+            "train": learned and learned.model_dump(mode="json"),
         },
         **start.provenance(),
     }

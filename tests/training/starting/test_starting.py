@@ -19,6 +19,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
+from weatherfm.evaluation.scoring.learned_days import generations, refuse_days_of_weights
 from weatherfm.model.model import WeatherViT
 from weatherfm.training import trainer
 from weatherfm.training.check import check_run
@@ -246,6 +247,18 @@ def test_weights_tell_all_generations(folder):
     assert oldest["settings"]["data"]["channels"] == OLD
     assert "started_from" not in oldest
     assert str(folder) not in json.dumps(told)
+
+
+def test_days_of_any_generation_are_not_scored(folder):
+    """The second generation has learned from other days, on the same planet."""
+    given = config(folder, "later", validate_every=100, data={"validation": None})
+    trainer.train(given)
+    told = weatherfm.load(folder / "later" / "weights.safetensors", device="cpu").provenance
+    told["store"]["train"] = {"start": "2000-01-01", "end": "2000-01-02"}
+    store = open_store(folder / "store.zarr")
+    assert [str(one.days) for one in generations(told)] == ["2000-01-01/2000-01-02", "2000-01-01/2000-01-20"]
+    with pytest.raises(InputError, match="weights that they started from were trained on"):
+        refuse_days_of_weights(store.times[40:50], store, {"model": {"training": told}})
 
 
 def test_the_table_is_told(folder):
