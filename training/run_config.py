@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from weatherfm.config import SECRET, Config, Hours, parse_settings
 from weatherfm.data_pipeline.store_config import DataConfig
@@ -23,6 +23,9 @@ CacheMode = Annotated[
     Literal["auto", "on", "off"], BeforeValidator(lambda x: _YAML_WORDS[x] if isinstance(x, bool) else x)
 ]
 """YAML reads `on` and `off` as true and false."""
+_LATER = {"schedule": "cosine", "cooldown_steps": None}
+"""Settings of training that are recorded where they differ from this: checkpoints and weights that were made before
+there were any stay those of the same run."""
 
 
 class WandbConfig(Config):
@@ -49,11 +52,18 @@ class TrainingConfig(Config):
     """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
     are larger, do not drown the short ones."""
     learning_rate: float = Field(5e-4, gt=0)
-    """Of AdamW, where the warm-up ends and the cosine begins."""
+    """Of AdamW, where the warm-up ends."""
     min_learning_rate: float = Field(0.0, ge=0)
-    """Where the cosine ends."""
+    """Where the cosine or the cooldown ends."""
     warmup_steps: int = Field(50, ge=0)
-    """Steps over which the learning rate rises linearly before the cosine begins."""
+    """Steps over which the learning rate rises linearly at the beginning."""
+    schedule: Literal["cosine", "constant_cooldown"] = "cosine"
+    """How the learning rate goes on after the warm-up. cosine: it falls along half a cosine over all `steps`, which
+    cannot change later. constant_cooldown: it stays until the last `cooldown_steps`; until then a run can be given more
+    `steps`, also once it is finished."""
+    cooldown_steps: int | None = Field(None, ge=1)
+    """Steps at the end of `constant_cooldown` over which the learning rate falls to `min_learning_rate`; null: a tenth
+    of `steps`."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Of AdamW: how slowly the means of the gradient and of its square forget."""
     weight_decay: float = Field(0.05, ge=0)
@@ -107,9 +117,36 @@ class TrainingConfig(Config):
         bad = [f"{name}: {weight}" for name, weight in self.channel_weights.items() if not 0 <= weight < float("inf")]
         if bad:
             raise InputError(f"channel_weights must be finite and not negative; got {', '.join(bad)}")
+        self._check_schedule()
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must lie in [0, 1); got {list(self.betas)}")
         return self
+
+    def _check_schedule(self) -> None:
+        if self.cooldown_begins is None:
+            if self.cooldown_steps is not None:
+                raise InputError(
+                    f"cooldown_steps {self.cooldown_steps} is for schedule constant_cooldown, and schedule is cosine; "
+                    "set schedule, or leave cooldown_steps out"
+                )
+        elif self.cooldown_begins < self.warmup_steps:
+            cooldown = self.steps - self.cooldown_begins
+            raise InputError(
+                f"warmup_steps {self.warmup_steps} and cooldown_steps {cooldown} are more than steps {self.steps}; "
+                "lower one of them, or raise steps"
+            )
+
+    @property
+    def cooldown_begins(self) -> int | None:
+        """Steps that are done when the cooldown begins, fewer than `steps`; None for a schedule without one."""
+        if self.schedule == "cosine":
+            return None
+        return self.steps - (self.cooldown_steps or max(1, self.steps // 10))
+
+    @model_serializer(mode="wrap")
+    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = usual(self)
+        return {key: value for key, value in told.items() if key not in _LATER or value != _LATER[key]}
 
 
 class ParallelConfig(Config):
