@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, mode
 from weatherfm.config import SECRET, Config, Hours, parse_settings
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.device import Precision
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
@@ -23,6 +24,11 @@ CacheMode = Annotated[
     Literal["auto", "on", "off"], BeforeValidator(lambda x: _YAML_WORDS[x] if isinstance(x, bool) else x)
 ]
 """YAML reads `on` and `off` as true and false."""
+ChannelWeights = Annotated[
+    dict[str, Annotated[float | str, Field(union_mode="left_to_right")]],
+    BeforeValidator(lambda x: {"scheme": x} if isinstance(x, str) else x),
+]
+"""Weights by channel or variable, and under `scheme` the one word that is no number."""
 _LATER = {"schedule": "cosine", "cooldown_steps": None}
 """Settings of training that are recorded where they differ from this: checkpoints and weights that were made before
 there were any stay those of the same run."""
@@ -72,8 +78,10 @@ class TrainingConfig(Config):
     """Largest gradient norm; null: no clipping."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the exponential moving average of the weights that is validated and exported; 0: none."""
-    channel_weights: dict[str, float] = {}
-    """Weight of a channel in the loss; 1 where not named, then all divided by their mean."""
+    channel_weights: ChannelWeights = {}
+    """Weights in the loss by channel (`z500`) or, for all of its levels, by variable (`z`); 1 where not named, then all
+    divided by their mean. `pressure`, or `scheme: pressure` among them: where not named, in proportion to pressure on
+    levels, 1 for `t2m` and 0.1 for other fields at the surface."""
     precision: Precision = "auto"
     """Of matrix products; weights stay float32. auto: bfloat16 on a GPU that has it, else float32. tf32: float32 whose
     products a GPU rounds to 10 bits."""
@@ -114,13 +122,19 @@ class TrainingConfig(Config):
             raise InputError(
                 f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}; lower it"
             )
-        bad = [f"{name}: {weight}" for name, weight in self.channel_weights.items() if not 0 <= weight < float("inf")]
-        if bad:
-            raise InputError(f"channel_weights must be finite and not negative; got {', '.join(bad)}")
+        self._check_channel_weights()
         self._check_schedule()
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must lie in [0, 1); got {list(self.betas)}")
         return self
+
+    def _check_channel_weights(self) -> None:
+        given = dict(self.channel_weights)
+        if (scheme := given.pop("scheme", "pressure")) != "pressure":
+            raise InputError(f"channel_weights knows the scheme pressure alone, got {scheme!r}; write it, or weights")
+        bad = [f"{name}: {w}" for name, w in given.items() if isinstance(w, str) or not 0 <= w < float("inf")]
+        if bad:
+            raise InputError(f"channel_weights must be finite and not negative; got {', '.join(bad)}")
 
     def _check_schedule(self) -> None:
         if self.cooldown_begins is None:
@@ -180,7 +194,8 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if unknown := sorted(set(self.training.channel_weights) - set(self.data.channels)):
+        known = {"scheme", *self.data.channels, *(parse_channel(name).variable.short for name in self.data.channels)}
+        if unknown := sorted(set(self.training.channel_weights) - known):
             raise InputError(
                 f"training.channel_weights names {', '.join(unknown)}, not among data.channels; remove or add them"
             )

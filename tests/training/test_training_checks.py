@@ -81,6 +81,9 @@ def test_what_needs_a_validation_period_says_so(folder, setting):
         ({"learning_rate": 1e-5, "min_learning_rate": 1e-4}, "above learning_rate"),
         ({"channel_weights": {"z500": -1.0}}, "not negative"),
         ({"channel_weights": {"z500": float("inf")}}, "must be finite"),
+        ({"channel_weights": {"z500": "high"}}, "must be finite and not negative; got z500: high"),
+        ({"channel_weights": "presure"}, "knows the scheme pressure alone, got 'presure'"),
+        ({"channel_weights": {"scheme": 2}}, "knows the scheme pressure alone, got 2"),
         ({"cooldown_steps": 10}, "cooldown_steps 10 is for schedule constant_cooldown, and schedule is cosine"),
         ({"schedule": "constant_cooldown", "cooldown_steps": 0}, "greater than or equal to 1"),
         (
