@@ -21,7 +21,7 @@ from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.validation import Validator
 from weatherfm.training.trainer import train
 
-SHORT = {"schedule": "constant_cooldown", "steps": 24, "cooldown_steps": 6}
+SHORT = {"schedule": "constant_cooldown", "steps": 24, "cooldown_steps": 6, "learning_rate": 0.01}
 LONG = SHORT | {"steps": 40, "cooldown_steps": None}
 """The cooldown of the short one begins at step 18, of the long one at step 36, a tenth before its end."""
 DIE = """
@@ -93,7 +93,8 @@ def test_a_finished_run_goes_back_and_becomes_the_longer_one(folder, short, long
     caplog.set_level("INFO")
     summary = train(toy_run.make_run(folder, copy, **LONG))
     assert (summary.resumed_from, summary.steps) == (18, 40)
-    assert "the cooldown begins at step 36 of 40; going back to step 18, what came after it is dropped" in caplog.text
+    assert "the cooldown begins at step 36 of 40" in caplog.text
+    assert "going back to the checkpoint of step 18; what came after it is dropped" in caplog.text
     assert kill_train.result(folder / copy) == long
 
 
@@ -126,7 +127,7 @@ def test_killed_in_the_cooldown_it_goes_on_as_it_was(folder, short):
 def test_a_copy_is_a_fork_with_another_end(folder, long, short):
     """Shorter ones too: each cools down from the same constant part."""
     shutil.copytree(folder / "long", folder / "fork")
-    end = LONG | {"steps": 38, "cooldown_steps": 2, "min_learning_rate": 1e-4}
+    end = LONG | {"steps": 38, "cooldown_steps": 2, "min_learning_rate": 1e-3}
     assert train(toy_run.make_run(folder, "fork", **end)).resumed_from == 36
     assert kill_train.result(folder / "fork") == finished(folder, "planned", end)
 
@@ -141,7 +142,7 @@ def test_checkpoints_alone_are_a_fork_too(folder, short, long):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"learning_rate": 1e-3}, r"training.learning_rate: 0.003 in the checkpoint, 0.001 now"),
+        ({"learning_rate": 1e-3}, r"training.learning_rate: 0.01 in the checkpoint, 0.001 now"),
         ({"seed": 1}, r"training.seed: 0 in the checkpoint, 1 now"),
         ({"warmup_steps": 5}, r"training.warmup_steps: 4 .*, 5 now"),
         ({"schedule": "cosine", "cooldown_steps": None}, r"training.schedule: constant_cooldown .*, absent now"),

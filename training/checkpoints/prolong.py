@@ -55,9 +55,9 @@ def find_checkpoint(config: RunConfig) -> Saved | None:
     if saved is not None and is_before_cooldown(saved.record, now):
         passed = Coordination().first_does(lambda: max(saved_steps(folder))) > saved.step
         if passed or _differing(saved.record, now):
-            begins = config.training.cooldown_begins
-            back = f"; going back to step {saved.step}, what came after it is dropped" if passed else ""
-            _log.info("the cooldown begins at step %d of %d%s", begins, config.training.steps, back)
+            _log.info("the cooldown begins at step %d of %d", config.training.cooldown_begins, config.training.steps)
+        if passed:
+            _log.info("going back to the checkpoint of step %d; what came after it is dropped", saved.step)
     return saved
 
 

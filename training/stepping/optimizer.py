@@ -48,13 +48,15 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     """Learning rate of optimizer step `step` (from 0): a linear warm-up, then what `training.schedule` says.
 
     cosine: half a cosine to the minimum. constant_cooldown: constant, then, with d of the D last steps done, down to
-    the minimum as 1 - sqrt(d / D): of the shapes that arXiv 2405.18392 compares (section 3), the one that ends best.
+    the minimum as 1 - sqrt(d / D): of the shapes that arXiv 2405.18392 compares, the one that ends best.
     """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     span = config.learning_rate - config.min_learning_rate
     if (begins := config.cooldown_begins) is not None:
-        done = max(0, step - begins) / (config.steps - begins)
+        if step <= begins:  # to the bit, whatever the minimum is: nothing before the cooldown follows from its end
+            return config.learning_rate
+        done = (step - begins) / (config.steps - begins)
         return config.min_learning_rate + span * (1 - math.sqrt(min(done, 1.0)))
     progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return config.min_learning_rate + span * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

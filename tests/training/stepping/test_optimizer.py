@@ -72,6 +72,13 @@ def test_constant_then_a_cooldown_as_one_minus_a_root():
     assert learning_rate(100, config) == pytest.approx(0.2)
 
 
+def test_before_the_cooldown_no_bit_follows_from_its_end():
+    assert 0.001 + (0.01 - 0.001) != 0.01
+    cooling = {"schedule": "constant_cooldown", "learning_rate": 0.01, "warmup_steps": 0}
+    for end in ({}, {"min_learning_rate": 0.001}, {"min_learning_rate": 0.001, "cooldown_steps": 300}):
+        assert {learning_rate(step, TrainingConfig(**cooling, **end)) for step in range(700)} == {0.01}
+
+
 @pytest.mark.parametrize(("steps", "begins"), [(1000, 900), (60, 54), (19, 18), (5, 4)])
 def test_without_a_length_the_cooldown_takes_a_tenth(steps, begins):
     config = TrainingConfig(schedule="constant_cooldown", steps=steps, warmup_steps=0)
