@@ -19,6 +19,7 @@ from weatherfm.training.feeding.store_checks import check_training, warn_of_spre
 from weatherfm.training.parallel.layout import choose_layout
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.run_start import find_start
+from weatherfm.training.stepping.optimizer import describe_schedule
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _training(config: RunConfig, store: Store) -> str:
     counts = ", ".join(f"{count} {name} samples" for name, count in samples.items())
     cache = choose_cache(config, store, config.data.channels)
     steps = f"{settings.steps} steps of {settings.batch_size * settings.accumulate}"
-    return f"{counts}; {steps}; alone on this machine, {cache.text}"
+    return f"{counts}; {steps}, {describe_schedule(settings)}; alone on this machine, {cache.text}"
 
 
 def _model(config: RunConfig, store: Store) -> str:

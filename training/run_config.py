@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, mode
 from weatherfm.config import SECRET, Config, Hours, parse_settings
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.device import Precision
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
@@ -24,6 +25,14 @@ CacheMode = Annotated[
     Literal["auto", "on", "off"], BeforeValidator(lambda x: _YAML_WORDS[x] if isinstance(x, bool) else x)
 ]
 """YAML reads `on` and `off` as true and false."""
+ChannelWeights = Annotated[
+    dict[str, Annotated[float | str, Field(union_mode="left_to_right")]],
+    BeforeValidator(lambda x: {"scheme": x} if isinstance(x, str) else x),
+]
+"""Weights by channel or variable, and under `scheme` the one word that is no number."""
+_LATER = {"schedule": "cosine", "cooldown_steps": None, "start_from": None}
+"""Settings of training that are recorded where they differ from this: checkpoints and weights that were made before
+there were any stay those of the same run."""
 
 
 class WandbConfig(Config):
@@ -33,10 +42,6 @@ class WandbConfig(Config):
     """Where the run is filed."""
     mode: Literal["offline", "online", "disabled"] = "offline"
     """offline: written into the run's folder, for `wandb sync`; online needs a key (`wandb login`)."""
-
-
-_LATER = {"start_from"}
-"""Settings of training that came after checkpoints and weights were first written."""
 
 
 class TrainingConfig(Config):
@@ -56,11 +61,18 @@ class TrainingConfig(Config):
     """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
     are larger, do not drown the short ones."""
     learning_rate: float = Field(5e-4, gt=0)
-    """Of AdamW, where the warm-up ends and the cosine begins."""
+    """Of AdamW, where the warm-up ends."""
     min_learning_rate: float = Field(0.0, ge=0)
-    """Where the cosine ends."""
+    """Where the cosine or the cooldown ends."""
     warmup_steps: int = Field(50, ge=0)
-    """Steps over which the learning rate rises linearly before the cosine begins."""
+    """Steps over which the learning rate rises linearly at the beginning."""
+    schedule: Literal["cosine", "constant_cooldown"] = "cosine"
+    """How the learning rate goes on after the warm-up. cosine: it falls along half a cosine over all `steps`, which
+    cannot change later. constant_cooldown: it stays until the last `cooldown_steps`; until then a run can be given more
+    `steps`, also once it is finished."""
+    cooldown_steps: int | None = Field(None, ge=1)
+    """Steps at the end of `constant_cooldown` over which the learning rate falls to `min_learning_rate`; null: a tenth
+    of `steps`."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Of AdamW: how slowly the means of the gradient and of its square forget."""
     weight_decay: float = Field(0.05, ge=0)
@@ -69,8 +81,10 @@ class TrainingConfig(Config):
     """Largest gradient norm; null: no clipping."""
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the exponential moving average of the weights that is validated and exported; 0: none."""
-    channel_weights: dict[str, float] = {}
-    """Weight of a channel in the loss; 1 where not named, then all divided by their mean."""
+    channel_weights: ChannelWeights = {}
+    """Weights in the loss by channel (`z500`) or, for all of its levels, by variable (`z`); 1 where not named, then all
+    divided by their mean. `pressure`, or `scheme: pressure` among them: where not named, in proportion to pressure on
+    levels, 1 for `t2m` and 0.1 for other fields at the surface."""
     precision: Precision = "auto"
     """Of matrix products; weights stay float32. auto: bfloat16 on a GPU that has it, else float32. tf32: float32 whose
     products a GPU rounds to 10 bits."""
@@ -102,11 +116,6 @@ class TrainingConfig(Config):
     machine that read the same channels share one copy."""
     wandb: WandbConfig = WandbConfig()
 
-    @model_serializer(mode="wrap")
-    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Later settings are recorded where they are on, so that what was made without them is still the same."""
-        return {key: value for key, value in usual(self).items() if key not in _LATER or value}
-
     @model_validator(mode="after")
     def _sensible(self) -> TrainingConfig:
         if min(self.lead_times) <= 0 or len(set(self.lead_times)) < len(self.lead_times):
@@ -116,12 +125,45 @@ class TrainingConfig(Config):
             raise InputError(
                 f"min_learning_rate {self.min_learning_rate:g} is above learning_rate {self.learning_rate:g}; lower it"
             )
-        bad = [f"{name}: {weight}" for name, weight in self.channel_weights.items() if not 0 <= weight < float("inf")]
-        if bad:
-            raise InputError(f"channel_weights must be finite and not negative; got {', '.join(bad)}")
+        self._check_channel_weights()
+        self._check_schedule()
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must lie in [0, 1); got {list(self.betas)}")
         return self
+
+    def _check_channel_weights(self) -> None:
+        given = dict(self.channel_weights)
+        if (scheme := given.pop("scheme", "pressure")) != "pressure":
+            raise InputError(f"channel_weights knows the scheme pressure alone, got {scheme!r}; write it, or weights")
+        bad = [f"{name}: {w}" for name, w in given.items() if isinstance(w, str) or not 0 <= w < float("inf")]
+        if bad:
+            raise InputError(f"channel_weights must be finite and not negative; got {', '.join(bad)}")
+
+    def _check_schedule(self) -> None:
+        if self.cooldown_begins is None:
+            if self.cooldown_steps is not None:
+                raise InputError(
+                    f"cooldown_steps {self.cooldown_steps} is for schedule constant_cooldown, and schedule is cosine; "
+                    "set schedule, or leave cooldown_steps out"
+                )
+        elif self.cooldown_begins < self.warmup_steps:
+            cooldown = self.steps - self.cooldown_begins
+            raise InputError(
+                f"warmup_steps {self.warmup_steps} and cooldown_steps {cooldown} are more than steps {self.steps}; "
+                "lower one of them, or raise steps"
+            )
+
+    @property
+    def cooldown_begins(self) -> int | None:
+        """Steps that are done when the cooldown begins, fewer than `steps`; None for a schedule without one."""
+        if self.schedule == "cosine":
+            return None
+        return self.steps - (self.cooldown_steps or max(1, self.steps // 10))
+
+    @model_serializer(mode="wrap")
+    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = usual(self)
+        return {key: value for key, value in told.items() if key not in _LATER or value != _LATER[key]}
 
 
 class ParallelConfig(Config):
@@ -155,7 +197,8 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if unknown := sorted(set(self.training.channel_weights) - set(self.data.channels)):
+        known = {"scheme", *self.data.channels, *(parse_channel(name).variable.short for name in self.data.channels)}
+        if unknown := sorted(set(self.training.channel_weights) - known):
             raise InputError(
                 f"training.channel_weights names {', '.join(unknown)}, not among data.channels; remove or add them"
             )

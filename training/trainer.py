@@ -27,8 +27,10 @@ from weatherfm.data_pipeline.loader import SampleLoader
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.device import apply_precision, choose_device, choose_precision, peak_memory_gib
 from weatherfm.errors import StopRequest
-from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, Saved, newest
+from weatherfm.training.checkpoints.best_weights import bring_back_best, set_best_aside
+from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, Saved
 from weatherfm.training.checkpoints.export import export_weights, weights_path
+from weatherfm.training.checkpoints.prolong import find_checkpoint
 from weatherfm.training.checkpoints.resume import agree_on_identity, forget_other_best
 from weatherfm.training.checkpoints.state import Progress, TrainingState
 from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
@@ -47,7 +49,7 @@ from weatherfm.training.starting.run_start import RunStart, find_start
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.not_finite import refuse_step
 from weatherfm.training.stepping.optimizer import build_optimizer, learning_rate
-from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.step import compute_gradients, exchange, step_seed, update_weights
 from weatherfm.training.stepping.step_result import StepResult
 from weatherfm.training.stepping.validation import Validator
 from weatherfm.training.stepping.weight_average import WeightAverage
@@ -123,7 +125,7 @@ def _train(
     start = find_start(config, store)
     role = find_role(config.parallel, config.model, start.domain, mesh)
     apply_precision(config.training.precision)
-    saved = newest(config.folder / "checkpoints")
+    saved = find_checkpoint(config)
     try:
         loader, state, identity = _start(start, store, role, device, saved, job, stop)
     except StopRequest as asked:
@@ -136,7 +138,7 @@ def _train(
     log: AbstractContextManager[MetricsLog | None] = nullcontext()
     if role.first:
         log = MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings, settings.steps)
-    checkpoints = CheckpointFolder(config.folder / "checkpoints", settings.keep_checkpoints)
+    checkpoints = CheckpointFolder(config.folder / "checkpoints", settings.keep_checkpoints, settings.cooldown_begins)
     with log as lines, checkpoints:
         trainer = Trainer(start, store, loader, state, identity, role, job, lines, checkpoints)
         trainer.run(stop)
@@ -189,8 +191,9 @@ def _start(
     if saved is not None:
         state.restore(saved)
         _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
-        if forgotten := forget_other_best(state.progress, saved.record, identity):
-            _log.info("%s", forgotten)
+        told = forget_other_best(state.progress, saved.record, identity), bring_back_best(config, state.progress)
+        for text in filter(None, told):
+            _log.info("%s", text)
     ranks.all_do(stop.heed)
     return loader, state, identity
 
@@ -274,13 +277,14 @@ class Trainer:
                     self._step(self._next_batches(stream), stop)
                 bar.update()
                 self.job.beat(progress.step)
-                if any(map(self._due, (settings.log_every, settings.validate_every, settings.checkpoint_every))):
+                saving = self._due(settings.checkpoint_every) or progress.step == settings.cooldown_begins
+                if saving or any(map(self._due, (settings.log_every, settings.validate_every))):
                     self._settle()
                 if self._due(settings.log_every):
                     self._write_metrics(bar)
                 if self._due(settings.validate_every) and self.validator is not None:
                     self._validate(self.validator)
-                if self._due(settings.checkpoint_every):
+                if saving:
                     self._save()
             self._settle()
             self._save()
@@ -378,11 +382,7 @@ class Trainer:
             return
         if self.log is not None:
             self.log.sync()  # the lines a resumed run builds on must be on disk before its checkpoint
+        if self.role.first and self.state.progress.step == self.settings.cooldown_begins:
+            set_best_aside(self.config)
         self.checkpoints.save(self.state.progress.step, self.state.tensors(), self.state.record(self.identity))
         self.saved_step = self.state.progress.step
-
-
-def step_seed(seed: int, step: int, part: int = 0) -> int:
-    """Seed of all random numbers of one optimizer step, for one part of the batch; neighbours are unrelated."""
-    words = [seed, step, part] if part else [seed, step]
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))

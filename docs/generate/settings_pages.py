@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.source_config import Lead
 from weatherfm.data_pipeline.store_config import Days, Period
-from weatherfm.training.run_config import CacheMode, RunConfig
+from weatherfm.training.run_config import CacheMode, ChannelWeights, RunConfig
 
 _PLAIN = {
     date: "day, as `2023-01-01`",
@@ -34,6 +34,7 @@ _WORDS = {
     Hours: "time span, as `6h` or `3d`",
     Lead: "time span, as `6h`, or `shortest`",
     CacheMode: "`auto`, `on` or `off`",
+    ChannelWeights: "`pressure`, or channel or variable → number",
 }
 """Types that are written otherwise than Python's own type of them says."""
 _LIMITS = {

@@ -82,6 +82,7 @@ def test_overrides_are_typed(file):
         ("data.test=2004/2005/2006", "write a period as"),
         ("channels=[z500]", r"unknown key channels; did you mean data\.channels\?"),
         ("training.channel_weights={t2m: 2}", "names t2m, not among data.channels"),
+        ("training.channel_weights={scheme: pressure, vo: 2}", "names vo, not among data.channels"),
         ("model.depth", "write section.key=value"),
         ("run.depth=3", "run is a value, not a section"),
         ("model.depth=[", "not valid YAML"),

@@ -63,3 +63,18 @@ def test_a_broken_run_goes_on_from_a_whole_checkpoint(folder, name):
             broken = kill_train.saved_tensors(newest(folder / f"{name}-{decay}-{detour}/checkpoints"))
             assert broken.keys() == whole.keys()
             assert all(torch.equal(broken[key], value) for key, value in whole.items()), (decay, detour)
+
+
+COOLING = PLAIN | {"schedule": "constant_cooldown", "warmup_steps": 1, "cooldown_steps": 2, "validate_every": 1}
+
+
+def prolong(rank: int, folder: Path, name: str, layout: dict) -> None:
+    for run, steps in (("planned", 8), ("prolonged", 5), ("prolonged", 8)):
+        train_here(folder, f"{run}-{name}", layout, **(COOLING | {"steps": steps, "export": "best"}))
+
+
+@pytest.mark.parametrize("name", ["tp", "shard"])
+def test_a_prolonged_run_is_the_one_that_was_planned(folder, name):
+    spawn(2, prolong, folder, name, LAYOUTS[name])
+    planned, prolonged = (kill_train.result(folder / f"{run}-{name}") for run in ("planned", "prolonged"))
+    assert prolonged == planned

@@ -30,10 +30,11 @@ from weatherfm.training.parallel.channel_rows import named_parts
 from weatherfm.training.ranks.job import Job
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.optimizer import learning_rate
+from weatherfm.training.stepping.step import step_seed
 from weatherfm.training.stepping.step_result import StepResult
 from weatherfm.training.stepping.validation import Validator
 from weatherfm.training.stepping.weight_average import WeightAverage
-from weatherfm.training.trainer import Trainer, step_seed, train
+from weatherfm.training.trainer import Trainer, train
 
 
 @pytest.fixture(autouse=True)

@@ -81,6 +81,16 @@ def test_what_needs_a_validation_period_says_so(folder, setting):
         ({"learning_rate": 1e-5, "min_learning_rate": 1e-4}, "above learning_rate"),
         ({"channel_weights": {"z500": -1.0}}, "not negative"),
         ({"channel_weights": {"z500": float("inf")}}, "must be finite"),
+        ({"channel_weights": {"z500": "high"}}, "must be finite and not negative; got z500: high"),
+        ({"channel_weights": "presure"}, "knows the scheme pressure alone, got 'presure'"),
+        ({"channel_weights": {"scheme": 2}}, "knows the scheme pressure alone, got 2"),
+        ({"cooldown_steps": 10}, "cooldown_steps 10 is for schedule constant_cooldown, and schedule is cosine"),
+        ({"schedule": "constant_cooldown", "cooldown_steps": 0}, "greater than or equal to 1"),
+        (
+            {"schedule": "constant_cooldown", "steps": 54, "warmup_steps": 50},
+            "warmup_steps 50 and cooldown_steps 5 are more than steps 54",
+        ),
+        ({"schedule": "constant"}, "cosine"),
         ({"betas": [0.9, 1.0]}, r"betas must lie in \[0, 1\)"),
         ({"clip_norm": 0}, "greater than 0"),
         ({"ema_decay": 1}, "less than 1"),
@@ -90,6 +100,14 @@ def test_what_needs_a_validation_period_says_so(folder, setting):
 def test_senseless_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         parse_settings(TrainingConfig, settings, "test")
+
+
+def test_the_check_tells_the_schedule(folder):
+    config = toy_run.make_run(folder, schedule="constant_cooldown", steps=60)
+    found = next(f for f in check_run(config) if f.link == "training")
+    assert "60 steps of 4, learning rate 0.003: rising over 4 steps, constant, from step 54 on falling to 0;" in str(
+        found
+    )
 
 
 @pytest.mark.parametrize("name", ["toaster", "cuda:99"])

@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -44,10 +44,11 @@ class CheckpointFolder:
     Args:
         path: made if need be; all ranks must see the same.
         keep: so many of the newest are kept, at least 1.
+        apart: the checkpoint of this step is kept beside them.
     """
 
-    def __init__(self, path: Path, keep: int) -> None:
-        self.path, self.keep = path, keep
+    def __init__(self, path: Path, keep: int, apart: int | None = None) -> None:
+        self.path, self.keep, self.apart = path, keep, apart
         # a group of its own: the thread's messages must not mix with training's, and NCCL carries none of the CPU
         self._ranks = Coordination(dist.new_group(backend="gloo") if dist.is_initialized() else None)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -69,8 +70,8 @@ class CheckpointFolder:
     def save(self, step: int, tensors: Mapping[str, Tensor], record: dict[str, Any]) -> None:
         """Copy everything, then write it in the background, once the save before is done.
 
-        When it is written, all but the newest `keep` are removed, and any of a later step: that can only be a damaged
-        one that was passed over. One of the same step is replaced.
+        When it is written, all but the newest `keep` and that of step `apart` are removed, and any of a later step:
+        that can only be one that was passed over, damaged or of a former cooldown. One of the same step is replaced.
 
         Args:
             step: of training.
@@ -124,7 +125,8 @@ class CheckpointFolder:
         os.rename(draft, final)
         _flush(self.path)
         others = [path for path in _finished(self.path) if _step(path) <= _step(final)]
-        for path in set(_finished(self.path)) - set(others[: self.keep]):
+        kept = {*others[: self.keep], *(path for path in others if _step(path) == self.apart)}
+        for path in set(_finished(self.path)) - kept:
             _remove(path)
 
 
@@ -149,16 +151,20 @@ class Saved:
         read_tensors(self.path, tensors, Coordination())
 
 
-def newest(path: Path) -> Saved | None:
+def newest(path: Path, suits: Callable[[dict[str, Any]], bool] = lambda record: True) -> Saved | None:
     """The newest whole checkpoint in a folder, or None where there is none; the same on all ranks, which must call it.
 
     A damaged one is passed over with a warning, in favour of the one before.
+
+    Args:
+        path: the folder.
+        suits: says of a record whether its checkpoint is wanted; the others come after those that are.
 
     Raises:
         InputError: there are checkpoints, but every one is damaged.
     """
     ranks, damage = Coordination(), []
-    for folder in ranks.first_does(lambda: _finished(path)):
+    for folder in ranks.first_does(lambda: sorted(_finished(path), key=lambda one: not _suits(one, suits))):
         try:
             return _verified(folder, ranks)
         except InputError as error:
@@ -170,6 +176,19 @@ def newest(path: Path) -> Saved | None:
             "no checkpoint can be read:\n  " + "\n  ".join(damage) + f"\n  remove {path} to start from the beginning"
         )
     return None
+
+
+def saved_steps(path: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, whole or damaged, newest first."""
+    return [_step(folder) for folder in _finished(path)]
+
+
+def _suits(folder: Path, suits: Callable[[dict[str, Any]], bool]) -> bool:
+    try:
+        record = _read_record(folder)
+    except InputError:
+        return True  # told of when its turn comes
+    return suits(record["record"])
 
 
 def _verified(folder: Path, ranks: Coordination) -> Saved:

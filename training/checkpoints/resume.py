@@ -15,6 +15,7 @@ from weatherfm.data_pipeline.store.records.manifest import checksum
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.training.checkpoints.checkpoint import Saved
+from weatherfm.training.checkpoints.prolong import AHEAD, cooldown_record, is_before_cooldown
 from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.feeding.data_identity import describe_data
 from weatherfm.training.feeding.samples import training_period, validation_inits
@@ -86,7 +87,9 @@ def _settings(config: RunConfig, dtype: torch.dtype) -> dict[str, Any]:
     precision = "tf32" if config.training.precision == "tf32" else str(dtype)
     return {
         "model": config.model.model_dump(mode="json"),
-        "training": config.training.model_dump(mode="json", exclude=_FREE) | {"precision": precision},
+        "training": config.training.model_dump(mode="json", exclude=_FREE)
+        | cooldown_record(config.training)
+        | {"precision": precision},
     }
 
 
@@ -136,10 +139,11 @@ def require_same_settings(saved: Mapping[str, Any], now: Mapping[str, Any], fold
     if "store" in saved["settings"]["data"]:
         kept = {key: wanted["data"][key] for key in ("channels", "train")}
         wanted = wanted | {"data": {**kept, "store": now["data"]["manifest"]}}
+    free = _HOW | ({f"training.{key}" for key in AHEAD} if is_before_cooldown(saved, wanted["training"]) else set())
     before, after = dict(_flatten(saved["settings"])), dict(_flatten(wanted))
     changed = [
         f"{key}: {before.get(key, 'absent')} in the checkpoint, {after.get(key, 'absent')} now"
-        for key in sorted((before.keys() | after.keys()) - _HOW)
+        for key in sorted((before.keys() | after.keys()) - free)
         if before.get(key) != after.get(key)
     ]
     if changed:
@@ -147,9 +151,18 @@ def require_same_settings(saved: Mapping[str, Any], now: Mapping[str, Any], fold
             changed.append("(the store holds other training days or fields than when the run began)")
         raise InputError(
             f"the run in {folder} was trained with other settings:\n  " + "\n  ".join(changed) + "\n  "
-            "(the learning rate of every step follows from training.steps, so it cannot grow either)\n  "
+            f"{_why_steps_stay(wanted['training'])}\n  "
             "set them back, or choose another folder with run=..."
         )
+
+
+def _why_steps_stay(training: Mapping[str, Any]) -> str:
+    if "schedule" in training:
+        return f"({', '.join(AHEAD)} may change where there is a checkpoint from before the cooldown, then and now)"
+    return (
+        "(the learning rate of every step follows from training.steps, so it cannot grow either; "
+        "with training.schedule=constant_cooldown from the first step on, it can)"
+    )
 
 
 def forget_other_best(progress: Progress, saved: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -29,6 +29,7 @@ from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.increments import at_lead, increment_scales
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import ReadyBatch
+from weatherfm.training.stepping.channel_weights import weights_by_channel
 
 
 class ForecastLoss(nn.Module):
@@ -89,7 +90,7 @@ class ForecastLoss(nn.Module):
 def forecast_loss(
     config: ModelConfig,
     domain: Domain,
-    weights: Mapping[str, float],
+    weights: Mapping[str, float | str],
     shortest_lead_hours: int | None = None,
     channels: Sequence[str] | None = None,
 ) -> ForecastLoss:
@@ -98,14 +99,14 @@ def forecast_loss(
     Args:
         config: `predict` decides the unit of the error (see the top of the file).
         domain: gives cell areas and the spread of each channel and of its changes.
-        weights: by channel name; 1 where not named, then divided by their mean.
+        weights: `training.channel_weights` (see `channel_weights.py`); they are divided by their mean.
         shortest_lead_hours: see `ForecastLoss`; without it, all lead times count alike.
         channels: those that are scored here, of all that the weights are shared among; without it, all.
 
     Raises:
         InputError: every channel has weight zero.
     """
-    by_channel = torch.tensor([weights.get(name, 1.0) for name in domain.channels], dtype=torch.float64)
+    by_channel = torch.tensor(weights_by_channel(domain.channels, weights), dtype=torch.float64)
     if not by_channel.sum() > 0:
         raise InputError("training.channel_weights gives every channel weight zero; leave one above zero")
     by_channel = by_channel / by_channel.mean()

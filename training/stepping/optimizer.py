@@ -61,12 +61,30 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Ada
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Learning rate of optimizer step `step` (from 0): linear warm-up, then half a cosine to the minimum."""
+    """Learning rate of optimizer step `step` (from 0): a linear warm-up, then what `training.schedule` says.
+
+    cosine: half a cosine to the minimum. constant_cooldown: constant, then, with d of the D last steps done, down to
+    the minimum as 1 - sqrt(d / D): of the shapes that arXiv 2405.18392 compares, the one that ends best.
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     span = config.learning_rate - config.min_learning_rate
+    if (begins := config.cooldown_begins) is not None:
+        if step <= begins:  # to the bit, whatever the minimum is: nothing before the cooldown follows from its end
+            return config.learning_rate
+        done = (step - begins) / (config.steps - begins)
+        return config.min_learning_rate + span * (1 - math.sqrt(min(done, 1.0)))
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     return config.min_learning_rate + span * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+def describe_schedule(config: TrainingConfig) -> str:
+    """The learning rate over the whole run, in words."""
+    warmup = f"rising over {config.warmup_steps} steps, " if config.warmup_steps else ""
+    end = f"to {config.min_learning_rate:g}"
+    begins = config.cooldown_begins
+    rest = f"falling along a cosine {end}" if begins is None else f"constant, from step {begins} on falling {end}"
+    return f"learning rate {config.learning_rate:g}: {warmup}{rest}"
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
@@ -92,6 +93,12 @@ def exchange(
     sums = role.sum(torch.cat([square[None], asked, role.spread(own), leads.flatten()]))
     rest = sums[2:]
     return Exchanged(sums[0].sqrt(), sums[1], rest[: len(role.channels)], rest[len(role.channels) :].view(2, -1))
+
+
+def step_seed(seed: int, step: int, part: int = 0) -> int:
+    """Seed of all random numbers of one optimizer step, for one part of the batch; neighbours are unrelated."""
+    words = [seed, step, part] if part else [seed, step]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def update_weights(

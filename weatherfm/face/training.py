@@ -14,8 +14,8 @@ from weatherfm.face.launching import require_done
 from weatherfm.face.runs import Override, RunLike, on_command_line, read_run
 from weatherfm.json_lines import split_lines
 from weatherfm.training import trainer
-from weatherfm.training.checkpoints.checkpoint import newest
 from weatherfm.training.checkpoints.export import weights_path
+from weatherfm.training.checkpoints.prolong import find_checkpoint
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.upkeep.metrics_log import FILE_NAME
 from weatherfm.training.upkeep.stop_signals import StopSignals
@@ -83,7 +83,7 @@ def train(
     status = train_on(require_devices_to_restart(devices, restarts), config, *overrides, restarts=restarts, stop=stop)
     if status != STOPPED:
         require_done(status, "training")
-    saved = newest(run.folder / "checkpoints")
+    saved = find_checkpoint(run)
     progress: dict[str, Any] = saved.record["progress"] if saved else {}
     best = progress.get("best_loss"), progress.get("best_step")
     stopped_by = (stop and stop.received) or "a signal" if status == STOPPED else None

@@ -50,8 +50,6 @@ def save_weights(
         provenance: JSON-able record of how the weights came about.
         parameters: values to write instead of the model's own, under the same names (an average of the weights).
     """
-    from safetensors.torch import save_file  # here, so that clusters without it can still train
-
     values = dict(model.named_parameters()) if parameters is None else parameters
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in values.items()}
     tensors |= {f"domain.{name}": torch.as_tensor(getattr(model.domain, name)).contiguous() for name in _DOMAIN_ARRAYS}
@@ -72,7 +70,25 @@ def save_weights(
         },
         "provenance": provenance,
     }
-    path = Path(path)
+    _write(Path(path), tensors, header)
+
+
+def copy_weights(source: Path, target: Path, provenance: dict[str, Any]) -> None:
+    """Write a weights file anew, with another record of how it came about; `target` may be `source`.
+
+    Raises:
+        InputError: no such file, or not a weights file of ours.
+    """
+    with open_tensors(source) as file:
+        header = _header(source, file) | {"provenance": provenance}
+        # copied: the file that they are mapped from may be the one that is replaced
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+    _write(target, tensors, header)
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
+    from safetensors.torch import save_file  # here, so that clusters without it can still train
+
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

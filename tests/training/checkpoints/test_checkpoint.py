@@ -16,7 +16,7 @@ from toy_model import make_model
 import weatherfm.training.checkpoints.checkpoint as checkpoints
 import weatherfm.training.checkpoints.tensor_files as tensor_files
 from weatherfm.errors import InputError
-from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, newest
+from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, newest, saved_steps
 from weatherfm.training.checkpoints.state import TrainingState
 from weatherfm.training.run_config import TrainingConfig
 from weatherfm.training.stepping.optimizer import build_optimizer
@@ -115,6 +115,28 @@ def test_keeps_the_newest(tmp_path):
         save(tmp_path, step)
     assert steps(tmp_path) == ["step-00000015", "step-100000000"]
     assert newest(tmp_path).step == 100000000
+
+
+def test_one_is_kept_apart(tmp_path):
+    for step in (5, 10, 15, 20):
+        with CheckpointFolder(tmp_path, 1, apart=10) as checkpoint:
+            checkpoint.save(step, make(step), {})
+    assert saved_steps(tmp_path) == [20, 10]
+    save(tmp_path, 7)  # of a run that went back: what is later, is not its own
+    assert saved_steps(tmp_path) == [7]
+
+
+def test_those_that_suit_come_first(tmp_path, caplog):
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step, keep=4)
+    assert newest(tmp_path, lambda record: record["note"] < 3).step == 2
+    assert newest(tmp_path, lambda record: False).step == 4
+    flip(tmp_path / "step-00000002" / DATA)
+    assert newest(tmp_path, lambda record: record["note"] < 3).step == 1
+    (tmp_path / "step-00000004" / RECORD).unlink()
+    caplog.clear()
+    assert newest(tmp_path, lambda record: record["note"] == 3).step == 3
+    assert "step-00000004 is damaged" in caplog.text
 
 
 def cut(path):
