@@ -73,7 +73,7 @@ class ChainSource(SourceConfig):
     """The same variables from one source after the other in time, as ERA5 and then analyses of the IFS.
 
     Each part ends where the next one starts. Fields are brought to `data.regrid`, or, without it, to the grid of the
-    first part.
+    first part that has days in `data.period`.
     """
 
     kind: Literal["chain"]

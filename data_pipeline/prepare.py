@@ -11,7 +11,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.design.probe import probe
 from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
-from weatherfm.data_pipeline.fields.masks import find_masks
+from weatherfm.data_pipeline.fields.masks import Masks, find_masks
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread, doubts_about_values
 from weatherfm.data_pipeline.machine.disk import check_download
 from weatherfm.data_pipeline.store.records import manifest as manifests
@@ -112,9 +112,27 @@ def with_masks(design: StoreDesign, source: SourceData) -> StoreDesign:
     """The design with the masks that the source's first time shows.
 
     Raises:
-        InputError: a channel without any value.
+        InputError: a channel without any value, or other masks where another source goes on.
     """
-    return replace(design, masks=find_masks(design.config.channels, source, int(design.axis.indices[0])))
+    indices, channels = design.axis.indices, design.config.channels
+    masks = find_masks(channels, source, int(indices[0]))
+    for begin in source.begins:
+        behind = int(np.searchsorted(indices, begin))
+        if 0 < behind < len(indices):
+            later = find_masks(channels, source, int(indices[behind]))
+            _refuse_other_masks(masks, later, design.axis.times[behind])
+    return replace(design, masks=masks)
+
+
+def _refuse_other_masks(masks: Masks, later: Masks, time: np.datetime64) -> None:
+    for name in {**masks, **later}:
+        one, two = masks.get(name), later.get(name)
+        if one is None or two is None or not np.array_equal(one, two):
+            count = [0 if mask is None else int(mask.sum()) for mask in (one, two)]
+            raise InputError(
+                f"{name} lacks {count[0]} points at the first time and {count[1]}, not all the same, from {time} on, "
+                "where the next part of the source begins: a channel has one mask; leave it out, or that part"
+            )
 
 
 def identity_of(design: StoreDesign, source: SourceData) -> dict[str, Any]:

@@ -286,7 +286,9 @@ def _of_sources(key: str) -> str:
 
 def _follows(key: str, part: Any, store: Store) -> bool:
     """A source that begins after all that the store has (`kind: chain`)."""
-    if not re.fullmatch(r"source\.parts\.\d+", key) or not (isinstance(part, Mapping) and part.get("start")):
+    if not re.fullmatch(r"source\.(parts\.\d+\.source\.)*parts\.\d+", key) or not (
+        isinstance(part, Mapping) and part.get("start")
+    ):
         return False
     return bool(np.datetime64(part["start"]) > store.times[-1])
 

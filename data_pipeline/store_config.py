@@ -199,7 +199,9 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
-        add_variables({short: variable.definition(VARIABLES) for short, variable in self.variables.items()})
+        for of_others in (False, True):  # a statistic may be one of a variable that is defined here
+            new = {short: one for short, one in self.variables.items() if (one.of is not None) == of_others}
+            add_variables({short: one.definition(VARIABLES) for short, one in new.items()})
         names = [parse_channel(name).name for name in self.channels]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"channels repeat {', '.join(repeated)}; name each once")

@@ -78,9 +78,14 @@ def _fields_at(cls: type[BaseModel], path: list[str]) -> list[str]:
         inner = [c.model_fields[part].annotation for c in candidates if part in c.model_fields]
         if inner:
             candidates = [model for annotation in inner for model in _models_in(annotation)]
-        else:  # the tag of a discriminated union
-            candidates = [c for c in candidates if part in get_args(c.model_fields["kind"].annotation)]
+        elif tagged := [c for c in candidates if part in _kinds_of(c)]:
+            candidates = tagged  # of a discriminated union; any other part is a place in a list or a name of a dict
     return sorted({name for candidate in candidates for name in candidate.model_fields})
+
+
+def _kinds_of(cls: type[BaseModel]) -> tuple[Any, ...]:
+    """Values that tell a class of a discriminated union from the others."""
+    return get_args(cls.model_fields["kind"].annotation) if "kind" in cls.model_fields else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

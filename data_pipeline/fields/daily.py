@@ -18,7 +18,10 @@ from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 
 _log = logging.getLogger(__name__)
-_HOUR = np.timedelta64(3600, "s")
+_DAY = 24 * 3600
+"""Seconds."""
+_HELD = 64 * 2**20
+"""Bytes of a source's fields from which on no more days are read at once: a chunk that cuts a day is read twice."""
 _MAKE: dict[str, Callable[..., np.ndarray]] = {
     "mean": np.mean, "minimum": np.min, "maximum": np.max, "sum": np.sum,
 }  # fmt: skip
@@ -51,21 +54,22 @@ def by_day(source: SourceData, data: DataConfig) -> SourceData:
             day.
     """
     times = source.state["time"].values.astype("datetime64[s]")
-    step = _step_of(times, data)
+    step = _step_of(times, data)  # seconds
     bases = [str(name) for name in source.state["channel"].values]
     _check_sums(source, bases, step)
     made = data.statistics_of_days()
     sums = any(map(_is_sum, bases))
-    days, rows = _whole_days(times, step, sums, any(not _is_sum(name) for name in bases))
+    days, rows = _whole_days(times, step, sums, any(not _is_sum(name) for name in bases), data.period)
     columns = np.array([bases.index(made[name][0]) for name in data.channels])
     how = ["sum" if _is_sum(made[name][0]) else made[name][1] for name in data.channels]
-    fields = DailyFields(source, rows, 24 // step, columns, how)
+    count = _DAY // step
+    fields = DailyFields(source, rows, count, columns, how)
     grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
     state = view(fields, days, data.channels, grid, fields.blocks)
     state.attrs.update(source.state.attrs)
-    window = {"window_hours": 24, "source_hours": step, "ends_hours_after": 24}
+    window = {"window_hours": 24, "source_hours": step / 3600, "ends_hours_after": 24}
     windows = {name: dict(window) for name in data.channels if _is_sum(made[name][0])}
-    told = {"statistics": dict(zip(data.channels, how, strict=True)), "times_a_day": 24 // step}
+    told = {"statistics": dict(zip(data.channels, how, strict=True)), "times_a_day": count}
     attributes = {**source.attributes, "daily": told} | ({"accumulation": windows} if windows else {})
     return replace(
         source,
@@ -115,7 +119,9 @@ class DailyFields(Readable):
     def blocks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Lengths along days and channels of what is best read at once: about a block of the source, one day at
         least; neighbours of one block of channels."""
-        most = max(1, self._ends.largest()[0] // self._count)
+        times, channels = self._ends.largest()
+        fitting = _HELD // (4 * channels * int(np.prod(self.shape[2:])))
+        most = max(1, max(times, fitting) // self._count)
         whole, rest = divmod(len(self._rows), most)
         block = np.searchsorted(self._ends.channels, self._columns, side="right")
         changes = np.flatnonzero(np.diff(block)) + 1
@@ -130,9 +136,11 @@ class DailyFields(Readable):
         return 4 * field * (days * self._count + 1) * channels + 8 * field * self._count
 
     def together(self, groups: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
-        """Sets of channels that the source keeps in the same chunks."""
-        found = (tuple(np.flatnonzero(np.isin(self._columns, group)).tolist()) for group in groups)
-        return tuple(group for group in found if group)
+        """Sets of channels that the source keeps in the same chunks, or that are made of the same fields."""
+        grouped = {column for group in groups for column in group}
+        alone = [(column,) for column in np.unique(self._columns).tolist() if column not in grouped]
+        found = [tuple(np.flatnonzero(np.isin(self._columns, group)).tolist()) for group in (*groups, *alone)]
+        return tuple(group for group in found if len(group) > 1)
 
 
 def _is_sum(channel: str) -> bool:
@@ -140,43 +148,47 @@ def _is_sum(channel: str) -> bool:
 
 
 def _step_of(times: np.ndarray, data: DataConfig) -> int:
-    """Hours between the times that days are made of.
+    """Seconds between the times that days are made of.
 
     Raises:
         InputError: they are days already, or do not divide one.
     """
-    step = data.step
+    step = None if data.step is None else data.step * 3600
     if step is None and len(times) > 1:
         apart, counts = np.unique(np.diff(times), return_counts=True)
-        step = max(1, round(float(apart[np.argmax(counts)] / _HOUR)))
-    if step is None or step >= 24 or 24 % step:
-        held = "a single time" if step is None else f"times {step}h apart"
+        step = int(apart[np.argmax(counts)] / np.timedelta64(1, "s"))
+    if step is None or not 0 < step < _DAY or _DAY % step:
+        held = "a single time" if step is None else f"times {step / 3600:g}h apart"
         raise InputError(f"data.daily makes days of times within them, but the source has {held}; leave data.daily out")
     return step
 
 
 def _check_sums(source: SourceData, bases: Sequence[str], step: int) -> None:
     for name, told in source.attributes.get("accumulation", {}).items():
-        if name in bases and told["window_hours"] != step:
+        if name in bases and told["window_hours"] * 3600 != step:
             raise InputError(
-                f"{name} is a sum over {told['window_hours']:g}h, and days are made of times {step}h apart; set "
-                f"data.step={told['window_hours']:g}h, or add files with shorter sums"
+                f"{name} is a sum over {told['window_hours']:g}h, and days are made of times {step / 3600:g}h apart; "
+                f"set data.step={told['window_hours']:g}h, or add files with shorter sums"
             )
 
 
-def _whole_days(times: np.ndarray, step: int, sums: bool, states: bool) -> tuple[np.ndarray, np.ndarray]:
+def _whole_days(
+    times: np.ndarray, step: int, sums: bool, states: bool, period: Period | None
+) -> tuple[np.ndarray, np.ndarray]:
     """([day] datetime64[s], [day, n] positions of its times, those of sums later by one) of days with all of them.
 
     Raises:
         InputError: there are none.
     """
     begin = np.unique(times.astype("datetime64[D]")).astype("datetime64[s]")
-    offsets = np.arange(0 if states else 1, 24 // step + sums) * step * _HOUR
+    if period is not None:
+        begin = begin[period.contains(begin)]
+    offsets = np.arange(0 if states else 1, _DAY // step + sums) * np.timedelta64(step, "s")
     wanted = begin[:, None] + offsets
     whole = np.isin(wanted, times).all(1)
     if not whole.any():
         raise InputError(
-            f"no day of the source is whole: data.daily needs all times {step}h apart"
+            f"no day of the source is whole: data.daily needs all times {step / 3600:g}h apart"
             + (", and sums until 00 UTC of the next day" if sums else "")
         )
     if len(broken := begin[~whole & np.isin(wanted[:, 1:], times).any(1)]):

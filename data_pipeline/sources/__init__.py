@@ -24,7 +24,7 @@ def open_source(data: DataConfig) -> SourceData:
         whole: SourceData = module.open_source(data)
         return whole  # its parts are days and on its grid when they meet
     source: SourceData = module.open_source(samples_of(data))
-    if data.daily is not None:
+    if data.daily is not None and data.channels:  # constant fields have no days
         source = by_day(source, data)
     if data.area is None and data.regrid is None:
         return source

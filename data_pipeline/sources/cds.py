@@ -20,6 +20,7 @@ from weatherfm.data_pipeline.fields.positions import view
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.variables import parse_channel
+from weatherfm.errors import InputError
 
 _BLOCK_BYTES = 32 * 2**20
 _FINE = 2**20  # bytes of a field above which a store chunks single channels, and so should a block
@@ -31,6 +32,11 @@ def open_source(data: DataConfig) -> SourceData:
     Raises:
         InputError: no period, or a channel, step, grid or area that ERA5 does not have.
     """
+    if not data.channels:
+        raise InputError(
+            f"the Climate Data Store gives {', '.join(data.static)} beside channels alone; name a channel in that part "
+            "of the source too, or take its static fields from files"
+        )
     order = Order.of(data)
     fields = OrderedFields(order)
     state = view(fields, order.times, data.channels, order.box.grid, _blocks(order))

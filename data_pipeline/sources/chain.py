@@ -11,7 +11,7 @@ import numpy as np
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.joined_config import ChainPart, ChainSource
 from weatherfm.data_pipeline.sources import open_source as open_any
-from weatherfm.data_pipeline.sources.joining import Member, face, grid_of, open_on, provenance, windows_of
+from weatherfm.data_pipeline.sources.joining import Member, face, grid_of, named, open_on, provenance, windows_of
 from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.errors import InputError
 
@@ -19,7 +19,7 @@ from weatherfm.errors import InputError
 def open_source(data: DataConfig) -> SourceData:
     """All parts of `data.period` on the grid of the first; reads what the parts read on opening.
 
-    Constant fields are those of the first part.
+    Constant fields are those of the first part that has days in the period.
 
     Raises:
         InputError: a part that cannot give its days, a grid that does not cover the first one's, or sums over
@@ -31,7 +31,8 @@ def open_source(data: DataConfig) -> SourceData:
     method = data.regrid.method if data.regrid else source.method
     opened: list[tuple[int, SourceData]] = []
     for number, own in _shares(data, source):
-        on_first = open_on(own, grid_of(opened[0][1]), method) if opened else open_any(own)
+        with named(number):
+            on_first = open_on(own, grid_of(opened[0][1]), method) if opened else open_any(own)
         opened.append((number, on_first))
     if not opened:
         raise InputError(f"no part of the source has days in data.period {data.period}; choose other days")
@@ -98,7 +99,13 @@ def _parts(source: ChainSource, opened: Sequence[tuple[int, SourceData]]) -> lis
 
 
 def _refuse_other_sums(parts: Sequence[SourceData]) -> None:
-    """A channel is a sum over the same span from all parts."""
+    """A channel is a sum over the same span from all parts, and days are made of as many times."""
+    counts = [part.attributes["daily"]["times_a_day"] for part in parts if "daily" in part.attributes]
+    if other := next((count for count in counts if count != counts[0]), None):
+        raise InputError(
+            f"days are made of {counts[0]} times in the first part of the chain and of {other} in another; set "
+            "data.step to what all have, as 6h"
+        )
     first = windows_of(parts[:1])
     for part in parts[1:]:
         for name, told in windows_of([part]).items():

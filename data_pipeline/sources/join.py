@@ -14,7 +14,7 @@ from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.joined_config import JoinSource
 from weatherfm.data_pipeline.sources import open_source as open_any
-from weatherfm.data_pipeline.sources.joining import Member, face, grid_of, open_on, provenance, windows_of
+from weatherfm.data_pipeline.sources.joining import Member, face, grid_of, named, open_on, provenance, windows_of
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
@@ -32,11 +32,12 @@ def open_source(data: DataConfig) -> SourceData:
     source = data.source
     assert isinstance(source, JoinSource)
     shares = _shares(data, source)
-    main = open_any(shares[source.main])
-    parts = [
-        main if i == source.main else open_on(own, grid_of(main), _method(data, source, i))
-        for i, own in enumerate(shares)
-    ]
+    with named(source.main):
+        main = open_any(shares[source.main])
+    parts = []
+    for i, own in enumerate(shares):
+        with named(i):
+            parts.append(main if i == source.main else open_on(own, grid_of(main), _method(data, source, i)))
     gives = [bool(own.channels) for own in shares]
     times = _common_times(parts, gives, data)
     members = [_member(i, part, own, times, data) for i, (part, own) in enumerate(zip(parts, shares, strict=True))]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,15 @@ def grid_of(source: SourceData) -> Grid:
     return Grid(source.state["latitude"].values, source.state["longitude"].values)
 
 
+@contextmanager
+def named(number: int) -> Iterator[None]:
+    """Inside the block, errors say which part of a source they are about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"source.parts.{number}: {error}") from error
+
+
 def open_on(data: DataConfig, target: Grid, method: str) -> SourceData:
     """A source on the grid of another.
 
@@ -56,7 +66,7 @@ def open_on(data: DataConfig, target: Grid, method: str) -> SourceData:
         method: of regridding, where its own grid is not that one.
 
     Raises:
-        InputError: it does not reach over all of the target.
+        InputError: it cannot be opened, or does not reach over all of the target.
     """
     area = _with_margin(data.area, data.source.grid) if data.area and isinstance(data.source, CdsSource) else None
     source = open_source(data.model_copy(update={"area": area, "regrid": None}))
@@ -64,7 +74,7 @@ def open_on(data: DataConfig, target: Grid, method: str) -> SourceData:
         return bring_to(source, target, method)
     except InputError as error:
         raise InputError(
-            f"a part of the source ({data.source.kind}) is on the grid {grid_of(source)}, which cannot be brought to "
+            f"its fields ({data.source.kind}) are on the grid {grid_of(source)}, which cannot be brought to "
             f"{target}: {error}; set data.area to what all parts cover"
         ) from None
 
@@ -126,10 +136,14 @@ def _with_margin(area: Area, step: float) -> Area:
 
 
 def _times_of(members: Sequence[Member]) -> tuple[int, ...]:
-    """Lengths of blocks along time: those of the source with the most channels, and an end where sources change."""
-    most = max(members, key=lambda one: (one.channels >= 0).sum())
-    block = np.searchsorted(Place.of(most.source, most.times, most.channels).ends.times, most.times, side="right")
-    owner = np.argmax([one.times >= 0 for one in members], axis=0)
+    """Lengths of blocks along time: of each time those of the source with the most channels there."""
+    ordered = sorted(members, key=lambda one: -int((one.channels >= 0).sum()))
+    owner = np.argmax([one.times >= 0 for one in ordered], axis=0)
+    block = np.zeros(len(owner), int)
+    for number, one in enumerate(ordered):
+        mine = owner == number
+        ends = Place.of(one.source, one.times, one.channels).ends.times
+        block[mine] = np.searchsorted(ends, one.times[mine], side="right")
     changes = np.flatnonzero((np.diff(block) != 0) | (np.diff(owner) != 0)) + 1
     return tuple(np.diff([0, *changes.tolist(), len(block)]).tolist())
 

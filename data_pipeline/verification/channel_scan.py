@@ -98,7 +98,7 @@ class ChannelScan:
         self.n_bad = np.zeros(n, np.int64)
         self.bad_rows = np.zeros(shape[0], bool)
         self.trained: dict[int, ChannelStatistics] = {}
-        self.rest = ChannelStatistics.empty(1)
+        self.all_days = ChannelStatistics.empty(1)  # as they are, each point once: for people
         self.tendencies = {lead: ChannelStatistics.empty(1) for lead in frame.partners}
         sample = frame.climatology
         self.sums = None if sample is None else np.zeros((*sample.shape, *shape))
@@ -152,8 +152,7 @@ class ChannelScan:
         for row in np.unique(rows[training]):
             learned = self.measure.of(fields[training & (rows == row)])
             self.trained[int(row)] = self.trained.get(int(row), ChannelStatistics.empty(1)) + learned
-        if not training.all():
-            self.rest = self.rest + self.measure.of(fields[~training])
+        self.all_days += ChannelStatistics.of(fields[:, None])
 
     def _add_changes(self, part: Part) -> None:
         n, m = len(part.positions), len(part.window) - len(part.positions)

@@ -122,7 +122,7 @@ def _check_uniform(store: Store, report: VerifyReport, channel: int, scan: Chann
 
 def _summary(store: Store, channel: int, scan: ChannelScan) -> dict[str, Any]:
     """The channel's row of the report: finite values only, None where there are none."""
-    everything = scan.training + scan.rest
+    everything = scan.all_days
     counted = bool(everything.count[0])
     return {
         "name": store.channels[channel],

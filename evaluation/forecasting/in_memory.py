@@ -82,7 +82,7 @@ def forecast(
     run.check_inputs(inits)
     together = max(1, config.batch_size // run.members)
     out = _Fields(model, source, inits, config)
-    record = record_of(model, model.domain.channels, source, config, origin_of(model), run.steps.dtype)
+    record = record_of(model, model.domain, source, config, origin_of(model), run.steps.dtype)
     with closing(run.make([inits[i : i + together] for i in range(0, len(inits), together)])) as stream:
         for made in stream:
             out.put(made.group * together, made.lead, made.fields)

@@ -78,7 +78,7 @@ def make_forecast(
         whole.grid,
         init_times,
         tuple(config.lead_times),
-        record_of(model, whole.channels, states, config, provenance, run.steps.dtype),
+        record_of(model, whole, states, config, provenance, run.steps.dtype),
         states.numbers,
         processes.parts,
         whole.masks,

@@ -41,7 +41,9 @@ def open_place(
         InputError: nothing there, or not readable as the states of these channels.
         OutsideError: the network failed.
     """
-    if isinstance(place, Store | States):
+    if isinstance(place, Store):
+        return _of_same_fields(place, channels, provenance)
+    if isinstance(place, States):
         return place
     rules = _rules(provenance) if rules is None else rules
     if storage_options:
@@ -54,7 +56,7 @@ def open_place(
         if text.lower().endswith(_FILES) and not (path.exists() or "://" in text or has_magic(text)):
             raise InputError(f"no file {path} to read states from; name a store, or NetCDF, GRIB or Zarr files")
         if (path / NAME).is_file() or not (path.exists() or "://" in text or has_magic(text)) or _unfinished(path):
-            return open_store(path)
+            return _of_same_fields(open_store(path), channels, provenance)
         paths = [text]
     elif isinstance(place, list | tuple) and place and all(isinstance(path, str | Path) for path in place):
         paths = [str(path) for path in place]
@@ -80,6 +82,30 @@ def _of_dataset(place: Any, channels: Sequence[str], provenance: Mapping[str, An
             "xarray.Dataset"
         )
     return open_dataset_states(place, channels, _accumulation(provenance), rules)
+
+
+def _of_same_fields(store: Store, channels: Sequence[str], provenance: Mapping[str, Any]) -> Store:
+    """The store, if its fields are what the weights know by these names.
+
+    Raises:
+        InputError: days where the weights know single times, other statistics of days, or sums over other spans.
+    """
+    data = provenance.get("settings", {}).get("data", {})
+    held = (store.manifest.get("request") or {}).get("daily")
+    if data and held != data.get("daily"):
+        words = [f"daily {kind}" if kind else "single times" for kind in (data.get("daily"), held)]
+        raise InputError(
+            f"these weights forecast from {words[0]}, the store {store.path} holds {words[1]}; name a store of theirs"
+        )
+    spans = provenance.get("store", {}).get("accumulation_hours", {})
+    for told in store.manifest["channels"]:
+        name, hours = told["name"], told.get("accumulation_hours")
+        if name in channels and name in spans and hours is not None and hours != spans[name]:
+            raise InputError(
+                f"{name} is a sum over {spans[name]:g}h to these weights, and over {hours:g}h in the store "
+                f"{store.path}; name a store with their sums"
+            )
+    return store
 
 
 def _refuse_days(provenance: Mapping[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.store.states import States
+from weatherfm.earth.domain import Domain
 from weatherfm.earth.variables import own_variables
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.trained_steps import untrained_steps
@@ -17,7 +18,7 @@ from weatherfm.model.model import WeatherViT
 
 def record_of(
     model: WeatherViT,
-    channels: Sequence[str],
+    domain: Domain,
     states: States,
     config: ForecastConfig,
     provenance: Mapping[str, Any],
@@ -27,7 +28,7 @@ def record_of(
 
     Args:
         model: that forecasts.
-        channels: of the whole model.
+        domain: of the whole model.
         states: where it starts from.
         config: mode and lead times.
         provenance: of the weights, under `training`, and what else is known of them.
@@ -44,8 +45,8 @@ def record_of(
         **({"rollout_step_hours": config.rollout_step} if config.mode == "rollout" else {}),
         **({"precision": str(dtype).removeprefix("torch.")} if dtype != torch.float32 else {}),
         **({"untrained_steps_hours": untrained} if untrained else {}),
-        **({"variables": own} if (own := own_variables(channels)) else {}),
-        **({"log_scales": dict(scales)} if (scales := model.domain.log_scales) else {}),
+        **({"variables": own} if (own := own_variables(domain.channels)) else {}),
+        **({"log_scales": dict(scales)} if (scales := domain.log_scales) else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -184,7 +185,8 @@ class ForecastFields:
     def _check_kind(self, name: str, variable: Variable) -> None:
         """A forecast of the field; the mean of an ensemble is one, and of a mean over time the truth has to be one."""
         dataset = self._dataset
-        clues = clues_of_attributes(dataset[name].attrs, dataset.attrs, None, variable.accumulated)
+        said = _beside_name(dataset[name].attrs, variable)
+        clues = clues_of_attributes(said, dataset.attrs, None, variable.accumulated)
         odd = [clue for clue in clues if clue.kind not in _SCORED]
         if text := contradiction(variable, name, dataset[name].attrs):
             raise InputError(
@@ -219,3 +221,9 @@ class ForecastFields:
         lead = next((i for i, hours in enumerate(self._axes.lead_times) if hours > 0), 0)
         fields = self._read(inits, [lead], channels, 1, {})
         return {parse_channel(channel): fields[:, :, :, i] for i, channel in enumerate(channels)}
+
+
+def _beside_name(attributes: Mapping[Any, Any], variable: Variable) -> dict[Any, Any]:
+    """Without a long_name that is the variable's own, as that of a daily minimum: it is what is asked for."""
+    text = str(attributes.get("long_name", "")).lower().replace(" ", "_")
+    return {key: value for key, value in attributes.items() if key != "long_name" or text != variable.era5}

@@ -249,7 +249,7 @@ def test_stopped_is_not_done(folder, number):
     assert newest(run / "checkpoints").step > 0
 
 
-@pytest.mark.parametrize("phase", ["find_identity", "keep_fields", "build_model"])
+@pytest.mark.parametrize("phase", ["agree_on_identity", "keep_fields", "build_model"])
 def test_asked_to_stop_before_the_first_step(folder, monkeypatch, phase):
     """Each may take minutes; what comes behind it is not done any more."""
     done, run = [], f"stopped in {phase}"
@@ -265,7 +265,7 @@ def test_asked_to_stop_before_the_first_step(folder, monkeypatch, phase):
 
         return wrapped
 
-    phases = ("find_identity", "keep_fields", "build_model", "export_weights")
+    phases = ("agree_on_identity", "keep_fields", "build_model", "export_weights")
     with monkeypatch.context() as patch:
         for name in phases:
             patch.setattr(trainer, name, wrap(name))

@@ -84,6 +84,12 @@ def weights_path(config: RunConfig) -> Path:
     return config.folder / "weights.safetensors"
 
 
+def _sums_of(config: RunConfig, store: Store) -> dict[str, float]:
+    """Hours that the run's accumulated channels are sums over."""
+    spans = {told["name"]: told.get("accumulation_hours") for told in store.manifest["channels"]}
+    return {name: spans[name] for name in config.data.channels if spans.get(name) is not None}
+
+
 def provenance(start: RunStart, store: Store, state: TrainingState) -> dict[str, Any]:
     """How the weights came about: settings, data, step, and those of what they started from. JSON-able, no paths, no
     clock."""
@@ -103,6 +109,7 @@ def provenance(start: RunStart, store: Store, state: TrainingState) -> dict[str,
             "kind": store.manifest["source"]["kind"],
             "simulated": store.simulated,
             "world": store.world,
+            **({"accumulation_hours": sums} if (sums := _sums_of(config, store)) else {}),
             "train": learned and learned.model_dump(mode="json"),
         },
         **start.provenance(),

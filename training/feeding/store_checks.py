@@ -7,6 +7,7 @@ import logging
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread
 from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 from weatherfm.training.feeding.samples import training_samples
 from weatherfm.training.run_config import RunConfig
@@ -21,6 +22,7 @@ def check_training(config: RunConfig, store: Store) -> None:
         InputError: channels, constant fields, days, times or grid that do not go together.
     """
     _check_fields(config, store)
+    _check_statistics(config, store)
     _check_scales(config, store)
     _check_days(config, store)
     _check_times(config, store)
@@ -60,6 +62,30 @@ def _check_fields(config: RunConfig, store: Store) -> None:
             f"data.static is [{', '.join(config.data.static)}], but the store {store.path} holds "
             f"[{', '.join(store.static_names)}]; set it so, or prepare another store"
         )
+
+
+def _check_statistics(config: RunConfig, store: Store) -> None:
+    """What decides statistics, and what fields are, stands in the store: settings that say otherwise would be idle."""
+    held = store.manifest["request"]
+    for name, value in config.data.model_dump(
+        mode="json", include={"daily", "area_weighted", "tendency_leads"}
+    ).items():
+        before = held.get(name, DataConfig.model_fields[name].default)
+        if value != before:
+            raise InputError(
+                f"data.{name} is {_told(value)}, but the store {store.path} was prepared with {_told(before)}; set it "
+                "so, or prepare another store"
+            )
+    lead = config.data.tendency_lead
+    if lead is not None and lead != store.manifest["tendency"]["lead_hours"]:
+        raise InputError(
+            f"data.tendency_lead is {lead}h, but the tendency_std of the store {store.path} is over "
+            f"{store.manifest['tendency']['lead_hours']}h; set it so, or prepare another store"
+        )
+
+
+def _told(value: object) -> str:
+    return "none" if value in (None, []) else f"{str(value).lower() if isinstance(value, bool) else value}"
 
 
 def _check_scales(config: RunConfig, store: Store) -> None:

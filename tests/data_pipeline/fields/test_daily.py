@@ -163,6 +163,35 @@ def test_sums_over_longer_spans_than_the_times_are_refused(tmp_path, hourly):
         prepare(config(tmp_path, source=source))
 
 
+def test_half_hours_all_count(tmp_path, hourly):
+    half = hourly[["t2m"]].isel(time=slice(0, 24 * 3))
+    later = (half + 40).assign_coords(time=half["time"] + np.timedelta64(30, "m"))
+    later["t2m"].attrs["units"] = "K"
+    both = xr.concat([half, later], "time").sortby("time")
+    write_netcdf(tmp_path / "hourly.nc", both)
+    store = prepare(config(tmp_path, channels=["t2m"], variables={}, daily="maximum"))
+    np.testing.assert_array_equal(store.read(range(3))[:, 0], both["t2m"].resample(time="1D").max())
+
+
+def test_a_day_that_nobody_asked_for_is_not_missed(tmp_path, hourly, caplog):
+    prepare(config(tmp_path, period="2020-01-01/2020-01-05"))
+    assert "lack some of their times" not in caplog.text
+
+
+def test_a_statistic_of_a_variable_of_one_s_own(tmp_path, hourly):
+    write_netcdf(tmp_path / "hourly.nc", hourly[["t2m"]].rename(t2m="soot"))
+    own = {
+        "sooty_max": {"of": "sooty", "daily": "maximum"},
+        "sooty": {"long_name": "soot", "units": "K", "bounds": [0, 400]},
+    }
+    state = prepare(config(tmp_path, channels=["sooty", "sooty_max"], variables=own)).read(range(DAYS))
+    np.testing.assert_array_equal(state[:, 1], hourly["t2m"].isel(time=slice(0, -1)).resample(time="1D").max())
+
+
+def test_statistics_of_the_same_fields_are_read_once(tmp_path, hourly):
+    assert open_source(config(tmp_path, channels=["t2m", "t2m_max", "tp"])).together == ((0, 1),)
+
+
 def test_times_that_are_days_already_are_refused(tmp_path, hourly):
     write_netcdf(tmp_path / "hourly.nc", hourly[["t2m"]].resample(time="1D").mean())
     with pytest.raises(InputError, match=r"the source has times 24h apart; leave data.daily out"):

@@ -179,7 +179,7 @@ def test_grids_that_do_not_overlap_are_refused_with_both(tmp_path, files):
         part_of = rain.sel(latitude=slice(60, -30), longitude=slice(0, 100)).load()
     (tmp_path / "rain.nc").unlink()
     write_netcdf(tmp_path / "rain.nc", part_of)
-    with pytest.raises(InputError, match=r"a part of the source \(files\) is on the grid .* set data.area"):
+    with pytest.raises(InputError, match=r"source.parts.0: its fields \(files\) are on the grid .* set data.area"):
         open_source(joined(tmp_path))
     parts = [part(tmp_path / "rain.nc", channels=["tp"]), part(tmp_path / "t2m.nc")]
     area = {"north": 50, "south": -20, "west": 20, "east": 70}
@@ -267,6 +267,64 @@ def test_sums_over_other_spans_are_not_chained(tmp_path, files):
     parts = [part(tmp_path / "rain.nc"), part(tmp_path / "three.nc", start="2020-01-05", source={"sums": "3h"})]
     with pytest.raises(InputError, match="tp is a sum over 1h in the first part of the chain and over 3h in another"):
         open_source(chained(tmp_path, source={"kind": "chain", "parts": parts}, channels=["tp"]))
+
+
+def test_constant_fields_join_days(tmp_path, files):
+    parts = [part(tmp_path / "rain.nc", channels=["tp"]), part(tmp_path / "ground.nc", static=["orography"])]
+    config = joined(
+        tmp_path, source={"kind": "join", "parts": parts}, channels=["tp"], daily="mean", step=None,
+        period="2020-01-01/2020-01-05",
+    )  # fmt: skip
+    store = prepare(config)
+    days = files["tp"][24 : 24 + 120].astype(np.float64).reshape(5, 24, 18, 36).sum(1)
+    np.testing.assert_allclose(store.read(range(5))[:, 0], days, rtol=1e-6)
+    np.testing.assert_allclose(store.static[0], files["orography"], rtol=1e-6)
+
+
+def test_days_of_other_numbers_of_times_are_not_chained(tmp_path, years):
+    write(tmp_path / "hourly.nc", "t2m", np.arange(24 * 3, 24 * 8), 30, "K", 270, 20)
+    chain = chained(tmp_path, part(tmp_path / "hourly.nc", start="2020-01-05"), daily="mean")
+    with pytest.raises(InputError, match=r"made of 4 times in the first part of the chain and of 24 in another"):
+        open_source(chain)
+    assert open_source(chain.model_copy(update={"step": 6})).state.shape[0] == 8
+
+
+def test_a_chain_inside_a_join_is_made_longer(tmp_path, files, years):
+    def config(parts: int, period: str, store: str) -> DataConfig:
+        chain = chained(tmp_path).source.model_dump()
+        chain["parts"] = chain["parts"][:parts]
+        both = [part(tmp_path / "rain.nc", channels=["tp"]), {"source": chain}]
+        return joined(tmp_path, source={"kind": "join", "parts": both}, static=[], period=period, store=store)
+
+    short, whole = str(tmp_path / "store.zarr"), str(tmp_path / "whole.zarr")
+    prepare(config(1, "2020-01-01/2020-01-03", short))
+    append(config(2, "2020-01-01/2020-01-05", short))
+    prepare(config(2, "2020-01-01/2020-01-05", whole))
+    assert_same_tree(Path(whole), Path(short))
+
+
+def test_parts_with_other_masks_are_refused_before_anything_is_written(tmp_path):
+    latitude, longitude = cells(30)
+    for name, hours, holes in (("first.nc", (0, 96), 3), ("later.nc", (96, 168), 4)):
+        times = START + np.arange(*hours, 6) * HOUR
+        values = 280 + 20 * np.random.default_rng(hours[0]).random((len(times), 6, 12)).astype(np.float32)
+        values[:, 2, :holes] = np.nan
+        axes = {"time": times, "latitude": latitude, "longitude": longitude}
+        write_netcdf(tmp_path / name, xr.Dataset({"sst": (tuple(axes), values, {"units": "K"})}, axes))
+    config = chained(tmp_path, part(tmp_path / "later.nc", start="2020-01-05"), channels=["sst"])
+    with pytest.raises(InputError, match=r"sst lacks 3 points at the first time and 4, .*from 2020-01-05T00:00:00 on"):
+        prepare(config)
+    assert not list((tmp_path / "store.zarr").rglob("c/*"))
+
+
+def test_errors_name_the_part_and_misspelt_settings_the_key(tmp_path, files):
+    with pytest.raises(InputError, match=r"source.parts.1: the file holds no channel z500"):
+        open_source(joined(tmp_path, channels=["t2m", "tp", "z500"]))
+    wrong = [part(tmp_path / "rain.nc", channels=["tp"], source={"sum": "1h"}), part(tmp_path / "t2m.nc")]
+    with pytest.raises(InputError, match=r"unknown key source.join.parts.0.source.files.sum; did you mean .*sums"):
+        joined(tmp_path, source={"kind": "join", "parts": wrong})
+    with pytest.raises(InputError, match=r"unknown key transforms.tp.log; did you mean transforms.tp.log1p"):
+        joined(tmp_path, transforms={"tp": {"log": 1}})
 
 
 def test_a_join_of_a_chain(tmp_path, files, years):
