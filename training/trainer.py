@@ -138,7 +138,9 @@ def _train(
     log: AbstractContextManager[MetricsLog | None] = nullcontext()
     if role.first:
         log = MetricsLog(config.folder, resumed_from, settings.wandb, wandb_settings, settings.steps)
-    checkpoints = CheckpointFolder(config.folder / "checkpoints", settings.keep_checkpoints, settings.cooldown_begins)
+    checkpoints = CheckpointFolder(
+        config.folder / "checkpoints", settings.keep_checkpoints, settings.cooldown_begins, resumed_from
+    )
     with log as lines, checkpoints:
         trainer = Trainer(start, store, loader, state, identity, role, job, lines, checkpoints)
         trainer.run(stop)

@@ -45,10 +45,12 @@ class CheckpointFolder:
         path: made if need be; all ranks must see the same.
         keep: so many of the newest are kept, at least 1.
         apart: the checkpoint of this step is kept beside them.
+        start: step that training goes on from; None: that of whatever is newest.
     """
 
-    def __init__(self, path: Path, keep: int, apart: int | None = None) -> None:
+    def __init__(self, path: Path, keep: int, apart: int | None = None, start: int | None = None) -> None:
         self.path, self.keep, self.apart = path, keep, apart
+        self._passed = {folder for folder in _finished(path) if start is not None and _step(folder) > start}
         # a group of its own: the thread's messages must not mix with training's, and NCCL carries none of the CPU
         self._ranks = Coordination(dist.new_group(backend="gloo") if dist.is_initialized() else None)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -70,8 +72,9 @@ class CheckpointFolder:
     def save(self, step: int, tensors: Mapping[str, Tensor], record: dict[str, Any]) -> None:
         """Copy everything, then write it in the background, once the save before is done.
 
-        When it is written, all but the newest `keep` and that of step `apart` are removed, and any of a later step:
-        that can only be one that was passed over, damaged or of a former cooldown. One of the same step is replaced.
+        When it is written, all but the newest `keep` and that of step `apart` are removed, and what was passed over,
+        damaged or of a former cooldown: any of a later step, and any that lay behind `start`. One of the same step is
+        replaced.
 
         Args:
             step: of training.
@@ -124,7 +127,8 @@ class CheckpointFolder:
             _remove(final)
         os.rename(draft, final)
         _flush(self.path)
-        others = [path for path in _finished(self.path) if _step(path) <= _step(final)]
+        self._passed.discard(final)
+        others = [path for path in _finished(self.path) if _step(path) <= _step(final) and path not in self._passed]
         kept = {*others[: self.keep], *(path for path in others if _step(path) == self.apart)}
         for path in set(_finished(self.path)) - kept:
             _remove(path)

@@ -126,6 +126,19 @@ def test_one_is_kept_apart(tmp_path):
     assert saved_steps(tmp_path) == [7]
 
 
+def test_what_was_passed_over_takes_no_place_of_those_to_keep(tmp_path):
+    """Of a run that goes back, its next checkpoint after some of the former end."""
+    for step in (3, 6, 7, 8):
+        save(tmp_path, step, keep=4)
+    with CheckpointFolder(tmp_path, 2, start=6) as checkpoint:
+        assert saved_steps(tmp_path) == [8, 7, 6, 3]
+        checkpoint.save(9, make(9), {})
+        checkpoint.wait()
+        assert saved_steps(tmp_path) == [9, 6]
+        checkpoint.save(10, make(10), {})
+    assert saved_steps(tmp_path) == [10, 9]
+
+
 def test_those_that_suit_come_first(tmp_path, caplog):
     for step in (1, 2, 3, 4):
         save(tmp_path, step, keep=4)
