@@ -19,8 +19,8 @@ class StartFrom(Config):
     """Channels that the weights lack -> theirs whose mean they start as, e.g. `{z600: [z500, z700]}`; an input without
     a word starts with initial rows and its gate closed, an output at persistence."""
     freeze: list[str] = []
-    """Parts that do not learn, by the start of their names: `tokenizer`, `aggregation`, `position`, `lead_time`,
-    `blocks` (or `blocks.0`), `norm`, `head`, `to_patches`, `decoder`, `truncation`."""
+    """Parts that do not learn, by the start of their names: `tokenizer`, `aggregation`, `position`, `lead_time` or
+    `conditioning`, `blocks` (or `blocks.0`), `norm`, `head`, `to_patches`, `decoder`, `truncation`."""
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Factor of the learning rate from each block to the one below it: the head learns at the full rate, blocks below
     it ever slower, what makes tokens slowest."""

@@ -1,6 +1,6 @@
 """The steps of a model from analysed states to every lead time, all of them on its device.
 
-Legend: B sample (an initial time, of one member), T input time, C channel, H lat, W lon.
+Legend: B sample (an initial time, of one member), T input time, C channel, F forcing, K condition, H lat, W lon.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from weatherfm.device import autocast, choose_precision
-from weatherfm.earth.forcings import forcing_fields
+from weatherfm.earth.forcings import clock, forcing_fields
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.model.model import WeatherViT
@@ -44,10 +44,10 @@ class Steps:
         return self._rollout(inits, states) if self.config.mode == "rollout" else self._direct(inits, states)
 
     def _direct(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
-        parts = [(self._history(states, 0, part), self._forcings(inits[part])) for part in self._parts(len(inits))]
+        parts = [(self._history(states, 0, part), self._known(inits[part])) for part in self._parts(len(inits))]
         states.clear()
         for lead_time in self.config.lead_times:
-            yield torch.cat([self._step(history, forcings, lead_time) for history, forcings in parts])
+            yield torch.cat([self._step(history, known, lead_time) for history, known in parts])
 
     def _rollout(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
         """`states` grows by a step and forgets its tail, so that memory does not grow with the lead time."""
@@ -56,7 +56,7 @@ class Steps:
             times = inits + np.timedelta64(start, "h")
             states[start + step] = torch.cat(
                 [
-                    self._step(self._history(states, start, part), self._forcings(times[part]), step)
+                    self._step(self._history(states, start, part), self._known(times[part]), step)
                     for part in self._parts(len(inits))
                 ]
             )
@@ -73,17 +73,19 @@ class Steps:
         """[B, T, C, H, W]."""
         return torch.stack([states[start + hours][part] for hours in self._input_times], dim=1)
 
-    def _forcings(self, times: np.ndarray) -> Tensor:
-        """[B, F, H, W]; members of an ensemble share them."""
+    def _known(self, times: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Forcings [B, F, H, W], which members of an ensemble share, and conditions [B, K]."""
         unique, index = np.unique(times, return_inverse=True)
         fields = forcing_fields(self.model.forcings, unique, self.model.domain.grid)
-        return torch.from_numpy(fields).to(self.device)[torch.from_numpy(index).to(self.device)]
+        condition = torch.from_numpy(clock(self.model.conditions, times)).to(self.device)
+        return torch.from_numpy(fields).to(self.device)[torch.from_numpy(index).to(self.device)], condition
 
-    def _step(self, history: Tensor, forcings: Tensor, lead_time: int) -> Tensor:
+    def _step(self, history: Tensor, known: tuple[Tensor, Tensor], lead_time: int) -> Tensor:
+        forcings, condition = known
         lead = torch.full((len(history),), lead_time, device=self.device)
         try:
             with self.without_gradients(), autocast(self.device, self.dtype):
-                return self.model(history, forcings, lead).float()
+                return self.model(history, forcings, lead, condition=condition).float()
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"{len(history)} samples at once do not fit into the memory of {self.device} "

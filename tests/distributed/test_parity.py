@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.earth.domain import Domain, mask_fields
+from weatherfm.earth.forcings import CLOCK
 from weatherfm.earth.grid import regular_grid
 from weatherfm.model.initial import row_names
 from weatherfm.training.feeding.ready_batches import ReadyBatch
@@ -40,26 +41,30 @@ DEPTH = 2
 """Blocks; where every variant meets every layout, one: variants differ before the first block, or in each."""
 
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 5}
+ADAPTIVE = {"conditioning": "adaln", "position": "place"}
 HIERARCHICAL = {"kind": "hierarchical", "groups": 4}
 VARIANTS: dict[str, dict] = {
     "flat": {},
     "flat-tokens": {"aggregation": {"evaluate": "tokens"}},
-    "flat-uneven-local": {"channels": 10, "model": LOCAL | {"input_gates": True}},
+    "flat-uneven-local-adaptive": {"channels": 10, "model": LOCAL | ADAPTIVE | {"input_gates": True}},
     "attention": {"aggregation": HIERARCHICAL},
     "attention-local": {"aggregation": HIERARCHICAL, "model": LOCAL},
     "attention-uneven-tokens": {"channels": 10, "aggregation": HIERARCHICAL | {"evaluate": "tokens"}},
     "linear-uneven": {"channels": 10, "aggregation": HIERARCHICAL | {"local": "linear"}},
     "tree": {"aggregation": HIERARCHICAL | {"tree": 2}},
     "linear-tree-uneven": {"channels": 10, "aggregation": HIERARCHICAL | {"local": "linear", "tree": 2}},
-    "block-checkpointing": {"parallel": {"activation_checkpointing": "block"}},
-    "selective-checkpointing-local": {"parallel": {"activation_checkpointing": "selective"}, "model": LOCAL},
-    "tensor-parallel-alone-local": {
+    "block-checkpointing-adaptive": {"parallel": {"activation_checkpointing": "block"}, "model": ADAPTIVE},
+    "selective-checkpointing-local-adaptive": {
+        "parallel": {"activation_checkpointing": "selective"},
+        "model": LOCAL | ADAPTIVE,
+    },
+    "tensor-parallel-alone-local-adaptive": {
         "aggregation": {"evaluate": "tokens"},
         "parallel": {"channels": "whole"},
-        "model": LOCAL | {"input_gates": True},
+        "model": LOCAL | ADAPTIVE | {"input_gates": True},
     },
 }
-TELLING = ["flat-uneven-local", "attention", "linear-tree-uneven"]
+TELLING = ["flat-uneven-local-adaptive", "attention", "linear-tree-uneven"]
 """Variants that between them go through all that layouts do differently."""
 LAYOUTS = [
     (Layout(1, 1, 2), list(VARIANTS)),
@@ -122,7 +127,7 @@ def make_domain(config: RunConfig, masked: bool = False) -> Domain:
     return Domain(tuple(channels), grid, mean, std, tendency_std, names, static, masks, scales, by_lead)
 
 
-def make_batch(role: Role, domain: Domain, forcings: tuple[str, ...], step: int) -> ReadyBatch:
+def make_batch(role: Role, domain: Domain, forcings: tuple[str, ...], step: int, conditioned: int = 0) -> ReadyBatch:
     """This rank's part of the batch of a step: its samples, its channels."""
     rng = np.random.default_rng([7, step])
     index, count = role.part
@@ -135,12 +140,12 @@ def make_batch(role: Role, domain: Domain, forcings: tuple[str, ...], step: int)
     )
     for name, mask in domain.masks.items():
         history[:, :, domain.channels.index(name), mask] = target[:, domain.channels.index(name), mask] = np.nan
-    fields = rng.normal(size=(4, 3, 8, 16))
+    fields, conditions = rng.normal(size=(4, 3, 8, 16)), rng.normal(size=(4, len(CLOCK)))[:, :conditioned]
     leads = torch.tensor([6, 24, 24, 72])
     batch = Batch(
         torch.tensor(history[rows][:, :, own]), torch.tensor(target[rows][:, own]), np.zeros(4)[rows], leads[rows]
     )
-    return ReadyBatch(batch, torch.tensor(fields[rows][:, known]))
+    return ReadyBatch(batch, torch.tensor(fields[rows][:, known]), torch.tensor(conditions[rows]))
 
 
 def role_forcings(domain: Domain) -> list[str]:
@@ -188,7 +193,7 @@ def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) ->
     curve, predictions = [], []
     seen = model.register_forward_hook(lambda module, given, prediction: predictions.append(prediction.detach()))
     for step in range(steps):
-        batch = make_batch(role, domain, model.forcings, step)
+        batch = make_batch(role, domain, model.forcings, step, len(model.conditions))
         optimizer.zero_grad()
         scored = compute_gradients(model, loss, [batch], 1, role, torch.float64)
         norm, _, channel_loss, lead_loss = exchange(model, scored, role, False, torch.tensor([6, 12, 24, 72]))

@@ -35,6 +35,7 @@ FORMS: dict[str, dict] = {
     "tokens": {"evaluate": "tokens"},
 }
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 3}
+LOCAL |= {"conditioning": "adaln", "position": "place"}
 """Of the hierarchical form and of whole channels."""
 FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block")]
 OTHERS = [("flat", "selective"), ("hierarchical", "none"), ("hierarchical", "selective")]

@@ -253,6 +253,11 @@ def test_climax_refusals(tmp_path):
     increment = make_model(increment.domain, patch_size=2, forcings=[])
     with pytest.raises(InputError, match="predict=state"):
         load_climax(increment, state, VARIABLES, (4, 8))
+    for setting, theirs in ({"conditioning": "adaln"}, "embed"), ({"position": "place"}, "learned"):
+        (name,) = setting
+        _, other = climax_pair(**setting)
+        with pytest.raises(InputError, match=f"set model.{name}={theirs}"):
+            load_climax(other, state, VARIABLES, (4, 8))
     with pytest.raises(InputError, match="no ClimaX checkpoint"):
         read_climax_checkpoint(tmp_path / "none.ckpt")
     (tmp_path / "bad.ckpt").write_text(json.dumps({}))

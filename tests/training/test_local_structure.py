@@ -8,11 +8,12 @@ import toy_run
 
 import weatherfm
 from weatherfm.config import parse_settings
-from weatherfm.earth.forcings import forcing_fields
+from weatherfm.earth.forcings import clock, forcing_fields
 from weatherfm.training import trainer
 from weatherfm.training.run_config import RunConfig
 
 SETTINGS = [{"mlp_convolution": True}, {"rotary": True}, {"decoder_fields": 2}, {"truncation": 1}]
+SETTINGS += [{"conditioning": "adaln"}, {"position": "place"}]
 INIT = "2000-01-20T12"
 
 
@@ -58,7 +59,8 @@ def test_a_run_that_was_broken_off_ends_with_the_same_weights_and_forecast(tmp_p
     times = forecast.init_time.values
     now = model.normalize(torch.from_numpy(store.read(store.index_of(times))))
     forcings = torch.from_numpy(forcing_fields(model.forcings, times, model.domain.grid))
+    condition = torch.from_numpy(clock(model.conditions, times))
     with torch.no_grad():
-        expected = model.eval()(now[:, None], forcings, torch.tensor([12]))
+        expected = model.eval()(now[:, None], forcings, torch.tensor([12]), condition=condition)
     found = torch.from_numpy(forecast.geopotential.values[0, 0, 0])
     torch.testing.assert_close(found, model.denormalize(expected)[0, 0])

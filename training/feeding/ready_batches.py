@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
-from weatherfm.earth.forcings import forcing_fields
+from weatherfm.earth.forcings import clock, forcing_fields
 from weatherfm.model.model import WeatherViT
 
 
@@ -20,6 +20,8 @@ class ReadyBatch:
 
     batch: Batch
     forcings: Tensor
+    condition: Tensor | None = None
+    """[B, K] of the initial times, as many as the model is conditioned on; None: none."""
     copied: torch.cuda.Event | None = None
     """On a GPU, when the copies to it are done; `read_ahead` has the computing stream wait for that."""
 
@@ -29,11 +31,12 @@ def make_ready(
 ) -> ReadyBatch:
     """Add the forcings the model wants and move all to the device; on a GPU in a stream beside its work."""
     forcings = torch.from_numpy(forcing_fields(model.forcings, batch.init_time, model.domain.grid))
+    condition = torch.from_numpy(clock(model.conditions, batch.init_time))
     if stream is None:
-        return ReadyBatch(batch.to(device), forcings.to(device))
+        return ReadyBatch(batch.to(device), forcings.to(device), condition.to(device))
     with torch.cuda.stream(stream):
         moved, known = batch.to(device), forcings.pin_memory().to(device, non_blocking=True)
-        return ReadyBatch(moved, known, stream.record_event())
+        return ReadyBatch(moved, known, condition.to(device), stream.record_event())
 
 
 def read_ahead(batches: Iterable[Batch], model: WeatherViT, device: torch.device) -> Generator[ReadyBatch, None, None]:
@@ -67,6 +70,7 @@ def _arrived(ready: ReadyBatch | None) -> ReadyBatch:
         computing = torch.cuda.current_stream(ready.forcings.device)
         computing.wait_event(ready.copied)
         batch = ready.batch
-        for tensor in (batch.history, batch.target, batch.lead_time_hours, ready.forcings):
+        for tensor in (batch.history, batch.target, batch.lead_time_hours, ready.forcings, ready.condition):
+            assert tensor is not None  # as made here
             tensor.record_stream(computing)  # its memory may be used again only when that stream is through with it
     return ready

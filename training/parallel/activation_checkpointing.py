@@ -52,10 +52,10 @@ def _wrapped(forward: Callable[..., Any], mode: str, compile: bool) -> Callable[
 
 
 def _forgetful(forward: Callable[..., Any], context: dict[str, Any]) -> Callable[..., Any]:
-    def run(x: torch.Tensor) -> Any:
+    def run(*given: torch.Tensor) -> Any:
         # stopped early, a block made again would leave its last collective unwaited for, and that its buffer for ever
         with set_checkpoint_early_stop(False):
-            return checkpoint(forward, x, use_reentrant=False, **context)
+            return checkpoint(forward, *given, use_reentrant=False, **context)
 
     return run
 

@@ -99,26 +99,29 @@ def split_heads(model: WeatherViT, tp: DeviceMesh) -> None:
 
 def split_sequence(model: WeatherViT, tp: DeviceMesh, index: int) -> None:
     """Between aggregation and output every rank has its own positions; the output rows of its channels need all."""
-    own = model.position.weight.shape[0] // tp.size()
+    own = model.tokens[0] * model.tokens[1] // tp.size()
     model.position.rows = slice(index * own, (index + 1) * own)
     model.to_patches.register_forward_pre_hook(lambda module, inputs: (gather_positions(inputs[0], tp),))
 
 
 def block_styles(block: Block) -> dict[str, Any]:
-    """Tensor parallelism of a block's matrices, sequence parallelism of its norms and of what runs between blocks."""
+    """Tensor parallelism of a block's matrices, sequence parallelism of its norms and of what runs between blocks.
+
+    Adaptive norms have no weights, and what changes them comes from outside: they run on the rank's own positions.
+    """
     gathered = partial(PrepareModuleInput, input_layouts=Shard(1), desired_input_layouts=Replicate())
     styles = {
-        "attention_norm": SequenceParallel(),
         "attention": gathered(),
         "attention.query": ColwiseParallel(),
         "attention.key": ColwiseParallel(),
         "attention.value": ColwiseParallel(),
         "attention.out": RowwiseParallel(output_layouts=Shard(1)),
-        "mlp_norm": SequenceParallel(),
         "mlp": gathered(),
         "mlp.expand": ColwiseParallel(),
         "mlp.contract": RowwiseParallel(output_layouts=Shard(1)),
     }
+    if block.attention_norm.weight is not None:
+        styles |= {"attention_norm": SequenceParallel(), "mlp_norm": SequenceParallel()}
     return styles | ({"mlp.neighbours": RowsOfHiddenUnits()} if block.mlp.neighbours is not None else {})
 
 
@@ -141,7 +144,11 @@ def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: 
     precision = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False) if low else MixedPrecisionPolicy()
     for block in model.blocks:
         fully_shard(block, mesh=mesh.data, mp_policy=precision, shard_placement_fn=_evenly(size, first=0))
-    shared: list[list[nn.Module]] = [[model.position, model.lead_time], [model.norm, model.head], [model.aggregation]]
+    shared: list[list[nn.Module]] = [[model.position], [model.norm, model.head], [model.aggregation]]
+    if model.lead_time is not None:
+        shared[0].append(model.lead_time)
+    if model.conditioning is not None:
+        shared.append([model.conditioning])
     if config.channels == "whole":
         projections: list[nn.Module] = [m for m in model.aggregation.children() if isinstance(m, nn.Linear)]
         fully_shard(projections, mesh=mesh.data)  # split by head over `tp` already

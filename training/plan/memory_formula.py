@@ -14,7 +14,8 @@ Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for
     selective  8 + h (4 + r + 2 tp)     norms' inputs; results of all products, of out and contract before their sum
     block      4                        its input
 
-With `model.mlp_convolution`, `none` keeps its input as well: h r, and the patches around. With `model.decoder_fields` E
+With `model.mlp_convolution`, `none` keeps its input as well: h r, and the patches around; with `model.conditioning:
+adaln` norms before they are changed and what gates multiply: 4 h. With `model.decoder_fields` E
 the head keeps h (2 + 2 E) for each value of its channels, and for those around; with `model.truncation` coefficients.
 Work of a block is what `none` would keep of it and the gradients on both sides of GELU. Left out: dropout's masks,
 kernels' workspaces, and how FSDP overlaps its messages.
@@ -94,10 +95,11 @@ class _Terms:
         """By one block."""
         h, r, tp = self.h, self.config.model.mlp_ratio, self.layout.tp
         factor = {"none": 8 + h * (4 + 2 * r + 2 * tp), "selective": 8 + h * (4 + r + 2 * tp), "block": 4}[mode]
-        convolution = (
-            h * r * self.around(1, self.positions) if mode == "none" and self.config.model.mlp_convolution else 0
-        )
-        return self.stream * (factor + convolution)
+        if mode == "none" and self.config.model.mlp_convolution:
+            factor += h * r * self.around(1, self.positions)
+        if mode == "none" and self.config.model.conditioning == "adaln":
+            factor += 4 * h
+        return self.stream * factor
 
     def block_work(self) -> float:
         """Of one block in its backward pass, beside what it keeps."""

@@ -34,6 +34,8 @@ def telling(model: WeatherViT, counter: StepCounter) -> Iterator[None]:
     backward(model.aggregation, "front")
     forward(model.position, "other")
     backward(model.position, "other")
+    if model.conditioning is not None:
+        backward(model.conditioning, "other")
     for i, block in enumerate(model.blocks):
         forward(block, "blocks", i)
         backward(block, "blocks", i)

@@ -66,8 +66,10 @@ def made_up_batch(config: RunConfig, model: WeatherViT, role: Role) -> ReadyBatc
     target = torch.zeros(size, *shape, device=history.device)
     forcings = torch.zeros(size, len(model.forcings), *shape[1:], device=history.device)
     leads = torch.full((size,), 24, device=history.device)
-    return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings)
+    condition = torch.zeros(size, len(model.conditions), device=history.device)
+    return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings, condition)
 
 
 def _tensors(batch: ReadyBatch) -> list[Tensor]:
-    return [batch.batch.history, batch.batch.target, batch.batch.lead_time_hours, batch.forcings]
+    given = (batch.batch.history, batch.batch.target, batch.batch.lead_time_hours, batch.forcings, batch.condition)
+    return [tensor for tensor in given if tensor is not None]

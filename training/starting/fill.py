@@ -59,14 +59,16 @@ def _start_of(
         return _new(model, name, match, rows, seed)
     theirs = read(name)
     if rows is None:
-        return interpolate_position(theirs, donor.tokens, model.tokens) if name == "position.weight" else theirs
+        is_table = name == "position.weight" and model.config.position == "learned"
+        return interpolate_position(theirs, donor.tokens, model.tokens) if is_table else theirs
     return _rows(model, name, rows, _resized(name, theirs, donor, model), donor, match, seed)
 
 
 def _new(model: WeatherViT, name: str, match: Match, rows: list[str] | None, seed: int) -> Tensor:
     """Of a parameter that the weights do not have: its initial values; a block, and gates of newcomers, do nothing."""
     values = initial_tensor(model, name, seed)
-    if name.startswith("blocks.") and int(name.split(".")[1]) in match.added_blocks:
+    closed = model.config.conditioning == "adaln"  # by gates of their own; both at zero, neither would ever learn
+    if name.startswith("blocks.") and int(name.split(".")[1]) in match.added_blocks and not closed:
         return torch.zeros_like(values) if any(f".{last}" in name for last in _LAST_OF_BLOCK) else values
     if name == "tokenizer.gate" and rows is not None:
         known = torch.tensor([match.inputs[row] == (row,) for row in rows])

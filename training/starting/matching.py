@@ -11,7 +11,9 @@ from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.share import input_names
 from weatherfm.training.starting.donor import Donor, require_known
 
-_SAME = ("width", "heads", "mlp_ratio", "head_depth", "predict", "rotary", "truncation")
+_SAME = (
+    "width", "heads", "mlp_ratio", "head_depth", "predict", "rotary", "truncation", "conditioning", "position",
+)  # fmt: skip
 """Settings of the model that must be the weights' own: others would compute another function with the same numbers."""
 _MAY_JOIN = ("mlp_convolution", "decoder_fields", "input_gates")
 """Parts that a model may have beyond the weights: they change nothing before they have learned."""
@@ -88,7 +90,7 @@ def match(donor: Donor, config: ModelConfig, domain: Domain, new_channels: Mappi
     resized = []
     if donor.config.patch != config.patch:
         resized.append(f"patches of {_by(donor.config.patch)} to {_by(config.patch)}")
-    if donor.tokens != (tokens := patch_counts(config.patch, domain.grid.shape)):
+    if donor.tokens != (tokens := patch_counts(config.patch, domain.grid.shape)) and config.position == "learned":
         resized.append(f"positions from {_by(donor.tokens)} to {_by(tokens)}")
     joined = [name for name in _MAY_JOIN if getattr(config, name) and not getattr(donor.config, name)]
     added = tuple(range(donor.config.depth, config.depth))

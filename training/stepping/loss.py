@@ -129,7 +129,8 @@ def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
     """[B, C, H, W] normalised forecast of a batch, matrix products in `dtype`."""
     batch = ready.batch
     with autocast(batch.history.device, dtype):
-        return model(model.normalize(batch.history), ready.forcings, batch.lead_time_hours)
+        history = model.normalize(batch.history)
+        return model(history, ready.forcings, batch.lead_time_hours, condition=ready.condition)
 
 
 def sample_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:

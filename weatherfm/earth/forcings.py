@@ -42,10 +42,27 @@ FORCINGS: tuple[str, ...] = tuple(_FIELDS)
 """Names of all forcings. Values lie in [-1, 1], those of `toa_solar` in [0, 1.035]: none needs normalisation."""
 
 
+CLOCK: tuple[str, ...] = ("sin_time_of_day", "sin_time_of_year", "cos_time_of_day", "cos_time_of_year")
+"""What `clock` tells of a time. The day is Greenwich's."""
+
+
+def clock(names: Sequence[str], times: np.ndarray) -> np.ndarray:
+    """[time, name] float32 in [-1, 1] of `CLOCK` for datetime64 `times` [time] (UTC), one for the whole Earth."""
+    turns = _hours(times)[:, None] / 24 / np.array([1, _TROPICAL_YEAR_DAYS])
+    told = np.concatenate([np.sin(2 * np.pi * turns), np.cos(2 * np.pi * turns)], 1)
+    return told[:, [CLOCK.index(name) for name in names]].astype(np.float32)
+
+
 def forcing_fields(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.ndarray:
     """[time, forcing, lat, lon] float32 for datetime64 `times` [time] (UTC)."""
-    hours = times.astype("datetime64[s]").astype(np.int64) / 3600
+    hours = _hours(times)
     out = np.empty((len(times), len(names), *grid.shape), np.float32)
     for i, name in enumerate(names):
         out[:, i] = _FIELDS[name](hours, grid)
     return out
+
+
+def _hours(times: np.ndarray) -> np.ndarray:
+    """[time] since 1970."""
+    hours: np.ndarray = times.astype("datetime64[s]").astype(np.int64) / 3600
+    return hours

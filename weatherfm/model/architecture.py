@@ -11,7 +11,7 @@ from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
 
-_LATER = {"input_gates", "mlp_convolution", "rotary", "decoder_fields", "truncation"}
+_LATER = {"input_gates", "mlp_convolution", "rotary", "decoder_fields", "truncation", "conditioning", "position"}
 """Settings that came after weights files, checkpoints and forecasts were first written."""
 
 
@@ -36,6 +36,11 @@ class ModelConfig(Config):
     """Hidden fields a channel of a convolutional decoder at grid level, which ends seams between patches; 0: none."""
     truncation: int | None = Field(None, ge=1, strict=True)
     """Largest total wavenumber of what is predicted, each with a factor to learn; null: none. Whole globes only."""
+    conditioning: Literal["embed", "adaln"] = "embed"
+    """embed: the lead time is added to every token (ClimaX); adaln: lead time, time of day and of year change the norms
+    of every block, by nothing at the start."""
+    position: Literal["learned", "place"] = "learned"
+    """learned: a vector a patch, of one grid (ClimaX); place: by where on Earth a patch lies, on any grid."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of attention weights and hidden units that training drops at random; under `tp` prefer `drop_path`."""
     drop_path: float = Field(0.1, ge=0, lt=1)
@@ -83,7 +88,8 @@ class ModelConfig(Config):
     @model_serializer(mode="wrap")
     def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Later settings are recorded where they are on, so that what was made without them is still the same."""
-        return {key: value for key, value in usual(self).items() if key not in _LATER or value}
+        off = {key: type(self).model_fields[key].default for key in _LATER}
+        return {key: value for key, value in usual(self).items() if key not in _LATER or value != off[key]}
 
     @property
     def patch(self) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.conditioning import modulated
 from weatherfm.model.neighbours import Edges, NeighbourMixing
 from weatherfm.model.position import Rotary
 
@@ -77,12 +78,13 @@ class Norm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, D] in the dtype of autocast where it is on."""
-        weight, bias = (_for_products(p).to(x.dtype) for p in (self.weight, self.bias))
+        given = (self.weight, self.bias)  # none where norms are adaptive
+        weight, bias = (None if p is None else _for_products(p).to(x.dtype) for p in given)
         return _for_products(F.layer_norm(x, self.normalized_shape, weight, bias, self.eps))
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
+    """x + attention(norm(x)), then x + mlp(norm(x)); with `conditioning: adaln` changed by sample.
 
     Args:
         config: architecture.
@@ -96,15 +98,23 @@ class Block(nn.Module):
         D, hidden = config.width, int(config.width * config.mlp_ratio)
         rotary = Rotary(tokens, D // config.heads, edges.periodic) if config.rotary else None
         neighbours = NeighbourMixing(hidden, tokens, edges) if config.mlp_convolution else None
-        self.attention_norm, self.mlp_norm = Norm(D), Norm(D)
+        weights = config.conditioning == "embed"
+        self.attention_norm, self.mlp_norm = (Norm(D, elementwise_affine=weights) for _ in range(2))
         self.attention = SelfAttention(D, config.heads, config.dropout, rotary)
         self.mlp = MLP(D, hidden, config.dropout, neighbours)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, D] -> [B, N, D]."""
-        x = x + self.drop_path(self.attention(self.attention_norm(x)))
-        return x + self.drop_path(self.mlp(self.mlp_norm(x)))
+    def forward(self, x: Tensor, changes: Tensor | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, D]; changes [B, 6, D]: shift, scale and gate of the attention, then of the MLP."""
+        of_attention, of_mlp = (None, None) if changes is None else changes.unsqueeze(2).chunk(2, 1)  # [B, 3, 1, D]
+        x = self._branch(x, self.attention_norm, self.attention, of_attention)
+        return self._branch(x, self.mlp_norm, self.mlp, of_mlp)
+
+    def _branch(self, x: Tensor, norm: nn.Module, layer: nn.Module, changes: Tensor | None) -> Tensor:
+        if changes is None:
+            return x + self.drop_path(layer(norm(x)))
+        shift, scale, gate = changes.unbind(1)
+        return x + self.drop_path(gate * layer(modulated(norm(x), shift, scale)))
 
 
 def _for_products(x: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.model.position import interpolate_position
 from weatherfm.model.share import input_names
 
+_THEIRS = {"predict": "state", "conditioning": "embed", "position": "learned"}
+"""What ClimaX does where our model can do otherwise and has other weights for it."""
+
 
 def read_climax_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a ClimaX `.ckpt` file, without the `net.` prefix; only tensors are unpickled, no objects.
@@ -43,9 +46,9 @@ def load_climax(
     """Copy ClimaX's tensors into a model.
 
     Args:
-        model: `predict: state`, the same width, depth, patch size and head; its inputs and channels may be
-            any subset of ClimaX's variables, in any order, and its grid may differ (the position embedding is
-            interpolated).
+        model: `predict: state` and the defaults of conditioning and position, the same width, depth, patch size and
+            head; its inputs and channels may be any subset of ClimaX's variables, in any order, and its grid may differ
+            (the position embedding is interpolated).
         state: tensors by ClimaX's names.
         variables: our names of the checkpoint's variables, in its order.
         tokens: (lat, lon) patches of the checkpoint's grid; (8, 16) at 5.625 degrees with patch 4.
@@ -53,8 +56,9 @@ def load_climax(
     Raises:
         InputError: a variable the checkpoint does not have, tensors that are missing or of another shape.
     """
-    if model.config.predict != "state":
-        raise InputError("ClimaX predicts the state; set model.predict=state to load its weights")
+    for setting, theirs in _THEIRS.items():
+        if (ours := getattr(model.config, setting)) != theirs:
+            raise InputError(f"ClimaX has no model.{setting}={ours}; set model.{setting}={theirs} to load its weights")
     inputs = _positions(input_names(model.config, model.domain), variables)
     outputs = _positions(model.domain.channels, variables)
     try:

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from weatherfm.earth.domain import Domain
 from weatherfm.model.aggregation import LearnedQuery
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.conditioning import Modulation
 from weatherfm.model.decoder import ChannelDecoder
 from weatherfm.model.hierarchical import LearnedSum
 from weatherfm.model.neighbours import NeighbourMixing
+from weatherfm.model.place import WAVES, Place
 from weatherfm.model.position import Position, sincos_position
 from weatherfm.model.share import ChannelShare
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer
@@ -85,8 +87,12 @@ def _draw(model: Model, name: str, shape: torch.Size, random: torch.Generator) -
         return nn.init.normal_(values, std=std, generator=random)
     if isinstance(module, ChannelDecoder) and kind == "expand":
         return nn.init.normal_(values, std=shape[-1] ** -0.5, generator=random)
-    if kind != "weight" or isinstance(module, NeighbourMixing):
+    if kind != "weight" or isinstance(module, NeighbourMixing | Modulation):
         return values  # biases, learned queries, and the last step of what is added to the model without it
+    if isinstance(module, Place):
+        return nn.init.normal_(values, std=WAVES**-0.5, generator=random)  # as large as `sincos_position`
+    if path.startswith("conditioning."):
+        return nn.init.normal_(values, std=shape[-1] ** -0.5, generator=random)  # what norms learn from is near one
     if isinstance(module, nn.LayerNorm):
         return nn.init.ones_(values)
     if isinstance(module, ChannelOutput) and model.config.predict == "increment":

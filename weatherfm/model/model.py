@@ -1,6 +1,6 @@
 """WeatherViT: the state now, and at earlier times, to the state after a lead time.
 
-Legend: B batch, T input time, C state channel, I input channel, S static, F forcing, H lat, W lon,
+Legend: B batch, T input time, C state channel, I input channel, S static, F forcing, K condition, H lat, W lon,
 N patch token, P values in a patch, D width.
 """
 
@@ -14,14 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weatherfm.earth.domain import Domain
+from weatherfm.earth.forcings import CLOCK
+from weatherfm.errors import InputError
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.blocks import Block
+from weatherfm.model.conditioning import CHANGES, Conditioning, modulated
 from weatherfm.model.decoder import ChannelDecoder, require_grid
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.increments import at_lead, increment_scales
 from weatherfm.model.initial import initialise
 from weatherfm.model.neighbours import Edges
+from weatherfm.model.place import Place, place_features
 from weatherfm.model.position import Position
 from weatherfm.model.share import ChannelShare, group_of_inputs, input_names, whole
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
@@ -55,6 +59,8 @@ class WeatherViT(nn.Module):
     static: Tensor
     there: Tensor | None
     """[C, H, W] 1 where a channel has values, 0 where its mask is; None without masks."""
+    places: Tensor | None
+    """[N, 50] of `model.position: place`; None without it."""
     waves: Tensor
     analysis: Tensor
     synthesis: Tensor
@@ -70,6 +76,7 @@ class WeatherViT(nn.Module):
         self.loaded = None
         self.domain = domain.restricted(self.share.channels, self.share.static_names) if share else domain
         self.forcings = self.share.forcings
+        self.conditions = CLOCK if config.conditioning == "adaln" else ()
         self.tokens = patch_counts(config.patch, domain.grid.shape)
         self.padded = (self.tokens[0] * config.patch[0], self.tokens[1] * config.patch[1])
         D, P = config.width, config.patch[0] * config.patch[1]
@@ -80,6 +87,8 @@ class WeatherViT(nn.Module):
             self.there = None
         if not self.domain.log_scales:
             self.log_scale = self.logged = None
+        if config.position != "place":
+            self.places = None
         inputs = self.share.input_names(config.input_times)
         self.tokenizer = ChannelTokenizer(len(inputs), P, D, config.input_gates)
         if config.aggregation.kind == "hierarchical":
@@ -88,15 +97,17 @@ class WeatherViT(nn.Module):
         else:
             count = len(input_names(config, domain))  # of all shares
             self.aggregation = ChannelAttention(D, config.heads, config.aggregation, count)
-        self.position = Position(self.tokens[0] * self.tokens[1], D)
-        self.lead_time = nn.Linear(1, D)
+        self.position = Place(D) if config.position == "place" else Position(self.tokens[0] * self.tokens[1], D)
+        plain = config.conditioning == "embed"
+        self.lead_time = nn.Linear(1, D) if plain else None
+        self.conditioning = None if plain else Conditioning(D, config.depth, len(self.conditions))
         self.dropout = nn.Dropout(config.dropout)
         rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         edges = Edges.of(domain.grid)
         if config.decoder_fields:
             require_grid(domain.grid.shape)
         self.blocks = nn.ModuleList(Block(config, rate, self.tokens, edges.of_patches()) for rate in rates)
-        self.norm = nn.LayerNorm(D)
+        self.norm = nn.LayerNorm(D, elementwise_affine=plain)
         hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(D, D), nn.GELU())]
         self.head = nn.Sequential(*hidden)
         self.to_patches = ChannelOutput(len(self.domain.channels), P, D)
@@ -109,7 +120,12 @@ class WeatherViT(nn.Module):
             initialise(self, seed=0)
 
     def forward(
-        self, history: Tensor, forcings: Tensor, lead_time_hours: Tensor, present: Tensor | None = None
+        self,
+        history: Tensor,
+        forcings: Tensor,
+        lead_time_hours: Tensor,
+        present: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Tensor:
         """One forecast step, in normalised units.
 
@@ -119,10 +135,19 @@ class WeatherViT(nn.Module):
             forcings: [B, F, H, W] `self.forcings` at the initial time (`weatherfm.earth.forcings.forcing_fields`).
             lead_time_hours: [B].
             present: [B, I] bool, False where a sample lacks an input channel (its values are ignored).
+            condition: [B, K] `self.conditions` at the initial time (`weatherfm.earth.forcings.clock`).
 
         Returns:
             [B, C, H, W] normalised state at initial time + lead time; of no meaning at points of a mask.
+
+        Raises:
+            InputError: another number of conditions.
         """
+        if (given := 0 if condition is None else condition.shape[1]) != len(self.conditions):
+            raise InputError(
+                f"this model is conditioned on {len(self.conditions)} numbers a sample, got {given}; give it condition="
+                "clock(model.conditions, init_times) of weatherfm.earth.forcings as a tensor"
+            )
         if self.there is not None:
             history = torch.where(self.there > 0, history, 0)
         x = self.assemble(history, forcings)  # [B, I, H, W]
@@ -130,16 +155,30 @@ class WeatherViT(nn.Module):
             x = torch.where(present[:, :, None, None], x, 0)
         x = patchify(self._pad(x), self.config.patch)  # [B, N, I, P]
         x = self.aggregation(x, self.tokenizer, present)  # [B, N, D]
-        lead_time = self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)  # [B, D]
-        x = self.dropout(self.position(x) + lead_time[:, None])
-        for block in self.blocks:
-            x = block(x)
-        x, now = self.head(self.norm(x)), history[:, self.config.input_times.index(0)]
+        x = self._through_blocks(x, lead_time_hours, condition)
+        x, now = self.head(x), history[:, self.config.input_times.index(0)]
         if self.config.predict == "increment":  # small beside the state, and so is its rounding
             scale = at_lead(self.increment_scale, self.increment_leads, lead_time_hours)  # [B, C]
             return now + scale[:, :, None, None] * self._to_fields(x, now)  # [B, C, H, W]
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round z500 by some 20 m2 s-2
             return self._to_fields(x.to(torch.promote_types(x.dtype, torch.float32)), now)
+
+    def _through_blocks(self, x: Tensor, lead_time_hours: Tensor, condition: Tensor | None) -> Tensor:
+        """Tokens [B, N, D] of the front end -> [B, N, D], normalised, for the head."""
+        places = () if self.places is None else (self.places,)
+        if self.lead_time is not None:
+            lead_time = self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)  # [B, D]
+            x = self.dropout(self.position(x, *places) + lead_time[:, None])
+            for block in self.blocks:
+                x = block(x)
+            return self.norm(x)
+        x = self.dropout(self.position(x, *places))
+        assert self.conditioning is not None  # where there is no lead time by itself
+        assert condition is not None  # as `forward` saw to
+        *changes, last = self.conditioning(lead_time_hours, condition).split([*[CHANGES] * len(self.blocks), 2], 1)
+        for block, change in zip(self.blocks, changes, strict=True):
+            x = block(x, change)
+        return modulated(self.norm(x), *last[:, :, None].unbind(1))
 
     def _to_fields(self, x: Tensor, now: Tensor) -> Tensor:
         """Tokens [B, N, D] and the present state [B, C, H, W] -> [B, C, H, W]."""
@@ -219,6 +258,8 @@ class WeatherViT(nn.Module):
             values |= {"log_scale": np.nan_to_num(known, nan=1.0), "logged": np.isfinite(known).astype(float)}
         if domain.masks:
             values["there"] = domain.present.astype(np.float32)
+        if self.config.position == "place":
+            values["places"] = place_features(domain.grid, self.config.patch)
         if self.config.truncation is not None:
             values |= spectral_matrices(domain.grid, self.config.truncation)
         return {name: torch.from_numpy(value).float() for name, value in values.items()}

@@ -30,9 +30,10 @@ class Position(nn.Module):
         return x + self.weight[self.rows]
 
 
-def _sincos(positions: Tensor, width: int) -> Tensor:
+def sincos(positions: Tensor, width: int) -> Tensor:
     """[N] -> [N, width]: sines then cosines at wavelengths from 2 pi to 20,000 pi (arXiv 1706.03762, section 3.5)."""
-    frequency = 10000 ** -(torch.arange(width // 2, dtype=torch.float64) / (width / 2))
+    steps = torch.arange(width // 2, dtype=positions.dtype, device=positions.device)
+    frequency = 10000 ** -(steps / (width / 2))
     angle = positions[:, None] * frequency  # [N, width / 2]
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
@@ -41,7 +42,7 @@ def sincos_position(tokens: tuple[int, int], width: int) -> Tensor:
     """[N, width] for (lat, lon) patches: the first half of the width encodes longitude, the second latitude (MAE)."""
     rows, columns = (torch.arange(n, dtype=torch.float64) for n in tokens)
     lat, lon = torch.meshgrid(rows, columns, indexing="ij")
-    return torch.cat([_sincos(lon.flatten(), width // 2), _sincos(lat.flatten(), width // 2)], dim=1).float()
+    return torch.cat([sincos(lon.flatten(), width // 2), sincos(lat.flatten(), width // 2)], dim=1).float()
 
 
 def interpolate_position(position: Tensor, tokens: tuple[int, int], new_tokens: tuple[int, int]) -> Tensor:

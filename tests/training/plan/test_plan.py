@@ -33,6 +33,7 @@ from weatherfm.training.run_config import RunConfig
 
 CONFIGS = ROOT / "configs"
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 4, "truncation": 3}
+LOCAL |= {"conditioning": "adaln", "position": "place"}
 FORWARD, BACKWARD = Moment("forward", "front"), Moment("backward", "blocks", 0)
 
 
@@ -141,17 +142,19 @@ def test_a_message_of_unknown_cost_is_not_passed_over():
 
 
 @pytest.mark.parametrize(
-    ("layout", "mode"),
+    ("layout", "mode", "conditioning"),
     [
-        (Layout(1, 1, 1), "none"),
-        (Layout(1, 1, 2), "none"),
-        (Layout(2, 2, 2), "block"),
+        (Layout(1, 1, 1), "none", "embed"),
+        (Layout(1, 1, 2), "none", "adaln"),
+        (Layout(2, 2, 2), "block", "embed"),
     ],
     ids=str,
 )
-def test_deep_models_are_extrapolated_exactly(layout, mode):
+def test_deep_models_are_extrapolated_exactly(layout, mode, conditioning):
     parallel = {"activation_checkpointing": mode}
-    config = make_config(model={"depth": 6}, training={"batch_size": 8}, parallel=parallel)
+    config = make_config(
+        model={"depth": 6, "conditioning": conditioning}, training={"batch_size": 8}, parallel=parallel
+    )
     same(simulate(config, make_domain(), layout), simulate_whole(config, make_domain(), layout))
 
 

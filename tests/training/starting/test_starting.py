@@ -26,7 +26,7 @@ from weatherfm.training.check import check_run
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.resize import embedding_of_patches, patches_of_output
 from weatherfm.training.starting.run_start import find_start
-from weatherfm.training.stepping.optimizer import build_optimizer, set_learning_rate
+from weatherfm.training.stepping.optimizer import build_optimizer, rate_factor, set_learning_rate
 
 OLD = ["z500", "t850"]
 
@@ -47,12 +47,13 @@ def config(
     start: dict | None = None,
     model: dict | None = None,
     data: dict | None = None,
+    old: bool = False,
     **training,
 ) -> RunConfig:
     settings = toy_run.run_settings(folder, run, **({"steps": 6, "validate_every": 3, "log_every": 1} | training))
     settings["data"] |= {"channels": list(channels)} | (data or {})
     settings["model"] |= {"width": 8, "dropout": 0.0, "drop_path": 0.0, "input_gates": run != "old"} | (model or {})
-    if run != "old":
+    if not old and run != "old":
         settings["training"]["start_from"] = {"weights": str(folder / "old")} | (start or {})
     return parse_settings(RunConfig, settings, "test")
 
@@ -70,7 +71,9 @@ def forecast_of(model: WeatherViT, history: torch.Tensor, lead: int = 6) -> torc
     """[B, C, H, W] physical, of physical states."""
     torch.manual_seed(1)
     forcings = torch.randn(len(history), len(model.forcings), *history.shape[-2:], dtype=torch.float64)
-    return model.denormalize(model(model.normalize(history), forcings, torch.full((len(history),), lead)))
+    condition = torch.zeros(len(history), len(model.conditions), dtype=torch.float64)
+    leads = torch.full((len(history),), lead)
+    return model.denormalize(model(model.normalize(history), forcings, leads, condition=condition))
 
 
 def states(folder: Path, channels) -> torch.Tensor:
@@ -139,6 +142,20 @@ def test_more_blocks_start_as_the_identity(folder):
     assert len(deeper.blocks) == 4
 
 
+def test_more_blocks_with_adaptive_norms_are_the_identity_and_learn(folder):
+    """Their gates are closed; were their last matrices zero too, neither would have a gradient."""
+    adaptive = {"conditioning": "adaln", "position": "place"}
+    trainer.train(config(folder, "adaptive", channels=OLD, model=adaptive | {"input_gates": False}, old=True))
+    start = {"weights": str(folder / "adaptive")}
+    same, deeper = (started(folder, channels=OLD, start=start, model=adaptive | {"depth": n}) for n in (2, 3))
+    history = states(folder, OLD)
+    torch.testing.assert_close(forecast_of(deeper, history), forecast_of(same, history), rtol=1e-12, atol=1e-9)
+    assert torch.equal(deeper.position.weight, same.position.weight)
+    assert all((p == 0).all() for p in deeper.conditioning.blocks[2].parameters())
+    forecast_of(deeper, history).square().mean().backward()
+    assert deeper.conditioning.blocks[2].weight.grad.norm() > 0
+
+
 def test_parts_that_join_change_nothing(folder):
     plain = started(folder, channels=OLD)
     more = started(folder, channels=OLD, model={"mlp_convolution": True, "decoder_fields": 2})
@@ -197,6 +214,8 @@ def test_the_rate_falls_from_block_to_block(folder):
     assert found["head.0.weight"] == found["to_patches.weight"] == 1.0
     assert found["blocks.1.mlp.expand.weight"] == 0.5
     assert found["blocks.0.attention.query.bias"] == 0.25
+    adaptive = ["conditioning.last.weight", "conditioning.blocks.1.bias", "conditioning.expand.weight"]
+    assert [rate_factor(name, 2, 0.5) for name in adaptive] == [1.0, 0.5, 0.125]
     assert found["tokenizer.weight"] == found["aggregation.query.weight"] == found["position.weight"] == 0.125
 
 
@@ -308,6 +327,8 @@ def test_a_checkpoint_that_is_not_climax_s_is_refused(folder, tmp_path, settings
         ({"model": {"width": 16}}, "model.width is 16, the weights have 8"),
         ({"model": {"heads": 4}}, "model.heads is 4, the weights have 2"),
         ({"model": {"rotary": True}}, "model.rotary is True, the weights have False"),
+        ({"model": {"conditioning": "adaln"}}, "model.conditioning is adaln, the weights have embed"),
+        ({"model": {"position": "place"}}, "model.position is place, the weights have learned"),
         ({"model": {"depth": 1}}, "model.depth is 1, less than the 2 blocks"),
         ({"model": {"predict": "state"}}, "model.predict is state"),
         (

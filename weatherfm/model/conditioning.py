@@ -1,0 +1,62 @@
+"""Adaptive layer norms: every block is told the lead time of a sample and the time that it starts from.
+
+A small MLP makes one vector of what is known of a sample; of it each block's two norms get shift, scale and gate, and
+the last norm shift and scale (adaLN-Zero, arXiv 2212.09748, section 3.2; on the lead time as in arXiv 2312.03876):
+
+    x + gate * layer(norm(x) * (1 + scale) + shift)
+
+All of them start at zero (`initial`), so that each block starts as the identity.
+
+Legend: B batch, K condition, E hidden number, L block, N position, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from weatherfm.model.position import sincos
+
+CHANGES = 6
+"""Of a block: shift, scale and gate of the attention, then of the MLP."""
+_HIDDEN = 64
+"""A sample is told by a handful of numbers: with D in its place, what makes the changes of all blocks of it would be
+half as large as the blocks."""
+_LEAD_TIME = 32
+"""Sines and cosines of the lead time."""
+
+
+class Modulation(nn.Linear):
+    """Changes of norms from the vector of a sample; starts at zero."""
+
+
+class Conditioning(nn.Module):
+    """Changes of all norms from lead time and conditions.
+
+    Args:
+        width: D.
+        depth: L.
+        conditions: K.
+    """
+
+    def __init__(self, width: int, depth: int, conditions: int) -> None:
+        super().__init__()
+        self.width = width
+        self.expand, self.mix = nn.Linear(_LEAD_TIME + conditions, _HIDDEN), nn.Linear(_HIDDEN, _HIDDEN)
+        self.blocks = nn.ModuleList(Modulation(_HIDDEN, CHANGES * width) for _ in range(depth))
+        self.last = Modulation(_HIDDEN, 2 * width)
+
+    def forward(self, lead_time_hours: Tensor, condition: Tensor) -> Tensor:
+        """[B] and [B, K] -> [B, 6 L + 2, D]: of each block in turn, then shift and scale of the last norm."""
+        exact = torch.promote_types(self.expand.weight.dtype, torch.float32)
+        lead_time = sincos(lead_time_hours.to(exact), _LEAD_TIME)
+        known = torch.cat([lead_time, condition.to(exact)], 1)
+        hidden = F.silu(self.mix(F.silu(self.expand(known))))  # [B, E]
+        changes = torch.cat([modulation(hidden) for modulation in (*self.blocks, self.last)], 1)
+        return changes.unflatten(1, (-1, self.width))
+
+
+def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """x [B, N, D] times 1 + scale, plus shift, [B, 1, D] each; a scale near zero is not lost in bfloat16."""
+    return x + (x * scale + shift)
