@@ -99,10 +99,8 @@ def _model(config: RunConfig, store: Store) -> str:
 
 
 def _start(config: RunConfig, store: Store) -> str:
-    start = find_start(config, store)
-    if start.match is None or start.donor is None:
-        return "from initial values"
-    return "; ".join([f"from {start.donor.path}", *(" ".join(line.split()) for line in start.match.lines())])
+    lines = find_start(config, store).lines()
+    return "; ".join(" ".join(line.split()) for line in lines) or "from initial values"
 
 
 def _layout(config: RunConfig, store: Store, devices: int | None) -> str:

@@ -186,6 +186,8 @@ def _start(
     model = build_model(config, start.domain, role, device, dtype, empty=True)
     start.freeze(model)
     if saved is None:
+        for line in start.lines() if role.first else ():
+            _log.info("%s", line)
         start.fill(model, job.beat)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
     optimizer = build_optimizer(model, settings)

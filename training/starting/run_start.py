@@ -30,6 +30,12 @@ class RunStart:
     donor: Donor | None = None
     match: Match | None = None
 
+    def lines(self) -> list[str]:
+        """What becomes of each row, for people; nothing to say of initial values."""
+        if self.donor is None or self.match is None:
+            return []
+        return [f"starting from {self.donor.path}", *self.match.lines()]
+
     def fill(self, model: WeatherViT, alive: Callable[[], None] = lambda: None) -> None:
         """Set this rank's parts of all weights."""
         seed = self.config.training.seed
