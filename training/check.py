@@ -54,11 +54,12 @@ def check_run(config: RunConfig, devices: int | None = None) -> list[Finding]:
     links: dict[str, Callable[[RunConfig, Store], str]] = {
         "training": _training,
         "model": _model,
-        "start": _start,
         "layout": lambda config, store: _layout(config, store, devices),
         "forecast": _forecast,
         "baselines": _baselines,
     }
+    if config.training.start_from is not None:
+        links["start"] = _start
     for name, look in links.items():
         findings.append(_look(name, lambda look=look: look(config, found[0])))  # type: ignore[misc]
     return findings
@@ -99,8 +100,7 @@ def _model(config: RunConfig, store: Store) -> str:
 
 
 def _start(config: RunConfig, store: Store) -> str:
-    lines = find_start(config, store).lines()
-    return "; ".join(" ".join(line.split()) for line in lines) or "from initial values"
+    return "; ".join(" ".join(line.split()) for line in find_start(config, store).lines())
 
 
 def _layout(config: RunConfig, store: Store, devices: int | None) -> str:
