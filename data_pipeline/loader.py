@@ -144,7 +144,8 @@ class SampleLoader:
         self.seed, self.workers, self._buffers = seed, workers, Buffers(pin_memory)
         self._successive = dict(successive or {0: 1})
         most = max(self._successive.values())
-        self.init_times = eligible_init_times(store, period, input_times, reached_leads(lead_times, most))
+        leads = reached_leads(lead_times, most)
+        self.init_times = eligible_init_times(store, period, input_times, leads)
         self._order = lru_cache(maxsize=2)(self._shuffled)  # readers may be in two epochs at once
         index, count = part
         if batch_size % count:
@@ -153,11 +154,9 @@ class SampleLoader:
         if len(self.init_times) < batch_size:
             raise InputError(
                 f"only {len(self.init_times)} init times have every input {list(input_times)} h and lead "
-                f"{list(lead_times)} h{f', {most} in a row,' if most > 1 else ''} within {period or 'the store'} "
-                f"(times every {store.step_hours}h, "
+                f"{leads} h within {period or 'the store'} (times every {store.step_hours}h, "
                 f"{name_times(store.times[:1])} to {name_times(store.times[-1:])}), but a batch needs {batch_size}; "
-                "choose a longer period, leads that are multiples of the step, "
-                f"{'fewer rollout steps, ' if most > 1 else ''}or a smaller batch"
+                "choose a longer period, leads that are multiples of the step, or a smaller batch"
             )
 
     @property
