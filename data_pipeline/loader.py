@@ -6,7 +6,7 @@ A batch is a function of (store, seed, step) alone, so that a resumed run sees w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,7 +25,10 @@ _ORDER, _LEAD = 1, 2  # independent random streams of one seed
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Samples of one step: B samples, T input times, C channels, H x W grid; physical units."""
+    """Samples of one step: B samples, T input times, C channels, H x W grid; physical units.
+
+    S times the lead time may follow one another; one where nothing else is said.
+    """
 
     history: torch.Tensor
     """[B, T, C, H, W] float32, T in the order of the input times."""
@@ -35,16 +38,30 @@ class Batch:
     """[B] datetime64[s]."""
     lead_time_hours: torch.Tensor
     """[B] int64."""
+    further: torch.Tensor | None = None
+    """[S - 1, B, C, H, W] float32 at `init_time` + 2, 3, .. S lead times; None where S is 1."""
 
     def __len__(self) -> int:
         return len(self.init_time)
+
+    @property
+    def targets(self) -> tuple[torch.Tensor, ...]:
+        """S states [B, C, H, W] float32, one after each lead time."""
+        return (self.target,) if self.further is None else (self.target, *self.further)
+
+    @property
+    def starts(self) -> np.ndarray:
+        """[S, B] datetime64: the initial times, and those that are reached before the last lead time."""
+        spans = self.lead_time_hours.cpu().numpy().astype("timedelta64[h]")
+        return self.init_time + np.arange(len(self.targets))[:, None] * spans
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
         history, target, lead = (
             x.to(device, non_blocking=True) for x in (self.history, self.target, self.lead_time_hours)
         )
-        return Batch(history, target, self.init_time, lead)
+        further = None if self.further is None else self.further.to(device, non_blocking=True)
+        return Batch(history, target, self.init_time, lead, further)
 
 
 def eligible_init_times(
@@ -74,6 +91,11 @@ def eligible_init_times(
     return times[eligible]
 
 
+def reached_leads(lead_times: Sequence[int], successive: int) -> list[int]:
+    """Hours after init that up to `successive` steps of each lead time end at, ascending."""
+    return sorted({int(lead) * count for lead in lead_times for count in range(1, successive + 1)})
+
+
 class SampleLoader:
     """Batches of random samples of a period, by step number.
 
@@ -91,6 +113,9 @@ class SampleLoader:
         channels: short names in the order wanted; all without it.
         pin_memory: hand out page-locked memory (for a GPU).
         part: (index, count): hand out only this one of `count` equal parts of every batch.
+        successive: step -> how many targets a sample has from there on, each a lead time after the one before,
+            ascending from 0; one without it. Samples are those with room for the largest number, at every step: their
+            order does not depend on when it comes.
 
     A sample is chosen by (seed, epoch, step) alone, and the parts of a batch make it up whatever their number. Ranks
     that work on one sample together must ask for the same part: with different weather they would add up parts of
@@ -112,11 +137,15 @@ class SampleLoader:
         channels: Sequence[str] | None = None,
         pin_memory: bool = False,
         part: tuple[int, int] = (0, 1),
+        successive: Mapping[int, int] | None = None,
     ) -> None:
         self.store, self.channels, self.batch_size = store, channels, batch_size
         self.input_times, self.lead_times = tuple(input_times), np.asarray(lead_times, np.int64)
         self.seed, self.workers, self._buffers = seed, workers, Buffers(pin_memory)
-        self.init_times = eligible_init_times(store, period, input_times, lead_times)
+        self._successive = dict(successive or {0: 1})
+        most = max(self._successive.values())
+        leads = reached_leads(lead_times, most)
+        self.init_times = eligible_init_times(store, period, input_times, leads)
         self._order = lru_cache(maxsize=2)(self._shuffled)  # readers may be in two epochs at once
         index, count = part
         if batch_size % count:
@@ -125,7 +154,7 @@ class SampleLoader:
         if len(self.init_times) < batch_size:
             raise InputError(
                 f"only {len(self.init_times)} init times have every input {list(input_times)} h and lead "
-                f"{list(lead_times)} h within {period or 'the store'} (times every {store.step_hours}h, "
+                f"{leads} h within {period or 'the store'} (times every {store.step_hours}h, "
                 f"{name_times(store.times[:1])} to {name_times(store.times[-1:])}), but a batch needs {batch_size}; "
                 "choose a longer period, leads that are multiples of the step, or a smaller batch"
             )
@@ -142,13 +171,19 @@ class SampleLoader:
         leads = np.random.default_rng([_LEAD, self.seed, epoch, step]).choice(self.lead_times, self.batch_size)
         return self.init_times[chosen][self._part], leads[self._part]
 
+    def successive(self, step: int) -> int:
+        """Targets of each sample of a step."""
+        return self._successive[max(begin for begin in self._successive if begin <= step)]
+
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self.init_times))
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0 over all epochs."""
         inits, leads = self.samples(step)
-        return read_batch(self.store, inits, self.input_times, leads, self.channels, self._buffers)
+        return read_batch(
+            self.store, inits, self.input_times, leads, self.channels, self._buffers, self.successive(step)
+        )
 
     def iterate(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """Batches of the steps `start_step` .. `stop_step` - 1 in order, read ahead by `workers` threads."""
@@ -182,8 +217,11 @@ def read_batch(
     leads: np.ndarray,
     channels: Sequence[str] | None = None,
     buffers: Buffers | None = None,
+    successive: int = 1,
 ) -> Batch:
     """Read samples given by init time [B] and lead time [B] in hours, into memory of `buffers` where given.
+
+    Each has so many `successive` targets, each a lead time after the one before.
 
     Raises:
         InputError: a time that the store does not hold, or an unknown channel.
@@ -191,14 +229,16 @@ def read_batch(
     inits = inits.astype("datetime64[s]")
     offsets = np.asarray(input_times, np.int64).astype("timedelta64[h]")
     history_times = inits[:, None] + offsets  # [B, T]
-    target_times = inits + leads.astype("timedelta64[h]")
-    indices = store.index_of(np.concatenate([history_times.ravel(), target_times]))
+    target_times = inits + np.arange(1, successive + 1)[:, None] * leads.astype("timedelta64[h]")  # [S, B]
+    indices = store.index_of(np.concatenate([history_times.ravel(), target_times.ravel()]))
     names = store.channels if channels is None else channels
-    fields = (buffers or Buffers()).take((len(indices), len(names), *store.grid.shape))  # [B * T + B, C, H, W]
+    fields = (buffers or Buffers()).take((len(indices), len(names), *store.grid.shape))  # [B * (T + S), C, H, W]
     store.read(indices, names, fields.numpy())
     n_history = history_times.size
     history = fields[:n_history].unflatten(0, history_times.shape)  # [B, T, C, H, W]
-    return Batch(history, fields[n_history:], inits, torch.as_tensor(leads, dtype=torch.int64))
+    targets = fields[n_history:].unflatten(0, target_times.shape)  # [S, B, C, H, W]
+    further = targets[1:] if successive > 1 else None
+    return Batch(history, targets[0], inits, torch.as_tensor(leads, dtype=torch.int64), further)
 
 
 def _read_ahead(read: Callable[[int], Batch], keys: Iterable[int], workers: int) -> Iterator[Batch]:

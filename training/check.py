@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from weatherfm.data_pipeline.loader import eligible_init_times
+from weatherfm.data_pipeline.loader import eligible_init_times, reached_leads
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
@@ -76,14 +76,17 @@ def _training(config: RunConfig, store: Store) -> str:
     check_training(config, store)
     warn_of_spread(config, store)
     settings, inputs = config.training, config.model.input_times
+    leads = {"train": reached_leads(settings.lead_times, max(settings.model_steps.values()))}
     samples = {
-        name: len(eligible_init_times(store, period, inputs, settings.lead_times))
+        name: len(eligible_init_times(store, period, inputs, leads.get(name, settings.lead_times)))
         for name in ("train", "validation")
         if (period := store.periods.get(name)) is not None
     }
     counts = ", ".join(f"{count} {name} samples" for name, count in samples.items())
     cache = choose_cache(config, store, config.data.channels)
     steps = f"{settings.steps} steps of {settings.batch_size * settings.accumulate}"
+    if settings.rollout:
+        steps += f" over model steps of their own output ({settings.rollout})"
     return f"{counts}; {steps}, {describe_schedule(settings)}; alone on this machine, {cache.text}"
 
 

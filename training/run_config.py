@@ -18,6 +18,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.training.rollout_config import Rollout
 from weatherfm.training.start_config import StartFrom
 
 _YAML_WORDS = {True: "on", False: "off"}
@@ -30,7 +31,7 @@ ChannelWeights = Annotated[
     BeforeValidator(lambda x: {"scheme": x} if isinstance(x, str) else x),
 ]
 """Weights by channel or variable, and under `scheme` the one word that is no number."""
-_LATER = {"schedule": "cosine", "cooldown_steps": None, "start_from": None}
+_LATER = {"schedule": "cosine", "cooldown_steps": None, "start_from": None, "rollout": None}
 """Settings of training that are recorded where they differ from this: checkpoints and weights that were made before
 there were any stay those of the same run."""
 
@@ -57,6 +58,8 @@ class TrainingConfig(Config):
     """Trained weights to start from, as `{weights: runs/pretrained}`; without it, initial values."""
     lead_times: list[Hours] = Field(default=[24], min_length=1)
     """Each sample draws its lead time from this list."""
+    rollout: Rollout | None = None
+    """Train over successive steps of the model's own output, as `{steps: {0: 1, 2000: 2}}`; without it, over one."""
     lead_time_weighting: Literal["equal", "inverse"] = "equal"
     """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
     are larger, do not drown the short ones."""
@@ -154,6 +157,11 @@ class TrainingConfig(Config):
             )
 
     @property
+    def model_steps(self) -> dict[int, int]:
+        """Optimizer step -> successive model steps of a sample from there on; ascending, from 0."""
+        return {0: 1} if self.rollout is None else self.rollout.steps
+
+    @property
     def cooldown_begins(self) -> int | None:
         """Steps that are done when the cooldown begins, fewer than `steps`; None for a schedule without one."""
         if self.schedule == "cosine":
@@ -202,6 +210,8 @@ class RunConfig(Config):
             raise InputError(
                 f"training.channel_weights names {', '.join(unknown)}, not among data.channels; remove or add them"
             )
+        if self.training.rollout is not None:
+            self.training.rollout.require_states(self.model.input_times, self.training.lead_times)
         return self
 
     @property

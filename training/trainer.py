@@ -191,7 +191,8 @@ def _start(
         start.fill(model, job.beat)
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
     optimizer = build_optimizer(model, settings)
-    state = TrainingState(model, optimizer, average, start.domain, len(settings.lead_times))
+    rollout_steps = settings.rollout.most if settings.rollout else 0
+    state = TrainingState(model, optimizer, average, start.domain, len(settings.lead_times), rollout_steps)
     if saved is not None:
         state.restore(saved)
         _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
@@ -323,7 +324,7 @@ class Trainer:
         state.progress.step += 1
         if state.average is not None:
             state.average.update(model, state.progress.step)
-        state.window.add(exchanged.channel_loss, exchanged.lead_loss, exchanged.gradient_norm)
+        state.window.add(exchanged.channel_loss, exchanged.lead_loss, exchanged.gradient_norm, exchanged.step_loss)
 
     def _settle(self) -> None:
         """Heed the last step's result, waiting for it."""
@@ -348,7 +349,8 @@ class Trainer:
     def _write_metrics(self, bar: tqdm) -> None:
         """One line in the log, and on the screen, over the steps since the last one."""
         state, step, speed = self.state, self.state.progress.step, self.speed.take()
-        by_channel, by_lead, norm = state.window.take()
+        by_channel, by_lead, norm, by_step = state.window.take()
+        rollout = {str(i): value for i, value in enumerate(by_step, 1) if not np.isnan(value)}
         leads = zip(self.settings.lead_times, by_lead, strict=True)
         loss = float(np.mean(by_channel))
         if self.log is not None:
@@ -358,6 +360,7 @@ class Trainer:
                     "loss": loss,
                     "loss_by_channel": dict(zip(self.role.channels, by_channel, strict=True)),
                     "loss_by_lead_time": {str(hours): value for hours, value in leads if not np.isnan(value)},
+                    **({"loss_by_rollout_step": rollout} if rollout else {}),
                     "learning_rate": learning_rate(step - 1, self.settings),
                     "gradient_norm": norm,
                     **speed,

@@ -25,7 +25,8 @@ from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.trainer import train
 
-ACCUMULATE = {"accumulate": 3, "steps": 4, "validate_every": 2}
+ACCUMULATE = {"accumulate": 3, "steps": 4, "validate_every": 2, "rollout": {"steps": {0: 1, 2: 2}}}
+"""The last two steps take two model steps a sample, whose gradients come to a weight one after the other."""
 
 
 def train_on(rank: int, folder: Path, runs: list[tuple[str, dict]]) -> None:

@@ -6,6 +6,7 @@ moments, is in them, so that few steps tell as much as many. One variant on one 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -58,13 +59,19 @@ VARIANTS: dict[str, dict] = {
         "parallel": {"activation_checkpointing": "selective"},
         "model": LOCAL | ADAPTIVE,
     },
+    "rollout-uneven": {
+        "channels": 10,
+        "training": {"rollout": {"steps": {0: 3}}, "lead_times": ["24h"]},
+        "parallel": {"activation_checkpointing": "block"},
+        "model": ADAPTIVE,
+    },
     "tensor-parallel-alone-local-adaptive": {
         "aggregation": {"evaluate": "tokens"},
         "parallel": {"channels": "whole"},
         "model": LOCAL | ADAPTIVE | {"input_gates": True},
     },
 }
-TELLING = ["flat-uneven-local-adaptive", "attention", "linear-tree-uneven"]
+TELLING = ["flat-uneven-local-adaptive", "attention", "linear-tree-uneven", "rollout-uneven"]
 """Variants that between them go through all that layouts do differently."""
 LAYOUTS = [
     (Layout(1, 1, 2), list(VARIANTS)),
@@ -103,7 +110,8 @@ def make_config(variant: str, depth: int = DEPTH) -> RunConfig:
             "steps": LONG,
             "seed": 3,
             "compile": given.get("compile", False),
-        },
+        }
+        | given.get("training", {}),
         "parallel": given.get("parallel", {}),
     }
     return parse_settings(RunConfig, settings, variant)
@@ -127,8 +135,10 @@ def make_domain(config: RunConfig, masked: bool = False) -> Domain:
     return Domain(tuple(channels), grid, mean, std, tendency_std, names, static, masks, scales, by_lead)
 
 
-def make_batch(role: Role, domain: Domain, forcings: tuple[str, ...], step: int, conditioned: int = 0) -> ReadyBatch:
-    """This rank's part of the batch of a step: its samples, its channels."""
+def make_batch(
+    role: Role, domain: Domain, forcings: tuple[str, ...], step: int, conditioned: int = 0, successive: int = 1
+) -> ReadyBatch:
+    """This rank's part of the batch of a step: its samples, its channels; of several model steps, all of 24 hours."""
     rng = np.random.default_rng([7, step])
     index, count = role.part
     rows = slice(index * 4 // count, (index + 1) * 4 // count)
@@ -145,7 +155,17 @@ def make_batch(role: Role, domain: Domain, forcings: tuple[str, ...], step: int,
     batch = Batch(
         torch.tensor(history[rows][:, :, own]), torch.tensor(target[rows][:, own]), np.zeros(4)[rows], leads[rows]
     )
-    return ReadyBatch(batch, torch.tensor(fields[rows][:, known]), torch.tensor(conditions[rows]))
+    ready = ReadyBatch(batch, torch.tensor(fields[rows][:, known]), torch.tensor(conditions[rows]))
+    if successive == 1:
+        return ready
+    whole = rng.normal(size=(successive - 1, 4, len(domain.channels), 8, 16))
+    for name, mask in domain.masks.items():
+        whole[:, :, domain.channels.index(name), mask] = np.nan
+    batch = replace(batch, lead_time_hours=torch.full_like(batch.lead_time_hours, 24))
+    batch = replace(batch, further=torch.tensor(whole[:, rows][:, :, own]))
+    shown = torch.tensor(rng.normal(size=(successive - 1, 4, 3, 8, 16))[:, rows][:, :, known])
+    clocks = torch.tensor(rng.normal(size=(successive - 1, 4, len(CLOCK)))[:, rows, :conditioned])
+    return replace(ready, batch=batch, further_forcings=shown, further_condition=clocks)
 
 
 def role_forcings(domain: Domain) -> list[str]:
@@ -193,15 +213,18 @@ def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) ->
     curve, predictions = [], []
     seen = model.register_forward_hook(lambda module, given, prediction: predictions.append(prediction.detach()))
     for step in range(steps):
-        batch = make_batch(role, domain, model.forcings, step, len(model.conditions))
+        batch = make_batch(role, domain, model.forcings, step, len(model.conditions), settings.model_steps[0])
         optimizer.zero_grad()
         scored = compute_gradients(model, loss, [batch], 1, role, torch.float64)
-        norm, _, channel_loss, lead_loss = exchange(model, scored, role, False, torch.tensor([6, 12, 24, 72]))
+        norm, _, channel_loss, lead_loss, step_loss = exchange(
+            model, scored, role, False, torch.tensor([6, 12, 24, 72])
+        )
         if step == 0:
             seen.remove()
             gradients = {name: p.grad for name, p in model.named_parameters()}
-            result |= outputs(role, domain, predictions[0]) | parts(model, gradients, "gradient")
+            result |= outputs(role, domain, predictions[-1]) | parts(model, gradients, "gradient")
             result |= {"norm": norm.clone(), "channel loss": channel_loss.clone(), "lead loss": lead_loss.clone()}
+            result["step loss"] = step_loss.clone()
         update_weights(model, optimizer, norm, settings, step)
         curve.append(channel_loss.mean())
     return result | parts(model, dict(model.named_parameters()), "weight") | {"curve": torch.stack(curve)}

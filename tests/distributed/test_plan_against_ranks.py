@@ -33,13 +33,14 @@ FORMS: dict[str, dict] = {
     "hierarchical": {"kind": "hierarchical", "groups": 4},
     "linear": {"kind": "hierarchical", "groups": 4, "local": "linear"},
     "tokens": {"evaluate": "tokens"},
+    "rollout": {},
 }
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 3}
 LOCAL |= {"conditioning": "adaln", "position": "place"}
 """Of the hierarchical form and of whole channels."""
-FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block")]
+FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block"), ("rollout", "block")]
 OTHERS = [("flat", "selective"), ("hierarchical", "none"), ("hierarchical", "selective")]
-OTHERS += [("linear", "block"), ("tokens", "block")]
+OTHERS += [("linear", "block"), ("tokens", "block"), ("rollout", "none")]
 """Few of them in bfloat16 on every layout, and, slower, on one all others as well, and the few in float32."""
 LAYOUTS = [Layout(1, 1, 1), Layout(1, 1, 2), Layout(1, 2, 1), Layout(1, 2, 2), Layout(2, 1, 2)]
 
@@ -55,7 +56,8 @@ def make_config(form: str, mode: str) -> RunConfig:
             "aggregation": FORMS["tokens" if form == "whole" else form] | {"block_mib": 8},
         }
         | (LOCAL if form in ("hierarchical", "whole") else {}),
-        "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2 if form == "flat" else 1},
+        "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2 if form == "flat" else 1}
+        | ({"rollout": {"steps": {0: 1, 10: 3}}} if form == "rollout" else {}),
         "parallel": {"channels": "whole" if form == "whole" else "split", "activation_checkpointing": mode},
     }
     return parse_settings(RunConfig, settings, form)

@@ -29,7 +29,8 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.training import trainer
 from weatherfm.training.feeding.ready_batches import make_ready
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.stepping.loss import forecast_loss, sample_losses
+from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.stepping.rollout import step_losses
 
 WATER = ~sea.LAND
 
@@ -108,7 +109,7 @@ def test_what_stands_on_land_changes_nothing(folder, model):
     for value in (np.nan, 0.0, 300.0):
         model.zero_grad()
         batch = batch_of(store, history=on_land(value), target=on_land(value))
-        losses = sample_losses(model, loss, make_ready(batch, model, torch.device("cpu")), torch.float32)
+        losses = step_losses(model, loss, make_ready(batch, model, torch.device("cpu")), torch.float32)
         losses.mean().backward()
         assert losses.isfinite().all()
         found.append([losses.detach(), *(p.grad.clone() for p in model.parameters())])

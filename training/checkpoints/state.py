@@ -45,33 +45,40 @@ class Progress:
 class Window:
     """Sums over the steps since the last line in the log; on the device, so that adding never waits for it."""
 
-    def __init__(self, channels: int, lead_times: int, device: torch.device) -> None:
+    def __init__(self, channels: int, lead_times: int, device: torch.device, rollout_steps: int = 0) -> None:
         self.channel_loss = torch.zeros(channels, dtype=torch.float64, device=device)
         self.lead_loss = torch.zeros(2, lead_times, dtype=torch.float64, device=device)  # sums, and samples
+        self.rollout_loss = torch.zeros(2, rollout_steps, dtype=torch.float64, device=device)  # sums, and steps
         self.gradient_norm = torch.zeros((), dtype=torch.float64, device=device)
         self.steps = torch.zeros((), dtype=torch.int64)
 
-    def add(self, channel_loss: Tensor, lead_loss: Tensor, gradient_norm: Tensor) -> None:
-        """Take in one step: the [C] weighted losses, by lead time [2, L] sums and samples, and the gradient norm."""
+    def add(self, channel_loss: Tensor, lead_loss: Tensor, gradient_norm: Tensor, step_loss: Tensor) -> None:
+        """Take in one step: the [C] weighted losses, by lead time [2, L] sums and samples, the gradient norm, and the
+        losses of model steps, as many as it had."""
         self.channel_loss += channel_loss
         self.lead_loss += lead_loss
+        if self.rollout_loss.numel():
+            self.rollout_loss[0, : len(step_loss)] += step_loss
+            self.rollout_loss[1, : len(step_loss)] += 1
         self.gradient_norm += gradient_norm
         self.steps += 1
 
-    def take(self) -> tuple[list[float], list[float], float]:
-        """Mean [C] losses, mean [L] losses and gradient norm since the last call; starts a new window.
+    def take(self) -> tuple[list[float], list[float], float, list[float]]:
+        """Mean losses by channel [C] and lead time [L], gradient norm, and mean losses by model step of a rollout since
+        the last call; starts a new window.
 
-        A lead time that no sample had is not a number.
+        A lead time that no sample had is not a number, nor is a model step that none took.
         """
-        by_lead = (self.lead_loss[0] / self.lead_loss[1]).tolist()
-        means = (self.channel_loss / self.steps).tolist(), by_lead, float(self.gradient_norm / self.steps)
+        by_lead, by_step = ((sums / counts).tolist() for sums, counts in (self.lead_loss, self.rollout_loss))
+        means = (self.channel_loss / self.steps).tolist(), by_lead, float(self.gradient_norm / self.steps), by_step
         for tensor in self.tensors().values():
             tensor.zero_()
         return means
 
     def tensors(self) -> dict[str, Tensor]:
         """The sums by name, not copied."""
-        return {
+        rollout = {"rollout_loss": self.rollout_loss} if self.rollout_loss.numel() else {}
+        return rollout | {
             "channel_loss": self.channel_loss,
             "lead_loss": self.lead_loss,
             "gradient_norm": self.gradient_norm,
@@ -88,6 +95,7 @@ class TrainingState:
         average: None: the weights themselves are validated and exported.
         domain: of the whole model.
         lead_times: that samples draw from.
+        rollout_steps: the largest number of a rollout; 0 without one.
     """
 
     def __init__(
@@ -97,11 +105,12 @@ class TrainingState:
         average: WeightAverage | None,
         domain: Domain,
         lead_times: int,
+        rollout_steps: int = 0,
     ) -> None:
         self.model, self.optimizer, self.average, self.domain = model, optimizer, average, domain
         self._parameters: dict[str, Tensor] = dict(model.named_parameters())  # as split over ranks, never gathered
         self.progress = Progress()
-        self.window = Window(len(domain.channels), lead_times, model.mean.device)
+        self.window = Window(len(domain.channels), lead_times, model.mean.device, rollout_steps)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Inside the block the model has the weights to validate: their average, where there is one."""

@@ -24,19 +24,49 @@ class ReadyBatch:
     """[B, K] of the initial times, as many as the model is conditioned on; None: none."""
     copied: torch.cuda.Event | None = None
     """On a GPU, when the copies to it are done; `read_ahead` has the computing stream wait for that."""
+    further_forcings: Tensor | None = None
+    """[S - 1, B, F, H, W] at the times that the second to the last of S model steps start from; None where S is 1."""
+    further_condition: Tensor | None = None
+    """[S - 1, B, K] of those times."""
+
+    def known(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """Forcings [B, F, H, W] and condition [B, K] at the times that model step `step` (from 0) starts from."""
+        if step == 0:
+            return self.forcings, self.condition
+        assert self.further_forcings is not None  # as there are further targets
+        assert self.further_condition is not None
+        return self.further_forcings[step - 1], self.further_condition[step - 1]
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is on the device."""
+        batch = self.batch
+        given = (batch.history, batch.target, batch.lead_time_hours, batch.further, self.forcings, self.condition)
+        return [x for x in (*given, self.further_forcings, self.further_condition) if x is not None]
 
 
 def make_ready(
     batch: Batch, model: WeatherViT, device: torch.device, stream: torch.cuda.Stream | None = None
 ) -> ReadyBatch:
     """Add the forcings the model wants and move all to the device; on a GPU in a stream beside its work."""
-    forcings = torch.from_numpy(forcing_fields(model.forcings, batch.init_time, model.domain.grid))
-    condition = torch.from_numpy(clock(model.conditions, batch.init_time))
+    starts = batch.starts  # [S, B]
+    fields = torch.from_numpy(forcing_fields(model.forcings, starts.ravel(), model.domain.grid))
+    forcings = fields.unflatten(0, starts.shape)  # [S, B, F, H, W]
+    condition = torch.from_numpy(clock(model.conditions, starts.ravel())).unflatten(0, starts.shape)  # [S, B, K]
     if stream is None:
-        return ReadyBatch(batch.to(device), forcings.to(device), condition.to(device))
+        return _put_together(batch.to(device), forcings.to(device), condition.to(device))
     with torch.cuda.stream(stream):
         moved, known = batch.to(device), forcings.pin_memory().to(device, non_blocking=True)
-        return ReadyBatch(moved, known, condition.to(device), stream.record_event())
+        return _put_together(moved, known, condition.to(device), stream.record_event())
+
+
+def _put_together(
+    batch: Batch, forcings: Tensor, condition: Tensor, copied: torch.cuda.Event | None = None
+) -> ReadyBatch:
+    """Of [S, B, F, H, W] forcings and [S, B, K] conditions."""
+    if len(forcings) == 1:
+        return ReadyBatch(batch, forcings[0], condition[0], copied)
+    return ReadyBatch(batch, forcings[0], condition[0], copied, forcings[1:], condition[1:])
 
 
 def read_ahead(batches: Iterable[Batch], model: WeatherViT, device: torch.device) -> Generator[ReadyBatch, None, None]:
@@ -69,8 +99,6 @@ def _arrived(ready: ReadyBatch | None) -> ReadyBatch:
     if ready.copied is not None:
         computing = torch.cuda.current_stream(ready.forcings.device)
         computing.wait_event(ready.copied)
-        batch = ready.batch
-        for tensor in (batch.history, batch.target, batch.lead_time_hours, ready.forcings, ready.condition):
-            assert tensor is not None  # as made here
+        for tensor in ready.tensors:
             tensor.record_stream(computing)  # its memory may be used again only when that stream is through with it
     return ready

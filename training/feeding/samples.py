@@ -48,6 +48,7 @@ def training_samples(
         channels or config.data.channels,
         pin_memory,
         part,
+        {step * settings.accumulate: count for step, count in settings.model_steps.items()},
     )
 
 

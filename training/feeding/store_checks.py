@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread
-from weatherfm.data_pipeline.loader import eligible_init_times
+from weatherfm.data_pipeline.loader import eligible_init_times, reached_leads
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
-from weatherfm.training.feeding.samples import training_samples
+from weatherfm.training.feeding.samples import training_period, training_samples
 from weatherfm.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ def check_training(config: RunConfig, store: Store) -> None:
     _check_scales(config, store)
     _check_days(config, store)
     _check_times(config, store)
+    _check_rollout(config, store)
     training_samples(config, store)
     rows, columns = config.model.patch
     if rows > store.grid.shape[0] or columns > store.grid.shape[1]:
@@ -38,6 +39,18 @@ def check_training(config: RunConfig, store: Store) -> None:
         )
     if config.training.export == "best" and config.data.validation is None:
         raise InputError("training.export=best needs a validation period; set data.validation, or export last")
+
+
+def _check_rollout(config: RunConfig, store: Store) -> None:
+    most, settings = max(config.training.model_steps.values()), config.training
+    period, leads = training_period(config, store), reached_leads(settings.lead_times, most)
+    found = len(eligible_init_times(store, period, config.model.input_times, leads))
+    if most > 1 and found < settings.batch_size:
+        raise InputError(
+            f"only {found} initial times of the training days ({period}) have room for the {most} model steps of "
+            f"training.rollout at each of training.lead_times, but a batch needs {settings.batch_size}; lengthen the "
+            "period, shorten training.lead_times, or lower the number of steps"
+        )
 
 
 def warn_of_spread(config: RunConfig, store: Store) -> None:

@@ -17,6 +17,8 @@ Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for
 With `model.mlp_convolution`, `none` keeps its input as well: h r, and the patches around; with `model.conditioning:
 adaln` norms before they are changed and what gates multiply: 4 h. With `model.decoder_fields` E
 the head keeps h (2 + 2 E) for each value of its channels, and for those around; with `model.truncation` coefficients.
+With S model steps a sample (`training.rollout`) all that S - 1 of them keep, head and loss too, is held at each of the
+three moments of the last.
 Work of a block is what `none` would keep of it and the gradients on both sides of GELU. Left out: dropout's masks,
 kernels' workspaces, and how FSDP overlaps its messages.
 """
@@ -58,6 +60,7 @@ class _Terms:
         self.mode = config.parallel.activation_checkpointing
         self.aggregation = config.model.aggregation
         self.split = config.parallel.channels == "split"
+        self.model_steps = max(config.training.model_steps.values())
 
     def peak(self) -> float:
         """The largest of the three moments."""
@@ -66,8 +69,9 @@ class _Terms:
         gradients = 4 * held
         kept = self.front_kept() + self.config.model.depth * self.block_kept(self.mode)
         again = gradients if self.config.training.accumulate > 1 else 0  # those of the batch before
+        before = (self.model_steps - 1) * (kept + self.head())
         forward, backward = again + kept + self.head(), again + kept + self.block_work()
-        return steady + max(forward, backward, gradients + self.front_work())
+        return steady + before + max(forward, backward, gradients + self.front_work())
 
     def matrices(self) -> float:
         """Of the truncation, for scalars and winds, there and back, in float32."""
@@ -87,8 +91,8 @@ class _Terms:
         return 4 * rows * self.split + self.h * 2 * block
 
     def data(self) -> float:
-        """The batch at work and the one read ahead: history and target."""
-        states = len(self.config.model.input_times) + 1
+        """The batch at work and the one read ahead: history and targets."""
+        states = len(self.config.model.input_times) + self.model_steps
         return 4 * 2 * self.fields * len(self.model.domain.channels) * states
 
     def block_kept(self, mode: str) -> float:

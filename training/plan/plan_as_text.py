@@ -27,9 +27,11 @@ def to_text(plan: Plan) -> str:
     """The table, the recommendation and its reason, and what is saved."""
     model, machine, training = plan.config.model, plan.machine, plan.config.training
     H, W = plan.domain.grid.shape
+    most = max(training.model_steps.values())
+    rollout = f", {most} model steps a sample (the most of training.rollout)" if most > 1 else ""
     lines = [
         f"{len(plan.domain.channels)} channels on {H} x {W}, patch {model.patch[0]} x {model.patch[1]}, "
-        f"width {model.width}, depth {model.depth}; batch {training.batch_size}, "
+        f"width {model.width}, depth {model.depth}; batch {training.batch_size}{rollout}, "
         f"{str(plan.dtype).removeprefix('torch.')}; {machine.devices} devices of {machine.memory:g} GB",
         "",
         *_table(plan),

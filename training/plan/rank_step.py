@@ -6,7 +6,6 @@ from itertools import cycle, islice
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.model.model import WeatherViT
@@ -43,7 +42,7 @@ def count_step(config: RunConfig, model: WeatherViT, loss: ForecastLoss, role: R
         average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
         counter.hold("average", average.values.values() if average else [])
         batches = [made_up_batch(config, model, role) for _ in range(2)]  # the one at work, and one read ahead
-        counter.hold("batches", [tensor for batch in batches for tensor in _tensors(batch)])
+        counter.hold("batches", [tensor for batch in batches for tensor in batch.tensors])
         counter.hold("buffers", [*model.buffers(), *loss.buffers()])
 
         counter.moment = Moment("forward", "other")
@@ -59,7 +58,7 @@ def count_step(config: RunConfig, model: WeatherViT, loss: ForecastLoss, role: R
 
 
 def made_up_batch(config: RunConfig, model: WeatherViT, role: Role) -> ReadyBatch:
-    """A batch of zeros of the shapes that this rank reads."""
+    """A batch of zeros of the shapes that this rank reads, with as many successive targets as a sample ever has."""
     size = config.training.batch_size // role.part[1]
     shape = (len(model.domain.channels), *model.domain.grid.shape)
     history = torch.zeros(size, len(config.model.input_times), *shape, device=model.mean.device)
@@ -67,9 +66,9 @@ def made_up_batch(config: RunConfig, model: WeatherViT, role: Role) -> ReadyBatc
     forcings = torch.zeros(size, len(model.forcings), *shape[1:], device=history.device)
     leads = torch.full((size,), 24, device=history.device)
     condition = torch.zeros(size, len(model.conditions), device=history.device)
-    return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings, condition)
-
-
-def _tensors(batch: ReadyBatch) -> list[Tensor]:
-    given = (batch.batch.history, batch.batch.target, batch.batch.lead_time_hours, batch.forcings, batch.condition)
-    return [tensor for tensor in given if tensor is not None]
+    more = max(config.training.model_steps.values()) - 1
+    if not more:
+        return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings, condition)
+    further = [torch.zeros(more, *x.shape, device=history.device) for x in (target, forcings, condition)]
+    batch = Batch(history, target, np.zeros(size), leads, further[0])
+    return ReadyBatch(batch, forcings, condition, None, *further[1:])

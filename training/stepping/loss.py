@@ -131,9 +131,3 @@ def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
     with autocast(batch.history.device, dtype):
         history = model.normalize(batch.history)
         return model(history, ready.forcings, batch.lead_time_hours, condition=ready.condition)
-
-
-def sample_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
-    """[B, C] weighted losses of a batch, float32; the training loss is their mean."""
-    batch = ready.batch
-    return loss(predict(model, ready, dtype), model.normalize(batch.target), batch.lead_time_hours)

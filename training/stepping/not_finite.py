@@ -36,7 +36,7 @@ def refuse_step(
     Raises:
         InputError: always.
     """
-    bad = [~torch.isfinite(losses.cpu()) for losses, _ in result.scored]  # [B, C] each
+    bad = [~torch.isfinite(one.losses.cpu()) for one in result.scored]  # [B, C] each
     own = model.domain.channels
     channels = role.union(_named(own, torch.stack([mask.any(0) for mask in bad]).any(0)))
     if channels:
@@ -61,7 +61,7 @@ def _missing(batches: Sequence[Batch], domain: Domain) -> list[str]:
     missing = torch.zeros(len(domain.channels), dtype=torch.bool)
     masked = torch.from_numpy(~domain.present)  # [C, H, W]
     for batch in batches:
-        for fields in (batch.history, batch.target):
+        for fields in (batch.history, *batch.targets):
             sound = (fields.isfinite().cpu() | masked).flatten(-2).all(-1)  # [B, (T,) C]
             missing |= ~sound.flatten(0, -2).all(0)
     return _named(domain.channels, missing)

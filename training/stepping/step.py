@@ -1,6 +1,6 @@
 """One optimizer step on this rank: gradients, the one small sum over ranks, the update.
 
-Legend: B batch, C channel, L lead time.
+Legend: S model step, B batch, C channel, L lead time.
 """
 
 from __future__ import annotations
@@ -17,17 +17,20 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.run_config import TrainingConfig
-from weatherfm.training.stepping.loss import ForecastLoss, sample_losses
+from weatherfm.training.stepping.loss import ForecastLoss
 from weatherfm.training.stepping.optimizer import clip_gradients, learning_rate, set_learning_rate, squared_gradients
+from weatherfm.training.stepping.rollout import step_losses
 
 
 class Scored(NamedTuple):
     """The losses of a batch."""
 
     losses: Tensor
-    """[B, C own] weighted, of own samples and channels."""
+    """[B, C own] weighted, of own samples and channels; the mean over model steps."""
     lead_time_hours: Tensor
     """[B]."""
+    by_step: Tensor
+    """[S] mean over own samples and channels."""
 
 
 class Exchanged(NamedTuple):
@@ -41,6 +44,8 @@ class Exchanged(NamedTuple):
     """[C] float64 mean weighted loss of every channel of the whole model."""
     lead_loss: Tensor
     """[2, L] float64: by lead time the sum of the samples' losses, and the number of samples; L 0 if not asked for."""
+    step_loss: Tensor
+    """[S] float64 mean weighted loss of every model step."""
 
 
 def compute_gradients(
@@ -55,9 +60,10 @@ def compute_gradients(
     for ready in batches:
         if count > 1:
             _send_to_copies(model, len(found) == count - 1)
-        losses = sample_losses(model, loss, ready, dtype)  # [B, C own]
-        (losses.sum() / (len(losses) * len(role.channels) * role.copies * count)).backward()
-        found.append(Scored(losses.detach(), ready.batch.lead_time_hours))
+        losses = step_losses(model, loss, ready, dtype)  # [S, B, C own]
+        (losses.sum() / (losses[:, :, 0].numel() * len(role.channels) * role.copies * count)).backward()
+        losses = losses.detach()
+        found.append(Scored(losses.mean(0), ready.batch.lead_time_hours, losses.mean((1, 2))))
         del ready, losses
     return found
 
@@ -73,8 +79,8 @@ def _lead_losses(scored: Sequence[Scored], lead_times: Tensor, role: Role) -> Te
 
     A sample is counted by all ranks that score some of its channels, by each with its share of them.
     """
-    total = torch.cat([losses for losses, _ in scored]).double().sum(1)  # [B]
-    chosen = (torch.cat([leads for _, leads in scored])[:, None] == lead_times).double()  # [B, L]
+    total = torch.cat([one.losses for one in scored]).double().sum(1)  # [B]
+    chosen = (torch.cat([one.lead_time_hours for one in scored])[:, None] == lead_times).double()  # [B, L]
     own = scored[0].losses.shape[1]
     return torch.stack([total @ chosen, chosen.sum(0) * own]) / (len(role.channels) * role.copies)
 
@@ -82,17 +88,20 @@ def _lead_losses(scored: Sequence[Scored], lead_times: Tensor, role: Role) -> Te
 def exchange(
     model: WeatherViT, scored: Sequence[Scored], role: Role, asked_to_stop: bool, lead_times: Tensor | None = None
 ) -> Exchanged:
-    """Tell all ranks the losses by channel and lead time, the gradient norm and who was asked to stop: one small sum.
+    """Tell all ranks the losses by channel, lead time and model step, the gradient norm and who was asked to stop.
 
-    Nothing here waits for the device, or copies to it: that would let its queue run dry in every step.
+    It is one small sum. Nothing here waits for the device, or copies to it: that would let its queue run dry in every
+    step.
     """
-    own = torch.stack([losses for losses, _ in scored]).double().mean((0, 1)) / role.part[1]  # [C own]
+    own = torch.stack([one.losses for one in scored]).double().mean((0, 1)) / role.part[1]  # [C own]
     square = squared_gradients(model.parameters()).double()
     leads = own.new_zeros(2, 0) if lead_times is None else _lead_losses(scored, lead_times, role)
     asked = own.new_full((1,), float(asked_to_stop))
-    sums = role.sum(torch.cat([square[None], asked, role.spread(own), leads.flatten()]))
-    rest = sums[2:]
-    return Exchanged(sums[0].sqrt(), sums[1], rest[: len(role.channels)], rest[len(role.channels) :].view(2, -1))
+    share = len(own) / (len(role.channels) * role.copies * role.part[1])
+    steps = torch.stack([one.by_step for one in scored]).double().mean(0) * share  # [S]
+    sums = role.sum(torch.cat([square[None], asked, role.spread(own), leads.flatten(), steps]))
+    by_channel, by_lead, by_step = sums[2:].split([len(role.channels), leads.numel(), len(steps)])
+    return Exchanged(sums[0].sqrt(), sums[1], by_channel, by_lead.view(2, -1), by_step)
 
 
 def step_seed(seed: int, step: int, part: int = 0) -> int:

@@ -158,6 +158,17 @@ def test_deep_models_are_extrapolated_exactly(layout, mode, conditioning):
     same(simulate(config, make_domain(), layout), simulate_whole(config, make_domain(), layout))
 
 
+def test_so_are_the_model_steps_of_a_rollout():
+    """With what all of them hold."""
+    peaks = []
+    for count in (1, 2):
+        config = make_config(model={"depth": 6}, training={"batch_size": 32, "rollout": {"steps": {0: 1, 100: count}}})
+        found = simulate(config, make_domain(), Layout(1, 2, 2))
+        same(found, simulate_whole(config, make_domain(), Layout(1, 2, 2)))
+        peaks.append(found.peak)
+    assert peaks[1] > 1.2 * peaks[0]
+
+
 def test_further_batches_of_a_step_are_extrapolated():
     config = make_config(training={"accumulate": 4, "ema_decay": 0.9})
     found, whole = (f(config, make_domain(), Layout(1, 2, 2)) for f in (simulate, simulate_whole))
@@ -208,6 +219,17 @@ def test_the_formula_is_within_a_fifth(layout, mode, aggregation, channels, loca
     domain = make_domain(64, (64, 128))
     found = simulate(config, domain, layout).peak
     assert expected_peak(config, domain, layout, torch.bfloat16) == pytest.approx(found, rel=0.2)
+
+
+def test_so_it_is_for_a_rollout():
+    config = make_config(
+        model={"width": 512, "depth": 12, "heads": 8, "forcings": [], "drop_path": 0.0},
+        training={"batch_size": 8, "rollout": {"steps": {0: 1, 100: 3}}},
+        parallel={"activation_checkpointing": "block"},
+    )
+    domain = make_domain(64, (64, 128))
+    found = simulate(config, domain, Layout(1, 2, 2)).peak
+    assert expected_peak(config, domain, Layout(1, 2, 2), torch.bfloat16) == pytest.approx(found, rel=0.2)
 
 
 def test_ranks_are_not_simulated_inside_a_job():

@@ -1,0 +1,48 @@
+"""The losses of a batch over successive steps of the model's own output; over one, where a batch has one target.
+
+Legend: S model step, B batch, T input time, C channel, H lat, W lon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from weatherfm.device import autocast
+from weatherfm.model.model import WeatherViT
+from weatherfm.training.feeding.ready_batches import ReadyBatch
+from weatherfm.training.stepping.loss import ForecastLoss
+
+
+def step_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
+    """[S, B, C] weighted losses of a batch, float32 or better; the training loss is their mean.
+
+    Every step takes the sample's lead time, and what it gives is the present state of the next one: gradients go
+    through all of them.
+    """
+    batch, losses = ready.batch, []
+    leads = batch.lead_time_hours
+    with autocast(batch.history.device, dtype):  # one for all steps: weights are rounded once
+        history = model.normalize(batch.history)
+        for step, target in enumerate(batch.targets):
+            forcings, condition = ready.known(step)
+            state = model(history, forcings, leads, condition=condition)
+            losses.append(loss(state, model.normalize(target), leads))
+            if step + 1 < len(batch.targets):
+                history = advanced(history, state, model.config.input_times)
+    return torch.stack(losses)
+
+
+def advanced(history: Tensor, state: Tensor, input_times: Sequence[int]) -> Tensor:
+    """Input states [B, T, C, H, W] a lead time later, when `state` [B, C, H, W] is the present one.
+
+    What is the state of one input time now is then that of the one before: earlier input times are whole lead times
+    back (`Rollout.require_states`).
+    """
+    descending = sorted(input_times, reverse=True)
+    before = {hours: descending[i - 1] for i, hours in enumerate(descending) if hours}
+    places = [None if hours == 0 else input_times.index(before[hours]) for hours in input_times]
+    states = [state.to(history.dtype) if place is None else history[:, place] for place in places]
+    return torch.stack(states, dim=1)
