@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,25 +22,35 @@ class ReadyBatch:
     forcings: Tensor
     condition: Tensor | None = None
     """[B, K] of the initial times, as many as the model is conditioned on; None: none."""
+    present: Tensor | None = None
+    """[B, I] bool, False for inputs that a sample does not show the model; None: it shows all."""
     copied: torch.cuda.Event | None = None
     """On a GPU, when the copies to it are done; `read_ahead` has the computing stream wait for that."""
 
 
 def make_ready(
-    batch: Batch, model: WeatherViT, device: torch.device, stream: torch.cuda.Stream | None = None
+    batch: Batch,
+    model: WeatherViT,
+    device: torch.device,
+    stream: torch.cuda.Stream | None = None,
+    present: Tensor | None = None,
 ) -> ReadyBatch:
     """Add the forcings the model wants and move all to the device; on a GPU in a stream beside its work."""
     forcings = torch.from_numpy(forcing_fields(model.forcings, batch.init_time, model.domain.grid))
     condition = torch.from_numpy(clock(model.conditions, batch.init_time))
     if stream is None:
-        return ReadyBatch(batch.to(device), forcings.to(device), condition.to(device))
+        present = None if present is None else present.to(device)
+        return ReadyBatch(batch.to(device), forcings.to(device), condition.to(device), present)
     with torch.cuda.stream(stream):
         moved, known = batch.to(device), forcings.pin_memory().to(device, non_blocking=True)
-        return ReadyBatch(moved, known, condition.to(device), stream.record_event())
+        present = None if present is None else present.to(device)
+        return ReadyBatch(moved, known, condition.to(device), present, stream.record_event())
 
 
-def read_ahead(batches: Iterable[Batch], model: WeatherViT, device: torch.device) -> Generator[ReadyBatch, None, None]:
-    """Make batches ready one ahead of the caller, in a thread of their own.
+def read_ahead(
+    batches: Iterable[Batch], model: WeatherViT, device: torch.device, shown: Iterator[Tensor] | None = None
+) -> Generator[ReadyBatch, None, None]:
+    """Make batches ready one ahead of the caller, in a thread of their own; `shown` gives `present` of each.
 
     Two are on the device at most: the one handed out, of which nothing is held here, and the next. On a GPU, whose work
     is queued long before it is done, the next but one waits until the first is through.
@@ -52,7 +62,9 @@ def read_ahead(batches: Iterable[Batch], model: WeatherViT, device: torch.device
         batch = next(iterator, None)
         if through is not None:
             through.synchronize()
-        return None if batch is None else make_ready(batch, model, device, stream)
+        if batch is None:
+            return None
+        return make_ready(batch, model, device, stream, None if shown is None else next(shown))
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         before: torch.cuda.Event | None = None
@@ -70,7 +82,8 @@ def _arrived(ready: ReadyBatch | None) -> ReadyBatch:
         computing = torch.cuda.current_stream(ready.forcings.device)
         computing.wait_event(ready.copied)
         batch = ready.batch
-        for tensor in (batch.history, batch.target, batch.lead_time_hours, ready.forcings, ready.condition):
-            assert tensor is not None  # as made here
-            tensor.record_stream(computing)  # its memory may be used again only when that stream is through with it
+        copies = (batch.history, batch.target, batch.lead_time_hours, ready.forcings, ready.condition, ready.present)
+        for tensor in copies:
+            if tensor is not None:
+                tensor.record_stream(computing)  # its memory may be used again only when that stream is through with it
     return ready

@@ -67,7 +67,11 @@ def made_up_batch(config: RunConfig, model: WeatherViT, role: Role) -> ReadyBatc
     forcings = torch.zeros(size, len(model.forcings), *shape[1:], device=history.device)
     leads = torch.full((size,), 24, device=history.device)
     condition = torch.zeros(size, len(model.conditions), device=history.device)
-    return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings, condition)
+    present = None
+    if config.training.channel_sampling is not None:
+        inputs = len(model.share.input_names(config.model.input_times))
+        present = torch.ones(size, inputs, dtype=torch.bool, device=history.device)
+    return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings, condition, present)
 
 
 def _tensors(batch: ReadyBatch) -> list[Tensor]:
