@@ -167,7 +167,7 @@ class WeatherViT(nn.Module):
         if self.config.predict == "increment":  # small beside the state, and so is its rounding
             scale = at_lead(self.increment_scale, self.increment_leads, lead_time_hours)[:, :, None, None]
             scale = scale if known is None else torch.where(known, scale, 1)
-            return now + scale * self._to_fields(x, now)  # [B, C, H, W]
+            return now + scale * self._to_fields(x, now, known)  # [B, C, H, W]
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round z500 by some 20 m2 s-2
             return self._to_fields(x.to(torch.promote_types(x.dtype, torch.float32)), now)
 
@@ -188,14 +188,16 @@ class WeatherViT(nn.Module):
             x = block(x, change)
         return modulated(self.norm(x), *last[:, :, None].unbind(1))
 
-    def _to_fields(self, x: Tensor, now: Tensor) -> Tensor:
-        """Tokens [B, N, D] and the present state [B, C, H, W] -> [B, C, H, W]."""
+    def _to_fields(self, x: Tensor, now: Tensor, known: Tensor | None = None) -> Tensor:
+        """Tokens [B, N, D] and the present state [B, C, H, W], `known` [B, C, 1, 1] or not -> [B, C, H, W]."""
         patches = self.to_patches(x)  # [B, N, C, P]
         fields = unpatchify(patches, self.config.patch, self.padded)[..., : now.shape[-2], : now.shape[-1]]
         if self.decoder is not None:
             calm = -self.mean / self.std
             of_head = torch.zeros_like(calm) if self.config.predict == "increment" else calm
-            fields = fields + self.decoder(fields, now, torch.stack([of_head, calm], -1))
+            if known is not None:  # the head gives the state itself where it is not
+                of_head = torch.where(known[:, :, 0, 0], of_head, calm)[:, None, None]  # [B, 1, 1, C]
+            fields = fields + self.decoder(fields, now, torch.stack([of_head, calm.expand_as(of_head)], -1))
         if self.truncation is None:
             return fields
         with torch.autocast(fields.device.type, enabled=False):
