@@ -17,6 +17,7 @@ from weatherfm.device import choose_device
 from weatherfm.earth.domain import Domain
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
+from weatherfm.evaluation.forecasting.missing_channels import cure_of, warn_of_missing
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.open_states import open_place
 from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
@@ -63,12 +64,14 @@ def open_task(
         InputError: what cannot be: no weights, states that do not fit them, or initial times without states.
     """
     model, domain, provenance = read_header(weights)
-    opened = open_place(place, domain.channels, provenance, rules, settings.storage_options)
+    cure = cure_of(settings, provenance)
+    opened = open_place(place, domain.channels, provenance, rules, settings.storage_options, cure)
     states = as_states(opened)
-    require_fit(domain, states)
+    require_fit(domain, states, cure)
     init_times = choose_init_times(opened, settings, model.input_times, speak)
     if speak:
         warn_of_untrained(settings, provenance)
+        warn_of_missing(domain, states, provenance)
     return Task(weights, states, settings, model, domain, provenance, init_times)
 
 

@@ -60,6 +60,9 @@ class ForecastConfig(Config):
     init: Annotated[str | None, BeforeValidator(_init_text)] = None
     """Initial times: days (2018, 2018-10-01, 2018-10-01/2018-10-31), hours (2018-10-01T06), several with commas, or
     latest; without it, those of the test period that have the truth to score them with."""
+    allow_missing: bool = False
+    """Forecast also from states that lack channels of the model, with these absent: they are predicted like the others.
+    For weights that were trained with `channel_sampling`."""
     batch_size: int = Field(16, ge=1)
     """Samples, of initial times and members, that go through the model at once."""
     device: str = "auto"

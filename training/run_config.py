@@ -31,7 +31,9 @@ ChannelWeights = Annotated[
     BeforeValidator(lambda x: {"scheme": x} if isinstance(x, str) else x),
 ]
 """Weights by channel or variable, and under `scheme` the one word that is no number."""
-_LATER = {"schedule": "cosine", "cooldown_steps": None, "start_from": None, "rollout": None}
+_LATER = {
+    "schedule": "cosine", "cooldown_steps": None, "start_from": None, "rollout": None, "channel_sampling": None,
+}  # fmt: skip
 """Settings of training that are recorded where they differ from this: checkpoints and weights that were made before
 there were any stay those of the same run."""
 
@@ -63,6 +65,10 @@ class TrainingConfig(Config):
     lead_time_weighting: Literal["equal", "inverse"] = "equal"
     """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
     are larger, do not drown the short ones."""
+    channel_sampling: float | None = Field(None, gt=0, le=1)
+    """Share of the state channels that a sample shows the model, in the mean; each sample draws how many, and which.
+    The others are absent, and forecast all the same: such weights bear missing channels (`forecast --allow-missing`).
+    null: all are shown."""
     learning_rate: float = Field(5e-4, gt=0)
     """Of AdamW, where the warm-up ends."""
     min_learning_rate: float = Field(0.0, ge=0)
@@ -96,7 +102,7 @@ class TrainingConfig(Config):
     compile: bool = False
     """torch.compile: pays on a GPU and in long runs."""
     seed: int = Field(0, ge=0)
-    """Decides initial weights, order of samples, lead times and dropout."""
+    """Decides initial weights, order of samples, lead times, dropout and the channels that samples show."""
     validate_every: int = Field(200, ge=1)
     """Steps between validations."""
     validation_samples: int = Field(256, ge=1)
@@ -212,6 +218,11 @@ class RunConfig(Config):
             )
         if self.training.rollout is not None:
             self.training.rollout.require_states(self.model.input_times, self.training.lead_times)
+            if self.training.channel_sampling is not None and len(self.model.input_times) > 1:
+                raise InputError(
+                    "training.rollout with channel_sampling is for input_times of 0h alone: of a channel that was not "
+                    "shown, earlier states would be missing in the next step; leave one of the two out"
+                )
         return self
 
     @property

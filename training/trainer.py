@@ -33,6 +33,7 @@ from weatherfm.training.checkpoints.export import export_weights, weights_path
 from weatherfm.training.checkpoints.prolong import find_checkpoint
 from weatherfm.training.checkpoints.resume import agree_on_identity, forget_other_best
 from weatherfm.training.checkpoints.state import Progress, TrainingState
+from weatherfm.training.feeding.channel_sampling import inputs_shown
 from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
 from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
 from weatherfm.training.feeding.samples import training_samples
@@ -297,9 +298,9 @@ class Trainer:
 
     def _batches(self) -> Generator[ReadyBatch, None, None]:
         """From the batch after the last one that training has seen."""
-        done, accumulate = self.state.progress.step, self.settings.accumulate
-        batches = self.loader.iterate(done * accumulate, self.settings.steps * accumulate)
-        return read_ahead(batches, self.state.model, self.device)
+        numbers = [step * self.settings.accumulate for step in (self.state.progress.step, self.settings.steps)]
+        shown = inputs_shown(self.config, self.role, *numbers)
+        return read_ahead(self.loader.iterate(*numbers), self.state.model, self.device, shown)
 
     def _next_batches(self, stream: Iterator[ReadyBatch]) -> Iterator[ReadyBatch]:
         """Those of one step, each asked for when its turn comes, and held by nobody here after that."""

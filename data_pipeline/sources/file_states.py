@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.fields.derived import resolve, with_inputs
+from weatherfm.data_pipeline.fields.derived import inputs_of, resolve, with_inputs
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.formats.choice.rivals import one_name_each
 from weatherfm.data_pipeline.formats.datasets.index import index_in_memory
@@ -29,6 +29,7 @@ from weatherfm.data_pipeline.formats.reading.selection import Selection, common_
 from weatherfm.data_pipeline.formats.wanted_times import Span
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.sources.files import are_simulated, doubts_about
+from weatherfm.data_pipeline.store.states import HAVE_ALL, HAVE_SOME
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
@@ -75,7 +76,11 @@ class FileStates:
 
 
 def open_file_states(
-    paths: Sequence[str], channels: Sequence[str], accumulation: int | None = None, rules: Mapping[str, Any] = NO_RULES
+    paths: Sequence[str],
+    channels: Sequence[str],
+    accumulation: int | None = None,
+    rules: Mapping[str, Any] = NO_RULES,
+    cure: str | None = HAVE_ALL,
 ) -> FileStates:
     """States of files.
 
@@ -84,6 +89,7 @@ def open_file_states(
         channels: short names that are wanted.
         accumulation: hours over which accumulated channels are summed; without it, the files' own.
         rules: how names, levels, units and steps are read (`FilesSource.reading_rules`).
+        cure: what to do about channels that are not there, for the message; None: leave them out.
 
     Raises:
         InputError: unreadable files, a channel they lack, units that differ or are not told, or a doubtful choice.
@@ -99,18 +105,22 @@ def open_file_states(
         contents = index_files(found, NameRules(source), with_inputs(channels), Span.of(data))
     names = sorted(os.path.basename(path.rstrip("/")) for path in found)
     record = {"kind": "files", "files": len(names), "first_file": names[0], "last_file": names[-1]}
-    return _states(str(paths[0]) if len(paths) == 1 else f"{paths[0]}, ...", contents, data, source, record)
+    return _states(str(paths[0]) if len(paths) == 1 else f"{paths[0]}, ...", contents, data, source, record, cure)
 
 
 def open_dataset_states(
-    dataset: xr.Dataset, channels: Sequence[str], accumulation: int | None = None, rules: Mapping[str, Any] = NO_RULES
+    dataset: xr.Dataset,
+    channels: Sequence[str],
+    accumulation: int | None = None,
+    rules: Mapping[str, Any] = NO_RULES,
+    cure: str | None = HAVE_ALL,
 ) -> FileStates:
     """States of a Dataset in memory or lazily opened; arguments and errors as of `open_file_states`."""
     source = _source([_DATASET], rules)
     data = _settings(source, channels, accumulation)
     with _cure(_DATASET):
         contents = index_in_memory(dataset, _DATASET, NameRules(source), with_inputs(channels))
-    return _states(_DATASET, [contents], data, source, {"kind": "xarray.Dataset"})
+    return _states(_DATASET, [contents], data, source, {"kind": "xarray.Dataset"}, cure)
 
 
 def _source(paths: list[str], rules: Mapping[str, Any]) -> FilesSource:
@@ -147,11 +157,15 @@ def _settings(source: FilesSource, channels: Sequence[str], accumulation: int | 
     )
 
 
-def _states(name: str, contents: Sequence[Contents], data: DataConfig, source: FilesSource, record: Any) -> FileStates:
+def _states(
+    name: str, contents: Sequence[Contents], data: DataConfig, source: FilesSource, record: Any, cure: str | None
+) -> FileStates:
     with _cure(name):
         pieces = [piece for one in contents for piece in one_name_each(one.pieces)]
+    if cure is None:
+        data = data.model_copy(update={"channels": _at_hand(data.channels, pieces, contents) or data.channels})
     derivation = resolve(data, {piece.channel for piece in pieces})
-    _require(derivation.stored, pieces, contents, name)
+    _require(derivation.stored, pieces, contents, name, cure or HAVE_SOME)
     pieces = [piece for piece in pieces if piece.channel in derivation.stored]
     with _cure(f"states of {name}"):
         pieces = of_one_experiment(pieces, source.experiment)
@@ -170,7 +184,15 @@ def _states(name: str, contents: Sequence[Contents], data: DataConfig, source: F
     return FileStates(name, channels, chosen[0].grid, chosen[0].times, fields, ensemble, simulated, record)
 
 
-def _require(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents], name: str) -> None:
+def _at_hand(channels: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents]) -> list[str]:
+    """Channels that are there or follow from what is; a doubtful one is not left out, but refused by `_require`."""
+    held = {piece.channel for piece in pieces}
+    doubtful = {channel for one in contents for channel in one.refused}
+    inputs = {name: inputs_of(name) for name in channels}
+    return [n for n in channels if n in held | doubtful or (inputs[n] is not None and held.issuperset(inputs[n] or ()))]
+
+
+def _require(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[Contents], name: str, cure: str) -> None:
     found = {piece.channel for piece in pieces}
     if missing := [channel for channel in names if channel not in found]:
         others = sorted({text for one in contents for text in one.others})
@@ -180,7 +202,7 @@ def _require(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[C
         doubts = "".join(f"; {text}" for text in doubts_about(missing, contents))
         raise InputError(
             f"the model needs {', '.join(missing)}, which {name} lacks (it has {listed or 'no known fields'}){why}; "
-            f"forecast from states that have all of the model's channels{doubts}"
+            f"{cure}{doubts}"
         )
 
 

@@ -16,6 +16,9 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 
+HAVE_ALL = "forecast from states that have all of the model's channels"
+HAVE_SOME = "forecast from states that have some of the model's channels"
+
 
 @runtime_checkable
 class States(Protocol):
@@ -63,16 +66,27 @@ def as_states(place: Store | States) -> States:
     return place if isinstance(place, States) else StoreStates(place)
 
 
-def require_fit(domain: Domain, states: States) -> None:
+def missing_channels(domain: Domain, states: States) -> tuple[str, ...]:
+    """Those of a model of this domain that the states lack."""
+    return tuple(channel for channel in domain.channels if channel not in states.channels)
+
+
+def require_fit(domain: Domain, states: States, cure: str | None = HAVE_ALL) -> None:
     """Refuse states that a model of this domain cannot start from.
+
+    Args:
+        domain: of the whole model.
+        states: to start from.
+        cure: what to do about missing channels; None: nothing, as long as there is one.
 
     Raises:
         InputError: a channel is missing, or the grid is another.
     """
-    if missing := [channel for channel in domain.channels if channel not in states.channels]:
+    missing = missing_channels(domain, states)
+    if missing and (cure is not None or len(missing) == len(domain.channels)):
         raise InputError(
             f"the model needs {', '.join(missing)}, which {states.name} lacks (it has {', '.join(states.channels)}); "
-            "forecast from states that have all of the model's channels"
+            f"{cure or HAVE_SOME}"
         )
     if domain.grid != states.grid:
         raise InputError(

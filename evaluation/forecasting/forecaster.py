@@ -5,7 +5,7 @@ Legend: I initial time, M member, B = I x M sample, C channel, H lat, W lon.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
@@ -45,11 +45,20 @@ class Forecaster:
         states: that fit it.
         config: lead times, mode, batch size and precision.
         split: the model's weights are spread over processes.
+        missing: channels of the whole model that the states lack.
     """
 
-    def __init__(self, model: WeatherViT, states: States, config: ForecastConfig, split: bool = False) -> None:
+    def __init__(
+        self,
+        model: WeatherViT,
+        states: States,
+        config: ForecastConfig,
+        split: bool = False,
+        missing: Collection[str] = (),
+    ) -> None:
         self.model, self.states, self.config = model, states, config
-        self.steps = Steps(model, config, split)
+        self.steps = Steps(model, config, split, missing)
+        self.held = tuple(name for name in model.domain.channels if name not in missing)
         self.required = required_input_times(model.config.input_times, config)
         self.members = len(states.numbers or (0,))
 
@@ -88,10 +97,21 @@ class Forecaster:
     def _read(self, inits: np.ndarray) -> tuple[np.ndarray, Tensor]:
         """(times [U], fields [U, M, C, H, W]) that forecasts from `inits` start from; in a thread of its own."""
         times = np.unique(np.concatenate([inits + np.timedelta64(hours, "h") for hours in self.required]))
-        fields = self.states.read(times, self.model.domain.channels)
-        require_sound(fields, times, self.model.domain.channels, self.states, self.model.domain.masks)
-        tensor = torch.from_numpy(fields)
+        tensor = torch.from_numpy(self._held_at(times))
         return times, tensor.pin_memory() if self.steps.device.type == "cuda" else tensor
+
+    def _held_at(self, times: np.ndarray) -> np.ndarray:
+        """[U, M, C, H, W] float32 in canonical units; zeros, which nobody looks at, for channels that are missing."""
+        domain = self.model.domain
+        if not self.held:  # a share of the channels, of which the states have others
+            return np.zeros((len(times), self.members, len(domain.channels), *domain.grid.shape), np.float32)
+        fields = self.states.read(times, self.held)
+        require_sound(fields, times, self.held, self.states, domain.masks)
+        if self.held == domain.channels:
+            return fields
+        filled = np.zeros((*fields.shape[:2], len(domain.channels), *fields.shape[3:]), np.float32)
+        filled[:, :, [domain.channels.index(name) for name in self.held]] = fields
+        return filled
 
     def _placed(self, inits: np.ndarray, times: np.ndarray, fields: Tensor) -> dict[int, Tensor]:
         """Hours (<= 0) -> normalised [B, C, H, W] on the device."""

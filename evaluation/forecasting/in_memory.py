@@ -13,12 +13,14 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store.states import States, as_states, require_fit
+from weatherfm.data_pipeline.store.states import States, as_states, missing_channels, require_fit
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
 from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
+from weatherfm.evaluation.forecasting.missing_channels import cure_of, warn_of_missing
 from weatherfm.evaluation.forecasting.open_states import open_place
 from weatherfm.evaluation.forecasting.provenance import origin_of, record_of
 from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
@@ -40,6 +42,7 @@ def forecast(
     batch_size: int = 16,
     precision: str = "auto",
     storage_options: Mapping[str, Any] | None = None,
+    allow_missing: bool = False,
 ) -> xr.Dataset:
     """Forecast with a model, in memory: it takes what is returned, and little more.
 
@@ -60,6 +63,7 @@ def forecast(
         batch_size: samples, of initial times and members, that go through the model at once.
         precision: auto (bfloat16 on a GPU that has it), float32, tf32 or bfloat16.
         storage_options: what opens a private store of states by its address, as {"token": ...}; kept nowhere.
+        allow_missing: states may lack channels of the model, which it then predicts as well as it can without.
 
     Returns:
         ERA5's names and units, dims init_time, lead_time, latitude, longitude, with level and, from an ensemble of
@@ -72,13 +76,12 @@ def forecast(
     given: dict[str, Any] = {"lead_times": lead_times_text(lead_times), "init": init_text(init)}
     given |= {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision}
     given |= {} if rollout is None else {"mode": "rollout", "rollout_step": span_text(rollout)}
-    config = parse_settings(ForecastConfig, given, "forecast")
-    opened = open_place(states, model.domain.channels, model.provenance, storage_options=storage_options)
+    config = parse_settings(ForecastConfig, given | {"allow_missing": allow_missing}, "forecast")
+    opened = _open(states, model, config, storage_options)
     source = as_states(opened)
-    require_fit(model.domain, source)
     inits = choose_init_times(opened, config, model.config.input_times)
     warn_of_untrained(config, model.provenance)
-    run = Forecaster(model, source, config)
+    run = Forecaster(model, source, config, missing=missing_channels(model.domain, source))
     run.check_inputs(inits)
     together = max(1, config.batch_size // run.members)
     out = _Fields(model, source, inits, config)
@@ -87,6 +90,16 @@ def forecast(
         for made in stream:
             out.put(made.group * together, made.lead, made.fields)
     return out.dataset(record)
+
+
+def _open(
+    place: Any, model: WeatherViT, config: ForecastConfig, storage_options: Mapping[str, Any] | None
+) -> Store | States:
+    cure = cure_of(config, model.provenance)
+    opened = open_place(place, model.domain.channels, model.provenance, None, storage_options, cure)
+    require_fit(model.domain, as_states(opened), cure)
+    warn_of_missing(model.domain, as_states(opened), model.provenance)
+    return opened
 
 
 def _require_model(given: Any) -> None:

@@ -15,13 +15,14 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.store.states import States, as_states, require_fit
+from weatherfm.data_pipeline.store.states import States, as_states, missing_channels, require_fit
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.init_times import choose_init_times, forecast_init_times, required_input_times
+from weatherfm.evaluation.forecasting.missing_channels import cure_of
 from weatherfm.evaluation.forecasting.processes import Processes
 from weatherfm.evaluation.forecasting.provenance import record_of
 from weatherfm.evaluation.forecasting.threads import WriteBehind
@@ -66,13 +67,13 @@ def make_forecast(
             predicts a value that is not finite (named by channel, initial time and lead time).
     """
     processes, states = processes or Processes(), as_states(place)
-    require_fit(model.domain, states)
+    whole = domain or model.domain
+    require_fit(whole, states, cure_of(config, provenance.get("training", {})))
     init_times = np.asarray(init_times).astype("datetime64[s]")
     if not len(init_times) or not (np.diff(init_times) > np.timedelta64(0, "s")).all():
         raise InputError(f"initial times must ascend, each once, at least one; got {len(init_times)}")
-    run = Forecaster(model, states, config, processes.in_step)
+    run = Forecaster(model, states, config, processes.in_step, missing_channels(whole, states))
     run.check_inputs(init_times)
-    whole = domain or model.domain
     contents = ForecastContents(
         whole.channels,
         whole.grid,

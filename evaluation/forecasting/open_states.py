@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from weatherfm.config import Hours
 from weatherfm.data_pipeline.store.records.manifest import NAME
-from weatherfm.data_pipeline.store.states import States
+from weatherfm.data_pipeline.store.states import HAVE_ALL, States
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
@@ -26,6 +26,7 @@ def open_place(
     provenance: Mapping[str, Any],
     rules: Mapping[str, Any] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    cure: str | None = HAVE_ALL,
 ) -> Store | States:
     """Open what states are to be read from.
 
@@ -36,6 +37,7 @@ def open_place(
             read.
         rules: how files are read, instead of what the weights tell (`FilesSource.reading_rules`).
         storage_options: what opens a private store by its address.
+        cure: what to do about channels that files lack, for the message; None: leave them out.
 
     Raises:
         InputError: nothing there, or not readable as the states of these channels.
@@ -61,14 +63,20 @@ def open_place(
     elif isinstance(place, list | tuple) and place and all(isinstance(path, str | Path) for path in place):
         paths = [str(path) for path in place]
     else:
-        return _of_dataset(place, channels, provenance, rules)
+        return _of_dataset(place, channels, provenance, rules, cure)
     _refuse_days(provenance)
     from weatherfm.data_pipeline.sources.file_states import open_file_states
 
-    return open_file_states(paths, channels, _accumulation(provenance), rules)
+    return open_file_states(paths, channels, _accumulation(provenance), rules, cure)
 
 
-def _of_dataset(place: Any, channels: Sequence[str], provenance: Mapping[str, Any], rules: Mapping[str, Any]) -> States:
+def _of_dataset(
+    place: Any,
+    channels: Sequence[str],
+    provenance: Mapping[str, Any],
+    rules: Mapping[str, Any],
+    cure: str | None,
+) -> States:
     import xarray as xr
 
     from weatherfm.data_pipeline.sources.file_states import open_dataset_states
@@ -81,7 +89,7 @@ def _of_dataset(place: Any, channels: Sequence[str], provenance: Mapping[str, An
             f"states cannot be read from {type(place).__name__}; give a store, a path, several paths, or an "
             "xarray.Dataset"
         )
-    return open_dataset_states(place, channels, _accumulation(provenance), rules)
+    return open_dataset_states(place, channels, _accumulation(provenance), rules, cure)
 
 
 def _of_same_fields(store: Store, channels: Sequence[str], provenance: Mapping[str, Any]) -> Store:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from weatherfm import __version__
-from weatherfm.data_pipeline.store.states import States
+from weatherfm.data_pipeline.store.states import States, missing_channels
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.variables import own_variables
 from weatherfm.evaluation.forecast_config import ForecastConfig
@@ -45,6 +45,7 @@ def record_of(
         **({"rollout_step_hours": config.rollout_step} if config.mode == "rollout" else {}),
         **({"precision": str(dtype).removeprefix("torch.")} if dtype != torch.float32 else {}),
         **({"untrained_steps_hours": untrained} if untrained else {}),
+        **({"missing_channels": list(missing)} if (missing := missing_channels(domain, states)) else {}),
         **({"variables": own} if (own := own_variables(domain.channels)) else {}),
         **({"log_scales": dict(scales)} if (scales := domain.log_scales) else {}),
     }

@@ -5,7 +5,7 @@ Legend: B sample (an initial time, of one member), T input time, C channel, F fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -17,6 +17,7 @@ from weatherfm.earth.forcings import clock, forcing_fields
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.present import present_inputs
 
 
 class Steps:
@@ -26,13 +27,18 @@ class Steps:
         model: on its device, in evaluation mode while it is asked.
         config: lead times, mode, batch size and precision.
         split: the model's weights are spread over processes, whose hooks want tensors that know their version.
+        missing: channels of the whole model that the states lack; the model's own are there after its first step.
     """
 
-    def __init__(self, model: WeatherViT, config: ForecastConfig, split: bool = False) -> None:
+    def __init__(
+        self, model: WeatherViT, config: ForecastConfig, split: bool = False, missing: Collection[str] = ()
+    ) -> None:
         self.model, self.config, self._split = model, config, split
         self.device = device_of(model)
         self.dtype = choose_precision(config.precision, self.device)
         self._input_times = list(model.config.input_times)
+        held = [name not in missing for name in model.domain.channels]
+        self._held = torch.tensor(held, device=self.device) if missing else None  # [C]
 
     def leads(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
         """Normalised [B, C, H, W] float32 on the device, for one lead time after the other.
@@ -47,7 +53,7 @@ class Steps:
         parts = [(self._history(states, 0, part), self._known(inits[part])) for part in self._parts(len(inits))]
         states.clear()
         for lead_time in self.config.lead_times:
-            yield torch.cat([self._step(history, known, lead_time) for history, known in parts])
+            yield torch.cat([self._step(history, known, lead_time, 0) for history, known in parts])
 
     def _rollout(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
         """`states` grows by a step and forgets its tail, so that memory does not grow with the lead time."""
@@ -56,7 +62,7 @@ class Steps:
             times = inits + np.timedelta64(start, "h")
             states[start + step] = torch.cat(
                 [
-                    self._step(self._history(states, start, part), self._known(times[part]), step)
+                    self._step(self._history(states, start, part), self._known(times[part]), step, start)
                     for part in self._parts(len(inits))
                 ]
             )
@@ -80,12 +86,20 @@ class Steps:
         condition = torch.from_numpy(clock(self.model.conditions, times)).to(self.device)
         return torch.from_numpy(fields).to(self.device)[torch.from_numpy(index).to(self.device)], condition
 
-    def _step(self, history: Tensor, known: tuple[Tensor, Tensor], lead_time: int) -> Tensor:
+    def _present(self, start: int, count: int) -> Tensor | None:
+        """[B, I] of a step from hours `start`, alike for all samples; None, on all processes: everything is there."""
+        if self._held is None or start + min(self._input_times) > 0:
+            return None
+        made = torch.ones_like(self._held)
+        states = torch.stack([made if start + hours > 0 else self._held for hours in self._input_times])  # [T, C]
+        return present_inputs(states.expand(count, -1, -1), self.model.share)
+
+    def _step(self, history: Tensor, known: tuple[Tensor, Tensor], lead_time: int, start: int) -> Tensor:
         forcings, condition = known
         lead = torch.full((len(history),), lead_time, device=self.device)
         try:
             with self.without_gradients(), autocast(self.device, self.dtype):
-                return self.model(history, forcings, lead, condition=condition).float()
+                return self.model(history, forcings, lead, self._present(start, len(lead)), condition).float()
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"{len(history)} samples at once do not fit into the memory of {self.device} "

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 import toy_run
+import xarray as xr
 from jobs import children, start
 from spawn_ranks import spawn
 from toy_model import scramble
 
+import weatherfm
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.evaluation import forecast as command
 from weatherfm.evaluation.forecast_config import ForecastConfig
@@ -114,6 +116,29 @@ def test_every_layout_makes_the_same_forecast(folder, name, parallel, world):
     output = f"{name}-{world}.zarr"
     spawn(world, _on_ranks, folder, name, parallel, settings, output)
     np.testing.assert_allclose(values(folder / output), alone(folder, name, **settings), atol=SAME)
+
+
+def _without_channels(rank: int, folder: Path, name: str, output: str) -> None:
+    config = ForecastConfig(device="cpu", init="2000-01-03", lead_times=["6h", "12h"], allow_missing=True)
+    place, layout = folder / "z500.nc", ParallelConfig(tp=2)
+    forecast_together(folder / f"{name}.safetensors", place, config, layout, folder / output)
+
+
+@pytest.mark.parametrize("name", ["flat", "groups"])
+def test_ranks_whose_channels_are_missing_keep_step(folder, name):
+    """Of three channels there is the first alone: one rank has a half of its own, the other none."""
+    store = open_store(folder / "store.zarr")
+    coordinates = {"time": store.times.astype("datetime64[ns]"), "latitude": store.grid.latitude}
+    coordinates |= {"longitude": store.grid.longitude, "level": ("level", [500], {"units": "hPa"})}
+    field = (("time", "level", "latitude", "longitude"), store.read(np.arange(len(store.times)), ["z500"]))
+    states = xr.Dataset({"z": (*field, {"units": "m2 s-2"})}, coordinates, {"simulated": "true"})
+    states.to_netcdf(folder / "z500.nc")
+    spawn(2, _without_channels, folder, name, f"without-{name}.zarr")
+    model, path = load_weights(folder / f"{name}.safetensors", "cpu"), folder / f"without-{name}.zarr"
+    alone = weatherfm.forecast(model, states, ["6h", "12h"], "2000-01-03", allow_missing=True)
+    with weatherfm.open_forecast(path) as split:
+        for variable, expected in alone.items():
+            np.testing.assert_allclose(split[variable].values, expected.values, atol=SAME * float(expected.std()))
 
 
 @pytest.mark.slow

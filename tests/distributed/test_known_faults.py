@@ -80,7 +80,7 @@ def test_channels_of_every_rank_count():
 
 
 def tokenizer_rows(rank: int, layout: Layout) -> tuple[list[str], list[str], int, int]:
-    _, role, model = build("flat-uneven-local-adaptive", layout)
+    _, role, model = build("flat-uneven-local-adaptive-sampled", layout)
     inputs = role.share.input_names(model.config.input_times)
     return inputs, list(role.share.channels), model.tokenizer.weight.shape[0], model.to_patches.weight.shape[0]
 
@@ -89,7 +89,7 @@ def test_each_rank_holds_its_own_channels_and_no_rank_holds_all():
     ranks = spawn(4, tokenizer_rows, Layout(1, 1, 4))
     inputs, outputs = [n for r in ranks for n in r[0]], [n for r in ranks for n in r[1]]
     assert len(inputs) == len(set(inputs)) == 2 * 10 + 1 + 3  # two input times, a constant field, three forcings
-    assert outputs == list(parity.make_config("flat-uneven-local-adaptive").data.channels)
+    assert outputs == list(parity.make_config("flat-uneven-local-adaptive-sampled").data.channels)
     assert [r[2] for r in ranks] == [len(r[0]) for r in ranks]
     assert [r[3] for r in ranks] == [3, 3, 2, 2]
 

@@ -124,6 +124,21 @@ def test_absent_input_channels_may_hold_anything(form):
     torch.testing.assert_close(model(history, forcings, lead, present)[1], expected[1])
 
 
+@pytest.mark.parametrize("settings", [{}, {"decoder_fields": 2, "truncation": 3}], ids=str)
+def test_a_channel_without_a_present_state_is_predicted_as_state(settings):
+    """A wind among them, whose sign turns behind a pole."""
+    domain = make_domain(channels=("z500", "t850", "u10"))
+    increment = scramble(make_model(domain, **settings)).double()
+    state = make_model(domain, predict="state", **settings).double()
+    state.load_state_dict(increment.state_dict())
+    history, forcings, lead = inputs(increment, dtype=torch.float64)
+    present = torch.ones(2, 3 + forcings.shape[1], dtype=torch.bool)
+    present[0, 2] = present[1, 0] = False
+    given, expected = (model(history, forcings, lead, present) for model in (increment, state))
+    for b, c in np.ndindex(2, 3):
+        assert torch.allclose(given[b, c], expected[b, c], rtol=1e-12) == (not present[b, c]), (b, c)
+
+
 def test_normalize_round_trip():
     model = make_model()
     state = torch.randn(4, 3, 8, 16) * 100 + 5e4

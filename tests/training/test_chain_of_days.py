@@ -84,7 +84,7 @@ def test_every_rank_tells_the_scales_of_the_whole_model():
     domain = dataclasses.replace(make_domain(), log_scales={"msl": 10.0})
     share = channel_shares(make_model(domain).config, domain, 3)[0]
     model = WeatherViT(make_model(domain).config, domain, share)
-    states = SimpleNamespace(source=None, simulated=True)
+    states = SimpleNamespace(source=None, simulated=True, channels=domain.channels)
     assert record_of(model, domain, states, ForecastConfig(), {}, torch.float32)["log_scales"] == {"msl": 10.0}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,6 +22,8 @@ class ReadyBatch:
     forcings: Tensor
     condition: Tensor | None = None
     """[B, K] of the initial times, as many as the model is conditioned on; None: none."""
+    present: Tensor | None = None
+    """[B, I] bool, False for inputs that a sample does not show the model; None: it shows all."""
     copied: torch.cuda.Event | None = None
     """On a GPU, when the copies to it are done; `read_ahead` has the computing stream wait for that."""
     further_forcings: Tensor | None = None
@@ -42,11 +44,15 @@ class ReadyBatch:
         """All that is on the device."""
         batch = self.batch
         given = (batch.history, batch.target, batch.lead_time_hours, batch.further, self.forcings, self.condition)
-        return [x for x in (*given, self.further_forcings, self.further_condition) if x is not None]
+        return [x for x in (*given, self.present, self.further_forcings, self.further_condition) if x is not None]
 
 
 def make_ready(
-    batch: Batch, model: WeatherViT, device: torch.device, stream: torch.cuda.Stream | None = None
+    batch: Batch,
+    model: WeatherViT,
+    device: torch.device,
+    stream: torch.cuda.Stream | None = None,
+    present: Tensor | None = None,
 ) -> ReadyBatch:
     """Add the forcings the model wants and move all to the device; on a GPU in a stream beside its work."""
     starts = batch.starts  # [S, B]
@@ -54,23 +60,31 @@ def make_ready(
     forcings = fields.unflatten(0, starts.shape)  # [S, B, F, H, W]
     condition = torch.from_numpy(clock(model.conditions, starts.ravel())).unflatten(0, starts.shape)  # [S, B, K]
     if stream is None:
-        return _put_together(batch.to(device), forcings.to(device), condition.to(device))
+        shown = None if present is None else present.to(device)
+        return _put_together(batch.to(device), forcings.to(device), condition.to(device), shown)
     with torch.cuda.stream(stream):
         moved, known = batch.to(device), forcings.pin_memory().to(device, non_blocking=True)
-        return _put_together(moved, known, condition.to(device), stream.record_event())
+        shown = None if present is None else present.to(device)
+        return _put_together(moved, known, condition.to(device), shown, stream.record_event())
 
 
 def _put_together(
-    batch: Batch, forcings: Tensor, condition: Tensor, copied: torch.cuda.Event | None = None
+    batch: Batch,
+    forcings: Tensor,
+    condition: Tensor,
+    present: Tensor | None,
+    copied: torch.cuda.Event | None = None,
 ) -> ReadyBatch:
     """Of [S, B, F, H, W] forcings and [S, B, K] conditions."""
     if len(forcings) == 1:
-        return ReadyBatch(batch, forcings[0], condition[0], copied)
-    return ReadyBatch(batch, forcings[0], condition[0], copied, forcings[1:], condition[1:])
+        return ReadyBatch(batch, forcings[0], condition[0], present, copied)
+    return ReadyBatch(batch, forcings[0], condition[0], present, copied, forcings[1:], condition[1:])
 
 
-def read_ahead(batches: Iterable[Batch], model: WeatherViT, device: torch.device) -> Generator[ReadyBatch, None, None]:
-    """Make batches ready one ahead of the caller, in a thread of their own.
+def read_ahead(
+    batches: Iterable[Batch], model: WeatherViT, device: torch.device, shown: Iterator[Tensor] | None = None
+) -> Generator[ReadyBatch, None, None]:
+    """Make batches ready one ahead of the caller, in a thread of their own; `shown` gives `present` of each.
 
     Two are on the device at most: the one handed out, of which nothing is held here, and the next. On a GPU, whose work
     is queued long before it is done, the next but one waits until the first is through.
@@ -82,7 +96,9 @@ def read_ahead(batches: Iterable[Batch], model: WeatherViT, device: torch.device
         batch = next(iterator, None)
         if through is not None:
             through.synchronize()
-        return None if batch is None else make_ready(batch, model, device, stream)
+        if batch is None:
+            return None
+        return make_ready(batch, model, device, stream, None if shown is None else next(shown))
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         before: torch.cuda.Event | None = None

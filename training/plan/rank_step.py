@@ -66,9 +66,13 @@ def made_up_batch(config: RunConfig, model: WeatherViT, role: Role) -> ReadyBatc
     forcings = torch.zeros(size, len(model.forcings), *shape[1:], device=history.device)
     leads = torch.full((size,), 24, device=history.device)
     condition = torch.zeros(size, len(model.conditions), device=history.device)
+    present = None
+    if config.training.channel_sampling is not None:
+        inputs = len(model.share.input_names(config.model.input_times))
+        present = torch.ones(size, inputs, dtype=torch.bool, device=history.device)
     more = max(config.training.model_steps.values()) - 1
     if not more:
-        return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings, condition)
+        return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings, condition, present)
     further = [torch.zeros(more, *x.shape, device=history.device) for x in (target, forcings, condition)]
     batch = Batch(history, target, np.zeros(size), leads, further[0])
-    return ReadyBatch(batch, forcings, condition, None, *further[1:])
+    return ReadyBatch(batch, forcings, condition, present, None, *further[1:])

@@ -9,8 +9,10 @@ For `predict: increment`, s_c = std_c / tendency_std_c, over the lead time of th
 (`data.tendency_leads`): the error is measured in units of the typical change of
 the channel, i.e. on the increment the head gives, so that slow channels (geopotential) count as much as fast
 ones (wind). Persistence then has a loss near 1 a channel at the lead time of `tendency_std`. For
-`predict: state`, s_c = 1. v_b is 1, or with `lead_time_weighting: inverse` the shortest lead time over that of the
-sample: squared errors grow about in proportion to lead time, and the long ones would drown the short ones.
+`predict: state`, s_c = 1, and so it is for a channel that the sample does not show (`training.channel_sampling`): it
+is forecast from its mean, from which states typically differ by std. v_b is 1, or with `lead_time_weighting: inverse`
+the shortest lead time over that of the sample: squared errors grow about in proportion to lead time, and the long ones
+would drown the short ones.
 
 Legend: B batch, C channel, H lat, W lon.
 """
@@ -37,6 +39,7 @@ class ForecastLoss(nn.Module):
 
     cell_weights: Tensor
     channel_weights: Tensor
+    absent_weights: Tensor
     leads: Tensor | None
     scales: Tensor | None
 
@@ -46,30 +49,37 @@ class ForecastLoss(nn.Module):
         channel_weights: Tensor,
         shortest_lead_hours: int | None = None,
         increments: tuple[Tensor, Tensor] | None = None,
+        absent_weights: Tensor | None = None,
     ) -> None:
         """Take [H, W] or [C, H, W] weights of cells, mean 1, and [C] weights of channels, applied as they are.
 
         A cell of weight 0 is not looked at: a channel has no value where its mask is.
 
         With `shortest_lead_hours`, a sample counts in inverse proportion to its lead time, the shortest fully. With
-        `increments`, ([L] hours, [L, C] spreads of changes over them), errors are in units of those.
+        `increments`, ([L] hours, [L, C] spreads of changes over them), errors are in units of those. `absent_weights`
+        [C] are applied, as they are, to channels that a sample does not show; without them, the others are.
         """
         super().__init__()
         self.shortest_lead_hours = shortest_lead_hours
         dtype = torch.get_default_dtype()
         self.register_buffer("cell_weights", cell_weights.to(dtype), persistent=False)
         self.register_buffer("channel_weights", channel_weights.float(), persistent=False)
+        absent = channel_weights if absent_weights is None else absent_weights
+        self.register_buffer("absent_weights", absent.float(), persistent=False)
         leads, scales = increments or (None, None)
         self.register_buffer("leads", leads, persistent=False)
         self.register_buffer("scales", scales, persistent=False)
 
-    def forward(self, prediction: Tensor, target: Tensor, lead_time_hours: Tensor) -> Tensor:
+    def forward(
+        self, prediction: Tensor, target: Tensor, lead_time_hours: Tensor, shown: Tensor | None = None
+    ) -> Tensor:
         """Weighted losses of every sample and channel; the loss is their mean.
 
         Args:
             prediction: [B, C, H, W] normalised.
             target: [B, C, H, W] normalised.
             lead_time_hours: [B].
+            shown: [B, C] bool, False for channels whose present state the model did not see; None: it saw all.
 
         Returns:
             [B, C] float32 or better.
@@ -82,6 +92,8 @@ class ForecastLoss(nn.Module):
         weighted = squared * self.channel_weights
         if self.leads is not None and self.scales is not None:
             weighted = weighted / at_lead(self.scales, self.leads, lead_time_hours).square().to(weighted.dtype)
+        if shown is not None:
+            weighted = torch.where(shown, weighted, squared * self.absent_weights)
         if self.shortest_lead_hours is None:
             return weighted
         return weighted * (self.shortest_lead_hours / lead_time_hours.to(dtype))[:, None]
@@ -111,7 +123,7 @@ def forecast_loss(
         raise InputError("training.channel_weights gives every channel weight zero; leave one above zero")
     by_channel = by_channel / by_channel.mean()
     own = [domain.channels.index(name) for name in channels or domain.channels]
-    increments = None
+    increments, plain = None, by_channel
     if config.predict == "increment":
         leads, scales = (torch.as_tensor(values) for values in increment_scales(domain))
         if len(leads) == 1:
@@ -122,7 +134,7 @@ def forecast_loss(
     if domain.masks:
         cells = cells * torch.as_tensor(domain.present[own])
         cells = cells / cells.mean((-2, -1), keepdim=True)
-    return ForecastLoss(cells, by_channel[own], shortest_lead_hours, increments)
+    return ForecastLoss(cells, by_channel[own], shortest_lead_hours, increments, plain[own])
 
 
 def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
@@ -130,4 +142,4 @@ def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
     batch = ready.batch
     with autocast(batch.history.device, dtype):
         history = model.normalize(batch.history)
-        return model(history, ready.forcings, batch.lead_time_hours, condition=ready.condition)
+        return model(history, ready.forcings, batch.lead_time_hours, ready.present, ready.condition)

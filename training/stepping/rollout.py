@@ -12,6 +12,7 @@ from torch import Tensor
 
 from weatherfm.device import autocast
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.present import present_now
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.stepping.loss import ForecastLoss
 
@@ -28,8 +29,10 @@ def step_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype:
         history = model.normalize(batch.history)
         for step, target in enumerate(batch.targets):
             forcings, condition = ready.known(step)
-            state = model(history, forcings, leads, condition=condition)
-            losses.append(loss(state, model.normalize(target), leads))
+            present = ready.present if step == 0 else None  # of a later step the model's own state is whole
+            shown = None if present is None else present_now(present, model.config.input_times, target.shape[1])
+            state = model(history, forcings, leads, present, condition)
+            losses.append(loss(state, model.normalize(target), leads, shown))
             if step + 1 < len(batch.targets):
                 history = advanced(history, state, model.config.input_times)
     return torch.stack(losses)

@@ -35,6 +35,7 @@ def write_forecast(
     rollout: Span | None = None,
     output: str | os.PathLike[str] | None = None,
     devices: int | None = None,
+    allow_missing: bool = False,
 ) -> Path:
     """Forecast from trained weights into Zarr, in WeatherBench2's layout: what `weatherfm forecast` does.
 
@@ -59,6 +60,8 @@ def write_forecast(
         output: folder to write; without it, forecast.zarr beside the weights.
         devices: start so many processes on this machine, one for each GPU, or on its CPU cores. Each makes other
             initial times; where the section `parallel` splits the model, they hold it together.
+        allow_missing: forecast also from states that lack channels of the model, with these absent: they are predicted
+            like the others. For weights that were trained with `channel_sampling`.
 
     Returns:
         The folder: dims time, prediction_timedelta, latitude, longitude, with level and number, in canonical units.
@@ -77,6 +80,7 @@ def write_forecast(
         None if rollout is None else span_text(rollout),
         None if output is None else path_text(output, "output"),
         count(devices, "devices"),
+        allow_missing,
     )
     path, status = carry_out(asked)
     require_done(status, "forecasting")
@@ -95,6 +99,7 @@ class Asked:
     rollout: Any
     output: str | None
     devices: int | None
+    allow_missing: bool = False
 
     def named(self) -> dict[str, Any]:
         """Options that take one value."""
@@ -120,6 +125,7 @@ class Asked:
     def options(self) -> list[str]:
         """The same for one of several processes."""
         options = [f"{name}={value}" for name, value in self.named().items() if value is not None]
+        options += ["--allow-missing"] if self.allow_missing else []
         return [*options, *(f"--lead={lead}" for lead in self.leads())]
 
 
@@ -185,6 +191,7 @@ def _order(asked: Asked) -> _Order:
     given |= {"lead_times": asked.leads()} if asked.lead else {}
     given |= {"mode": "rollout", "rollout_step": asked.rollout} if asked.rollout else {}
     given |= {"init": asked.init} if asked.init else {}
+    given |= {"allow_missing": asked.allow_missing} if asked.allow_missing else {}
     wanted = parse_settings(ForecastConfig, given, "forecast")
     output = Path(asked.output) if asked.output else weights.parent / "forecast.zarr"
     return _Order(weights, place, wanted, parallel, expanded(output), rules)

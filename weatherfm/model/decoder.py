@@ -45,7 +45,7 @@ class ChannelDecoder(nn.Module):
         Args:
             predicted: [B, C, H, W] increment or state, in the units of the head.
             now: [B, C, H, W] normalised.
-            calm: [C, 2] what no wind is in the units of both.
+            calm: [C, 2], or [B, 1, 1, C, 2], what no wind is in the units of both.
 
         Returns:
             [B, C, H, W].

@@ -27,6 +27,7 @@ from weatherfm.model.initial import initialise
 from weatherfm.model.neighbours import Edges
 from weatherfm.model.place import Place, place_features
 from weatherfm.model.position import Position
+from weatherfm.model.present import present_now
 from weatherfm.model.share import ChannelShare, group_of_inputs, input_names, whole
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
 from weatherfm.model.truncation import Truncation, spectral_matrices
@@ -134,7 +135,9 @@ class WeatherViT(nn.Module):
                 not looked at.
             forcings: [B, F, H, W] `self.forcings` at the initial time (`weatherfm.earth.forcings.forcing_fields`).
             lead_time_hours: [B].
-            present: [B, I] bool, False where a sample lacks an input channel (its values are ignored).
+            present: [B, I] bool, False where a sample lacks an input channel: its values are ignored. A channel whose
+                present state is lacking is forecast from its mean, whatever `predict` says: the state itself, in units
+                of its std, is then what the head gives.
             condition: [B, K] `self.conditions` at the initial time (`weatherfm.earth.forcings.clock`).
 
         Returns:
@@ -157,9 +160,14 @@ class WeatherViT(nn.Module):
         x = self.aggregation(x, self.tokenizer, present)  # [B, N, D]
         x = self._through_blocks(x, lead_time_hours, condition)
         x, now = self.head(x), history[:, self.config.input_times.index(0)]
+        known = None  # [B, C, 1, 1]
+        if present is not None:
+            known = present_now(present, self.config.input_times, now.shape[1])[:, :, None, None]
+            now = torch.where(known, now, 0)
         if self.config.predict == "increment":  # small beside the state, and so is its rounding
-            scale = at_lead(self.increment_scale, self.increment_leads, lead_time_hours)  # [B, C]
-            return now + scale[:, :, None, None] * self._to_fields(x, now)  # [B, C, H, W]
+            scale = at_lead(self.increment_scale, self.increment_leads, lead_time_hours)[:, :, None, None]
+            scale = scale if known is None else torch.where(known, scale, 1)
+            return now + scale * self._to_fields(x, now, known)  # [B, C, H, W]
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round z500 by some 20 m2 s-2
             return self._to_fields(x.to(torch.promote_types(x.dtype, torch.float32)), now)
 
@@ -180,14 +188,16 @@ class WeatherViT(nn.Module):
             x = block(x, change)
         return modulated(self.norm(x), *last[:, :, None].unbind(1))
 
-    def _to_fields(self, x: Tensor, now: Tensor) -> Tensor:
-        """Tokens [B, N, D] and the present state [B, C, H, W] -> [B, C, H, W]."""
+    def _to_fields(self, x: Tensor, now: Tensor, known: Tensor | None = None) -> Tensor:
+        """Tokens [B, N, D] and the present state [B, C, H, W], `known` [B, C, 1, 1] or not -> [B, C, H, W]."""
         patches = self.to_patches(x)  # [B, N, C, P]
         fields = unpatchify(patches, self.config.patch, self.padded)[..., : now.shape[-2], : now.shape[-1]]
         if self.decoder is not None:
             calm = -self.mean / self.std
             of_head = torch.zeros_like(calm) if self.config.predict == "increment" else calm
-            fields = fields + self.decoder(fields, now, torch.stack([of_head, calm], -1))
+            if known is not None:  # the head gives the state itself where it is not
+                of_head = torch.where(known[:, :, 0, 0], of_head, calm)[:, None, None]  # [B, 1, 1, C]
+            fields = fields + self.decoder(fields, now, torch.stack([of_head, calm.expand_as(of_head)], -1))
         if self.truncation is None:
             return fields
         with torch.autocast(fields.device.type, enabled=False):

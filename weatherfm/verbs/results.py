@@ -23,6 +23,7 @@ def forecast(
     rollout: str | None = None,
     output: str | None = None,
     devices: int | None = None,
+    allow_missing: bool = False,
 ) -> int:
     """Forecast from trained weights into Zarr, in WeatherBench2's layout. Also under torchrun.
 
@@ -48,6 +49,9 @@ def forecast(
     devices
         Start so many processes on this machine, one for each GPU, or on its CPU cores. Each makes other initial times;
         where the section `parallel` splits the model, as training does, they hold it together.
+    allow_missing
+        Forecast also from states that lack channels of the model, with these absent: they are predicted like the
+        others. For weights that were trained with `training.channel_sampling`.
     """
     with importing():
         from weatherfm.face.forecasting import Asked, carry_out
@@ -55,7 +59,7 @@ def forecast(
         if "RANK" in os.environ:
             import weatherfm.training.forecast_on_ranks  # noqa: F401 - what the ranks will take
 
-    path, status = carry_out(Asked(source, overrides, store, init, lead, rollout, output, devices))
+    path, status = carry_out(Asked(source, overrides, store, init, lead, rollout, output, devices, allow_missing))
     if devices is None:
         say(f"forecast  {path}")
     return status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 
 import kill_train
 import numpy as np
@@ -29,6 +30,7 @@ from weatherfm.training.feeding.store_checks import check_training
 from weatherfm.training.parallel.role import find_role
 from weatherfm.training.run_config import RunConfig, TrainingConfig
 from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.stepping.rollout import step_losses
 from weatherfm.training.stepping.step import compute_gradients, exchange
 from weatherfm.training.stepping.weight_average import WeightAverage
 from weatherfm.training.trainer import train
@@ -253,3 +255,29 @@ def test_check_tells_of_it(folder):
     (training,) = (line for line in check_run(make_run(folder, "unused", **CURRICULUM)) if line.link == "training")
     assert training.ok
     assert "over model steps of their own output (1 from step 0, 2 from step 3, 3 from step 5)" in training.text
+
+
+@pytest.mark.usefixtures("_double")
+def test_channels_that_are_not_shown_are_there_from_the_second_step_on():
+    """The first step is that with absent channels, all others the model's own."""
+    model, domain = make_model("increment", [0])
+    loss = forecast_loss(model.config, domain, {})
+    ready = make_ready(make_batch(domain, [0], [6, 24], 2), model, torch.device("cpu"))
+    present = torch.ones(2, len(model.share.input_names([0])), dtype=torch.bool)
+    present[0, 1] = False
+    found = step_losses(model, loss, replace(ready, present=present), torch.float64)
+    leads, history = ready.batch.lead_time_hours, model.normalize(ready.batch.history)
+    first = model(history, ready.forcings, leads, present, ready.condition)
+    forcings, condition = ready.known(1)
+    second = model(first[:, None], forcings, leads, None, condition)
+    one, two = (model.normalize(target) for target in ready.batch.targets)
+    torch.testing.assert_close(found[0], loss(first, one, leads, present[:, :4]), rtol=1e-12, atol=0)
+    torch.testing.assert_close(found[1], loss(second, two, leads), rtol=1e-12, atol=0)
+    assert not torch.equal(found, step_losses(model, loss, ready, torch.float64))
+
+
+def test_channels_that_are_not_shown_need_the_present_state_alone(folder):
+    settings = toy_run.run_settings(folder, "both", channel_sampling=0.5, lead_times=["6h"], **CURRICULUM)
+    settings["model"]["input_times"] = ["0h", "-6h"]
+    with pytest.raises(InputError, match="rollout with channel_sampling is for input_times of 0h alone"):
+        parse_settings(RunConfig, settings, "test")
