@@ -19,6 +19,7 @@ from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.weights import save_weights
 from weatherfm.training.checkpoints.export import provenance
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.run_start import RunStart
 
 SOURCE = {"kind": "files", "paths": ["/data/*.nc"], "number": 3, "levels": {"z": 500}, "units": {"z": "m2 s-2"}}
 RULES = {"levels": {"z": 500}, "units": {"z": "m2 s-2"}}
@@ -52,9 +53,12 @@ def test_weights_know_the_rules(tmp_path):
     from types import SimpleNamespace
 
     state = SimpleNamespace(progress=SimpleNamespace(step=1, best_loss=None, best_step=None), average=None)
-    assert "source" not in provenance(parse_settings(RunConfig, plain, "test"), store, state)["settings"]["data"]
+    assert (
+        "source"
+        not in provenance(RunStart(parse_settings(RunConfig, plain, "test"), None), store, state)["settings"]["data"]
+    )
     plain["data"]["source"] = SOURCE
-    told = provenance(parse_settings(RunConfig, plain, "test"), store, state)
+    told = provenance(RunStart(parse_settings(RunConfig, plain, "test"), None), store, state)
     assert told["settings"]["data"]["source"] == {"kind": "files", **RULES}
 
 
