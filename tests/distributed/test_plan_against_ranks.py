@@ -38,11 +38,11 @@ FORMS: dict[str, dict] = {
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 3}
 LOCAL |= {"conditioning": "adaln", "position": "place"}
 """Of the hierarchical form and of whole channels."""
-FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block"), ("rollout", "block")]
+FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block")]
 OTHERS = [("flat", "selective"), ("hierarchical", "none"), ("hierarchical", "selective")]
-OTHERS += [("linear", "block"), ("tokens", "block"), ("rollout", "none")]
+OTHERS += [("linear", "block"), ("tokens", "block"), ("rollout", "block")]
 """Few of them in bfloat16 on every layout, and, slower, on one all others as well, and the few in float32."""
-LAYOUTS = [Layout(1, 1, 1), Layout(1, 1, 2), Layout(1, 2, 1), Layout(1, 2, 2), Layout(2, 1, 2)]
+LAYOUTS = [Layout(1, 1, 1), Layout(1, 2, 2), Layout(2, 1, 2)]
 
 
 def make_config(form: str, mode: str) -> RunConfig:

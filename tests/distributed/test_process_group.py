@@ -16,7 +16,7 @@ from spawn_ranks import spawn
 from torch.distributed import HashStore
 
 from weatherfm.errors import InputError, OutsideError, QuietExit, StopRequest
-from weatherfm.training import trainer
+from weatherfm.training.checkpoints import resume
 from weatherfm.training.ranks import first_failure
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.heartbeat import Heartbeat, describe, gone_ranks, late_ranks, locate, write_heartbeat
@@ -141,13 +141,14 @@ def test_a_stop_asked_of_one_rank_is_one_of_all():
 def identity_on(rank):
     beats = []
 
-    def find(config, store, dtype, record, alive):
+    def find(config, store, dtype, record, alive, start):
         alive()
         return {"found by": rank}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "find_identity", find)
-        return trainer._agree_on_identity(None, None, torch.float32, None, lambda: beats.append(1)), len(beats)
+        patch.setattr(resume, "find_identity", find)
+        found = resume.agree_on_identity(None, None, torch.float32, None, lambda: beats.append(1), None)
+        return found, len(beats)
 
 
 def test_no_rank_is_silent_while_the_identity_is_found():
