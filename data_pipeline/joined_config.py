@@ -56,8 +56,7 @@ class JoinSource(SourceConfig):
 
     def located(self) -> Self:
         """The same with absolute paths."""
-        parts = [part.model_copy(update={"source": part.source.located()}) for part in self.parts]
-        return self.model_copy(update={"parts": parts})
+        return self.model_copy(update={"parts": list(map(_located, self.parts))})
 
 
 class ChainPart(Config):
@@ -96,8 +95,11 @@ class ChainSource(SourceConfig):
 
     def located(self) -> Self:
         """The same with absolute paths."""
-        parts = [part.model_copy(update={"source": part.source.located()}) for part in self.parts]
-        return self.model_copy(update={"parts": parts})
+        return self.model_copy(update={"parts": list(map(_located, self.parts))})
+
+
+def _located(part: JoinPart | ChainPart) -> JoinPart | ChainPart:
+    return part.model_copy(update={"source": part.source.located()})
 
 
 Source = Annotated[OneSource | JoinSource | ChainSource, Field(discriminator="kind")]

@@ -82,7 +82,7 @@ def _firsts(design: StoreDesign, source: SourceData, new: np.ndarray | None) -> 
 
 def _look(design: StoreDesign, source: SourceData, position: int, time: str) -> tuple[list[str], list[str]]:
     """(faults, doubts) of all channels at one time."""
-    grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
+    grid = source.grid
     names = design.config.channels
     lengths, start = source.state.chunks[1] if source.state.chunks else (len(names),), 0
     faults: list[str] = []

@@ -253,7 +253,7 @@ def design_store(
     _check_source(config, source)
     if workers is not None and workers < 1:
         raise InputError(f"workers must be 1 or more, got {workers}")
-    grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
+    grid = source.grid
     axis = select_times(source.state["time"].values, config, empty)
     periods = resolve_periods(config, axis.times)
     train = periods["train"]

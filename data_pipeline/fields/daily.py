@@ -11,9 +11,8 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.positions import BlockEnds, Portion, Readable, view
 from weatherfm.data_pipeline.fields.source_data import ReadCost, SourceData
-from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.fields.time_axis import name_times, spacing
 from weatherfm.data_pipeline.store_config import DataConfig, Period
-from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 
@@ -64,8 +63,7 @@ def by_day(source: SourceData, data: DataConfig) -> SourceData:
     how = ["sum" if _is_sum(made[name][0]) else made[name][1] for name in data.channels]
     count = _DAY // step
     fields = DailyFields(source, rows, count, columns, how)
-    grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
-    state = view(fields, days, data.channels, grid, fields.blocks)
+    state = view(fields, days, data.channels, source.grid, fields.blocks)
     state.attrs.update(source.state.attrs)
     window = {"window_hours": 24, "source_hours": step / 3600, "ends_hours_after": 24}
     windows = {name: dict(window) for name in data.channels if _is_sum(made[name][0])}
@@ -154,9 +152,8 @@ def _step_of(times: np.ndarray, data: DataConfig) -> int:
         InputError: they are days already, or do not divide one.
     """
     step = None if data.step is None else data.step * 3600
-    if step is None and len(times) > 1:
-        apart, counts = np.unique(np.diff(times), return_counts=True)
-        step = int(apart[np.argmax(counts)] / np.timedelta64(1, "s"))
+    if step is None and (apart := spacing(times)) is not None:
+        step = round(apart * 3600)
     if step is None or not 0 < step < _DAY or _DAY % step:
         held = "a single time" if step is None else f"times {step / 3600:g}h apart"
         raise InputError(f"data.daily makes days of times within them, but the source has {held}; leave data.daily out")

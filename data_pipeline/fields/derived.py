@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from weatherfm.data_pipeline.fields.time_axis import spacing
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.constants import GAS_CONSTANT_DRY_AIR, GAS_CONSTANT_WATER_VAPOUR, TRIPLE_POINT
 from weatherfm.earth.grid import Grid
@@ -167,9 +168,8 @@ class Derivation:
         """
         if self.hours is not None:
             return self.hours
-        steps, counts = np.unique(np.diff(times), return_counts=True)
-        if len(steps):
-            return max(1, round(float(steps[np.argmax(counts)] / np.timedelta64(3600, "s"))))
+        if (apart := spacing(times)) is not None:
+            return max(1, round(apart))
         if summed := [name for name in self.computed if parse_channel(name).variable.accumulated]:
             raise InputError(
                 f"{', '.join(summed)} is to be computed for a single time; set data.accumulation to the hours it "

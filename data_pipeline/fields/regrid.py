@@ -174,7 +174,7 @@ def place(source: SourceData, area: Area | None, regrid: RegridConfig | None) ->
     Raises:
         InputError: fewer than two rows or columns would be left.
     """
-    grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
+    grid = source.grid
     told: dict[str, Any] = {} if area is None else {"area": area.model_dump(mode="json")}
     if regrid is not None:
         target = target_grid(grid, regrid, area)
@@ -194,7 +194,7 @@ def bring_to(source: SourceData, target: Grid, method: str) -> SourceData:
     Raises:
         InputError: the target reaches beyond the source.
     """
-    grid = Grid(source.state["latitude"].values, source.state["longitude"].values)
+    grid = source.grid
     if grid == target:
         return source
     _warn_if_coarse(grid, target, method)

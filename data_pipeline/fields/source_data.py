@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.fields.positions import STATE_DIMS, ArrayFields, Readable
+from weatherfm.earth.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ class SourceData:
             raise ValueError(f"static must be (static, latitude, longitude), got {self.static.dims}")
         if self.preliminary is not None and self.preliminary.shape != self.state["time"].shape:
             raise ValueError(f"preliminary must be one bool a time, got shape {self.preliminary.shape}")
+
+    @property
+    def grid(self) -> Grid:
+        """Of every field."""
+        return Grid(self.state["latitude"].values, self.state["longitude"].values)
 
     @property
     def fields(self) -> Readable:

@@ -192,12 +192,16 @@ def _within(periods: Sequence[Period], times: np.ndarray) -> np.ndarray:
     return found
 
 
+def spacing(times: np.ndarray) -> float | None:
+    """Most common hours between neighbours of datetime64 `times`, in any order; None for a single time."""
+    steps, counts = np.unique(np.diff(np.unique(times)), return_counts=True)
+    return float(steps[np.argmax(counts)] / _HOUR) if len(steps) else None
+
+
 def _usual_step(times: np.ndarray) -> int:
     """Hours between neighbours that occurs most often; a day for a single time."""
-    if len(times) == 1:
-        return 24
-    steps, counts = np.unique(np.diff(times) // _HOUR, return_counts=True)
-    return int(steps[np.argmax(counts)])
+    apart = spacing(times)
+    return 24 if apart is None else int(apart)
 
 
 def _are_months(times: np.ndarray) -> bool:

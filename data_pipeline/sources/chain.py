@@ -11,7 +11,7 @@ import numpy as np
 from weatherfm.data_pipeline.fields.source_data import SourceData
 from weatherfm.data_pipeline.joined_config import ChainPart, ChainSource
 from weatherfm.data_pipeline.sources import open_source as open_any
-from weatherfm.data_pipeline.sources.joining import Member, face, grid_of, named, open_on, provenance, windows_of
+from weatherfm.data_pipeline.sources.joining import Member, face, named, open_on, provenance, windows_of
 from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.errors import InputError
 
@@ -32,7 +32,7 @@ def open_source(data: DataConfig) -> SourceData:
     opened: list[tuple[int, SourceData]] = []
     for number, own in _shares(data, source):
         with named(number):
-            on_first = open_on(own, grid_of(opened[0][1]), method) if opened else open_any(own)
+            on_first = open_on(own, opened[0][1].grid, method) if opened else open_any(own)
         opened.append((number, on_first))
     if not opened:
         raise InputError(f"no part of the source has days in data.period {data.period}; choose other days")

@@ -11,10 +11,10 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.fields.time_axis import name_times, spacing
 from weatherfm.data_pipeline.joined_config import JoinSource
 from weatherfm.data_pipeline.sources import open_source as open_any
-from weatherfm.data_pipeline.sources.joining import Member, face, grid_of, named, open_on, provenance, windows_of
+from weatherfm.data_pipeline.sources.joining import Member, face, named, open_on, provenance, windows_of
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 
@@ -37,7 +37,7 @@ def open_source(data: DataConfig) -> SourceData:
     parts = []
     for i, own in enumerate(shares):
         with named(i):
-            parts.append(main if i == source.main else open_on(own, grid_of(main), _method(data, source, i)))
+            parts.append(main if i == source.main else open_on(own, main.grid, _method(data, source, i)))
     gives = [bool(own.channels) for own in shares]
     times = _common_times(parts, gives, data)
     members = [_member(i, part, own, times, data) for i, (part, own) in enumerate(zip(parts, shares, strict=True))]
@@ -110,7 +110,7 @@ def _common_times(parts: Sequence[SourceData], gives: Sequence[bool], data: Data
         if len(inside) > len(times):
             lost = np.setdiff1d(inside, times)
             _log.info("%d times of %s are not in all parts: %s", len(lost), label, name_times(lost, 3))
-    _refuse_other_sums(windows_of(parts), _usual_hours(times), data)
+    _refuse_other_sums(windows_of(parts), spacing(times) or 0.0, data)
     return times
 
 
@@ -122,11 +122,6 @@ def _refuse_other_sums(spans: dict[str, Any], apart: float, data: DataConfig) ->
             f"{name} is a sum over {hours:g}h, and the times that all parts have are {apart:g}h apart; say which sums "
             f"are wanted: data.accumulation={apart:g}h or {hours:g}h"
         )
-
-
-def _usual_hours(times: np.ndarray) -> float:
-    steps, counts = np.unique(np.diff(times), return_counts=True)
-    return float(steps[np.argmax(counts)] / np.timedelta64(1, "h")) if len(steps) else 0.0
 
 
 def _static(data: DataConfig, shares: Sequence[DataConfig], parts: Sequence[SourceData]) -> xr.DataArray | None:

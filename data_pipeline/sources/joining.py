@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.fields.joined import JoinedFields, Place
-from weatherfm.data_pipeline.fields.positions import view
+from weatherfm.data_pipeline.fields.positions import BlockEnds, view
 from weatherfm.data_pipeline.fields.regrid import bring_to
 from weatherfm.data_pipeline.fields.source_data import ReadCost, SourceData
 from weatherfm.data_pipeline.source_config import CdsSource
@@ -43,11 +43,6 @@ class Member:
         return found[found >= 0]
 
 
-def grid_of(source: SourceData) -> Grid:
-    """That all fields of a source are on."""
-    return Grid(source.state["latitude"].values, source.state["longitude"].values)
-
-
 @contextmanager
 def named(number: int) -> Iterator[None]:
     """Inside the block, errors say which part of a source they are about."""
@@ -74,7 +69,7 @@ def open_on(data: DataConfig, target: Grid, method: str) -> SourceData:
         return bring_to(source, target, method)
     except InputError as error:
         raise InputError(
-            f"its fields ({data.source.kind}) are on the grid {grid_of(source)}, which cannot be brought to "
+            f"its fields ({data.source.kind}) are on the grid {source.grid}, which cannot be brought to "
             f"{target}: {error}; set data.area to what all parts cover"
         ) from None
 
@@ -96,7 +91,7 @@ def face(
         attributes: the provenance of the whole.
     """
     fields = JoinedFields([Place.of(one.source, one.times, one.channels) for one in members])
-    state = view(fields, times, channels, grid_of(members[0].source), (_times_of(members), _channels_of(members)))
+    state = view(fields, times, channels, members[0].source.grid, (_times_of(members), _channels_of(members)))
     if summed := [name for name in channels if parse_channel(name).variable.accumulated]:
         state.attrs["accumulated"] = summed
         attributes = {**attributes, "accumulated": summed}
@@ -138,31 +133,32 @@ def _with_margin(area: Area, step: float) -> Area:
 def _times_of(members: Sequence[Member]) -> tuple[int, ...]:
     """Lengths of blocks along time: of each time those of the source with the most channels there."""
     ordered = sorted(members, key=lambda one: -int((one.channels >= 0).sum()))
-    owner = np.argmax([one.times >= 0 for one in ordered], axis=0)
-    block = np.zeros(len(owner), int)
-    for number, one in enumerate(ordered):
-        mine = owner == number
-        ends = Place.of(one.source, one.times, one.channels).ends.times
-        block[mine] = np.searchsorted(ends, one.times[mine], side="right")
-    changes = np.flatnonzero((np.diff(block) != 0) | (np.diff(owner) != 0)) + 1
-    return tuple(np.diff([0, *changes.tolist(), len(block)]).tolist())
+    return _lengths([(one.times, BlockEnds.of(one.source.state).times) for one in ordered])
 
 
 def _channels_of(members: Sequence[Member]) -> tuple[int, ...]:
     """Lengths of blocks along channel: neighbours that lie in one block of one source."""
-    owner = np.argmax([one.channels >= 0 for one in members], axis=0)
+    return _lengths([(one.channels, BlockEnds.of(one.source.state).channels) for one in members])
+
+
+def _lengths(places: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[int, ...]:
+    """Of stretches that lie in one block of one source, the first that has a place.
+
+    Args:
+        places: of each source ([place] positions on its axis or -1, [block] where its blocks end).
+    """
+    owner = np.argmax([own >= 0 for own, _ in places], axis=0)
     block = np.zeros(len(owner), int)
-    for number, one in enumerate(members):
+    for number, (own, ends) in enumerate(places):
         mine = owner == number
-        ends = Place.of(one.source, one.times, one.channels).ends.channels
-        block[mine] = np.searchsorted(ends, one.channels[mine], side="right")
+        block[mine] = np.searchsorted(ends, own[mine], side="right")
     changes = np.flatnonzero((np.diff(block) != 0) | (np.diff(owner) != 0)) + 1
     return tuple(np.diff([0, *changes.tolist(), len(owner)]).tolist())
 
 
 def _held(source: SourceData) -> int:
     """Bytes that reading one block of a source holds, its fields included: they are copied into those of the whole."""
-    times, channels = Place.of(source, np.zeros(0), np.zeros(0)).ends.largest()
+    times, channels = BlockEnds.of(source.state).largest()
     return source.block_bytes + 4 * times * channels * int(np.prod(source.state.shape[2:]))
 
 

@@ -132,7 +132,7 @@ def test_what_cannot_be_measured_is_refused(tmp_path, settings, message):
         prepare(data_config(tmp_path / "store.zarr", **settings), invented_source(TIMES, GRID))
 
 
-def test_stores_without_a_word_have_the_bytes_they_had(tmp_path):
+def test_stores_without_a_word_hold_no_statistics_nobody_asked_for(tmp_path):
     path = prepare(data_config(tmp_path / "store.zarr"), invented_source(TIMES, GRID)).path
     store = open_store(path)
     assert store.tendency_std_by_lead == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import toy_run
+from broken_off import Asked
 
 import weatherfm
 from weatherfm.config import parse_settings
@@ -15,23 +16,6 @@ from weatherfm.training.run_config import RunConfig
 SETTINGS = [{"mlp_convolution": True}, {"rotary": True}, {"decoder_fields": 2}, {"truncation": 1}]
 SETTINGS += [{"conditioning": "adaln"}, {"position": "place"}]
 INIT = "2000-01-20T12"
-
-
-class Asked:
-    """A signal that comes in the second step."""
-
-    looks = 0
-
-    def heed(self) -> None:
-        """It comes in no moment before the first step."""
-
-    def stay_deaf(self) -> None:
-        """No other comes."""
-
-    @property
-    def received(self) -> str | None:
-        self.looks += 1  # once a step
-        return "SIGTERM" if self.looks >= 2 else None
 
 
 def train(folder, name, setting, stop=None):

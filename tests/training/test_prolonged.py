@@ -10,7 +10,6 @@ import sys
 
 import kill_train
 import pytest
-import torch
 import toy_run
 
 from weatherfm.config import parse_settings
@@ -34,14 +33,6 @@ def die(self, model, step):
     update(self, model, step)
 WeightAverage.update = die
 """
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

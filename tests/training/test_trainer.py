@@ -37,14 +37,6 @@ from weatherfm.training.stepping.weight_average import WeightAverage
 from weatherfm.training.trainer import Trainer, train
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training")

@@ -23,7 +23,6 @@ def check_training(config: RunConfig, store: Store) -> None:
     """
     _check_fields(config, store)
     _check_statistics(config, store)
-    _check_scales(config, store)
     _check_days(config, store)
     _check_times(config, store)
     _check_rollout(config, store)
@@ -95,19 +94,16 @@ def _check_statistics(config: RunConfig, store: Store) -> None:
             f"data.tendency_lead is {lead}h, but the tendency_std of the store {store.path} is over "
             f"{store.manifest['tendency']['lead_hours']}h; set it so, or prepare another store"
         )
+    scales = {name: scale for name, scale in store.log_scales.items() if name in config.data.channels}
+    if config.data.log_scales != scales:
+        raise InputError(
+            f"data.transforms asks for log1p of {config.data.log_scales or 'nothing'}, but the statistics of the store "
+            f"{store.path} are with {scales or 'none'}; set it so, or prepare another store"
+        )
 
 
 def _told(value: object) -> str:
     return "none" if value in (None, []) else f"{str(value).lower() if isinstance(value, bool) else value}"
-
-
-def _check_scales(config: RunConfig, store: Store) -> None:
-    held = {name: scale for name, scale in store.log_scales.items() if name in config.data.channels}
-    if config.data.log_scales != held:
-        raise InputError(
-            f"data.transforms asks for log1p of {config.data.log_scales or 'nothing'}, but the statistics of the store "
-            f"{store.path} are with {held or 'none'}; set it so, or prepare another store"
-        )
 
 
 def _check_days(config: RunConfig, store: Store) -> None:

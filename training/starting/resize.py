@@ -15,7 +15,7 @@ Patch = tuple[int, int]
 
 
 def embedding_of_patches(weight: Tensor, old: Patch, new: Patch) -> Tensor:
-    """Patch embedding [..., P] -> [..., Q]: FlexiViT's pseudo-inverse resize (arXiv 2212.08013, section 3.3).
+    """Patch embedding [..., P] -> [..., Q]: FlexiViT's pseudo-inverse resize (arXiv 2212.08013).
 
     With B [Q, P] bilinear interpolation of an old patch to the new size, (B^T)+ w is the embedding that gives of a
     patch B x what w gives of x: exactly where the new patch is larger, in the least squares else.

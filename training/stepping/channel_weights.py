@@ -5,7 +5,7 @@ run has of that variable, and a field at the surface w_v; w_v is 1 on levels and
 surface.
 
 p / mean(p), 1 and 0.1 (GraphCast gives 0.1 to u10, v10, msl and precipitation) are those of GraphCast's training
-objective (arXiv 2212.12794, supplement 4.2; `losses.py` and `graphcast.py` of its code). GraphCast's code and Stormer's
+objective (arXiv 2212.12794; `losses.py` and `graphcast.py` of its code). GraphCast's code and Stormer's
 (arXiv 2312.03876, `data_utils.py`) then take the mean over the levels of a variable, so that all levels of one together
 count as much as `t2m`; here every channel counts for itself, and `t2m` as much as one level of mean pressure. With
 L levels of each variable, `t2m: L`, `u10: 0.1 L` and so on give their balance.

@@ -8,7 +8,7 @@ import numpy as np
 def to_log(values: np.ndarray, scale: float) -> np.ndarray:
     """sign(x) ln(1 + |x| / scale) in float64: linear for |x| far below the scale, logarithmic far above.
 
-    FourCastNet (Pathak et al. 2022, arXiv 2202.11214, appendix) has it for precipitation with a scale of 1e-5 m. Values
+    FourCastNet (Pathak et al. 2022, arXiv 2202.11214) has it for precipitation with a scale of 1e-5 m. Values
     slightly below zero, which packing leaves, stay what they are.
 
     Args:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.fields.time_axis import spacing
 from weatherfm.data_pipeline.formats.datasets.kind_of_variable import hours_of_means
-from weatherfm.data_pipeline.formats.datasets.span_of_sums import archive_of, spacing
+from weatherfm.data_pipeline.formats.datasets.span_of_sums import archive_of
 from weatherfm.data_pipeline.formats.pieces import Slots
 
 _DAY, _NOON = 24.0, 12

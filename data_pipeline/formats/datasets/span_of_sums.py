@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.fields.time_axis import spacing
 from weatherfm.data_pipeline.formats.pieces import Slots
 from weatherfm.data_pipeline.formats.time_values import evenly, seconds, without_leap_days
 
@@ -178,9 +179,3 @@ def rank_of_sum(rank: int, slots: Slots) -> int:
     apart = spacing(slots.times)
     unsaid = slots.accumulated is None or bool(np.isnan(slots.accumulated).all())
     return rank + _SPARSE if unsaid and apart is not None and apart > 1 else rank
-
-
-def spacing(times: np.ndarray) -> float | None:
-    """Most common hours between neighbours; None for a single time."""
-    steps, counts = np.unique(np.diff(np.unique(times)), return_counts=True)
-    return float(steps[np.argmax(counts)] / _HOUR) if len(steps) else None

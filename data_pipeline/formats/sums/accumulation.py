@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.data_pipeline.fields.time_axis import name_times, spacing
 from weatherfm.data_pipeline.formats.choice.tables import Table
-from weatherfm.data_pipeline.formats.datasets.span_of_sums import spacing
 from weatherfm.data_pipeline.formats.pieces import Piece
 from weatherfm.data_pipeline.formats.sums.sums_from_sums import HeldSums, Terms
 from weatherfm.data_pipeline.formats.sums.unsaid_spans import SumRows, settle_hours

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.formats.datasets.span_of_sums import spacing
+from weatherfm.data_pipeline.fields.time_axis import spacing
 from weatherfm.data_pipeline.formats.pieces import Piece
 from weatherfm.data_pipeline.formats.sums.look_at_values import look
 from weatherfm.data_pipeline.source_config import FilesSource

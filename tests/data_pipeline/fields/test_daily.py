@@ -131,7 +131,9 @@ def test_days_of_parts_that_are_joined(tmp_path, hourly):
 
 def test_what_days_cost_is_told(tmp_path, hourly):
     source = open_source(config(tmp_path))
-    assert source.cost(np.arange(2)).wanted >= source.cost(np.arange(1)).wanted * 1.5
+    points = len(LATITUDE) * len(LONGITUDE)
+    for days in (1, 2):  # all hours of three variables, and the one at which the last sum ends
+        assert source.cost(np.arange(days)).wanted == 3 * (24 * days + 1) * points * 4
     assert "hourly.nc" in source.place(0, 3)
 
 

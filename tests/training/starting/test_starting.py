@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import toy_run
+from broken_off import Asked
 from climax_state import write_climax
 
 import weatherfm
@@ -217,23 +218,6 @@ def test_the_rate_falls_from_block_to_block(folder):
     adaptive = ["conditioning.last.weight", "conditioning.blocks.1.bias", "conditioning.expand.weight"]
     assert [rate_factor(name, 2, 0.5) for name in adaptive] == [1.0, 0.5, 0.125]
     assert found["tokenizer.weight"] == found["aggregation.query.weight"] == found["position.weight"] == 0.125
-
-
-class Asked:
-    """A signal that comes in the second step."""
-
-    looks = 0
-
-    def heed(self) -> None:
-        """It comes in no moment before the first step."""
-
-    def stay_deaf(self) -> None:
-        """No other comes."""
-
-    @property
-    def received(self) -> str | None:
-        self.looks += 1
-        return "SIGTERM" if self.looks >= 2 else None
 
 
 @pytest.mark.parametrize("start", [{}, {"freeze": ["blocks"]}, {"layer_decay": 0.7}], ids=str)
