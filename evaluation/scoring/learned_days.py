@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +13,8 @@ from pydantic import ValidationError
 from weatherfm.data_pipeline.store.training_store import EARTH, Store
 from weatherfm.data_pipeline.store_config import Days
 from weatherfm.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,10 @@ def generations(provenance: Mapping[str, Any]) -> Iterator[Learned]:
 def _days(told: Any) -> Days | None:
     try:
         return None if told is None else Days.model_validate(told)
-    except ValidationError:  # of another version: the weights do not tell
+    except ValidationError:
+        _log.warning(
+            "weights tell of training days that this version cannot read, and days they know may be scored: %s", told
+        )
         return None
 
 

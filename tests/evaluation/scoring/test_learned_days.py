@@ -55,3 +55,11 @@ def test_weights_of_before_tell_by_their_settings():
     assert [str(one.days) for one in generations(old)] == ["2010-01-01/2010-12-31"]
     with pytest.raises(InputError, match="its weights were trained on"):
         refuse(old)
+
+
+def test_days_that_cannot_be_read_are_told(caplog):
+    unread = weights("2010")
+    unread["store"]["train"] = {"months": "2010-01"}
+    refuse(unread)
+    assert "training days that this version cannot read" in caplog.text
+    assert "2010-01" in caplog.text
