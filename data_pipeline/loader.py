@@ -116,6 +116,8 @@ class SampleLoader:
         successive: step -> how many targets a sample has from there on, each a lead time after the one before,
             ascending from 0; one without it. Samples are those with room for the largest number, at every step: their
             order does not depend on when it comes.
+        seen: those of `channels` that input states are read of; all without it. The others are zero there.
+        scored: those of `channels` that targets are read of, likewise.
 
     A sample is chosen by (seed, epoch, step) alone, and the parts of a batch make it up whatever their number. Ranks
     that work on one sample together must ask for the same part: with different weather they would add up parts of
@@ -138,10 +140,13 @@ class SampleLoader:
         pin_memory: bool = False,
         part: tuple[int, int] = (0, 1),
         successive: Mapping[int, int] | None = None,
+        seen: Sequence[str] | None = None,
+        scored: Sequence[str] | None = None,
     ) -> None:
         self.store, self.channels, self.batch_size = store, channels, batch_size
         self.input_times, self.lead_times = tuple(input_times), np.asarray(lead_times, np.int64)
         self.seed, self.workers, self._buffers = seed, workers, Buffers(pin_memory)
+        self._seen, self._scored = seen, scored
         self._successive = dict(successive or {0: 1})
         most = max(self._successive.values())
         leads = reached_leads(lead_times, most)
@@ -182,8 +187,9 @@ class SampleLoader:
         """The batch of a step, counted from 0 over all epochs."""
         inits, leads = self.samples(step)
         return read_batch(
-            self.store, inits, self.input_times, leads, self.channels, self._buffers, self.successive(step)
-        )
+            self.store, inits, self.input_times, leads, self.channels, self._buffers, self.successive(step),
+            self._seen, self._scored,
+        )  # fmt: skip
 
     def iterate(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """Batches of the steps `start_step` .. `stop_step` - 1 in order, read ahead by `workers` threads."""
@@ -199,13 +205,19 @@ def fixed_batches(
     channels: Sequence[str] | None = None,
     workers: int = 2,
     pin_memory: bool = False,
+    seen: Sequence[str] | None = None,
+    scored: Sequence[str] | None = None,
 ) -> Iterator[Batch]:
-    """All `inits` [init] in order at one lead time in hours, as validation needs them; the last batch may be short."""
+    """All `inits` [init] in order at one lead time in hours, as validation needs them; the last batch may be short.
+
+    `seen` and `scored` as of `SampleLoader`.
+    """
     buffers = Buffers(pin_memory)
 
     def read(start: int) -> Batch:
         part = np.asarray(inits[start : start + batch_size])
-        return read_batch(store, part, input_times, np.full(len(part), lead_time, np.int64), channels, buffers)
+        leads = np.full(len(part), lead_time, np.int64)
+        return read_batch(store, part, input_times, leads, channels, buffers, 1, seen, scored)
 
     return _read_ahead(read, range(0, len(inits), batch_size), workers)
 
@@ -218,10 +230,13 @@ def read_batch(
     channels: Sequence[str] | None = None,
     buffers: Buffers | None = None,
     successive: int = 1,
+    seen: Sequence[str] | None = None,
+    scored: Sequence[str] | None = None,
 ) -> Batch:
     """Read samples given by init time [B] and lead time [B] in hours, into memory of `buffers` where given.
 
-    Each has so many `successive` targets, each a lead time after the one before.
+    Each has so many `successive` targets, each a lead time after the one before. Of `channels` those that are `seen`
+    are read at the input times, and those that are `scored` at the targets' (all without it); the others are zero.
 
     Raises:
         InputError: a time that the store does not hold, or an unknown channel.
@@ -231,14 +246,29 @@ def read_batch(
     history_times = inits[:, None] + offsets  # [B, T]
     target_times = inits + np.arange(1, successive + 1)[:, None] * leads.astype("timedelta64[h]")  # [S, B]
     indices = store.index_of(np.concatenate([history_times.ravel(), target_times.ravel()]))
-    names = store.channels if channels is None else channels
+    names = tuple(store.channels if channels is None else channels)
     fields = (buffers or Buffers()).take((len(indices), len(names), *store.grid.shape))  # [B * (T + S), C, H, W]
-    store.read(indices, names, fields.numpy())
     n_history = history_times.size
+    if seen is None and scored is None:
+        store.read(indices, names, fields.numpy())
+    else:
+        _read_some(store, indices[:n_history], names, seen, fields.numpy()[:n_history])
+        _read_some(store, indices[n_history:], names, scored, fields.numpy()[n_history:])
     history = fields[:n_history].unflatten(0, history_times.shape)  # [B, T, C, H, W]
     targets = fields[n_history:].unflatten(0, target_times.shape)  # [S, B, C, H, W]
     further = targets[1:] if successive > 1 else None
     return Batch(history, targets[0], inits, torch.as_tensor(leads, dtype=torch.int64), further)
+
+
+def _read_some(
+    store: Store, indices: np.ndarray, names: Sequence[str], wanted: Sequence[str] | None, out: np.ndarray
+) -> None:
+    """Into `out` [n, channel, lat, lon] of `names`: the fields of those `wanted`, or of all; zero for the others."""
+    if wanted is None or len(wanted) == len(names):
+        store.read(indices, names, out)
+        return
+    out[...] = 0
+    out[:, [names.index(name) for name in wanted]] = store.read(indices, wanted)
 
 
 def _read_ahead(read: Callable[[int], Batch], keys: Iterable[int], workers: int) -> Iterator[Batch]:

@@ -22,6 +22,7 @@ from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.open_states import open_place
 from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.roles import find_roles
 from weatherfm.model.weights import load_weights, read_header, weights_hash
 
 
@@ -65,13 +66,14 @@ def open_task(
     """
     model, domain, provenance = read_header(weights)
     cure = cure_of(settings, provenance)
-    opened = open_place(place, domain.channels, provenance, rules, settings.storage_options, cure)
+    inputs = find_roles(model, domain.channels).inputs
+    opened = open_place(place, inputs, provenance, rules, settings.storage_options, cure)
     states = as_states(opened)
-    require_fit(domain, states, cure)
+    require_fit(domain.grid, inputs, states, cure)
     init_times = choose_init_times(opened, settings, model.input_times, speak)
     if speak:
         warn_of_untrained(settings, provenance)
-        warn_of_missing(domain, states, provenance)
+        warn_of_missing(inputs, states, provenance)
     return Task(weights, states, settings, model, domain, provenance, init_times)
 
 

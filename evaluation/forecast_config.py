@@ -55,6 +55,9 @@ class ForecastConfig(Config):
     """direct: one model step to each lead time; rollout: steps of `rollout_step` fed back into the model."""
     rollout_step: Hours = 24
     """Length of a step that is fed back; lead times are multiples of it."""
+    inputs: Literal["persist", "read"] = "persist"
+    """Of a rollout's later steps, the channels that are inputs alone (`model.outputs`): as they were at the initial
+    time, or read at the time that is reached, as for prescribed sea surface temperatures."""
     init_every: Hours = 24
     """Distance between initial times in a period."""
     init: Annotated[str | None, BeforeValidator(_init_text)] = None
@@ -81,6 +84,8 @@ class ForecastConfig(Config):
         for name in ("rollout_step", "init_every"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}h; write e.g. 24h")
+        if self.inputs == "read" and self.mode != "rollout":
+            raise InputError("forecast.inputs: read is for later steps of a rollout; set mode rollout, or leave it out")
         if self.mode == "rollout" and (odd := [h for h in self.lead_times if h % self.rollout_step]):
             raise InputError(
                 f"lead times {', '.join(f'{h}h' for h in odd)} are not multiples of rollout_step "

@@ -96,9 +96,10 @@ def _model(config: RunConfig, store: Store) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     state = parameters * 4 * (4 + (config.training.ema_decay > 0))  # weights, gradients, two moments, average
     inputs = len(input_names(config.model, model.domain))
+    alone = "" if model.share.inputs == model.share.outputs else f", channels: {model.share.roles}"
     return (
         f"{parameters / 1e6:.1f} M parameters ({state / 2**30:.2f} GiB with optimizer state), {inputs} input channels, "
-        f"{model.tokens[0]} x {model.tokens[1]} patches"
+        f"{model.tokens[0]} x {model.tokens[1]} patches{alone}"
     )
 
 

@@ -74,7 +74,7 @@ def forecast_together(
             model = load_weights(weights, device)
         else:
             model, role = build_split(task, parallel, layout, device)
-            processes = SplitRanks(job, role, [s.channels for s in _shares(task, parallel, layout)])
+            processes = SplitRanks(job, role, [s.outputs for s in _shares(task, parallel, layout)])
         origin = processes.first_does(task.origin)
         make_forecast(model, task.states, task.init_times, settings, output, origin, processes, task.domain)
     return output
@@ -151,7 +151,7 @@ class SplitRanks(Ranks):
     Args:
         job: all ranks.
         role: of this rank.
-        shares: channels of each rank of `tp`.
+        shares: channels that come out of each rank of `tp`.
     """
 
     in_step = True

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from weatherfm.config import Config
 from weatherfm.errors import InputError
@@ -26,6 +27,10 @@ class Rollout(Config):
             raise InputError(f"rollout.steps must give 1 model step or more; got {_told(self.steps.values())}")
         return self
 
+    inputs: Literal["persist", "read"] = "persist"
+    """Channels that are inputs alone (`model.outputs`), in the steps after the first: as they were at the initial time,
+    or read from the store at the time that is reached, which a forecast can do for what is known ahead alone."""
+
     @property
     def most(self) -> int:
         """The largest number of model steps."""
@@ -46,6 +51,11 @@ class Rollout(Config):
                     f"one of model.input_times {given} nor predicted by then; with "
                     f"training.lead_times [{lead}h] they may be 0h, -{lead}h, -{2 * lead}h and so on, else 0h alone"
                 )
+
+    @model_serializer(mode="wrap")
+    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = usual(self)
+        return {key: value for key, value in told.items() if (key, value) != ("inputs", "persist")}
 
     def __str__(self) -> str:
         return ", ".join(f"{count} from step {step}" for step, count in self.steps.items())

@@ -18,6 +18,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.roles import find_roles
 from weatherfm.training.rollout_config import Rollout
 from weatherfm.training.start_config import StartFrom
 
@@ -66,9 +67,9 @@ class TrainingConfig(Config):
     """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
     are larger, do not drown the short ones."""
     channel_sampling: float | None = Field(None, gt=0, le=1)
-    """Share of the state channels that a sample shows the model, in the mean; each sample draws how many, and which.
-    The others are absent, and forecast all the same: such weights bear missing channels (`forecast --allow-missing`).
-    null: all are shown."""
+    """Share of the channels that go in which a sample shows the model, in the mean; each sample draws how many, and
+    which. The others are absent, and forecast all the same: such weights bear missing channels (`forecast
+    --allow-missing`). null: all are shown."""
     learning_rate: float = Field(5e-4, gt=0)
     """Of AdamW, where the warm-up ends."""
     min_learning_rate: float = Field(0.0, ge=0)
@@ -216,7 +217,17 @@ class RunConfig(Config):
             raise InputError(
                 f"training.channel_weights names {', '.join(unknown)}, not among data.channels; remove or add them"
             )
+        roles = find_roles(self.model, self.data.channels)
+        if idle := sorted(set(self.training.channel_weights) & (set(self.data.channels) - set(roles.outputs))):
+            raise InputError(
+                f"training.channel_weights names {', '.join(idle)}, which model.outputs leaves out: no loss is theirs"
+            )
         if self.training.rollout is not None:
+            if self.training.rollout.inputs == "read" and set(roles.inputs) <= set(roles.outputs):
+                raise InputError(
+                    "training.rollout.inputs: read, but all channels that go into the model are predicted "
+                    "(model.outputs); leave it out"
+                )
             self.training.rollout.require_states(self.model.input_times, self.training.lead_times)
             if self.training.channel_sampling is not None and len(self.model.input_times) > 1:
                 raise InputError(

@@ -36,7 +36,7 @@ from weatherfm.training.checkpoints.state import Progress, TrainingState
 from weatherfm.training.feeding.channel_sampling import inputs_shown
 from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
 from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
-from weatherfm.training.feeding.samples import training_samples
+from weatherfm.training.feeding.samples import reads_inputs, training_samples
 from weatherfm.training.feeding.store_checks import check_training, warn_of_spread
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.layout import Layout, choose_layout
@@ -179,7 +179,7 @@ def _start(
 
     ranks.all_do(stop.heed)
     identity = agree_on_identity(config, store, dtype, saved, alive, start.identity())
-    loader = training_samples(config, store, device.type == "cuda", role.share.channels, role.part)
+    loader = training_samples(config, store, device.type == "cuda", role.share, role.part)
     cache = choose_cache(config, store, role.share.channels, role.part[1])
     _log.info("%s", cache.text)
     keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=alive)
@@ -193,7 +193,7 @@ def _start(
     average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
     optimizer = build_optimizer(model, settings)
     rollout_steps = settings.rollout.most if settings.rollout else 0
-    state = TrainingState(model, optimizer, average, start.domain, len(settings.lead_times), rollout_steps)
+    state = TrainingState(model, optimizer, average, len(role.channels), len(settings.lead_times), rollout_steps)
     if saved is not None:
         state.restore(saved)
         _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
@@ -251,8 +251,9 @@ class Trainer:
         self.dtype = choose_precision(self.settings.precision, self.device)
         self.lead_times = torch.tensor(self.settings.lead_times, device=self.device)
         shortest = min(self.settings.lead_times) if self.settings.lead_time_weighting == "inverse" else None
-        weights, config, own = self.settings.channel_weights, self.config, role.share.channels
-        self.loss = forecast_loss(config.model, start.domain, weights, shortest, own).to(self.device)
+        weights, config = self.settings.channel_weights, self.config
+        self.loss = forecast_loss(config.model, start.domain, weights, shortest, role.share).to(self.device)
+        self.read_inputs = reads_inputs(config)
         self.validator = Validator(config, store, self.loss, self.dtype, role) if config.data.validation else None
         self.checkpoints = checkpoints
         self.saved_step = state.progress.step
@@ -315,7 +316,7 @@ class Trainer:
         model, step = state.model, state.progress.step
         torch.manual_seed(step_seed(settings.seed, step, role.part[0]))  # drop path and dropout follow from it
         state.optimizer.zero_grad()
-        scored = compute_gradients(model, self.loss, batches, settings.accumulate, role, self.dtype)
+        scored = compute_gradients(model, self.loss, batches, settings.accumulate, role, self.dtype, self.read_inputs)
         exchanged = exchange(model, scored, role, stop.received is not None, self.lead_times)
         before, self.unread = self.unread, StepResult(step, exchanged, scored)
         self._heed(before)

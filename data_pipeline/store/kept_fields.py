@@ -21,10 +21,13 @@ class KeptFields:
     def take(self, time_indices: np.ndarray, channels: tuple[str, ...], out: np.ndarray) -> bool:
         """Copy the fields of `time_indices` [n] into `out` [n, channel, lat, lon]; False where one is not kept."""
         inside = (time_indices >= 0) & (time_indices < len(self.rows))
-        if channels != self.channels or not inside.all():
+        if not inside.all() or not set(channels) <= set(self.channels):
             return False
         rows = self.rows[time_indices]
         if (rows < 0).any():
             return False
-        np.take(self.fields, rows, axis=0, out=out, mode="clip")  # other modes copy twice
+        if channels == self.channels:
+            np.take(self.fields, rows, axis=0, out=out, mode="clip")  # other modes copy twice
+        else:
+            out[...] = self.fields[rows[:, None], [self.channels.index(name) for name in channels]]
         return True

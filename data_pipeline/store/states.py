@@ -12,7 +12,6 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 
@@ -66,31 +65,32 @@ def as_states(place: Store | States) -> States:
     return place if isinstance(place, States) else StoreStates(place)
 
 
-def missing_channels(domain: Domain, states: States) -> tuple[str, ...]:
-    """Those of a model of this domain that the states lack."""
-    return tuple(channel for channel in domain.channels if channel not in states.channels)
+def missing_channels(inputs: Sequence[str], states: States) -> tuple[str, ...]:
+    """Those of the channels that go into a model which the states lack."""
+    return tuple(channel for channel in inputs if channel not in states.channels)
 
 
-def require_fit(domain: Domain, states: States, cure: str | None = HAVE_ALL) -> None:
-    """Refuse states that a model of this domain cannot start from.
+def require_fit(grid: Grid, inputs: Sequence[str], states: States, cure: str | None = HAVE_ALL) -> None:
+    """Refuse states that a model cannot start from.
 
     Args:
-        domain: of the whole model.
+        grid: of the model.
+        inputs: channels that go into the whole of it.
         states: to start from.
         cure: what to do about missing channels; None: nothing, as long as there is one.
 
     Raises:
         InputError: a channel is missing, or the grid is another.
     """
-    missing = missing_channels(domain, states)
-    if missing and (cure is not None or len(missing) == len(domain.channels)):
+    missing = missing_channels(inputs, states)
+    if missing and (cure is not None or len(missing) == len(inputs)):
         raise InputError(
             f"the model needs {', '.join(missing)}, which {states.name} lacks (it has {', '.join(states.channels)}); "
             f"{cure or HAVE_SOME}"
         )
-    if domain.grid != states.grid:
+    if grid != states.grid:
         raise InputError(
-            f"the model's grid is {domain.grid}, that of {states.name} is {states.grid}; "
+            f"the model's grid is {grid}, that of {states.name} is {states.grid}; "
             "forecast from states on the model's grid"
         )
 

@@ -188,7 +188,7 @@ class Store(SmallArrays):
         fields: np.ndarray | None = None,
         part: slice = slice(None),
     ) -> None:
-        """Hold fields in memory: `read` takes them from there when asked for the same channels in the same order.
+        """Hold fields in memory: `read` takes them from there when asked for some of these channels.
 
         Args:
             time_indices: positions in `times`, each once.

@@ -1,6 +1,6 @@
 """The fields of forecasts, one lead time after the other, while the states of the next ones are being read.
 
-Legend: I initial time, M member, B = I x M sample, C channel, H lat, W lon.
+Legend: I initial time, M member, B = I x M sample, C channel, O channel that comes out, H lat, W lon.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from weatherfm.evaluation.forecasting.state_checks import require_sound
 from weatherfm.evaluation.forecasting.steps import Steps
 from weatherfm.evaluation.forecasting.threads import read_ahead
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.roles import Roles
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +37,20 @@ class Made:
     lead: int
     """Which of the lead times."""
     fields: Tensor
-    """[I, M, C, H, W] float32 in physical units, on the model's device."""
+    """[I, M, O, H, W] float32 in physical units, on the model's device."""
+
+
+class Fields(NamedTuple):
+    """States that were read."""
+
+    times: np.ndarray
+    """[U] datetime64, ascending."""
+    values: Tensor
+    """[U, M, C, H, W] float32 in canonical units."""
+
+    def rows(self, inits: np.ndarray, hours: int) -> Tensor:
+        """[I] places in U of the times so many hours after the initial ones."""
+        return torch.from_numpy(np.searchsorted(self.times, inits + np.timedelta64(hours, "h")))
 
 
 class Forecaster:
@@ -58,13 +74,17 @@ class Forecaster:
     ) -> None:
         self.model, self.states, self.config = model, states, config
         self.steps = Steps(model, config, split, missing)
-        self.held = tuple(name for name in model.domain.channels if name not in missing)
+        self.held = tuple(name for name in model.share.inputs if name not in missing)
+        self.ahead = tuple(name for name in self.held if name not in model.share.outputs and config.inputs == "read")
         self.required = required_input_times(model.config.input_times, config)
+        self.reached = (
+            list(range(config.rollout_step, config.lead_times[-1], config.rollout_step)) if self.ahead else []
+        )
         self.members = len(states.numbers or (0,))
 
     def check_inputs(self, init_times: np.ndarray) -> None:
         """Refuse initial times whose states are not there, before anything is computed."""
-        require_inputs(self.states, init_times, self.required)
+        require_inputs(self.states, init_times, [*self.required, *self.reached])
 
     def make(self, groups: Sequence[np.ndarray]) -> Generator[Made, None, None]:
         """Forecasts from each group of initial times at each lead time; the states of a group are in memory together.
@@ -82,43 +102,52 @@ class Forecaster:
             products_in(self.config.precision),
             closing(read_ahead(self._read, groups)) as read,
         ):
-            for group, (times, fields) in enumerate(read):
-                for lead, made in enumerate(self._group(groups[group], times, fields)):
+            for group, read_fields in enumerate(read):
+                for lead, made in enumerate(self._group(groups[group], *read_fields)):
                     yield Made(group, lead, made)
 
-    def _group(self, inits: np.ndarray, times: np.ndarray, fields: Tensor) -> Iterator[Tensor]:
-        """[I, M, C, H, W] in physical units at each lead time."""
+    def _group(self, inits: np.ndarray, fields: Fields, ahead: Fields | None) -> Iterator[Tensor]:
+        """[I, M, O, H, W] in physical units at each lead time."""
         samples = np.repeat(inits, self.members)  # [B]
-        for state in self.steps.leads(samples, self._placed(inits, times, fields)):
+        with self.steps.without_gradients():
+            normal = self._normal(fields.values)
+            states = {hours: normal[fields.rows(inits, hours)].flatten(0, 1) for hours in self.required}
+        later = None if ahead is None else partial(self._later, inits, ahead)
+        for state in self.steps.leads(samples, states, later):
             with self.steps.without_gradients():
-                fields = self.model.denormalize(state)
-            yield fields.unflatten(0, (len(inits), self.members))
+                made = self.model.outputs_of(self.model.denormalize(state))
+            yield made.unflatten(0, (len(inits), self.members))
 
-    def _read(self, inits: np.ndarray) -> tuple[np.ndarray, Tensor]:
-        """(times [U], fields [U, M, C, H, W]) that forecasts from `inits` start from; in a thread of its own."""
-        times = np.unique(np.concatenate([inits + np.timedelta64(hours, "h") for hours in self.required]))
-        tensor = torch.from_numpy(self._held_at(times))
-        return times, tensor.pin_memory() if self.steps.device.type == "cuda" else tensor
+    def _read(self, inits: np.ndarray) -> tuple[Fields, Fields | None]:
+        """What forecasts from `inits` start from, and what is read of later times; in a thread of its own."""
+        start = self._fields_at(inits, self.required, self.held)
+        return start, self._fields_at(inits, self.reached, self.ahead) if self.reached else None
 
-    def _held_at(self, times: np.ndarray) -> np.ndarray:
-        """[U, M, C, H, W] float32 in canonical units; zeros, which nobody looks at, for channels that are missing."""
+    def _fields_at(self, inits: np.ndarray, hours: Sequence[int], channels: Sequence[str]) -> Fields:
+        times = np.unique(np.concatenate([inits + np.timedelta64(offset, "h") for offset in hours]))
+        tensor = torch.from_numpy(self._filled(times, channels))
+        return Fields(times, tensor.pin_memory() if self.steps.device.type == "cuda" else tensor)
+
+    def _filled(self, times: np.ndarray, channels: Sequence[str]) -> np.ndarray:
+        """[U, M, C, H, W] float32 in canonical units; zeros, which nobody looks at, for all but these channels."""
         domain = self.model.domain
-        if not self.held:  # a share of the channels, of which the states have others
+        if not channels:  # a share of the channels, of which the states have others
             return np.zeros((len(times), self.members, len(domain.channels), *domain.grid.shape), np.float32)
-        fields = self.states.read(times, self.held)
-        require_sound(fields, times, self.held, self.states, domain.masks)
-        if self.held == domain.channels:
+        fields = self.states.read(times, channels)
+        require_sound(fields, times, channels, self.states, domain.masks)
+        if tuple(channels) == domain.channels:
             return fields
         filled = np.zeros((*fields.shape[:2], len(domain.channels), *fields.shape[3:]), np.float32)
-        filled[:, :, [domain.channels.index(name) for name in self.held]] = fields
+        filled[:, :, [domain.channels.index(name) for name in channels]] = fields
         return filled
 
-    def _placed(self, inits: np.ndarray, times: np.ndarray, fields: Tensor) -> dict[int, Tensor]:
-        """Hours (<= 0) -> normalised [B, C, H, W] on the device."""
-        with self.steps.without_gradients():
-            normal = self.model.normalize(fields.to(self.steps.device, non_blocking=True))
-            rows = {hours: np.searchsorted(times, inits + np.timedelta64(hours, "h")) for hours in self.required}
-            return {hours: normal[torch.from_numpy(index)].flatten(0, 1) for hours, index in rows.items()}
+    def _normal(self, values: Tensor) -> Tensor:
+        """On the device."""
+        return self.model.normalize(values.to(self.steps.device, non_blocking=True))
+
+    def _later(self, inits: np.ndarray, ahead: Fields, hours: int) -> Tensor:
+        """Normalised [B, C, H, W] so many hours after each initial time; of the channels that are read ahead alone."""
+        return self._normal(ahead.values[ahead.rows(inits, hours)]).flatten(0, 1)
 
 
 @contextmanager
@@ -131,6 +160,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for part, training in were.items():
             part.training = training
+
+
+def require_inputs_to_read(roles: Roles, config: ForecastConfig) -> None:
+    """Refuse to read inputs ahead for a model that has none which are inputs alone.
+
+    Raises:
+        InputError: there are none.
+    """
+    if config.inputs == "read" and set(roles.inputs) <= set(roles.outputs):
+        raise InputError("forecast.inputs is read, and the model predicts all of its inputs (model.outputs); drop it")
 
 
 def require_finite_forecast(

@@ -15,10 +15,11 @@ from weatherfm import __version__
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.states import States, as_states, missing_channels, require_fit
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.earth.domain import masks_of
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
-from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
+from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast, require_inputs_to_read
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
 from weatherfm.evaluation.forecasting.missing_channels import cure_of, warn_of_missing
 from weatherfm.evaluation.forecasting.open_states import open_place
@@ -26,6 +27,7 @@ from weatherfm.evaluation.forecasting.provenance import origin_of, record_of
 from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
 from weatherfm.evaluation.forecasts.schema import MADE_BY, levels_of, variable_attributes, variables_of
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.roles import find_roles
 
 _WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 """How xarray stores times. By itself it counts from the first one: Zarr leaves out what is 0, as if it were missing."""
@@ -77,11 +79,12 @@ def forecast(
     given |= {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision}
     given |= {} if rollout is None else {"mode": "rollout", "rollout_step": span_text(rollout)}
     config = parse_settings(ForecastConfig, given | {"allow_missing": allow_missing}, "forecast")
+    require_inputs_to_read(find_roles(model.config, model.domain.channels), config)
     opened = _open(states, model, config, storage_options)
     source = as_states(opened)
     inits = choose_init_times(opened, config, model.config.input_times)
     warn_of_untrained(config, model.provenance)
-    run = Forecaster(model, source, config, missing=missing_channels(model.domain, source))
+    run = Forecaster(model, source, config, missing=missing_channels(model.share.inputs, source))
     run.check_inputs(inits)
     together = max(1, config.batch_size // run.members)
     out = _Fields(model, source, inits, config)
@@ -96,9 +99,9 @@ def _open(
     place: Any, model: WeatherViT, config: ForecastConfig, storage_options: Mapping[str, Any] | None
 ) -> Store | States:
     cure = cure_of(config, model.provenance)
-    opened = open_place(place, model.domain.channels, model.provenance, None, storage_options, cure)
-    require_fit(model.domain, as_states(opened), cure)
-    warn_of_missing(model.domain, as_states(opened), model.provenance)
+    opened = open_place(place, model.share.inputs, model.provenance, None, storage_options, cure)
+    require_fit(model.domain.grid, model.share.inputs, as_states(opened), cure)
+    warn_of_missing(model.share.inputs, as_states(opened), model.provenance)
     return opened
 
 
@@ -114,8 +117,9 @@ class _Fields:
     """The forecast as it fills up."""
 
     def __init__(self, model: WeatherViT, states: States, inits: np.ndarray, config: ForecastConfig) -> None:
-        self.channels, self.grid, self.states = model.domain.channels, model.domain.grid, states
-        self.inits, self.leads, self.masks = inits, config.lead_times, model.domain.masks
+        self.channels, self.grid, self.states = model.share.outputs, model.domain.grid, states
+        self.inits, self.leads = inits, config.lead_times
+        self.masks = masks_of(model.domain, self.channels)
         self.levels = levels_of(self.channels)
         members = len(states.numbers or (0,))
         self.values = {}

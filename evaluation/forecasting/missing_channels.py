@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from weatherfm.data_pipeline.store.states import HAVE_ALL, States, missing_channels
-from weatherfm.earth.domain import Domain
 from weatherfm.evaluation.forecast_config import ForecastConfig
 
 _log = logging.getLogger(__name__)
@@ -25,9 +24,9 @@ def cure_of(config: ForecastConfig, provenance: Mapping[str, Any]) -> str | None
     return f"{HAVE_ALL}, or without them: --allow-missing (allow_missing=True)" if _learned(provenance) else HAVE_ALL
 
 
-def warn_of_missing(domain: Domain, states: States, provenance: Mapping[str, Any]) -> None:
-    """Name the channels that a forecast does without."""
-    if missing := missing_channels(domain, states):
+def warn_of_missing(inputs: Sequence[str], states: States, provenance: Mapping[str, Any]) -> None:
+    """Name the channels, of those that go into the model, that a forecast does without."""
+    if missing := missing_channels(inputs, states):
         _log.warning(
             "%s lacks %s: forecast as if nothing were known of them%s",
             states.name,

@@ -17,10 +17,10 @@ from tqdm import tqdm
 
 from weatherfm.data_pipeline.store.states import States, as_states, missing_channels, require_fit
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.earth.domain import Domain
+from weatherfm.earth.domain import Domain, masks_of
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
-from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
+from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast, require_inputs_to_read
 from weatherfm.evaluation.forecasting.init_times import choose_init_times, forecast_init_times, required_input_times
 from weatherfm.evaluation.forecasting.missing_channels import cure_of
 from weatherfm.evaluation.forecasting.processes import Processes
@@ -28,6 +28,7 @@ from weatherfm.evaluation.forecasting.provenance import record_of
 from weatherfm.evaluation.forecasting.threads import WriteBehind
 from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.roles import find_roles
 
 __all__ = ["choose_init_times", "forecast_init_times", "make_forecast", "required_input_times"]
 
@@ -68,21 +69,23 @@ def make_forecast(
     """
     processes, states = processes or Processes(), as_states(place)
     whole = domain or model.domain
-    require_fit(whole, states, cure_of(config, provenance.get("training", {})))
+    roles = find_roles(model.config, whole.channels)
+    require_inputs_to_read(roles, config)
+    require_fit(whole.grid, roles.inputs, states, cure_of(config, provenance.get("training", {})))
     init_times = np.asarray(init_times).astype("datetime64[s]")
     if not len(init_times) or not (np.diff(init_times) > np.timedelta64(0, "s")).all():
         raise InputError(f"initial times must ascend, each once, at least one; got {len(init_times)}")
-    run = Forecaster(model, states, config, processes.in_step, missing_channels(whole, states))
+    run = Forecaster(model, states, config, processes.in_step, missing_channels(roles.inputs, states))
     run.check_inputs(init_times)
     contents = ForecastContents(
-        whole.channels,
+        roles.outputs,
         whole.grid,
         init_times,
         tuple(config.lead_times),
         record_of(model, whole, states, config, provenance, run.steps.dtype),
         states.numbers,
         processes.parts,
-        whole.masks,
+        masks_of(whole, roles.outputs),
     )
     writer = processes.first_then_all(partial(_open_writer, path, contents))
     _write_all(run, writer, processes, processes.first_does(writer.remaining))

@@ -14,6 +14,7 @@ from weatherfm.earth.variables import own_variables
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.trained_steps import untrained_steps
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.roles import find_roles
 
 
 def record_of(
@@ -34,6 +35,7 @@ def record_of(
         provenance: of the weights, under `training`, and what else is known of them.
         dtype: of matrix products.
     """
+    inputs = find_roles(model.config, domain.channels).inputs
     untrained = untrained_steps(config, provenance.get("training", {}))
     return {
         **provenance,
@@ -43,9 +45,10 @@ def record_of(
         "simulated": states.simulated,
         "mode": config.mode,
         **({"rollout_step_hours": config.rollout_step} if config.mode == "rollout" else {}),
+        **({"inputs": "read"} if config.inputs == "read" else {}),
         **({"precision": str(dtype).removeprefix("torch.")} if dtype != torch.float32 else {}),
         **({"untrained_steps_hours": untrained} if untrained else {}),
-        **({"missing_channels": list(missing)} if (missing := missing_channels(domain, states)) else {}),
+        **({"missing_channels": list(missing)} if (missing := missing_channels(inputs, states)) else {}),
         **({"variables": own} if (own := own_variables(domain.channels)) else {}),
         **({"log_scales": dict(scales)} if (scales := domain.log_scales) else {}),
     }

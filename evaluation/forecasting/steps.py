@@ -5,7 +5,7 @@ Legend: B sample (an initial time, of one member), T input time, C channel, F fo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -27,7 +27,8 @@ class Steps:
         model: on its device, in evaluation mode while it is asked.
         config: lead times, mode, batch size and precision.
         split: the model's weights are spread over processes, whose hooks want tensors that know their version.
-        missing: channels of the whole model that the states lack; the model's own are there after its first step.
+        missing: channels of the whole model that the states lack; those that it predicts are there after its first
+            step.
     """
 
     def __init__(
@@ -37,17 +38,24 @@ class Steps:
         self.device = device_of(model)
         self.dtype = choose_precision(config.precision, self.device)
         self._input_times = list(model.config.input_times)
-        held = [name not in missing for name in model.domain.channels]
-        self._held = torch.tensor(held, device=self.device) if missing else None  # [C]
+        inputs = model.share.inputs
+        held = [name not in missing for name in inputs]
+        self._held = torch.tensor(held, device=self.device) if missing else None  # [channel that goes in]
+        self._made = torch.tensor([name in model.share.outputs for name in inputs], device=self.device)
+        self._lacking = any(name not in model.share.outputs for name in missing)
 
-    def leads(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
+    def leads(
+        self, inits: np.ndarray, states: dict[int, Tensor], later: Callable[[int], Tensor] | None = None
+    ) -> Iterator[Tensor]:
         """Normalised [B, C, H, W] float32 on the device, for one lead time after the other.
 
         Args:
             inits: [B] datetime64.
             states: hours (<= 0) -> normalised [B, C, H, W] on the device; emptied.
+            later: gives, for hours that a rollout reaches, a state whose channels that are inputs alone are taken; they
+                persist without it.
         """
-        return self._rollout(inits, states) if self.config.mode == "rollout" else self._direct(inits, states)
+        return self._rollout(inits, states, later) if self.config.mode == "rollout" else self._direct(inits, states)
 
     def _direct(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
         parts = [(self._history(states, 0, part), self._known(inits[part])) for part in self._parts(len(inits))]
@@ -55,7 +63,9 @@ class Steps:
         for lead_time in self.config.lead_times:
             yield torch.cat([self._step(history, known, lead_time, 0) for history, known in parts])
 
-    def _rollout(self, inits: np.ndarray, states: dict[int, Tensor]) -> Iterator[Tensor]:
+    def _rollout(
+        self, inits: np.ndarray, states: dict[int, Tensor], later: Callable[[int], Tensor] | None
+    ) -> Iterator[Tensor]:
         """`states` grows by a step and forgets its tail, so that memory does not grow with the lead time."""
         step, wanted = self.config.rollout_step, set(self.config.lead_times)
         for start in range(0, self.config.lead_times[-1], step):
@@ -66,6 +76,9 @@ class Steps:
                     for part in self._parts(len(inits))
                 ]
             )
+            if later is not None and start + step < self.config.lead_times[-1]:
+                with self.without_gradients():
+                    states[start + step] = self.model.with_inputs_of(states[start + step], later(start + step))
             for hours in [h for h in states if h < start + step + min(self._input_times)]:
                 del states[hours]
             if start + step in wanted:
@@ -88,9 +101,9 @@ class Steps:
 
     def _present(self, start: int, count: int) -> Tensor | None:
         """[B, I] of a step from hours `start`, alike for all samples; None, on all processes: everything is there."""
-        if self._held is None or start + min(self._input_times) > 0:
+        if self._held is None or (start + min(self._input_times) > 0 and not self._lacking):
             return None
-        made = torch.ones_like(self._held)
+        made = self._held | self._made
         states = torch.stack([made if start + hours > 0 else self._held for hours in self._input_times])  # [T, C]
         return present_inputs(states.expand(count, -1, -1), self.model.share)
 

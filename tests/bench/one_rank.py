@@ -115,7 +115,7 @@ def _measure(config, domain, mesh, device: str, repeats: int, figures: Figures) 
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.to_local().fill_(0.01) if hasattr(parameter, "to_local") else parameter.fill_(0.01)
-    loss = forecast_loss(config.model, domain, {}, None, role.share.channels).to(device)
+    loss = forecast_loss(config.model, domain, {}, None, role.share).to(device)
     optimizer = build_optimizer(model, config.training)
     batch = made_up_batch(config, model, role)
 

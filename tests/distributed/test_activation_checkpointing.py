@@ -33,7 +33,7 @@ def held_after_steps(mode: str) -> list[int]:
     domain = parity.make_domain(config)
     role = find_role(config.parallel, config.model, domain, build_mesh(Layout(1, 1, 2), "cpu"))
     model = build_model(config, domain, role, torch.device("cpu"), torch.float32).train()
-    loss = forecast_loss(config.model, domain, {}, None, role.share.channels)
+    loss = forecast_loss(config.model, domain, {}, None, role.share)
     batch, held = made_up_batch(config, model, role), []
     with counting() as counter:
         for _ in range(STEPS):

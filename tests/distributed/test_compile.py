@@ -41,7 +41,7 @@ def outcome(mode: str, layout: Layout | None, compile: bool) -> dict:
     role = find_role(config.parallel, config.model, domain, build_mesh(layout, "cpu") if layout else None)
     model = build_model(config, domain, role, torch.device("cpu"), torch.float32).train()
     parity.excite(model)
-    loss = forecast_loss(config.model, domain, {}, None, role.share.channels)
+    loss = forecast_loss(config.model, domain, {}, None, role.share)
     batch = made_up_batch(config, model, role)
     batch.batch.history.copy_(torch.linspace(0, 1, batch.batch.history.numel()).view(batch.batch.history.shape))
     graphs = []

@@ -74,7 +74,7 @@ def count_on(rank: int, layout: Layout) -> list[StepCount]:
         config = accumulating(accumulate)
         role = find_role(config.parallel, config.model, domain, mesh)
         model = build_model(config, domain, role, torch.device("cpu"), torch.float32)
-        loss = forecast_loss(config.model, domain, {}, None, role.share.channels)
+        loss = forecast_loss(config.model, domain, {}, None, role.share)
         counts.append(count_step(config, model, loss, role, torch.float32))
     return counts
 

@@ -121,7 +121,7 @@ def weights_held_alike(rank: int) -> dict[str, Tensor]:
     """After some steps: this rank's copy of what is replicated over `tp`."""
     config, role, model = build("flat")
     domain = parity.make_domain(config)
-    loss = forecast_loss(config.model, domain, {}, None, role.share.channels)
+    loss = forecast_loss(config.model, domain, {}, None, role.share)
     optimizer = build_optimizer(model, config.training)
     for step in range(10):
         ready = parity.make_batch(role, domain, model.forcings, step)
@@ -156,7 +156,7 @@ def test_the_validation_loss_is_a_mean_whatever_the_batches(tmp_path):
     for batch_size in (1, 2, 3, 4, 5):  # of five samples
         config = toy_run.make_run(tmp_path, batch_size=batch_size, validation_samples=5)
         role = find_role(config.parallel, config.model, store.domain(), None)
-        loss = forecast_loss(config.model, store.domain(), {}, None, role.share.channels)
+        loss = forecast_loss(config.model, store.domain(), {}, None, role.share)
         found = Validator(config, store, loss, torch.float32, role)(
             build_model(config, store.domain(), role, cpu, torch.float32)
         )

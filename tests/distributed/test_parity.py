@@ -24,6 +24,7 @@ from weatherfm.earth.grid import regular_grid
 from weatherfm.model.initial import row_names
 from weatherfm.training.feeding.channel_sampling import inputs_shown
 from weatherfm.training.feeding.ready_batches import ReadyBatch
+from weatherfm.training.feeding.samples import reads_inputs
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.channel_rows import local_part, named_parts
 from weatherfm.training.parallel.layout import Layout, check_layout
@@ -44,6 +45,7 @@ DEPTH = 2
 
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 5}
 ADAPTIVE = {"conditioning": "adaln", "position": "place"}
+ROLES = {"inputs": ["-z600"], "outputs": ["-u100", "-u300"]}
 HIERARCHICAL = {"kind": "hierarchical", "groups": 4}
 VARIANTS: dict[str, dict] = {
     "flat": {},
@@ -55,7 +57,11 @@ VARIANTS: dict[str, dict] = {
     },
     "attention": {"aggregation": HIERARCHICAL},
     "attention-local": {"aggregation": HIERARCHICAL, "model": LOCAL},
-    "attention-uneven-tokens": {"channels": 10, "aggregation": HIERARCHICAL | {"evaluate": "tokens"}},
+    "attention-uneven-tokens-roles": {
+        "channels": 10,
+        "aggregation": HIERARCHICAL | {"evaluate": "tokens"},
+        "model": ROLES,
+    },
     "linear-uneven": {"channels": 10, "aggregation": HIERARCHICAL | {"local": "linear"}},
     "tree": {"aggregation": HIERARCHICAL | {"tree": 2}},
     "linear-tree-uneven-sampled": {
@@ -68,11 +74,11 @@ VARIANTS: dict[str, dict] = {
         "parallel": {"activation_checkpointing": "selective"},
         "model": LOCAL | ADAPTIVE,
     },
-    "rollout-uneven": {
+    "rollout-uneven-roles": {
         "channels": 10,
-        "training": {"rollout": {"steps": {0: 2}}, "lead_times": ["24h"]},
+        "training": {"rollout": {"steps": {0: 2}, "inputs": "read"}, "lead_times": ["24h"]},
         "parallel": {"activation_checkpointing": "block"},
-        "model": ADAPTIVE,
+        "model": ADAPTIVE | ROLES,
     },
     "tensor-parallel-alone-local-adaptive": {
         "aggregation": {"evaluate": "tokens"},
@@ -90,7 +96,7 @@ LAYOUTS = [
     (Layout(1, 2, 2), list(VARIANTS)),
     (Layout(2, 1, 1), TELLING),
     (Layout(2, 2, 1), TELLING),
-    (Layout(2, 1, 2), [*TELLING, "rollout-uneven"]),
+    (Layout(2, 1, 2), [*TELLING, "rollout-uneven-roles"]),
 ]
 """The fast tests; the slow ones take every variant to four ranks of one axis, and the telling ones to eight of all
 three."""
@@ -217,24 +223,26 @@ def run(variant: str, layout: Layout | None, steps: int = STEPS, depth: int = DE
 
 def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) -> dict[str, Tensor]:
     settings = config.training
-    loss = forecast_loss(config.model, domain, {config.data.channels[0]: 3.0}, 6, role.share.channels)
+    loss = forecast_loss(config.model, domain, {config.data.channels[0]: 3.0}, 6, role.share)
     optimizer = build_optimizer(model, settings)
     result: dict[str, Tensor] = {}
     curve, predictions = [], []
-    seen = model.register_forward_hook(lambda module, given, prediction: predictions.append(prediction.detach()))
+    seen = model.register_forward_hook(
+        lambda module, given, state: predictions.append(module.outputs_of(state.detach()))
+    )
     for step in range(steps):
         batch = make_batch(role, domain, model.forcings, step, len(model.conditions), settings.model_steps[0])
         if (shown := inputs_shown(config, role, step, step + 1)) is not None:
             batch = replace(batch, present=next(shown))
         optimizer.zero_grad()
-        scored = compute_gradients(model, loss, [batch], 1, role, torch.float64)
+        scored = compute_gradients(model, loss, [batch], 1, role, torch.float64, reads_inputs(config))
         norm, _, channel_loss, lead_loss, step_loss = exchange(
             model, scored, role, False, torch.tensor([6, 12, 24, 72])
         )
         if step == 0:
             seen.remove()
             gradients = {name: p.grad for name, p in model.named_parameters()}
-            result |= outputs(role, domain, predictions[-1]) | parts(model, gradients, "gradient")
+            result |= outputs(role, predictions[-1]) | parts(model, gradients, "gradient")
             result |= {"norm": norm.clone(), "channel loss": channel_loss.clone(), "lead loss": lead_loss.clone()}
             result["step loss"] = step_loss.clone()
         update_weights(model, optimizer, norm, settings, step)
@@ -248,9 +256,9 @@ def parts(model: torch.nn.Module, tensors: dict[str, Tensor], kind: str) -> dict
     return {f"{kind} {key}": part.clone() for key, part in named}
 
 
-def outputs(role: Role, domain: Domain, prediction: Tensor) -> dict[str, Tensor]:
+def outputs(role: Role, prediction: Tensor) -> dict[str, Tensor]:
     """The prediction of all samples and channels, put together from all ranks."""
-    whole = torch.zeros(4, *prediction.shape[2:], len(domain.channels))
+    whole = torch.zeros(4, *prediction.shape[2:], len(role.channels))
     index, count = role.part
     whole[index * 4 // count : (index + 1) * 4 // count] = role.spread(prediction.movedim(1, -1))
     return {"output": role.sum(whole)}
@@ -296,7 +304,7 @@ def test_what_differs_does_not_grow(layout):
 )
 def test_every_variant_on_more_ranks(layout):
     """All that the layouts of four ranks do to weights, on one of eight: the telling variants and what splits heads."""
-    eight = [*TELLING, "rollout-uneven", "tensor-parallel-alone-local-adaptive"]
+    eight = [*TELLING, "rollout-uneven-roles", "tensor-parallel-alone-local-adaptive"]
     assert_same_function(layout, eight if layout.devices == 8 else [v for v in VARIANTS if v not in TELLING], depth=1)
 
 

@@ -72,7 +72,7 @@ def count(form: str, mode: str, mesh: Mesh | None, dtype: torch.dtype) -> StepCo
     config, domain = make_config(form, mode), make_domain()
     role = find_role(config.parallel, config.model, domain, mesh)
     model = build_model(config, domain, role, torch.device("cpu"), dtype)
-    loss = forecast_loss(config.model, domain, {}, None, role.share.channels)
+    loss = forecast_loss(config.model, domain, {}, None, role.share)
     return rank_step.count_step(config, model, loss, role, dtype)
 
 

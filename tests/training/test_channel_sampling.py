@@ -47,7 +47,8 @@ def made_batch(model, seed=0) -> ReadyBatch:
 def step_of(model, ready: ReadyBatch) -> list[torch.Tensor]:
     """Losses [B, C] and gradients of a training step."""
     model.zero_grad()
-    role = Role(None, whole(model.config, DOMAIN), (0, 1), 1, DOMAIN.channels)
+    all_of_it = whole(model.config, DOMAIN)
+    role = Role(None, all_of_it, (0, 1), 1, all_of_it)
     loss = forecast_loss(model.config, DOMAIN, {})
     (scored,) = compute_gradients(model, loss, [ready], 1, role, torch.float64)
     return [scored.losses, *(p.grad.clone() for p in model.parameters())]

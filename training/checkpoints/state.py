@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from weatherfm.earth.domain import Domain
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.channel_rows import named_parts
 from weatherfm.training.stepping.weight_average import WeightAverage
@@ -93,7 +92,7 @@ class TrainingState:
         model: on its device; it may hold a share of the channels, and parts of the weights.
         optimizer: over the model's parameters, its moments in place (`build_optimizer`).
         average: None: the weights themselves are validated and exported.
-        domain: of the whole model.
+        channels: of the whole model that are scored.
         lead_times: that samples draw from.
         rollout_steps: the largest number of a rollout; 0 without one.
     """
@@ -103,14 +102,14 @@ class TrainingState:
         model: WeatherViT,
         optimizer: torch.optim.Optimizer,
         average: WeightAverage | None,
-        domain: Domain,
+        channels: int,
         lead_times: int,
         rollout_steps: int = 0,
     ) -> None:
-        self.model, self.optimizer, self.average, self.domain = model, optimizer, average, domain
+        self.model, self.optimizer, self.average = model, optimizer, average
         self._parameters: dict[str, Tensor] = dict(model.named_parameters())  # as split over ranks, never gathered
         self.progress = Progress()
-        self.window = Window(len(domain.channels), lead_times, model.mean.device, rollout_steps)
+        self.window = Window(channels, lead_times, model.mean.device, rollout_steps)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Inside the block the model has the weights to validate: their average, where there is one."""

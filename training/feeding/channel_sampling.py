@@ -4,7 +4,7 @@ Every sample draws how many it sees, a share between none and all whose mean is 
 weights know all channels, as an ordinary forecast has them, and few. What is drawn follows from the seed, the number of
 the batch and the sample's place in the whole of it alone: all ranks see the same, and so does a run that goes on.
 
-Legend: B sample of the whole batch, C state channel of the whole model, I input channel.
+Legend: B sample of the whole batch, C channel that goes into the whole model, I input.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def inputs_shown(config: RunConfig, role: Role, first: int, stop: int) -> Iterat
 def _of_batch(config: RunConfig, role: Role, share: float, number: int) -> Tensor:
     settings, (index, count) = config.training, role.part
     size = settings.batch_size // count
-    shown = shown_channels(share, settings.seed, number, (settings.batch_size, len(role.channels)))
-    own = [role.channels.index(name) for name in role.share.channels]
+    shown = shown_channels(share, settings.seed, number, (settings.batch_size, len(role.whole.inputs)))
+    own = [role.whole.inputs.index(name) for name in role.share.inputs]
     states = torch.from_numpy(shown[index * size : (index + 1) * size][:, None, own])
     return present_inputs(states.expand(-1, len(config.model.input_times), -1), role.share)

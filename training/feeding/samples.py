@@ -9,6 +9,7 @@ import numpy as np
 from weatherfm.data_pipeline.loader import SampleLoader, eligible_init_times
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.store_config import Period
+from weatherfm.model.share import ChannelShare, whole
 from weatherfm.training.run_config import RunConfig
 
 
@@ -21,7 +22,7 @@ def training_samples(
     config: RunConfig,
     store: Store,
     pin_memory: bool = False,
-    channels: Sequence[str] | None = None,
+    share: ChannelShare | None = None,
     part: tuple[int, int] = (0, 1),
 ) -> SampleLoader:
     """The training samples of a run; nothing is read yet.
@@ -30,13 +31,15 @@ def training_samples(
         config: the run.
         store: its store.
         pin_memory: hand out page-locked memory (for a GPU).
-        channels: those to read; without it, all of the run.
+        share: channels to read; without it, all of the run.
         part: (index, count) of the part of every batch to read.
 
     Raises:
         InputError: too few for one batch.
     """
     settings = config.training
+    share = share or whole(config.model, store.domain(config.data.channels))
+    seen, scored = channels_read(share, reads_inputs(config))
     return SampleLoader(
         store,
         training_period(config, store),
@@ -45,11 +48,29 @@ def training_samples(
         settings.batch_size,
         settings.seed,
         settings.workers,
-        channels or config.data.channels,
+        share.channels,
         pin_memory,
         part,
         {step * settings.accumulate: count for step, count in settings.model_steps.items()},
+        seen,
+        scored,
     )
+
+
+def channels_read(share: ChannelShare, ahead: bool = False) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+    """Channels of a share whose input states, and whose targets, are read; None: all.
+
+    `ahead`: at the times of the targets those that are inputs alone are read as well.
+    """
+    if share.inputs == share.outputs:
+        return None, None
+    return share.inputs, None if ahead else share.outputs
+
+
+def reads_inputs(config: RunConfig) -> bool:
+    """Whether later steps of a rollout take channels that are inputs alone from the store."""
+    rollout = config.training.rollout
+    return rollout is not None and rollout.most > 1 and rollout.inputs == "read"
 
 
 def validation_inits(config: RunConfig, store: Store) -> np.ndarray:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig, patch_counts
-from weatherfm.model.share import channel_groups
+from weatherfm.model.roles import find_roles
+from weatherfm.model.share import channel_groups, most_shares
 from weatherfm.training.run_config import ParallelConfig
 
 
@@ -93,7 +94,7 @@ def layout_problems(
     layout: Layout, config: ParallelConfig, model: ModelConfig, domain: Domain, batch_size: int
 ) -> list[str]:
     """What keeps a model from being split like this; empty where nothing does."""
-    tp, channels = layout.tp, len(domain.channels)
+    tp, most = layout.tp, most_shares(find_roles(model, domain.channels))
     positions = patch_counts(model.patch, domain.grid.shape)
     split = {
         "model.heads": model.heads,
@@ -104,8 +105,8 @@ def layout_problems(
     problems = [f"tp {tp} does not divide {name} {size}" for name, size in split.items() if size % tp]
     if model.aggregation.kind == "hierarchical" and model.aggregation.groups and model.aggregation.groups % tp:
         problems.append(f"tp {tp} does not divide model.aggregation.groups {model.aggregation.groups}")
-    if config.channels == "split" and tp > channels:
-        problems.append(f"tp {tp} is more than the {channels} channels: some devices would have none")
+    if config.channels == "split" and tp > most:
+        problems.append(f"tp {tp} is more than the {most} channels: some devices would have none")
     if config.channels == "whole" and (model.aggregation.kind, model.aggregation.evaluate) != ("flat", "tokens"):
         problems.append("parallel.channels: whole needs model.aggregation.kind flat and evaluate tokens")
     if tp > 1 and model.width % tp == 0 and model.width % (tp * layout.dp_shard):  # biases are split by both

@@ -30,14 +30,19 @@ class Role:
         share: channels that this rank reads, predicts and scores.
         part: (index, count) of its part of every batch; the same for all ranks of one `tp` group.
         copies: ranks that score the same channels of the same samples; 1 where channels are split.
-        channels: of the whole model.
+        whole: the share that holds all channels.
     """
 
     mesh: Mesh | None
     share: ChannelShare
     part: tuple[int, int]
     copies: int
-    channels: tuple[str, ...]
+    whole: ChannelShare
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Of the whole model, those that are scored."""
+        return self.whole.outputs
 
     @property
     def first(self) -> bool:
@@ -60,10 +65,12 @@ class Role:
         return list(dict.fromkeys(chain.from_iterable(lists)))
 
     def spread(self, values: Tensor) -> Tensor:
-        """Own channels' values [..., C own] among zeros for the others' [..., C]: summed over ranks, all are there."""
-        first = self.channels.index(self.share.channels[0])  # shares are neighbouring channels
+        """Own outputs' values [..., C own] among zeros for the others' [..., C]: summed over ranks, all are there."""
+        places = [self.channels.index(name) for name in self.share.outputs]
         out = torch.zeros(*values.shape[:-1], len(self.channels), dtype=values.dtype, device=values.device)
-        out[..., first : first + len(self.share.channels)] = values / self.copies
+        ends = [i for i, place in enumerate(places) if place + 1 not in places[i + 1 : i + 2]]
+        for begin, end in zip([0, *(i + 1 for i in ends)], ends, strict=False):  # slices: no index goes to the device
+            out[..., places[begin] : places[end] + 1] = values[..., begin : end + 1] / self.copies
         return out
 
     def deal_out(self, items: Sequence[int]) -> tuple[list[int], int]:
@@ -76,12 +83,13 @@ class Role:
 
 def find_role(config: ParallelConfig, model: ModelConfig, domain: Domain, mesh: Mesh | None) -> Role:
     """The role of this rank."""
+    everything = whole(model, domain)
     if mesh is None:
-        return Role(None, whole(model, domain), (0, 1), 1, domain.channels)
+        return Role(None, everything, (0, 1), 1, everything)
     tp, part = mesh.layout.tp, (mesh.dp_index, mesh.layout.dp)
     if config.channels == "whole":
-        return Role(mesh, whole(model, domain), part, tp, domain.channels)
-    return Role(mesh, channel_shares(model, domain, tp)[mesh.tp_index], part, 1, domain.channels)
+        return Role(mesh, everything, part, tp, everything)
+    return Role(mesh, channel_shares(model, domain, tp)[mesh.tp_index], part, 1, everything)
 
 
 def heaviest_rank(config: RunConfig, domain: Domain, layout: Layout) -> int:
@@ -89,5 +97,5 @@ def heaviest_rank(config: RunConfig, domain: Domain, layout: Layout) -> int:
     if config.parallel.channels == "whole":
         return 0
     shares = channel_shares(config.model, domain, layout.tp)
-    weights = [len(share.input_names(config.model.input_times)) + len(share.channels) for share in shares]
+    weights = [len(share.input_names(config.model.input_times)) + len(share.outputs) for share in shares]
     return weights.index(max(weights))

@@ -130,7 +130,7 @@ class _Terms:
     def head(self) -> float:
         """Hidden layers, gathered positions, and prediction, target and error of own channels."""
         hidden = self.stream * (8 + 2 * self.h * self.config.model.head_depth) + self.h * self.stream * self.layout.tp
-        values = self.fields * len(self.model.domain.channels)
+        values = self.fields * len(self.model.share.outputs)
         fields = self.config.model.decoder_fields
         decoder = self.h * (2 + 2 * fields) * self.around(2, self.model.domain.grid.shape) if fields else 0
         return hidden + values * (4 * 5 + 2 * self.h + decoder + self._truncation())

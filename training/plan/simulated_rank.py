@@ -55,7 +55,7 @@ def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch
     config = _changed(config, training={"compile": False}, model={"aggregation": on_a_gpu(config.model.aggregation)})
     role = find_role(config.parallel, config.model, domain, mesh)
     model = meta_model(config, domain, role, dtype)
-    loss = forecast_loss(config.model, domain, config.training.channel_weights, None, role.share.channels).to("meta")
+    loss = forecast_loss(config.model, domain, config.training.channel_weights, None, role.share).to("meta")
     for block in model.blocks:
         block.attention.dropout = 0.0  # type: ignore[union-attr]  # a GPU's attention keeps no mask, this CPU's would
     # on meta there are tensors without values, of no process; inside they become simulated ones of this device

@@ -14,6 +14,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 from weatherfm.model.architecture import ModelConfig, patch_counts
+from weatherfm.model.roles import find_roles
 from weatherfm.model.share import input_names
 from weatherfm.model.weights import open_tensors, parameter_names, read_header, weights_hash
 from weatherfm.training.starting.climax_donor import read_climax
@@ -81,7 +82,15 @@ def find_donor(path: str, heads: int) -> Donor:
         names = frozenset(parameter_names(file))
     inputs, tokens = input_names(config, domain), patch_counts(config.patch, domain.grid.shape)
     return Donor(
-        place, config, tuple(inputs), tuple(domain.channels), tokens, names, domain, weights_hash(place), provenance
+        place,
+        config,
+        tuple(inputs),
+        find_roles(config, domain.channels).outputs,
+        tokens,
+        names,
+        domain,
+        weights_hash(place),
+        provenance,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig, patch_counts
+from weatherfm.model.roles import find_roles
 from weatherfm.model.share import input_names
 from weatherfm.training.starting.donor import Donor, require_known
 
@@ -41,12 +42,14 @@ class Match:
         kept = [name for name, source in self.inputs.items() if source == (name,)]
         made = {name: source for name, source in self.inputs.items() if source and source != (name,)}
         new = [name for name, source in self.inputs.items() if not source]
+        others = [name for name, source in self.outputs.items() if not source]
         start = "gate closed at first" if made or new else ""
         rows = {
             "kept": (kept, "by name, with the statistics they were trained with"),
             "made": ([f"{name} of {'+'.join(source)}" for name, source in made.items()], start),
             "new": (new, f"initial rows, {start}"),
-            "new outputs": ([n for n, source in self.outputs.items() if not source], "start at persistence"),
+            "new outputs": ([n for n in others if n in self.inputs], "start at persistence"),
+            "outputs alone": ([n for n in others if n not in self.inputs], "start at their mean"),
             "dropped": (self.dropped, "the run has no such input"),
             "resized": (self.resized, "resampled"),
             "new blocks": ([str(number) for number in self.added_blocks], "start as the identity"),
@@ -72,9 +75,9 @@ def match(donor: Donor, config: ModelConfig, domain: Domain, new_channels: Mappi
     require_known(new_channels, donor)
     if idle := [name for name in new_channels if name not in domain.channels]:
         raise InputError(f"start_from.new_channels names {', '.join(idle)}, not among data.channels; add or drop them")
-    wanted = input_names(config, domain)
+    wanted, roles = input_names(config, domain), find_roles(config, domain.channels)
     inputs = {name: _source(name, donor.inputs, new_channels) for name in wanted}
-    outputs = {name: _source(name, donor.outputs, new_channels) for name in domain.channels}
+    outputs = {name: _source(name, _alike(name, donor, config, wanted), new_channels) for name in roles.outputs}
     if not any(inputs.values()):
         raise InputError(
             f"none of the run's channels is in {donor.path}, which has {_some(donor.inputs)}; start without start_from"
@@ -95,6 +98,13 @@ def match(donor: Donor, config: ModelConfig, domain: Domain, new_channels: Mappi
     joined = [name for name in _MAY_JOIN if getattr(config, name) and not getattr(donor.config, name)]
     added = tuple(range(donor.config.depth, config.depth))
     return Match(inputs, outputs, dropped, tuple(resized), added, tuple(joined))
+
+
+def _alike(name: str, donor: Donor, config: ModelConfig, wanted: Sequence[str]) -> list[str]:
+    """Outputs of the weights whose rows mean what the run's output will: an increment, or, where a channel does not go
+    in, all of it."""
+    whole = config.predict == "state"
+    return [one for one in donor.outputs if whole or (one in donor.inputs) == (name in wanted)]
 
 
 def _source(name: str, held: Sequence[str], new_channels: Mapping[str, list[str]]) -> tuple[str, ...]:

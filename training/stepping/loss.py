@@ -6,20 +6,21 @@ channel weights (mean 1):
     loss = mean over samples b and channels c of  v_b * w_c * s_c^2 * mean over lat, lon of  a * e_bc^2
 
 For `predict: increment`, s_c = std_c / tendency_std_c, over the lead time of the sample where the data know several
-(`data.tendency_leads`): the error is measured in units of the typical change of
-the channel, i.e. on the increment the head gives, so that slow channels (geopotential) count as much as fast
-ones (wind). Persistence then has a loss near 1 a channel at the lead time of `tendency_std`. For
-`predict: state`, s_c = 1, and so it is for a channel that the sample does not show (`training.channel_sampling`): it
-is forecast from its mean, from which states typically differ by std. v_b is 1, or with `lead_time_weighting: inverse`
-the shortest lead time over that of the sample: squared errors grow about in proportion to lead time, and the long ones
-would drown the short ones.
+(`data.tendency_leads`): the error is measured in units of the typical change of the channel, i.e. on the increment
+the head gives, so that slow channels (geopotential) count as much as fast ones (wind). Persistence then has a loss
+near 1 a channel at the lead time of `tendency_std`. For `predict: state`, s_c = 1, and so it is for a channel whose
+present state the model does not see, as it only comes out (`model.inputs`) or the sample does not show it
+(`training.channel_sampling`): it is forecast from its mean, from which states typically differ by std. Channels that
+do not come out (`model.outputs`) have no loss. v_b is 1, or with `lead_time_weighting: inverse` the shortest lead
+time over that of the sample: squared errors grow about in proportion to lead time, and the long ones would drown the
+short ones.
 
-Legend: B batch, C channel, H lat, W lon.
+Legend: B batch, C channel, O channel that comes out, H lat, W lon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.increments import at_lead, increment_scales
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.share import ChannelShare, whole
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.stepping.channel_weights import weights_by_channel
 
@@ -40,6 +42,7 @@ class ForecastLoss(nn.Module):
     cell_weights: Tensor
     channel_weights: Tensor
     absent_weights: Tensor
+    rows: Tensor | None
     leads: Tensor | None
     scales: Tensor | None
 
@@ -50,14 +53,16 @@ class ForecastLoss(nn.Module):
         shortest_lead_hours: int | None = None,
         increments: tuple[Tensor, Tensor] | None = None,
         absent_weights: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> None:
-        """Take [H, W] or [C, H, W] weights of cells, mean 1, and [C] weights of channels, applied as they are.
+        """Take [H, W] or [O, H, W] weights of cells, mean 1, and [O] weights of channels, applied as they are.
 
         A cell of weight 0 is not looked at: a channel has no value where its mask is.
 
         With `shortest_lead_hours`, a sample counts in inverse proportion to its lead time, the shortest fully. With
-        `increments`, ([L] hours, [L, C] spreads of changes over them), errors are in units of those. `absent_weights`
-        [C] are applied, as they are, to channels that a sample does not show; without them, the others are.
+        `increments`, ([L] hours, [L, O] spreads of changes over them), errors are in units of those. `absent_weights`
+        [O] are applied, as they are, to channels that a sample does not show; without them, the others are. `rows` [O]
+        are the places of these channels in C; without it they are all.
         """
         super().__init__()
         self.shortest_lead_hours = shortest_lead_hours
@@ -66,6 +71,7 @@ class ForecastLoss(nn.Module):
         self.register_buffer("channel_weights", channel_weights.float(), persistent=False)
         absent = channel_weights if absent_weights is None else absent_weights
         self.register_buffer("absent_weights", absent.float(), persistent=False)
+        self.register_buffer("rows", rows, persistent=False)
         leads, scales = increments or (None, None)
         self.register_buffer("leads", leads, persistent=False)
         self.register_buffer("scales", scales, persistent=False)
@@ -79,16 +85,19 @@ class ForecastLoss(nn.Module):
             prediction: [B, C, H, W] normalised.
             target: [B, C, H, W] normalised.
             lead_time_hours: [B].
-            shown: [B, C] bool, False for channels whose present state the model did not see; None: it saw all.
+            shown: [B, O] bool, or [1, O], False for channels whose present state the model did not see; None: it saw
+                all.
 
         Returns:
-            [B, C] float32 or better.
+            [B, O] float32 or better.
         """
+        if self.rows is not None:
+            prediction, target = prediction.index_select(1, self.rows), target.index_select(1, self.rows)
         dtype = torch.promote_types(prediction.dtype, torch.float32)
         error = prediction.to(dtype) - target.to(dtype)
         if self.cell_weights.ndim == 3:
             error = torch.where(self.cell_weights > 0, error, 0)
-        squared = (error.square() * self.cell_weights).mean((-2, -1))  # [B, C]
+        squared = (error.square() * self.cell_weights).mean((-2, -1))  # [B, O]
         weighted = squared * self.channel_weights
         if self.leads is not None and self.scales is not None:
             weighted = weighted / at_lead(self.scales, self.leads, lead_time_hours).square().to(weighted.dtype)
@@ -104,7 +113,7 @@ def forecast_loss(
     domain: Domain,
     weights: Mapping[str, float | str],
     shortest_lead_hours: int | None = None,
-    channels: Sequence[str] | None = None,
+    share: ChannelShare | None = None,
 ) -> ForecastLoss:
     """The loss of a model on its domain.
 
@@ -113,28 +122,35 @@ def forecast_loss(
         domain: gives cell areas and the spread of each channel and of its changes.
         weights: `training.channel_weights` (see `channel_weights.py`); they are divided by their mean.
         shortest_lead_hours: see `ForecastLoss`; without it, all lead times count alike.
-        channels: those that are scored here, of all that the weights are shared among; without it, all.
+        share: channels that are scored here, of all that the weights are shared among; without it, all.
 
     Raises:
         InputError: every channel has weight zero.
     """
-    by_channel = torch.tensor(weights_by_channel(domain.channels, weights), dtype=torch.float64)
+    everything = whole(config, domain)
+    share = share or everything
+    by_channel = torch.tensor(weights_by_channel(everything.outputs, weights), dtype=torch.float64)
     if not by_channel.sum() > 0:
         raise InputError("training.channel_weights gives every channel weight zero; leave one above zero")
     by_channel = by_channel / by_channel.mean()
-    own = [domain.channels.index(name) for name in channels or domain.channels]
+    own = [everything.outputs.index(name) for name in share.outputs]
+    places = [domain.channels.index(name) for name in everything.outputs]
     increments, plain = None, by_channel
     if config.predict == "increment":
         leads, scales = (torch.as_tensor(values) for values in increment_scales(domain))
+        scales = scales[:, places]  # [L, O]
         if len(leads) == 1:
             by_channel = by_channel / scales[0].square()
         else:
             increments = leads.float(), scales[:, own].to(torch.get_default_dtype())
     cells = torch.as_tensor(domain.grid.area_weights)
     if domain.masks:
-        cells = cells * torch.as_tensor(domain.present[own])
+        cells = cells * torch.as_tensor(domain.present[places][own])
         cells = cells / cells.mean((-2, -1), keepdim=True)
-    return ForecastLoss(cells, by_channel[own], shortest_lead_hours, increments, plain[own])
+    rows = None
+    if share.outputs != share.channels:
+        rows = torch.tensor([share.channels.index(name) for name in share.outputs])
+    return ForecastLoss(cells, by_channel[own], shortest_lead_hours, increments, plain[own], rows)
 
 
 def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:

@@ -37,7 +37,7 @@ def refuse_step(
         InputError: always.
     """
     bad = [~torch.isfinite(one.losses.cpu()) for one in result.scored]  # [B, C] each
-    own = model.domain.channels
+    own = model.share.outputs
     channels = role.union(_named(own, torch.stack([mask.any(0) for mask in bad]).any(0)))
     if channels:
         what = f"the loss is not finite in {_list([c for c in role.channels if c in channels])}"

@@ -1,6 +1,6 @@
 """The losses of a batch over successive steps of the model's own output; over one, where a batch has one target.
 
-Legend: S model step, B batch, T input time, C channel, H lat, W lon.
+Legend: S model step, B batch, T input time, C channel, O channel that comes out, H lat, W lon.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from torch import Tensor
 
 from weatherfm.device import autocast
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.present import present_now
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.stepping.loss import ForecastLoss
 
 
-def step_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
-    """[S, B, C] weighted losses of a batch, float32 or better; the training loss is their mean.
+def step_losses(
+    model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype: torch.dtype, read_inputs: bool = False
+) -> Tensor:
+    """[S, B, O] weighted losses of a batch, float32 or better; the training loss is their mean.
 
     Every step takes the sample's lead time, and what it gives is the present state of the next one: gradients go
-    through all of them.
+    through all of them. Channels that are inputs alone stay as they were, or with `read_inputs` are the targets'.
     """
     batch, losses = ready.batch, []
     leads = batch.lead_time_hours
@@ -30,10 +31,11 @@ def step_losses(model: WeatherViT, loss: ForecastLoss, ready: ReadyBatch, dtype:
         for step, target in enumerate(batch.targets):
             forcings, condition = ready.known(step)
             present = ready.present if step == 0 else None  # of a later step the model's own state is whole
-            shown = None if present is None else present_now(present, model.config.input_times, target.shape[1])
-            state = model(history, forcings, leads, present, condition)
-            losses.append(loss(state, model.normalize(target), leads, shown))
+            state, truth = model(history, forcings, leads, present, condition), model.normalize(target)
+            losses.append(loss(state, truth, leads, model.known_outputs(present)))
             if step + 1 < len(batch.targets):
+                if read_inputs:
+                    state = model.with_inputs_of(state, truth)
                 history = advanced(history, state, model.config.input_times)
     return torch.stack(losses)
 

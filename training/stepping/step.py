@@ -1,6 +1,6 @@
 """One optimizer step on this rank: gradients, the one small sum over ranks, the update.
 
-Legend: S model step, B batch, C channel, L lead time.
+Legend: S model step, B batch, C channel that comes out, L lead time.
 """
 
 from __future__ import annotations
@@ -49,18 +49,24 @@ class Exchanged(NamedTuple):
 
 
 def compute_gradients(
-    model: WeatherViT, loss: ForecastLoss, batches: Iterable[ReadyBatch], count: int, role: Role, dtype: torch.dtype
+    model: WeatherViT,
+    loss: ForecastLoss,
+    batches: Iterable[ReadyBatch],
+    count: int,
+    role: Role,
+    dtype: torch.dtype,
+    read_inputs: bool = False,
 ) -> list[Scored]:
     """Gradients of the mean loss over `count` batches, which are taken one at a time: none is held when its turn ends.
 
     A rank's own loss is its part of a sum over channels; over samples FSDP takes the mean. Copies of the weights
-    (`dp_replicate`) hear of the gradients with the last batch alone.
+    (`dp_replicate`) hear of the gradients with the last batch alone. `read_inputs` as of `step_losses`.
     """
     found: list[Scored] = []
     for ready in batches:
         if count > 1:
             _send_to_copies(model, len(found) == count - 1)
-        losses = step_losses(model, loss, ready, dtype)  # [S, B, C own]
+        losses = step_losses(model, loss, ready, dtype, read_inputs)  # [S, B, C own]
         (losses.sum() / (losses[:, :, 0].numel() * len(role.channels) * role.copies * count)).backward()
         losses = losses.detach()
         found.append(Scored(losses.mean(0), ready.batch.lead_time_hours, losses.mean((1, 2))))

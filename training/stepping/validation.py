@@ -16,7 +16,7 @@ from weatherfm.evaluation.metrics.on_device import squared_error_sum
 from weatherfm.evaluation.regions import mean_weights
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import read_ahead
-from weatherfm.training.feeding.samples import validation_inits
+from weatherfm.training.feeding.samples import channels_read, validation_inits
 from weatherfm.training.parallel.parallelize import reshard
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.run_config import RunConfig
@@ -44,8 +44,9 @@ class Validator:
         self._own_inits = self._inits[own]
         region = "global" if store.grid.periodic else "area"
         self._weights = torch.from_numpy(mean_weights(store.grid, (region,))[0])  # [H * W]
-        domain = store.domain(role.share.channels)
+        domain = store.domain(role.share.outputs)
         self._present = torch.from_numpy(domain.present).flatten(1) if domain.masks else None  # [C own, H * W]
+        self._read = channels_read(role.share)
 
     @torch.no_grad()
     def __call__(self, model: WeatherViT, alive: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class Validator:
         device, left = model.mean.device, self._counted
         weights = self._weights.to(device)
         present = None if self._present is None else self._present.to(device)
-        total = torch.zeros(2, len(model.domain.channels), dtype=torch.float64, device=device)
+        total = torch.zeros(2, len(model.share.outputs), dtype=torch.float64, device=device)
         batches = fixed_batches(
             self._store,
             self._own_inits,
@@ -99,7 +100,8 @@ class Validator:
             self._batch_size,
             model.domain.channels,
             self._workers,
-            pin_memory=device.type == "cuda",
+            device.type == "cuda",
+            *self._read,
         )
         for ready in read_ahead(batches, model, device):
             forecast = predict(model, ready, self._dtype)  # on every rank, whether it counts or not
@@ -108,8 +110,9 @@ class Validator:
             if not counted:
                 continue
             truth = ready.batch.target
-            losses = self._loss(forecast, model.normalize(truth), ready.batch.lead_time_hours)  # [B, C]
+            known = model.known_outputs(ready.present)
+            losses = self._loss(forecast, model.normalize(truth), ready.batch.lead_time_hours, known)  # [B, C]
             total[0] += losses[:counted].sum(0)
-            physical = model.denormalize(forecast.float())
+            physical, truth = (model.outputs_of(x) for x in (model.denormalize(forecast.float()), truth))
             total[1] += squared_error_sum(physical[:counted], truth[:counted], weights, present)
         return total

@@ -112,6 +112,11 @@ class Domain:
         return ~np.stack([np.asarray(self.masks.get(name, everywhere), bool) for name in self.channels])
 
 
+def masks_of(domain: Domain, channels: Sequence[str]) -> dict[str, np.ndarray]:
+    """The masks of some channels."""
+    return {name: mask for name, mask in domain.masks.items() if name in channels}
+
+
 def mask_fields(masks: Mapping[str, np.ndarray]) -> tuple[tuple[str, ...], np.ndarray]:
     """Masks as constant fields that a model is shown: names, and [mask, lat, lon] float32, 1 where there is no value.
 

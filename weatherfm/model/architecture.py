@@ -11,7 +11,10 @@ from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
 
-_LATER = {"input_gates", "mlp_convolution", "rotary", "decoder_fields", "truncation", "conditioning", "position"}
+_LATER = {
+    "input_gates", "mlp_convolution", "rotary", "decoder_fields", "truncation", "conditioning", "position", "inputs",
+    "outputs",
+}  # fmt: skip
 """Settings that came after weights files, checkpoints and forecasts were first written."""
 
 
@@ -51,6 +54,12 @@ class ModelConfig(Config):
     input_gates: bool = False
     """Give every input a gate in the aggregation over channels, so that a new one can join trained weights without
     changing what they compute (`training.start_from`); flat aggregation alone."""
+    inputs: list[str] | None = Field(None, min_length=1)
+    """Channels the model sees, by name or variable, or, each with a minus before it, those it does not see, as `[-tp]`:
+    these are outputs alone, predicted whole whatever `predict` says. null: all."""
+    outputs: list[str] | None = Field(None, min_length=1)
+    """Channels it predicts, in the same way, as `[-sst, -siconc]`: these are inputs alone, neither scored nor written
+    into forecasts. null: all."""
     input_times: list[Hours] = [0]
     """States the model sees, relative to the initial time, e.g. `[0h, -24h]`; one of them is 0h."""
     forcings: list[str] = ["latitude", "sin_longitude", "cos_longitude"]
@@ -81,6 +90,12 @@ class ModelConfig(Config):
         if 0 not in self.input_times or max(self.input_times) > 0 or len(set(self.input_times)) < len(self.input_times):
             given = ", ".join(f"{hours}h" for hours in self.input_times)
             raise InputError(f"input_times must hold 0h and earlier times, each once; got [{given}]")
+        for key, names in (("inputs", self.inputs), ("outputs", self.outputs)):
+            if names and len({name.startswith("-") for name in names}) > 1:
+                raise InputError(
+                    f"model.{key} [{', '.join(names)}] has names with and without a minus; name those that are meant, "
+                    "or, each with a minus, the others"
+                )
         if min(self.patch) < 1:
             raise InputError(f"patch_size must be positive, got {self.patch_size}")
         return self

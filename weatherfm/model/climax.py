@@ -60,7 +60,7 @@ def load_climax(
         if (ours := getattr(model.config, setting)) != theirs:
             raise InputError(f"ClimaX has no model.{setting}={ours}; set model.{setting}={theirs} to load its weights")
     inputs = _positions(input_names(model.config, model.domain), variables)
-    outputs = _positions(model.domain.channels, variables)
+    outputs = _positions(model.share.outputs, variables)
     try:
         tensors = {**_front(state, inputs, model, tokens), **_blocks(state, model), **_head(state, outputs, model)}
         model.load_state_dict(tensors)

@@ -66,7 +66,7 @@ def row_names(model: Model, name: str) -> list[str] | None:
     owner = name.partition(".")[0]
     if owner == "tokenizer":
         return model.share.input_names(model.config.input_times)
-    return list(model.domain.channels) if owner in ("to_patches", "decoder", "truncation") else None
+    return list(model.share.outputs) if owner in ("to_patches", "decoder", "truncation") else None
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

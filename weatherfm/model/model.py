@@ -1,11 +1,12 @@
 """WeatherViT: the state now, and at earlier times, to the state after a lead time.
 
-Legend: B batch, T input time, C state channel, I input channel, S static, F forcing, K condition, H lat, W lon,
-N patch token, P values in a patch, D width.
+Legend: B batch, T input time, C channel, O channel that comes out, I input, S static, F forcing, K condition, H lat,
+W lon, N patch token, P values in a patch, D width.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,12 @@ class WeatherViT(nn.Module):
     logged: Tensor | None
     """[C] 1 where a channel has a logarithm, else 0."""
     static: Tensor
+    input_rows: Tensor | None
+    """Positions in C of the channels that go in; None: all do."""
+    output_rows: Tensor | None
+    """[O] positions in C of the channels that come out; None: all do."""
+    stated: Tensor | None
+    """[O] bool, True for outputs that go in as well, whose increment is predicted; None: all do."""
     there: Tensor | None
     """[C, H, W] 1 where a channel has values, 0 where its mask is; None without masks."""
     places: Tensor | None
@@ -84,6 +91,8 @@ class WeatherViT(nn.Module):
 
         for name, value in self._statistics().items():
             self.register_buffer(name, value, persistent=False)  # the domain holds them
+        if self.share.inputs == self.share.outputs:
+            self.input_rows = self.output_rows = self.stated = None
         if not self.domain.masks:
             self.there = None
         if not self.domain.log_scales:
@@ -111,12 +120,10 @@ class WeatherViT(nn.Module):
         self.norm = nn.LayerNorm(D, elementwise_affine=plain)
         hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(D, D), nn.GELU())]
         self.head = nn.Sequential(*hidden)
-        self.to_patches = ChannelOutput(len(self.domain.channels), P, D)
-        self.decoder = (
-            ChannelDecoder(self.domain.channels, config.decoder_fields, edges) if config.decoder_fields else None
-        )
-        largest = config.truncation
-        self.truncation = None if largest is None else Truncation(self.domain.channels, largest)
+        outputs, largest = self.share.outputs, config.truncation
+        self.to_patches = ChannelOutput(len(outputs), P, D)
+        self.decoder = ChannelDecoder(outputs, config.decoder_fields, edges) if config.decoder_fields else None
+        self.truncation = None if largest is None else Truncation(outputs, largest)
         if not self.position.weight.is_meta:
             initialise(self, seed=0)
 
@@ -131,8 +138,8 @@ class WeatherViT(nn.Module):
         """One forecast step, in normalised units.
 
         Args:
-            history: [B, T, C, H, W] normalised states at `config.input_times`; what stands at points of a mask is
-                not looked at.
+            history: [B, T, C, H, W] normalised states at `config.input_times`; what stands at points of a mask, or of
+                channels that do not go in, is not looked at.
             forcings: [B, F, H, W] `self.forcings` at the initial time (`weatherfm.earth.forcings.forcing_fields`).
             lead_time_hours: [B].
             present: [B, I] bool, False where a sample lacks an input channel: its values are ignored. A channel whose
@@ -141,7 +148,8 @@ class WeatherViT(nn.Module):
             condition: [B, K] `self.conditions` at the initial time (`weatherfm.earth.forcings.clock`).
 
         Returns:
-            [B, C, H, W] normalised state at initial time + lead time; of no meaning at points of a mask.
+            [B, C, H, W] normalised state at initial time + lead time; of no meaning at points of a mask. Channels that
+            do not come out are as they were.
 
         Raises:
             InputError: another number of conditions.
@@ -159,17 +167,44 @@ class WeatherViT(nn.Module):
         x = patchify(self._pad(x), self.config.patch)  # [B, N, I, P]
         x = self.aggregation(x, self.tokenizer, present)  # [B, N, D]
         x = self._through_blocks(x, lead_time_hours, condition)
-        x, now = self.head(x), history[:, self.config.input_times.index(0)]
-        known = None  # [B, C, 1, 1]
-        if present is not None:
-            known = present_now(present, self.config.input_times, now.shape[1])[:, :, None, None]
+        whole = history[:, self.config.input_times.index(0)]
+        x, now = self.head(x), self.outputs_of(whole)
+        known = self.known_outputs(present)
+        if known is not None:
+            known = known[:, :, None, None]
             now = torch.where(known, now, 0)
-        if self.config.predict == "increment":  # small beside the state, and so is its rounding
-            scale = at_lead(self.increment_scale, self.increment_leads, lead_time_hours)[:, :, None, None]
+        state = self._next_state(x, now, known, lead_time_hours)
+        if self.output_rows is None:
+            return state
+        return whole.to(state.dtype).index_copy(1, self.output_rows, state)
+
+    def _next_state(self, x: Tensor, now: Tensor, known: Tensor | None, lead_time_hours: Tensor) -> Tensor:
+        """Tokens [B, N, D] and outputs now [B, O, H, W], `known` [B, O, 1, 1] or not -> [B, O, H, W]."""
+        exact = self.config.predict == "state" or self.stated is not None
+        with torch.autocast(x.device.type, enabled=False) if exact else nullcontext():
+            if exact:  # bfloat16 would round z500 by some 20 m2 s-2
+                x = x.to(torch.promote_types(x.dtype, torch.float32))
+            if self.config.predict == "state":
+                return self._to_fields(x, now)
+            # an increment is small beside the state, and so is its rounding
+            scale = self.outputs_of(at_lead(self.increment_scale, self.increment_leads, lead_time_hours))
+            scale = scale[:, :, None, None]
             scale = scale if known is None else torch.where(known, scale, 1)
-            return now + scale * self._to_fields(x, now, known)  # [B, C, H, W]
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round z500 by some 20 m2 s-2
-            return self._to_fields(x.to(torch.promote_types(x.dtype, torch.float32)), now)
+            return now + scale * self._to_fields(x, now, known)
+
+    def known_outputs(self, present: Tensor | None) -> Tensor | None:
+        """[B, O] bool, or [1, O], where an output's present state is among the inputs; None: it always is.
+
+        Args:
+            present: as of `forward`.
+        """
+        if present is not None:
+            return present_now(present, self.config.input_times, self.share)
+        return None if self.stated is None else self.stated[None]
+
+    def outputs_of(self, values: Tensor) -> Tensor:
+        """Those of the channels that come out: [B, C, ...] -> [B, O, ...]."""
+        return values if self.output_rows is None else values.index_select(1, self.output_rows)
 
     def _through_blocks(self, x: Tensor, lead_time_hours: Tensor, condition: Tensor | None) -> Tensor:
         """Tokens [B, N, D] of the front end -> [B, N, D], normalised, for the head."""
@@ -188,15 +223,21 @@ class WeatherViT(nn.Module):
             x = block(x, change)
         return modulated(self.norm(x), *last[:, :, None].unbind(1))
 
+    def with_inputs_of(self, state: Tensor, other: Tensor) -> Tensor:
+        """A state [B, C, H, W] with the channels that are inputs alone of another one."""
+        if self.output_rows is None:
+            return state
+        return other.to(state.dtype).index_copy(1, self.output_rows, self.outputs_of(state))
+
     def _to_fields(self, x: Tensor, now: Tensor, known: Tensor | None = None) -> Tensor:
-        """Tokens [B, N, D] and the present state [B, C, H, W], `known` [B, C, 1, 1] or not -> [B, C, H, W]."""
-        patches = self.to_patches(x)  # [B, N, C, P]
+        """Tokens [B, N, D] and outputs now [B, O, H, W], `known` [B, O, 1, 1] or not -> [B, O, H, W]."""
+        patches = self.to_patches(x)  # [B, N, O, P]
         fields = unpatchify(patches, self.config.patch, self.padded)[..., : now.shape[-2], : now.shape[-1]]
         if self.decoder is not None:
-            calm = -self.mean / self.std
+            calm = self.outputs_of((-self.mean / self.std)[None])[0]
             of_head = torch.zeros_like(calm) if self.config.predict == "increment" else calm
             if known is not None:  # the head gives the state itself where it is not
-                of_head = torch.where(known[:, :, 0, 0], of_head, calm)[:, None, None]  # [B, 1, 1, C]
+                of_head = torch.where(known[:, :, 0, 0], of_head, calm)[:, None, None]  # [B, 1, 1, O]
             fields = fields + self.decoder(fields, now, torch.stack([of_head, calm.expand_as(of_head)], -1))
         if self.truncation is None:
             return fields
@@ -206,7 +247,9 @@ class WeatherViT(nn.Module):
             return self.truncation(exact, *matrices)
 
     def assemble(self, history: Tensor, forcings: Tensor) -> Tensor:
-        """All input channels in the order of `ModelConfig.input_names`: -> [B, I, H, W]."""
+        """All inputs in the order of `ChannelShare.input_names`: -> [B, I, H, W]."""
+        if self.input_rows is not None:
+            history = history.index_select(2, self.input_rows)
         static = self.static.expand(history.shape[0], -1, -1, -1)
         return torch.cat([history.flatten(1, 2), static, forcings.to(history.dtype)], dim=1)
 
@@ -266,10 +309,15 @@ class WeatherViT(nn.Module):
         if domain.log_scales:
             known = np.array([domain.log_scales.get(name, np.nan) for name in domain.channels])
             values |= {"log_scale": np.nan_to_num(known, nan=1.0), "logged": np.isfinite(known).astype(float)}
+        if self.share.inputs != self.share.outputs:
+            named = {"input_rows": self.share.inputs, "output_rows": self.share.outputs}
+            values |= {key: np.array([domain.channels.index(one) for one in names]) for key, names in named.items()}
+            values["stated"] = np.isin(self.share.outputs, self.share.inputs)
         if domain.masks:
             values["there"] = domain.present.astype(np.float32)
         if self.config.position == "place":
             values["places"] = place_features(domain.grid, self.config.patch)
         if self.config.truncation is not None:
             values |= spectral_matrices(domain.grid, self.config.truncation)
-        return {name: torch.from_numpy(value).float() for name, value in values.items()}
+        tensors = {name: torch.from_numpy(value) for name, value in values.items()}
+        return {name: x.float() if x.is_floating_point() else x for name, x in tensors.items()}

@@ -1,6 +1,6 @@
 """A share of the channels: what one of several models holds that together make up the whole model.
 
-A share owns state channels (with their outputs and their earlier input times), constant fields and forcings. Shares
+A share owns channels (with their outputs and their earlier input times), constant fields and forcings. Shares
 are disjoint and together hold everything, so that a sum over all channels is a sum over shares. The groups of
 hierarchical aggregation are shares as well; every other share is a union of whole groups.
 """
@@ -8,11 +8,12 @@ hierarchical aggregation are shares as well; every other share is a union of who
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.roles import Roles, find_roles
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,30 @@ class ChannelShare:
     forcings: tuple[str, ...]
     groups: tuple[int, ...] = ()
     """Numbers of the groups of hierarchical aggregation; none in the flat form."""
+    roles: Roles | None = None
+    """Of its channels; None: all are states."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Channels that the model sees."""
+        return self.channels if self.roles is None else self.roles.inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Channels that it predicts."""
+        return self.channels if self.roles is None else self.roles.outputs
 
     def input_names(self, input_times: Sequence[int]) -> list[str]:
         """Input channels in order: the state at each input time (hours), then static fields, then forcings."""
-        states = [c if hours == 0 else f"{c}@{hours}h" for hours in input_times for c in self.channels]
+        states = [c if hours == 0 else f"{c}@{hours}h" for hours in input_times for c in self.inputs]
         return [*states, *self.static_names, *self.forcings]
 
 
 def whole(config: ModelConfig, domain: Domain) -> ChannelShare:
     """The share that holds everything."""
     groups = tuple(range(config.aggregation.groups or 0))
-    return ChannelShare(tuple(domain.channels), tuple(domain.static_names), tuple(config.forcings), groups)
+    roles = find_roles(config, domain.channels)
+    return ChannelShare(tuple(domain.channels), tuple(domain.static_names), tuple(config.forcings), groups, roles)
 
 
 def input_names(config: ModelConfig, domain: Domain) -> list[str]:
@@ -74,8 +88,7 @@ def channel_groups(config: ModelConfig, domain: Domain) -> list[ChannelShare]:
             f"aggregation.tree {settings.tree} is more than the {smallest} inputs of the smallest of "
             f"{settings.groups} groups; choose at most {smallest}, or fewer groups"
         )
-    numbered = [(group.channels, group.static_names, group.forcings, (i,)) for i, group in enumerate(groups)]
-    return [ChannelShare(*parts) for parts in numbered]
+    return [replace(group, groups=(i,)) for i, group in enumerate(groups)]
 
 
 def group_of_inputs(config: ModelConfig, domain: Domain, share: ChannelShare) -> list[int]:
@@ -91,35 +104,55 @@ def balanced(total: int, count: int) -> list[int]:
 
 
 def _deal(config: ModelConfig, domain: Domain, count: int, what: str) -> list[ChannelShare]:
-    """Neighbouring channels to each; other inputs one by one, from the last share (a smaller one) backwards."""
-    channels = domain.channels
-    if not 1 <= count <= len(channels):
+    """Neighbouring states to each, then neighbouring channels of one role alone, which go to the last shares (smaller
+    ones) first; other inputs one by one, from the last share backwards."""
+    roles = find_roles(config, domain.channels)
+    if not 1 <= count <= (most := most_shares(roles)):
+        need = "" if roles.inputs == roles.outputs else " that goes in and one that comes out"
         raise InputError(
-            f"{len(channels)} channels cannot be split into {count} {what}: each needs one at least; "
-            f"choose 1 to {len(channels)}"
+            f"{len(domain.channels)} channels cannot be split into {count} {what}: each needs one at least{need}; "
+            f"choose 1 to {most}"
         )
-    sizes = balanced(len(channels), count)
-    starts = [sum(sizes[:i]) for i in range(count)]
+    held = _neighbours(roles.states, balanced(len(roles.states), count))
+    for alone in (roles.inputs, roles.outputs):
+        names = [name for name in alone if name not in roles.states]
+        more = _neighbours(names, balanced(len(names), count)[::-1])
+        held = [[*some, *others] for some, others in zip(held, more, strict=True)]
     others = [*domain.static_names, *config.forcings]
     statics = len(domain.static_names)
     shares = []
-    for i, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+    for i, names in enumerate(held):
         own = range(count - 1 - i, len(others), count)
-        shares.append(
-            ChannelShare(
-                tuple(channels[start : start + size]),
-                tuple(others[k] for k in own if k < statics),
-                tuple(others[k] for k in own if k >= statics),
-            )
-        )
+        statics_held = {others[k] for k in own if k < statics}
+        shares.append(_share(config, domain, {*names}, statics_held, {others[k] for k in own if k >= statics}))
     return shares
 
 
+def most_shares(roles: Roles) -> int:
+    """Shares that channels can be split into: each has one at least that goes in, and one that comes out."""
+    return min(len(roles.inputs), len(roles.outputs))
+
+
+def _neighbours(names: Sequence[str], sizes: Sequence[int]) -> list[list[str]]:
+    return [list(names[sum(sizes[:i]) : sum(sizes[: i + 1])]) for i in range(len(sizes))]
+
+
 def _union(config: ModelConfig, domain: Domain, shares: Sequence[ChannelShare]) -> ChannelShare:
-    held = {name for share in shares for name in (*share.channels, *share.static_names, *share.forcings)}
+    channels, statics, forcings = (
+        {name for share in shares for name in getattr(share, kind)} for kind in ("channels", "static_names", "forcings")
+    )
+    joined = _share(config, domain, channels, statics, forcings)
+    return replace(joined, groups=tuple(number for share in shares for number in share.groups))
+
+
+def _share(
+    config: ModelConfig, domain: Domain, channels: set[str], statics: set[str], forcings: set[str]
+) -> ChannelShare:
+    """In the order of the domain and the configuration."""
+    own, roles = tuple(name for name in domain.channels if name in channels), find_roles(config, domain.channels)
     return ChannelShare(
-        tuple(name for name in domain.channels if name in held),
-        tuple(name for name in domain.static_names if name in held),
-        tuple(name for name in config.forcings if name in held),
-        tuple(number for share in shares for number in share.groups),
+        own,
+        tuple(name for name in domain.static_names if name in statics),
+        tuple(name for name in config.forcings if name in forcings),
+        roles=Roles(*(tuple(name for name in own if name in chosen) for chosen in (roles.inputs, roles.outputs))),
     )

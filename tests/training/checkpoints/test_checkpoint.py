@@ -233,7 +233,7 @@ def test_a_checkpoint_that_lacks_a_tensor_does_not_count(tmp_path, monkeypatch):
 def test_optimizer_state_that_is_not_there_is_not_saved():
     model = make_model()
     optimizer = build_optimizer(model, TrainingConfig())
-    state = TrainingState(model, optimizer, None, model.domain, 1)
+    state = TrainingState(model, optimizer, None, len(model.domain.channels), 1)
     assert "optimizer.exp_avg.position.weight" in state.tensors()
     del optimizer.state[model.position.weight]
     with pytest.raises(RuntimeError, match=r"no state of position\.weight"):

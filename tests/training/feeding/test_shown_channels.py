@@ -57,24 +57,25 @@ def test_ranks_together_show_what_one_process_shows(tmp_path):
     config = run_of(tmp_path, channel_sampling=0.5)
     domain = make_domain(channels=("z500", "t850", "u10"), static=2)
     all_of_it = whole(config.model, domain)
-    alone = list(inputs_shown(config, Role(None, all_of_it, (0, 1), 1, domain.channels), 5, 8))
+    alone = list(inputs_shown(config, Role(None, all_of_it, (0, 1), 1, all_of_it), 5, 8))
     names = all_of_it.input_names(config.model.input_times)
     for count, tp in [(1, 2), (2, 1), (4, 3)]:
         for part in range(count):
             for share in channel_shares(config.model, domain, tp):
                 own = [names.index(name) for name in share.input_names(config.model.input_times)]
-                given = list(inputs_shown(config, Role(None, share, (part, count), 1, domain.channels), 5, 8))
+                given = list(inputs_shown(config, Role(None, share, (part, count), 1, all_of_it), 5, 8))
                 rows = slice(part * 8 // count, (part + 1) * 8 // count)
                 assert all(torch.equal(a[rows][:, own], b) for a, b in zip(alone, given, strict=True))
     # a run that goes on begins in the middle
-    late = list(inputs_shown(config, Role(None, all_of_it, (0, 1), 1, domain.channels), 7, 8))
+    late = list(inputs_shown(config, Role(None, all_of_it, (0, 1), 1, all_of_it), 7, 8))
     assert torch.equal(late[0], alone[2])
 
 
 def test_all_times_of_a_channel_go_together_and_constant_fields_stay(tmp_path):
     config = run_of(tmp_path, channel_sampling=0.3)
     domain = make_domain(channels=("z500", "t850", "u10"), static=2)
-    (shown,) = inputs_shown(config, Role(None, whole(config.model, domain), (0, 1), 1, domain.channels), 0, 1)
+    all_of_it = whole(config.model, domain)
+    (shown,) = inputs_shown(config, Role(None, all_of_it, (0, 1), 1, all_of_it), 0, 1)
     assert shown.shape == (8, 2 * 3 + 2 + 1)
     assert torch.equal(shown[:, :3], shown[:, 3:6])
     assert shown[:, 6:].all()
@@ -85,13 +86,14 @@ def test_the_present_is_that_of_the_initial_time():
     share = ChannelShare(("z500", "t850"), ("orography",), ("latitude", "lsm"))
     present = present_inputs(torch.tensor([[[True, False], [False, True]]]), share)  # of [B, T, C]
     assert present.tolist() == [[True, False, False, True, True, True, True]]
-    assert present_now(present, [-24, 0], 2).tolist() == [[False, True]]
-    assert present_now(present, [0, -24], 2).tolist() == [[True, False]]
+    assert present_now(present, [-24, 0], share).tolist() == [[False, True]]
+    assert present_now(present, [0, -24], share).tolist() == [[True, False]]
 
 
 def test_without_the_setting_everything_is_shown_and_nothing_recorded(tmp_path):
     config = run_of(tmp_path)
-    assert inputs_shown(config, Role(None, whole(config.model, make_domain()), (0, 1), 1, ("z500",)), 0, 4) is None
+    all_of_it = whole(config.model, make_domain())
+    assert inputs_shown(config, Role(None, all_of_it, (0, 1), 1, all_of_it), 0, 4) is None
     assert "channel_sampling" not in config.training.model_dump()
     assert run_of(tmp_path, channel_sampling=0.5).training.model_dump()["channel_sampling"] == 0.5
 

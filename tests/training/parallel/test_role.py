@@ -15,7 +15,7 @@ CHANNELS = ("z500", "t850", "msl")
 
 
 def role(part=(0, 1), channels=CHANNELS, copies=1) -> Role:
-    return Role(None, ChannelShare(tuple(channels), (), ()), part, copies, CHANNELS)
+    return Role(None, ChannelShare(tuple(channels), (), ()), part, copies, ChannelShare(CHANNELS, (), ()))
 
 
 @pytest.mark.parametrize(("items", "count"), [(10, 3), (9, 3), (2, 4), (1, 2)])
@@ -31,6 +31,7 @@ def test_own_channels_stand_at_their_place_among_all():
     found = role(channels=("t850", "msl")).spread(values)
     assert found.tolist() == [[0.0, 1.0, 2.0], [0.0, 3.0, 4.0]]
     assert role(channels=("t850", "msl"), copies=2).spread(values)[0].tolist() == [0.0, 0.5, 1.0]
+    assert role(channels=("z500", "msl")).spread(values).tolist() == [[1.0, 0.0, 2.0], [3.0, 0.0, 4.0]]
 
 
 def test_alone_a_role_is_everything():
