@@ -40,6 +40,8 @@ class Batch:
     """[B] int64."""
     further: torch.Tensor | None = None
     """[S - 1, B, C, H, W] float32 at `init_time` + 2, 3, .. S lead times; None where S is 1."""
+    store: int = 0
+    """Which of several stores it is of."""
 
     def __len__(self) -> int:
         return len(self.init_time)
@@ -61,7 +63,7 @@ class Batch:
             x.to(device, non_blocking=True) for x in (self.history, self.target, self.lead_time_hours)
         )
         further = None if self.further is None else self.further.to(device, non_blocking=True)
-        return Batch(history, target, self.init_time, lead, further)
+        return Batch(history, target, self.init_time, lead, further, self.store)
 
 
 def eligible_init_times(
@@ -183,17 +185,18 @@ class SampleLoader:
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([_ORDER, self.seed, epoch]).permutation(len(self.init_times))
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from 0 over all epochs."""
+    def batch(self, step: int, successive: int | None = None) -> Batch:
+        """The batch of a step, counted from 0 over all epochs; `successive` in place of its own number of targets."""
         inits, leads = self.samples(step)
+        successive = self.successive(step) if successive is None else successive
         return read_batch(
-            self.store, inits, self.input_times, leads, self.channels, self._buffers, self.successive(step),
+            self.store, inits, self.input_times, leads, self.channels, self._buffers, successive,
             self._seen, self._scored,
         )  # fmt: skip
 
     def iterate(self, start_step: int, stop_step: int) -> Iterator[Batch]:
         """Batches of the steps `start_step` .. `stop_step` - 1 in order, read ahead by `workers` threads."""
-        return _read_ahead(self.batch, range(start_step, stop_step), self.workers)
+        return read_ahead_of(self.batch, range(start_step, stop_step), self.workers)
 
 
 def fixed_batches(
@@ -219,7 +222,7 @@ def fixed_batches(
         leads = np.full(len(part), lead_time, np.int64)
         return read_batch(store, part, input_times, leads, channels, buffers, 1, seen, scored)
 
-    return _read_ahead(read, range(0, len(inits), batch_size), workers)
+    return read_ahead_of(read, range(0, len(inits), batch_size), workers)
 
 
 def read_batch(
@@ -249,7 +252,7 @@ def read_batch(
     names = tuple(store.channels if channels is None else channels)
     fields = (buffers or Buffers()).take((len(indices), len(names), *store.grid.shape))  # [B * (T + S), C, H, W]
     n_history = history_times.size
-    if seen is None and scored is None:
+    if seen is None and scored is None and names:
         store.read(indices, names, fields.numpy())
     else:
         _read_some(store, indices[:n_history], names, seen, fields.numpy()[:n_history])
@@ -264,14 +267,16 @@ def _read_some(
     store: Store, indices: np.ndarray, names: Sequence[str], wanted: Sequence[str] | None, out: np.ndarray
 ) -> None:
     """Into `out` [n, channel, lat, lon] of `names`: the fields of those `wanted`, or of all; zero for the others."""
-    if wanted is None or len(wanted) == len(names):
+    wanted = names if wanted is None else wanted
+    if wanted and len(wanted) == len(names):
         store.read(indices, names, out)
         return
     out[...] = 0
-    out[:, [names.index(name) for name in wanted]] = store.read(indices, wanted)
+    if wanted:  # a rank may have none of the channels of one store among several
+        out[:, [names.index(name) for name in wanted]] = store.read(indices, wanted)
 
 
-def _read_ahead(read: Callable[[int], Batch], keys: Iterable[int], workers: int) -> Iterator[Batch]:
+def read_ahead_of(read: Callable[[int], Batch], keys: Iterable[int], workers: int) -> Iterator[Batch]:
     """`read` of each key in order; `workers` threads keep one batch each, and one more, ready."""
     if workers == 0:
         yield from map(read, keys)

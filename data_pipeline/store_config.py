@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.joined_config import Source
@@ -88,8 +88,55 @@ class Transform(Config):
     """sign(x) ln(1 + |x| / this), in canonical units: for precipitation 1e-5 m (FourCastNet)."""
 
 
+class MixPart(Config):
+    """One of several stores that a model is trained on; what is not given is as beside `mix`."""
+
+    store: str
+    """Folder of the store."""
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Batches are drawn from the stores in proportion to their weights."""
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9_.-]+$")
+    """What logs and weights files call it; without it, the folder's name without its ending."""
+    source: Source | None = None
+    """As `data.source`."""
+    channels: list[str] | None = Field(None, min_length=1)
+    """Those of `data.channels` that it has, in its own order."""
+    static: list[Literal["orography", "lsm"]] | None = None
+    """As `data.static`."""
+    area: Area | None = None
+    """As `data.area`."""
+    regrid: RegridConfig | None = None
+    """As `data.regrid`."""
+    accumulation: Hours | None = None
+    """As `data.accumulation`."""
+    period: Period | None = None
+    """As `data.period`."""
+    step: Hours | None = None
+    """As `data.step`."""
+    step_offset: Hours | None = None
+    """As `data.step_offset`."""
+    exclude: list[Period] | None = None
+    """As `data.exclude`."""
+    train: Days | None = None
+    """As `data.train`."""
+    validation: Days | None = None
+    """As `data.validation`."""
+    test: Days | None = None
+    """As `data.test`."""
+
+    @property
+    def called(self) -> str:
+        """Its name."""
+        return self.name or self.store.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
+
+    def given(self) -> dict[str, object]:
+        """Settings of `data` that it has itself."""
+        own = {key: getattr(self, key) for key in type(self).model_fields if key not in ("weight", "name")}
+        return {key: value for key, value in own.items() if value is not None}
+
+
 class DataConfig(Config):
-    """One training store."""
+    """One training store, or several."""
 
     store: str
     """Folder of the store (Zarr v3); by custom it ends in .zarr."""
@@ -146,9 +193,63 @@ class DataConfig(Config):
     forecasts hold them as they are; mean, std and tendency_std are of the scale."""
     channel_block: int | None = None
     """Channels in one chunk; without it, all on a coarse grid and as many as fill 1 MiB on a fine one."""
+    mix: list[MixPart] = []
+    """Train one model on several stores, `[{store: a.zarr, weight: 3}, {store: b.zarr, channels: [z500, t850]}]`: each
+    batch is of one of them. `channels` are then those of all, and what else stands beside `mix` holds for every store
+    that does not say otherwise; forecasts and scores are of the first."""
     shard_mib: int | None = Field(None, ge=1)
     """Size of one file before compression, in MiB: one block of channels at as many times as fit; without it 64, or,
     where three times of all channels are more than that, these, up to 1024 (`choose_sharding`)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_of_mix(cls, given: Any) -> Any:
+        """Forecasts and scores go by the first of several stores."""
+        parts = given.get("mix") if isinstance(given, dict) else None
+        if not parts or not isinstance(parts, list) or not isinstance(parts[0], dict | MixPart):
+            return given
+        first = parts[0] if isinstance(parts[0], dict) else parts[0].given()
+        return {key: first[key] for key in ("store", "source") if key in first} | given
+
+    @model_serializer(mode="wrap")
+    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a mix, what it was before there were any."""
+        told: dict[str, Any] = usual(self)
+        return {key: value for key, value in told.items() if key != "mix" or value}
+
+    def parts(self) -> list[tuple[str, float, DataConfig]]:
+        """(name, weight, settings) of each store; of one alone, these settings, called ''."""
+        if not self.mix:
+            return [("", 1.0, self)]
+        return [(part.called, part.weight, self._of_part(part)) for part in self.mix]
+
+    def _of_part(self, part: MixPart) -> DataConfig:
+        given = part.given() | {"mix": []}
+        channels = part.channels or self.channels
+        held = {*channels, *map(_short, channels)}
+        transforms = {name: one for name, one in self.transforms.items() if name in held}
+        alone = self.model_copy(update=given | {"transforms": transforms})
+        alone._check()
+        return alone
+
+    def _check_mix(self) -> None:
+        if self.mix[0].source is not None and (bare := [part.called for part in self.mix if part.source is None]):
+            raise InputError(f"mix: {', '.join(bare)} has no source; give it one, or one for all beside mix")
+        try:
+            parts = self.parts()
+        except InputError as error:
+            raise InputError(f"mix: {error}") from None
+        names = [name for name, _, _ in parts]
+        stores = [data.store for _, _, data in parts]
+        for what, values in (("names", names), ("stores", stores)):
+            if repeated := sorted({value for value in values if values.count(value) > 1}):
+                raise InputError(f"mix repeats the {what} {', '.join(repeated)}; give each once, or a name of its own")
+        held = {channel for _, _, data in parts for channel in data.channels}
+        for name, _, data in parts:
+            if extra := [channel for channel in data.channels if channel not in self.channels]:
+                raise InputError(f"mix: {name} has {', '.join(extra)}, not among data.channels; add or drop them")
+        if idle := [channel for channel in self.channels if channel not in held]:
+            raise InputError(f"channels {', '.join(idle)} are in none of the stores of mix; add to one, or drop them")
 
     def _check_days(self) -> None:
         if self.daily is None:
@@ -199,6 +300,10 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> DataConfig:
+        self._check()
+        return self
+
+    def _check(self) -> None:
         for of_others in (False, True):  # a statistic may be one of a variable that is defined here
             new = {short: one for short, one in self.variables.items() if (one.of is not None) == of_others}
             add_variables({short: one.definition(VARIABLES) for short, one in new.items()})
@@ -210,6 +315,8 @@ class DataConfig(Config):
                 f"step_offset {self.step_offset}h must lie between 0h and step; give a step longer than it"
             )
         self._check_days()
+        if self.mix:
+            self._check_mix()
         if idle := set(self.transforms) - {*names, *map(_short, names)}:
             raise InputError(f"transforms speaks of {', '.join(sorted(idle))}, which is none of data.channels")
         periods = {"train": self.train, "validation": self.validation, "test": self.test}
@@ -220,4 +327,3 @@ class DataConfig(Config):
                     raise InputError(
                         f"{name} ({period}) and {other} ({held}) share days: scores would be too good; separate them"
                     )
-        return self

@@ -110,7 +110,7 @@ GROUND = {
     "data_pipeline/store": [],
     "evaluation": ["forecast_config", "regions"],
     "evaluation/figures": ["pictures"],
-    "training": ["start_config", "rollout_config", "run_config"],
+    "training": ["start_config", "rollout_config", "run_config", "parts"],
 }
 """Loose files of a folder below all of its rooms; the other loose ones, its faces, are above them."""
 ROOMS = {

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from weatherfm.data_pipeline.loader import eligible_init_times, reached_leads
-from weatherfm.data_pipeline.store.training_store import Store, open_store
+from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
+from weatherfm.model.architecture import patch_counts
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import channel_shares, input_names
 from weatherfm.training.feeding.field_cache import choose_cache
-from weatherfm.training.feeding.store_checks import check_training, warn_of_spread
-from weatherfm.training.parallel.layout import choose_layout
+from weatherfm.training.feeding.store_checks import check_parts, warn_of_spreads
+from weatherfm.training.parts import Part, joint_domain, open_parts
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.starting.run_start import find_start
+from weatherfm.training.starting.run_start import RunStart, choose_layout_of, find_start
 from weatherfm.training.stepping.optimizer import describe_schedule
 
 
@@ -41,27 +42,26 @@ def check_run(config: RunConfig, devices: int | None = None) -> list[Finding]:
         config: the run.
         devices: it is to be trained on; without it, as many as its section `parallel` asks for.
     """
-    found: list[Store] = []
+    found: list[Part] = []
 
     def store() -> str:
-        found.append(open_store(config.data.store))
-        times = found[0].times
-        return f"{len(found[0].channels)} channels, {len(times)} times {times[0]} .. {times[-1]}, {found[0].grid}"
+        found.extend(open_parts(config))
+        return "; ".join(map(_told, found))
 
     findings = [_look("store", store)]
     if not found:
         return findings
-    links: dict[str, Callable[[RunConfig, Store], str]] = {
+    links: dict[str, Callable[[RunConfig, Sequence[Part]], str]] = {
         "training": _training,
         "model": _model,
-        "layout": lambda config, store: _layout(config, store, devices),
-        "forecast": _forecast,
-        "baselines": _baselines,
+        "layout": lambda config, parts: _layout(config, parts, devices),
+        "forecast": lambda config, parts: _forecast(config, parts[0].store),
+        "baselines": lambda config, parts: _baselines(config, parts[0].store),
     }
     if config.training.start_from is not None:
         links["start"] = _start
     for name, look in links.items():
-        findings.append(_look(name, lambda look=look: look(config, found[0])))  # type: ignore[misc]
+        findings.append(_look(name, lambda look=look: look(config, found)))  # type: ignore[misc]
     return findings
 
 
@@ -72,9 +72,27 @@ def _look(link: str, look: Callable[[], str]) -> Finding:
         return Finding(link, False, str(error))
 
 
-def _training(config: RunConfig, store: Store) -> str:
-    check_training(config, store)
-    warn_of_spread(config, store)
+def _told(part: Part) -> str:
+    store, name = part.store, f"{part.name} ({part.weight:.0%}): " if part.name else ""
+    times = store.times
+    return f"{name}{len(store.channels)} channels, {len(times)} times {times[0]} .. {times[-1]}, {store.grid}"
+
+
+def _training(config: RunConfig, parts: Sequence[Part]) -> str:
+    check_parts(config, parts)
+    warn_of_spreads(parts)
+    settings = config.training
+    counts = "; ".join(f"{part.name}{': ' * bool(part.name)}{_samples(part)}" for part in parts)
+    steps = f"{settings.steps} steps of {settings.batch_size * settings.accumulate}"
+    if settings.rollout:
+        steps += f" over model steps of their own output ({settings.rollout})"
+    caches = [choose_cache(part.config, part.store, part.config.data.channels).text for part in parts]
+    kept = ", ".join(f"{part.name} {text}".strip() for part, text in zip(parts, caches, strict=True))
+    return f"{counts}; {steps}, {describe_schedule(settings)}; alone on this machine, {kept}"
+
+
+def _samples(part: Part) -> str:
+    config, store = part.config, part.store
     settings, inputs = config.training, config.model.input_times
     leads = {"train": reached_leads(settings.lead_times, max(settings.model_steps.values()))}
     samples = {
@@ -82,39 +100,36 @@ def _training(config: RunConfig, store: Store) -> str:
         for name in ("train", "validation")
         if (period := store.periods.get(name)) is not None
     }
-    counts = ", ".join(f"{count} {name} samples" for name, count in samples.items())
-    cache = choose_cache(config, store, config.data.channels)
-    steps = f"{settings.steps} steps of {settings.batch_size * settings.accumulate}"
-    if settings.rollout:
-        steps += f" over model steps of their own output ({settings.rollout})"
-    return f"{counts}; {steps}, {describe_schedule(settings)}; alone on this machine, {cache.text}"
+    return ", ".join(f"{count} {name} samples" for name, count in samples.items())
 
 
-def _model(config: RunConfig, store: Store) -> str:
+def _model(config: RunConfig, parts: Sequence[Part]) -> str:
     with torch.device("meta"):
-        model = WeatherViT(config.model, store.domain(config.data.channels))
+        model = WeatherViT(config.model, joint_domain(config, parts, [part.domain for part in parts]))
     parameters = sum(p.numel() for p in model.parameters())
     state = parameters * 4 * (4 + (config.training.ema_decay > 0))  # weights, gradients, two moments, average
     inputs = len(input_names(config.model, model.domain))
     alone = "" if model.share.inputs == model.share.outputs else f", channels: {model.share.roles}"
+    patches = dict.fromkeys(patch_counts(config.model.patch, part.store.grid.shape) for part in parts)
     return (
         f"{parameters / 1e6:.1f} M parameters ({state / 2**30:.2f} GiB with optimizer state), {inputs} input channels, "
-        f"{model.tokens[0]} x {model.tokens[1]} patches{alone}"
+        f"{', '.join(f'{rows} x {columns}' for rows, columns in patches)} patches{alone}"
     )
 
 
-def _start(config: RunConfig, store: Store) -> str:
-    return "; ".join(" ".join(line.split()) for line in find_start(config, store).lines())
+def _start(config: RunConfig, parts: Sequence[Part]) -> str:
+    return "; ".join(" ".join(line.split()) for line in find_start(config, parts).lines())
 
 
-def _layout(config: RunConfig, store: Store, devices: int | None) -> str:
+def _layout(config: RunConfig, parts: Sequence[Part], devices: int | None) -> str:
     axes, settings = config.parallel, config.training
     if devices is None:
         devices = axes.tp * axes.dp_replicate * (axes.dp_shard or 1)
     if devices < 1:
         raise InputError(f"--devices must be 1 or more, got {devices}")
-    domain = store.domain(config.data.channels)
-    layout = choose_layout(axes, devices, config.model, domain, settings.batch_size)
+    domains = tuple(part.domain for part in parts)
+    start = RunStart(config, joint_domain(config, parts, domains), domains)
+    layout, domain = choose_layout_of(start, parts, devices), start.domain
     split = axes.channels == "split"
     most = len(channel_shares(config.model, domain, layout.tp)[0].channels) if split else len(domain.channels)
     return (

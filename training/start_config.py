@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,9 @@ class StartFrom(Config):
     new_channels: dict[str, list[str]] = {}
     """Channels that the weights lack -> theirs whose mean they start as, e.g. `{z600: [z500, z700]}`; an input without
     a word starts with initial rows and its gate closed, an output at persistence."""
+    statistics: Literal["weights", "store"] = "weights"
+    """Whose mean and spreads channels have that the weights know: what they were trained with, or the store's own, as
+    where weights were trained on several stores (`data.mix`), each with its own."""
     freeze: list[str] = []
     """Parts that do not learn, by the start of their names: `tokenizer`, `aggregation`, `position`, `lead_time` or
     `conditioning`, `blocks` (or `blocks.0`), `norm`, `head`, `to_patches`, `decoder`, `truncation`."""
@@ -35,4 +38,5 @@ class StartFrom(Config):
 
     def record(self) -> dict[str, Any]:
         """What decides the weights beside the file itself, which is named by its digest."""
-        return self.model_dump(mode="json", exclude={"weights"})
+        told = self.model_dump(mode="json", exclude={"weights"})
+        return {key: value for key, value in told.items() if (key, value) != ("statistics", "weights")}

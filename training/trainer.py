@@ -23,37 +23,33 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.loader import SampleLoader
-from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.device import apply_precision, choose_device, choose_precision, peak_memory_gib
 from weatherfm.errors import StopRequest
-from weatherfm.training.checkpoints.best_weights import bring_back_best, set_best_aside
-from weatherfm.training.checkpoints.checkpoint import CheckpointFolder, Saved
+from weatherfm.training.begin import begin
+from weatherfm.training.checkpoints.best_weights import set_best_aside
+from weatherfm.training.checkpoints.checkpoint import CheckpointFolder
 from weatherfm.training.checkpoints.export import export_weights, weights_path
 from weatherfm.training.checkpoints.prolong import find_checkpoint
-from weatherfm.training.checkpoints.resume import agree_on_identity, forget_other_best
 from weatherfm.training.checkpoints.state import Progress, TrainingState
 from weatherfm.training.feeding.channel_sampling import inputs_shown
-from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
+from weatherfm.training.feeding.mixture import Mixture
 from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
-from weatherfm.training.feeding.samples import reads_inputs, training_samples
-from weatherfm.training.feeding.store_checks import check_training, warn_of_spread
-from weatherfm.training.parallel.build_model import build_model
-from weatherfm.training.parallel.layout import Layout, choose_layout
+from weatherfm.training.feeding.samples import reads_inputs
+from weatherfm.training.feeding.store_checks import check_parts, warn_of_spreads
+from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
 from weatherfm.training.parallel.role import Role, find_role
-from weatherfm.training.ranks.coordination import Coordination
+from weatherfm.training.parts import Part, open_parts
 from weatherfm.training.ranks.job import Job
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.starting.run_start import RunStart, find_start
-from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.starting.run_start import RunStart, choose_layout_of, find_start
 from weatherfm.training.stepping.not_finite import refuse_step
-from weatherfm.training.stepping.optimizer import build_optimizer, learning_rate
-from weatherfm.training.stepping.step import compute_gradients, exchange, step_seed, update_weights
+from weatherfm.training.stepping.optimizer import learning_rate
+from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, step_seed, update_weights
 from weatherfm.training.stepping.step_result import StepResult
-from weatherfm.training.stepping.validation import Validator
-from weatherfm.training.stepping.weight_average import WeightAverage
+from weatherfm.training.stepping.untouched_rows import UntouchedRows
+from weatherfm.training.stepping.validation import Validator, together
 from weatherfm.training.upkeep.metrics_log import MetricsLog
 from weatherfm.training.upkeep.run_lock import hold_run
 from weatherfm.training.upkeep.speed import Speed
@@ -101,34 +97,33 @@ def train(config: RunConfig, stop: StopSignals | None = None) -> Summary:
     listening = StopSignals() if stop is None else nullcontext(stop)
     with ExitStack() as held, join(device, config.parallel.timeout) as job, listening as heard:
 
-        def check() -> tuple[Store, Layout]:
+        def check() -> tuple[list[Part], Layout]:
             checked = _check(config, job.world)
             if job.first:  # before anything in the folder is touched
-                warn_of_spread(config, checked[0])
+                warn_of_spreads(checked[0])
                 held.enter_context(hold_run(config.folder))
             return checked
 
-        store, layout = job.first_checks(check)
+        parts, layout = job.first_checks(check)
         mesh = build_mesh(layout, device.type) if layout.devices > 1 else None
-        return _train(config, store, mesh, device, job, heard)
+        return _train(config, parts, mesh, device, job, heard)
 
 
-def _check(config: RunConfig, devices: int) -> tuple[Store, Layout]:
-    store = open_store(config.data.store)
-    check_training(config, store)
-    domain = find_start(config, store).domain
-    return store, choose_layout(config.parallel, devices, config.model, domain, config.training.batch_size)
+def _check(config: RunConfig, devices: int) -> tuple[list[Part], Layout]:
+    parts = open_parts(config)
+    check_parts(config, parts)
+    return parts, choose_layout_of(find_start(config, parts), parts, devices)
 
 
 def _train(
-    config: RunConfig, store: Store, mesh: Mesh | None, device: torch.device, job: Job, stop: StopSignals
+    config: RunConfig, parts: list[Part], mesh: Mesh | None, device: torch.device, job: Job, stop: StopSignals
 ) -> Summary:
-    start = find_start(config, store)
+    start = find_start(config, parts)
     role = find_role(config.parallel, config.model, start.domain, mesh)
     apply_precision(config.training.precision)
     saved = find_checkpoint(config)
     try:
-        loader, state, identity = _start(start, store, role, device, saved, job, stop)
+        mixture, state, grounds, identity = begin(start, parts, role, device, saved, job, stop)
     except StopRequest as asked:
         if job.store is not None:
             stop.stay_deaf()
@@ -143,65 +138,17 @@ def _train(
         config.folder / "checkpoints", settings.keep_checkpoints, settings.cooldown_begins, resumed_from
     )
     with log as lines, checkpoints:
-        trainer = Trainer(start, store, loader, state, identity, role, job, lines, checkpoints)
+        trainer = Trainer(start, parts, mixture, state, grounds, identity, role, job, lines, checkpoints)
         trainer.run(stop)
         if job.store is not None and not trainer.finished:
             stop.stay_deaf()
         if trainer.finished and settings.export == "last":
-            export_weights(start, store, state, role, job.beat)
+            export_weights(start, parts, state, role, job.beat)
     stopped_by = None if trainer.finished else stop.received or "a signal to another rank"
     if stopped_by:
         step = state.progress.step
         _log.info("%s: stopped after step %d, nothing is lost; start again to go on", stopped_by, step)
     return _summary(config, state.progress, resumed_from, stopped_by)
-
-
-def _start(
-    start: RunStart,
-    store: Store,
-    role: Role,
-    device: torch.device,
-    saved: Saved | None,
-    job: Job,
-    stop: StopSignals,
-) -> tuple[SampleLoader, TrainingState, dict[str, Any]]:
-    """All that the first step needs; what can be refused is refused before the fields are read.
-
-    Raises:
-        StopRequest: on all ranks, when one of them was asked to stop.
-    """
-    config, settings, ranks = start.config, start.config.training, Coordination()
-    dtype = choose_precision(settings.precision, device)
-
-    def alive() -> None:
-        job.beat()
-        stop.heed()
-
-    ranks.all_do(stop.heed)
-    identity = agree_on_identity(config, store, dtype, saved, alive, start.identity())
-    loader = training_samples(config, store, device.type == "cuda", role.share, role.part)
-    cache = choose_cache(config, store, role.share.channels, role.part[1])
-    _log.info("%s", cache.text)
-    keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=alive)
-    ranks.all_do(stop.heed)
-    model = build_model(config, start.domain, role, device, dtype, empty=True)
-    start.freeze(model)
-    if saved is None:
-        for line in start.lines() if role.first else ():
-            _log.info("%s", line)
-        start.fill(model, job.beat)
-    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
-    optimizer = build_optimizer(model, settings)
-    rollout_steps = settings.rollout.most if settings.rollout else 0
-    state = TrainingState(model, optimizer, average, len(role.channels), len(settings.lead_times), rollout_steps)
-    if saved is not None:
-        state.restore(saved)
-        _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
-        told = forget_other_best(state.progress, saved.record, identity), bring_back_best(config, state.progress)
-        for text in filter(None, told):
-            _log.info("%s", text)
-    ranks.all_do(stop.heed)
-    return loader, state, identity
 
 
 def _summary(config: RunConfig, progress: Progress, resumed_from: int, stopped_by: str | None) -> Summary:
@@ -221,9 +168,10 @@ class Trainer:
 
     Args:
         start: the run and what it began with.
-        store: its store, checked.
-        loader: training samples of this rank.
+        parts: its stores, checked.
+        mixture: training batches of this rank.
         state: fresh or restored.
+        grounds: what batches of each store are worked on with.
         identity: what a resumed run is compared with.
         role: what this rank does.
         job: where it says how far it is.
@@ -234,9 +182,10 @@ class Trainer:
     def __init__(
         self,
         start: RunStart,
-        store: Store,
-        loader: SampleLoader,
+        parts: list[Part],
+        mixture: Mixture,
         state: TrainingState,
+        grounds: list[Ground],
         identity: dict[str, Any],
         role: Role,
         job: Job,
@@ -244,17 +193,20 @@ class Trainer:
         checkpoints: CheckpointFolder,
     ) -> None:
         self.start, self.config, self.settings = start, start.config, start.config.training
-        self.store, self.loader = store, loader
+        self.parts, self.mixture, self.grounds = parts, mixture, grounds
         self.state, self.identity, self.log = state, identity, log
         self.role, self.job = role, job
         self.device = state.model.mean.device
         self.dtype = choose_precision(self.settings.precision, self.device)
         self.lead_times = torch.tensor(self.settings.lead_times, device=self.device)
-        shortest = min(self.settings.lead_times) if self.settings.lead_time_weighting == "inverse" else None
-        weights, config = self.settings.channel_weights, self.config
-        self.loss = forecast_loss(config.model, start.domain, weights, shortest, role.share).to(self.device)
-        self.read_inputs = reads_inputs(config)
-        self.validator = Validator(config, store, self.loss, self.dtype, role) if config.data.validation else None
+        self.read_inputs = reads_inputs(self.config)
+        self.untouched = None
+        if len(parts) > 1:
+            self.untouched = UntouchedRows(state.model, state.optimizer, [ground.role.share for ground in grounds])
+        self.validators = [
+            Validator(part.config, part.store, ground, self.dtype) if part.config.data.validation else None
+            for part, ground in zip(parts, grounds, strict=True)
+        ]
         self.checkpoints = checkpoints
         self.saved_step = state.progress.step
         self.asked_to_stop = False
@@ -289,8 +241,8 @@ class Trainer:
                     self._settle()
                 if self._due(settings.log_every):
                     self._write_metrics(bar)
-                if self._due(settings.validate_every) and self.validator is not None:
-                    self._validate(self.validator)
+                if self._due(settings.validate_every) and any(self.validators):
+                    self._validate()
                 if saving:
                     self._save()
             self._settle()
@@ -300,8 +252,9 @@ class Trainer:
     def _batches(self) -> Generator[ReadyBatch, None, None]:
         """From the batch after the last one that training has seen."""
         numbers = [step * self.settings.accumulate for step in (self.state.progress.step, self.settings.steps)]
-        shown = inputs_shown(self.config, self.role, *numbers)
-        return read_ahead(self.loader.iterate(*numbers), self.state.model, self.device, shown)
+        shown = inputs_shown(self.config, lambda number: self.grounds[self.mixture.stores[number]].role, *numbers)
+        grids = [part.store.grid for part in self.parts]
+        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids)
 
     def _next_batches(self, stream: Iterator[ReadyBatch]) -> Iterator[ReadyBatch]:
         """Those of one step, each asked for when its turn comes, and held by nobody here after that."""
@@ -316,13 +269,17 @@ class Trainer:
         model, step = state.model, state.progress.step
         torch.manual_seed(step_seed(settings.seed, step, role.part[0]))  # drop path and dropout follow from it
         state.optimizer.zero_grad()
-        scored = compute_gradients(model, self.loss, batches, settings.accumulate, role, self.dtype, self.read_inputs)
+        scored = compute_gradients(model, self.grounds, batches, settings.accumulate, self.dtype, self.read_inputs)
         exchanged = exchange(model, scored, role, stop.received is not None, self.lead_times)
         before, self.unread = self.unread, StepResult(step, exchanged, scored)
         self._heed(before)
         if not self.late:
             self._settle()
-        update_weights(model, state.optimizer, exchanged.gradient_norm, settings, step)
+        untouched = None
+        if self.untouched is not None:
+            numbers = slice(step * settings.accumulate, (step + 1) * settings.accumulate)
+            untouched = self.untouched.kept(self.mixture.stores[numbers].tolist())
+        update_weights(model, state.optimizer, exchanged.gradient_norm, settings, step, untouched)
         state.progress.step += 1
         if state.average is not None:
             state.average.update(model, state.progress.step)
@@ -340,8 +297,8 @@ class Trainer:
         norm, asked = result.read()
         if not math.isfinite(norm):
             accumulate = self.settings.accumulate
-            batches = [self.loader.batch(result.step * accumulate + i) for i in range(accumulate)]
-            refuse_step(result, batches, self.state.model, self.role, self.config.folder, self.late)
+            batches = [self.mixture.batch(result.step * accumulate + i) for i in range(accumulate)]
+            refuse_step(result, batches, self.state.model, self.grounds, self.role, self.config.folder, self.late)
         self.asked_to_stop |= asked
 
     def _due(self, every: int) -> bool:
@@ -354,13 +311,13 @@ class Trainer:
         by_channel, by_lead, norm, by_step = state.window.take()
         rollout = {str(i): value for i, value in enumerate(by_step, 1) if not np.isnan(value)}
         leads = zip(self.settings.lead_times, by_lead, strict=True)
-        loss = float(np.mean(by_channel))
+        loss, told = float(np.nanmean(by_channel)), list(zip(self.role.channels, by_channel, strict=True))
         if self.log is not None:
             self.log.write(
                 {
                     "step": step,
                     "loss": loss,
-                    "loss_by_channel": dict(zip(self.role.channels, by_channel, strict=True)),
+                    "loss_by_channel": {name: value for name, value in told if not np.isnan(value)},
                     "loss_by_lead_time": {str(hours): value for hours, value in leads if not np.isnan(value)},
                     **({"loss_by_rollout_step": rollout} if rollout else {}),
                     "learning_rate": learning_rate(step - 1, self.settings),
@@ -374,16 +331,17 @@ class Trainer:
         if bar.disable:  # no terminal, as in a batch job: leave a trace in its log
             _log.info("step %d of %d: %s", step, self.settings.steps, text)
 
-    def _validate(self, validator: Validator) -> None:
+    def _validate(self) -> None:
         state = self.state
         with state.evaluated_weights():
-            scores = validator(state.model, self.job.beat)
+            found = [None if one is None else one(state.model, self.job.beat) for one in self.validators]
+        scores = together(self.parts, found)
         if self.log is not None:
             self.log.write({"step": state.progress.step, "validation": scores})
         better = state.progress.validated(scores["loss"])
         _log.info("step %d: validation loss %.4g%s", state.progress.step, scores["loss"], " (best)" if better else "")
         if better and self.settings.export == "best":
-            export_weights(self.start, self.store, state, self.role, self.job.beat)
+            export_weights(self.start, self.parts, state, self.role, self.job.beat)
 
     def _save(self) -> None:
         """A checkpoint of this step, unless there is one."""

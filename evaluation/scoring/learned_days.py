@@ -56,11 +56,11 @@ def generations(provenance: Mapping[str, Any]) -> Iterator[Learned]:
     """Training days of weights, and of those that they started from, as far as they tell."""
     number, told = 0, cast("Mapping[str, Any] | None", provenance)
     while told:
-        store = told.get("store") or {}
-        days = _days(store.get("train") or told.get("settings", {}).get("data", {}).get("train"))
-        world = store.get("world") or (EARTH if store.get("simulated") is False else None)
-        if days is not None and world is not None:
-            yield Learned(days, world, number)
+        for store in told.get("mix") or [told.get("store") or {}]:
+            days = _days(store.get("train") or told.get("settings", {}).get("data", {}).get("train"))
+            world = store.get("world") or (EARTH if store.get("simulated") is False else None)
+            if days is not None and world is not None:
+                yield Learned(days, world, number)
         told, number = (told.get("started_from") or {}).get("provenance"), number + 1
 
 

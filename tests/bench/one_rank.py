@@ -26,7 +26,7 @@ from weatherfm.training.plan.simulated_rank import simulate
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.optimizer import build_optimizer
-from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, update_weights
 
 
 @dataclass
@@ -121,7 +121,7 @@ def _measure(config, domain, mesh, device: str, repeats: int, figures: Figures) 
 
     def step() -> None:
         optimizer.zero_grad()
-        scored = compute_gradients(model, loss, [batch], 1, role, low)
+        scored = compute_gradients(model, [Ground(loss, role)], [batch], 1, low)
         update_weights(model, optimizer, exchange(model, scored, role, False).gradient_norm, config.training, 0)
 
     def timed() -> float:
@@ -140,5 +140,5 @@ def _measure(config, domain, mesh, device: str, repeats: int, figures: Figures) 
         figures.allocated, figures.reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
     clock = _Clock(device)
     with telling(model, clock):  # type: ignore[arg-type]  # it wants what has a moment
-        compute_gradients(model, loss, [batch], 1, role, low)
+        compute_gradients(model, [Ground(loss, role)], [batch], 1, low)
         figures.parts = clock.parts()

@@ -15,7 +15,7 @@ from weatherfm.training.plan.counter import counting
 from weatherfm.training.plan.rank_step import made_up_batch
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
-from weatherfm.training.stepping.step import compute_gradients
+from weatherfm.training.stepping.step import Ground, compute_gradients
 
 STEPS = 6
 
@@ -39,7 +39,7 @@ def held_after_steps(mode: str) -> list[int]:
         for _ in range(STEPS):
             for parameter in model.parameters():
                 parameter.grad = None
-            compute_gradients(model, loss, [batch], 1, role, torch.float32)
+            compute_gradients(model, [Ground(loss, role)], [batch], 1, torch.float32)
             held.append(sum(event.change for event in counter.events))
     return held
 

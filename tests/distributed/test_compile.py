@@ -17,7 +17,7 @@ from weatherfm.training.parallel.role import find_role
 from weatherfm.training.plan.rank_step import made_up_batch
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss, predict
-from weatherfm.training.stepping.step import compute_gradients
+from weatherfm.training.stepping.step import Ground, compute_gradients
 
 VARIANTS = {"none": "flat", "block": "block-checkpointing-adaptive", "selective": "block-checkpointing-adaptive"}
 """Modes of checkpointing, and the model of the parity test that each compiles."""
@@ -51,7 +51,7 @@ def outcome(mode: str, layout: Layout | None, compile: bool) -> dict:
                 forecast = predict(model.eval(), batch, torch.float32)
             reshard(model.train())
         else:
-            compute_gradients(model, loss, [batch], 1, role, torch.float32)
+            compute_gradients(model, [Ground(loss, role)], [batch], 1, torch.float32)
         graphs.append(counters["stats"]["unique_graphs"])
     norms = [float(torch.linalg.vector_norm(getattr(p.grad, "_local_tensor", p.grad))) for p in model.parameters()]
     return {"graphs": graphs, "breaks": sum(counters["graph_break"].values()), "norms": norms, "forecast": forecast}

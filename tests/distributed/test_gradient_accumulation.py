@@ -23,6 +23,7 @@ from weatherfm.training.plan.simulated_rank import simulate
 from weatherfm.training.plan.step_count import StepCount
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.stepping.step import Ground
 from weatherfm.training.trainer import train
 
 ACCUMULATE = {"accumulate": 3, "steps": 4, "validate_every": 2, "rollout": {"steps": {0: 1, 2: 2}}}
@@ -75,7 +76,7 @@ def count_on(rank: int, layout: Layout) -> list[StepCount]:
         role = find_role(config.parallel, config.model, domain, mesh)
         model = build_model(config, domain, role, torch.device("cpu"), torch.float32)
         loss = forecast_loss(config.model, domain, {}, None, role.share)
-        counts.append(count_step(config, model, loss, role, torch.float32))
+        counts.append(count_step(config, model, Ground(loss, role), torch.float32))
     return counts
 
 

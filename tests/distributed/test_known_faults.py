@@ -33,7 +33,7 @@ from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss, predict
 from weatherfm.training.stepping.optimizer import build_optimizer
-from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, update_weights
 from weatherfm.training.stepping.validation import Validator
 
 TP2 = Layout(1, 1, 2)
@@ -66,7 +66,7 @@ def outputs_with_changed_channels(rank: int, variant: str) -> dict[str, Tensor]:
         if changed == rank:
             ready.batch.history.copy_(ready.batch.history.flip(2))
         with torch.no_grad():
-            prediction = parity.outputs(role, domain, predict(model, ready, torch.float64))["output"]
+            prediction = parity.outputs(role, predict(model, ready, torch.float64))["output"]
         found[str(changed)] = prediction
     return found
 
@@ -129,7 +129,7 @@ def weights_held_alike(rank: int) -> dict[str, Tensor]:
         single = replace(given, history=given.history.float(), target=given.target.float())
         batch = parity.ReadyBatch(single, ready.forcings.float())
         optimizer.zero_grad()
-        losses = compute_gradients(model, loss, [batch], 1, role, torch.float32)
+        losses = compute_gradients(model, [Ground(loss, role)], [batch], 1, torch.float32)
         update_weights(model, optimizer, exchange(model, losses, role, False).gradient_norm, config.training, step)
     return {
         name: p.to_local().detach().clone()
@@ -157,7 +157,7 @@ def test_the_validation_loss_is_a_mean_whatever_the_batches(tmp_path):
         config = toy_run.make_run(tmp_path, batch_size=batch_size, validation_samples=5)
         role = find_role(config.parallel, config.model, store.domain(), None)
         loss = forecast_loss(config.model, store.domain(), {}, None, role.share)
-        found = Validator(config, store, loss, torch.float32, role)(
+        found = Validator(config, store, Ground(loss, role), torch.float32)(
             build_model(config, store.domain(), role, cpu, torch.float32)
         )
         inits = validation_inits(config, store)
@@ -195,7 +195,7 @@ def wide_output(rank: int, layout: Layout | None) -> Tensor:
         )
         with torch.no_grad():
             prediction = predict(model, parity.ReadyBatch(one_time, ready.forcings), torch.float64)
-        return parity.outputs(role, domain, prediction)["output"]
+        return parity.outputs(role, prediction)["output"]
     finally:
         torch.set_default_dtype(torch.float32)
 

@@ -33,7 +33,7 @@ from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.optimizer import build_optimizer
-from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, update_weights
 
 TOLERANCE = 1e-9
 """Relative; float64 sums in another order leave 1e-15 or so, any mistake in a factor leaves 1e-2 or more."""
@@ -235,7 +235,7 @@ def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) ->
         if (shown := inputs_shown(config, role, step, step + 1)) is not None:
             batch = replace(batch, present=next(shown))
         optimizer.zero_grad()
-        scored = compute_gradients(model, loss, [batch], 1, role, torch.float64, reads_inputs(config))
+        scored = compute_gradients(model, [Ground(loss, role)], [batch], 1, torch.float64, reads_inputs(config))
         norm, _, channel_loss, lead_loss, step_loss = exchange(
             model, scored, role, False, torch.tensor([6, 12, 24, 72])
         )

@@ -22,7 +22,6 @@ from weatherfm.training.parallel.role import find_role, heaviest_rank
 from weatherfm.training.plan import rank_step
 from weatherfm.training.plan.step_count import StepCount
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.stepping.loss import forecast_loss
 
 TOLERANCE = 0.05
 """Of memory; what is left are gaps between operations, as when a gloo thread lets go of a buffer."""
@@ -34,13 +33,14 @@ FORMS: dict[str, dict] = {
     "linear": {"kind": "hierarchical", "groups": 4, "local": "linear"},
     "tokens": {"evaluate": "tokens"},
     "rollout": {},
+    "mix": {},
 }
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 3}
 LOCAL |= {"conditioning": "adaln", "position": "place"}
 """Of the hierarchical form and of whole channels."""
 FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block")]
 OTHERS = [("flat", "selective"), ("hierarchical", "none"), ("hierarchical", "selective")]
-OTHERS += [("linear", "block"), ("tokens", "block"), ("rollout", "block")]
+OTHERS += [("linear", "block"), ("tokens", "block"), ("rollout", "block"), ("mix", "none")]
 """Few of them in bfloat16 on every layout, and, slower, on one all others as well, and the few in float32."""
 LAYOUTS = [Layout(1, 1, 1), Layout(1, 2, 2), Layout(2, 1, 2)]
 
@@ -63,24 +63,23 @@ def make_config(form: str, mode: str) -> RunConfig:
     return parse_settings(RunConfig, settings, form)
 
 
-def make_domain() -> Domain:
-    C = len(CHANNELS)
-    return Domain(tuple(CHANNELS), regular_grid((16, 32)), np.zeros(C), np.ones(C), np.ones(C))
+def make_domain(form: str = "") -> Domain:
+    C, stores = len(CHANNELS), (tuple(CHANNELS[2:8]), tuple(CHANNELS)) if form == "mix" else ()
+    return Domain(tuple(CHANNELS), regular_grid((16, 32)), np.zeros(C), np.ones(C), np.ones(C), stores=stores)
 
 
 def count(form: str, mode: str, mesh: Mesh | None, dtype: torch.dtype) -> StepCount:
-    config, domain = make_config(form, mode), make_domain()
+    config, domain = make_config(form, mode), make_domain(form)
     role = find_role(config.parallel, config.model, domain, mesh)
     model = build_model(config, domain, role, torch.device("cpu"), dtype)
-    loss = forecast_loss(config.model, domain, {}, None, role.share)
-    return rank_step.count_step(config, model, loss, role, dtype)
+    return rank_step.count_step(config, model, rank_step.planned_ground(config, model, domain, role, "cpu"), dtype)
 
 
 def on_rank(rank: int, layout: Layout, dtype: torch.dtype, cases: list[tuple[str, str]]) -> list[StepCount | None]:
     """The count of every case on the rank that is simulated; the others take the same steps without counting."""
     mesh, found = build_mesh(layout, "cpu") if layout.devices > 1 else None, []
     for case in cases:
-        heaviest = heaviest_rank(make_config(*case), make_domain(), layout)
+        heaviest = heaviest_rank(make_config(*case), make_domain(case[0]), layout)
         with contextlib.nullcontext() if rank == heaviest else uncounted():
             found.append(count(*case, mesh, dtype))
     return found
@@ -116,7 +115,7 @@ def test_so_does_every_form_and_mode(dtype):
 def compare(layout: Layout, dtype: torch.dtype, cases: list[tuple[str, str]]) -> None:
     ranks = spawn(layout.devices, on_rank, layout, dtype, cases)
     for i, case in enumerate(cases):
-        config, domain = make_config(*case), make_domain()
+        config, domain = make_config(*case), make_domain(case[0])
         real = ranks[heaviest_rank(config, domain, layout)][i]
         simulated = simulate_whole(config, domain, layout, dtype)
         assert simulated.peak == pytest.approx(real.peak, rel=TOLERANCE), (case, simulated.at_peak, real.at_peak)

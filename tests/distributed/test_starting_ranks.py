@@ -9,13 +9,13 @@ from spawn_ranks import spawn
 from torch.distributed.tensor import DTensor
 
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.training import trainer
 from weatherfm.training.parallel.build_model import build_model
 from weatherfm.training.parallel.channel_rows import local_part, named_parts
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import find_role
+from weatherfm.training.parts import open_parts
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.run_start import find_start
 
@@ -30,7 +30,7 @@ def config(folder, run, **start) -> RunConfig:
 
 
 def begun(given: RunConfig, layout: Layout | None):
-    start = find_start(given, open_store(given.data.store))
+    start = find_start(given, open_parts(given))
     role = find_role(given.parallel, given.model, start.domain, layout and build_mesh(layout, "cpu"))
     model = build_model(given, start.domain, role, torch.device("cpu"), torch.float32, empty=True)
     start.freeze(model)

@@ -21,7 +21,7 @@ from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.stepping.loss import forecast_loss
-from weatherfm.training.stepping.step import compute_gradients
+from weatherfm.training.stepping.step import Ground, compute_gradients
 
 DOMAIN = make_domain(static=1)
 MODELS = [
@@ -50,7 +50,7 @@ def step_of(model, ready: ReadyBatch) -> list[torch.Tensor]:
     all_of_it = whole(model.config, DOMAIN)
     role = Role(None, all_of_it, (0, 1), 1, all_of_it)
     loss = forecast_loss(model.config, DOMAIN, {})
-    (scored,) = compute_gradients(model, loss, [ready], 1, role, torch.float64)
+    (scored,) = compute_gradients(model, [Ground(loss, role)], [ready], 1, torch.float64)
     return [scored.losses, *(p.grad.clone() for p in model.parameters())]
 
 

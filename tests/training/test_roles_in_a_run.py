@@ -23,6 +23,7 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import load_weights
 from weatherfm.training.feeding.ready_batches import make_ready
 from weatherfm.training.feeding.samples import training_samples
+from weatherfm.training.parts import open_parts
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.run_start import find_start
 from weatherfm.training.stepping.loss import forecast_loss
@@ -164,12 +165,14 @@ def test_a_role_that_changes_starts_anew(trained, folder):
     """Rows of an output alone mean all of it, those of a state its increment: one is no start for the other."""
     start = {"start_from": {"weights": str(trained.folder)}}
     roles = {"inputs": None, "outputs": None, "input_gates": True}
-    found = find_start(make_run(folder, "next", roles, **start), open_store(folder / "store.zarr"))
+    config = make_run(folder, "next", roles, **start)
+    found = find_start(config, open_parts(config))
     assert found.match is not None
     assert found.match.outputs == {"z500": ("z500",), "t850": (), "u10": ()}
     assert found.match.inputs["u10"] == ()
     assert any("u10" in line and "persistence" in line for line in found.lines())
-    same = find_start(make_run(folder, "next", ROLES, **start), open_store(folder / "store.zarr"))
+    config = make_run(folder, "next", ROLES, **start)
+    same = find_start(config, open_parts(config))
     assert same.match is not None
     assert same.match.outputs == {"z500": ("z500",), "u10": ("u10",)}
 

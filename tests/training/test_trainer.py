@@ -22,7 +22,7 @@ from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import STOPPED, InputError
 from weatherfm.model.weights import load_weights, read_header
-from weatherfm.training import trainer
+from weatherfm.training import begin, trainer
 from weatherfm.training.checkpoints.checkpoint import newest
 from weatherfm.training.checkpoints.state import Window
 from weatherfm.training.feeding.samples import spread_evenly, training_samples
@@ -246,8 +246,8 @@ def test_asked_to_stop_before_the_first_step(folder, monkeypatch, phase):
     """Each may take minutes; what comes behind it is not done any more."""
     done, run = [], f"stopped in {phase}"
 
-    def wrap(name):
-        act = getattr(trainer, name)
+    def wrap(module, name):
+        act = getattr(module, name)
 
         def wrapped(*arguments, **named):
             done.append(name)
@@ -260,7 +260,8 @@ def test_asked_to_stop_before_the_first_step(folder, monkeypatch, phase):
     phases = ("agree_on_identity", "keep_fields", "build_model", "export_weights")
     with monkeypatch.context() as patch:
         for name in phases:
-            patch.setattr(trainer, name, wrap(name))
+            module = trainer if name == "export_weights" else begin
+            patch.setattr(module, name, wrap(module, name))
         summary = train(toy_run.make_run(folder, run))
     assert done == list(phases[: phases.index(phase) + 1])
     assert (summary.stopped_by, summary.steps, summary.weights) == ("SIGTERM", 0, None)
@@ -268,7 +269,7 @@ def test_asked_to_stop_before_the_first_step(folder, monkeypatch, phase):
 
 
 def test_what_is_refused_is_refused_before_fields_are_read(folder, alone, monkeypatch):
-    monkeypatch.setattr(trainer, "keep_fields", lambda *arguments, **named: pytest.fail("read"))
+    monkeypatch.setattr(begin, "keep_fields", lambda *arguments, **named: pytest.fail("read"))
     with pytest.raises(InputError, match=r"training\.seed"):
         train(toy_run.make_run(folder, "alone", seed=1))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from weatherfm import __version__
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.earth.domain import Domain
 from weatherfm.model.initial import row_names
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights
@@ -22,29 +23,49 @@ from weatherfm.training.feeding.data_identity import store_digest
 from weatherfm.training.feeding.samples import training_period
 from weatherfm.training.parallel.channel_rows import belongs_to_channels, named_parts
 from weatherfm.training.parallel.role import Role
+from weatherfm.training.parts import Part
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.donor import FOUNDATION
 from weatherfm.training.starting.run_start import RunStart
 
 _LEFT_OUT: Any = {
-    "data": {"store", "source"},
+    "data": {"store": True, "source": True, "mix": {"__all__": {"store", "source"}}},
     "training": {"device", "workers", "log_every", "checkpoint_every", "keep_checkpoints", "wandb", "start_from"},
 }
 """Paths and settings of the machine; the store is named by its digest, so that equal runs give equal files."""
 
 
 def export_weights(
-    start: RunStart, store: Store, state: TrainingState, role: Role, alive: Callable[[], None] = lambda: None
+    start: RunStart,
+    parts: Sequence[Part],
+    state: TrainingState,
+    role: Role,
+    alive: Callable[[], None] = lambda: None,
 ) -> None:
     """Write `weights.safetensors` into the run's folder: the present weights, or their average where there is one.
 
-    All ranks must call it; the first one writes. `alive` is called now and then.
+    Of a run on several stores it has the channels, grid and statistics of the first; `weights.NAME.safetensors` of each
+    other one, and `foundation.safetensors` all channels, to start from. All ranks must call it; the first one writes.
+    `alive` is called now and then.
     """
     parameters = whole_parameters(state.model, state.exported_parameters(), role, alive)
-    if role.first:
-        with torch.device("meta"):  # names and shapes of the whole model; the values are `parameters`
-            serial = WeatherViT(start.config.model, start.domain)
-        tensors = {name: _joined(serial, name, parameters) for name, _ in serial.named_parameters()}
-        save_weights(weights_path(start.config), serial, provenance(start, store, state), tensors)
+    if not role.first:
+        return
+    path, known = weights_path(start.config), record_of_run(start, parts, state)
+    if len(parts) > 1:
+        _write(path.with_name(FOUNDATION), start.config, start.domain, parameters, known(start.config, parts[0].store))
+    for number, (part, domain) in enumerate(zip(parts, start.domains, strict=True)):
+        own = path if number == 0 else path.with_name(f"weights.{part.name}.safetensors")
+        _write(own, part.config, domain, parameters, known(part.config, part.store))
+        alive()
+
+
+def _write(
+    path: Path, config: RunConfig, domain: Domain, parameters: dict[str, Tensor], provenance: dict[str, Any]
+) -> None:
+    with torch.device("meta"):  # names and shapes; the values are `parameters`
+        serial = WeatherViT(config.model, domain)
+    save_weights(path, serial, provenance, {n: _joined(serial, n, parameters) for n, _ in serial.named_parameters()})
 
 
 def whole_parameters(
@@ -90,27 +111,39 @@ def _sums_of(config: RunConfig, store: Store) -> dict[str, float]:
     return {name: spans[name] for name in config.data.channels if spans.get(name) is not None}
 
 
-def provenance(start: RunStart, store: Store, state: TrainingState) -> dict[str, Any]:
-    """How the weights came about: settings, data, step, and those of what they started from. JSON-able, no paths, no
-    clock."""
-    config, learned = start.config, training_period(start.config, store)
-    settings = config.model_dump(mode="json", include={"data", "model", "training"}, exclude=_LEFT_OUT)
-    if isinstance(config.data.source, FilesSource) and (rules := config.data.source.reading_rules):
-        settings["data"]["source"] = {"kind": "files", **rules}  # for files to forecast from
+def record_of_run(
+    start: RunStart, parts: Sequence[Part], state: TrainingState
+) -> Callable[[RunConfig, Store], dict[str, Any]]:
+    """How the weights came about, by the settings and the store of the data they are for: settings, data, step, and
+    those of what they started from. JSON-able, no paths, no clock."""
+    stores = [_store_record(part.config, part.store) for part in parts]
+
+    def told(config: RunConfig, store: Store) -> dict[str, Any]:
+        settings = config.model_dump(mode="json", include={"data", "model", "training"}, exclude=_LEFT_OUT)
+        if isinstance(config.data.source, FilesSource) and (rules := config.data.source.reading_rules):
+            settings["data"]["source"] = {"kind": "files", **rules}  # for files to forecast from
+        return {
+            "weatherfm": __version__,
+            "settings": settings,
+            "step": state.progress.step,
+            "weights": "as trained" if state.average is None else "exponential moving average",
+            "best_validation_loss": state.progress.best_loss,
+            "best_validation_step": state.progress.best_step,
+            "store": _store_record(config, store),
+            **({"mix": stores} if len(stores) > 1 else {}),
+            **start.provenance(),
+        }
+
+    return told
+
+
+def _store_record(config: RunConfig, store: Store) -> dict[str, Any]:
+    learned = training_period(config, store)
     return {
-        "weatherfm": __version__,
-        "settings": settings,
-        "step": state.progress.step,
-        "weights": "as trained" if state.average is None else "exponential moving average",
-        "best_validation_loss": state.progress.best_loss,
-        "best_validation_step": state.progress.best_step,
-        "store": {
-            "manifest_sha256": store_digest(store),
-            "kind": store.manifest["source"]["kind"],
-            "simulated": store.simulated,
-            "world": store.world,
-            **({"accumulation_hours": sums} if (sums := _sums_of(config, store)) else {}),
-            "train": learned and learned.model_dump(mode="json"),
-        },
-        **start.provenance(),
+        "manifest_sha256": store_digest(store),
+        "kind": store.manifest["source"]["kind"],
+        "simulated": store.simulated,
+        "world": store.world,
+        **({"accumulation_hours": sums} if (sums := _sums_of(config, store)) else {}),
+        "train": learned and learned.model_dump(mode="json"),
     }

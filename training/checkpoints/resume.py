@@ -5,7 +5,7 @@ And what it need not share, but may not mix up: the samples that validation loss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from weatherfm.training.checkpoints.prolong import AHEAD, cooldown_record, is_be
 from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.feeding.data_identity import describe_data
 from weatherfm.training.feeding.samples import training_period, validation_inits
+from weatherfm.training.parts import Part
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.run_config import RunConfig
 
@@ -47,7 +48,7 @@ _HOW = {"model.aggregation.evaluate", "model.aggregation.block_mib"}
 
 def find_identity(
     config: RunConfig,
-    store: Store,
+    parts: Sequence[Part],
     dtype: torch.dtype,
     saved: Mapping[str, Any] | None = None,
     alive: Callable[[], None] = lambda: None,
@@ -57,30 +58,50 @@ def find_identity(
 
     Args:
         config: of the run.
-        store: its store.
+        parts: its stores.
         dtype: of matrix products.
         saved: record of the checkpoint to go on from, which spares reading a store that has not changed.
         alive: called now and then.
         start: weights that the run started from, by digest, and how; None: initial values.
     """
-    train, validation = training_period(config, store), config.data.validation
     known = None if saved is None else saved.get("data")
+    settings = _settings(config, dtype) | ({} if start is None else {"start_from": dict(start)})
+    if len(parts) == 1:
+        used, validation, data = _of_store(config, parts[0].store, known, alive)
+        return {"settings": settings | {"data": used}, "validation": validation, "data": data}
+    found = {}
+    for part in parts:
+        own = None if known is None or part.name not in known else known[part.name]
+        found[part.name] = _of_store(part.config, part.store, own, alive)
+    used = {part.name: {"weight": part.weight, **found[part.name][0]} for part in parts}
+    samples = {name: validation for name, (_, validation, _) in found.items() if validation is not None}
+    return {
+        "settings": settings | {"data": {"channels": list(config.data.channels), "mix": used}},
+        "validation": _together(samples) if samples else None,
+        "data": {name: data for name, (_, _, data) in found.items()},
+    }
+
+
+def _of_store(
+    config: RunConfig, store: Store, known: dict[str, Any] | None, alive: Callable[[], None]
+) -> tuple[dict[str, Any], dict[str, str] | None, dict[str, Any]]:
+    """Of a run on one store: what of the data decides the weights, what the validation loss, and all that is known."""
+    train, validation = training_period(config, store), config.data.validation
     periods = [train] if validation is None else [train, validation]
     data = describe_data(store, config.data.channels, periods, known, alive)
-    return {
-        "settings": _settings(config, dtype)
-        | ({} if start is None else {"start_from": dict(start)})
-        | {
-            "data": {
-                "channels": list(config.data.channels),
-                "train": str(train),
-                "statistics": data["statistics"],
-                **data["days"][str(train)],
-            },
-        },
-        "validation": None if validation is None else _validation(config, store, data["days"][str(validation)]),
-        "data": data,
+    used = {
+        "channels": list(config.data.channels),
+        "train": str(train),
+        "statistics": data["statistics"],
+        **data["days"][str(train)],
     }
+    samples = None if validation is None else _validation(config, store, data["days"][str(validation)])
+    return used, samples, data
+
+
+def _together(samples: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    text = "; ".join(f"{name}: {one['samples']}" for name, one in samples.items())
+    return {"samples": text, "digest": checksum(" ".join(one["digest"] for one in samples.values()).encode())}
 
 
 def _settings(config: RunConfig, dtype: torch.dtype) -> dict[str, Any]:
@@ -102,7 +123,7 @@ def _validation(config: RunConfig, store: Store, days: Mapping[str, str]) -> dic
 
 def agree_on_identity(
     config: RunConfig,
-    store: Store,
+    parts: Sequence[Part],
     dtype: torch.dtype,
     saved: Saved | None,
     alive: Callable[[], None],
@@ -117,7 +138,7 @@ def agree_on_identity(
     """
     record = None if saved is None else saved.record
     identity = Coordination().decide(
-        lambda: find_identity(config, store, dtype, record, alive, start), lambda found: found[:1] * len(found)
+        lambda: find_identity(config, parts, dtype, record, alive, start), lambda found: found[:1] * len(found)
     )
     if saved is not None:
         require_same_settings(saved.record, identity, str(config.folder))
@@ -136,7 +157,7 @@ def require_same_settings(saved: Mapping[str, Any], now: Mapping[str, Any], fold
         InputError: every setting that differs, with both values.
     """
     wanted = now["settings"]
-    if "store" in saved["settings"]["data"]:
+    if "store" in saved["settings"]["data"] and "mix" not in wanted["data"]:
         kept = {key: wanted["data"][key] for key in ("channels", "train")}
         wanted = wanted | {"data": {**kept, "store": now["data"]["manifest"]}}
     free = _HOW | ({f"training.{key}" for key in AHEAD} if is_before_cooldown(saved, wanted["training"]) else set())
@@ -147,7 +168,8 @@ def require_same_settings(saved: Mapping[str, Any], now: Mapping[str, Any], fold
         if before.get(key) != after.get(key)
     ]
     if changed:
-        if any(line.startswith(("data.fields", "data.statistics", "data.times", "data.store")) for line in changed):
+        ends = (".fields", ".statistics", ".times", ".store")
+        if any(line.startswith("data.") and line.partition(": ")[0].endswith(ends) for line in changed):
             changed.append("(the store holds other training days or fields than when the run began)")
         raise InputError(
             f"the run in {folder} was trained with other settings:\n  " + "\n  ".join(changed) + "\n  "

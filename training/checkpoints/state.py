@@ -44,7 +44,10 @@ class Progress:
 class Window:
     """Sums over the steps since the last line in the log; on the device, so that adding never waits for it."""
 
-    def __init__(self, channels: int, lead_times: int, device: torch.device, rollout_steps: int = 0) -> None:
+    def __init__(
+        self, channels: int, lead_times: int, device: torch.device, rollout_steps: int = 0, mixed: bool = False
+    ) -> None:
+        self.channel_steps = torch.zeros(channels, dtype=torch.float64, device=device) if mixed else None
         self.channel_loss = torch.zeros(channels, dtype=torch.float64, device=device)
         self.lead_loss = torch.zeros(2, lead_times, dtype=torch.float64, device=device)  # sums, and samples
         self.rollout_loss = torch.zeros(2, rollout_steps, dtype=torch.float64, device=device)  # sums, and steps
@@ -53,8 +56,12 @@ class Window:
 
     def add(self, channel_loss: Tensor, lead_loss: Tensor, gradient_norm: Tensor, step_loss: Tensor) -> None:
         """Take in one step: the [C] weighted losses, by lead time [2, L] sums and samples, the gradient norm, and the
-        losses of model steps, as many as it had."""
-        self.channel_loss += channel_loss
+        losses of model steps, as many as it had. A channel that the step did not have is not a number."""
+        if self.channel_steps is None:
+            self.channel_loss += channel_loss
+        else:
+            self.channel_loss += channel_loss.nan_to_num(0.0)
+            self.channel_steps += ~channel_loss.isnan()
         self.lead_loss += lead_loss
         if self.rollout_loss.numel():
             self.rollout_loss[0, : len(step_loss)] += step_loss
@@ -66,18 +73,21 @@ class Window:
         """Mean losses by channel [C] and lead time [L], gradient norm, and mean losses by model step of a rollout since
         the last call; starts a new window.
 
-        A lead time that no sample had is not a number, nor is a model step that none took.
+        A lead time that no sample had is not a number, nor is a model step that none took, or a channel that no step
+        had.
         """
         by_lead, by_step = ((sums / counts).tolist() for sums, counts in (self.lead_loss, self.rollout_loss))
-        means = (self.channel_loss / self.steps).tolist(), by_lead, float(self.gradient_norm / self.steps), by_step
+        steps = self.steps if self.channel_steps is None else self.channel_steps
+        means = (self.channel_loss / steps).tolist(), by_lead, float(self.gradient_norm / self.steps), by_step
         for tensor in self.tensors().values():
             tensor.zero_()
         return means
 
     def tensors(self) -> dict[str, Tensor]:
         """The sums by name, not copied."""
-        rollout = {"rollout_loss": self.rollout_loss} if self.rollout_loss.numel() else {}
-        return rollout | {
+        some = {"rollout_loss": self.rollout_loss} if self.rollout_loss.numel() else {}
+        some |= {} if self.channel_steps is None else {"channel_steps": self.channel_steps}
+        return some | {
             "channel_loss": self.channel_loss,
             "lead_loss": self.lead_loss,
             "gradient_norm": self.gradient_norm,
@@ -95,6 +105,7 @@ class TrainingState:
         channels: of the whole model that are scored.
         lead_times: that samples draw from.
         rollout_steps: the largest number of a rollout; 0 without one.
+        mixed: steps may have some of the channels alone.
     """
 
     def __init__(
@@ -105,11 +116,12 @@ class TrainingState:
         channels: int,
         lead_times: int,
         rollout_steps: int = 0,
+        mixed: bool = False,
     ) -> None:
         self.model, self.optimizer, self.average = model, optimizer, average
         self._parameters: dict[str, Tensor] = dict(model.named_parameters())  # as split over ranks, never gathered
         self.progress = Progress()
-        self.window = Window(channels, lead_times, model.mean.device, rollout_steps)
+        self.window = Window(channels, lead_times, model.mean.device, rollout_steps, mixed)
 
     def evaluated_weights(self) -> AbstractContextManager[None]:
         """Inside the block the model has the weights to validate: their average, where there is one."""

@@ -9,7 +9,7 @@ Legend: B sample of the whole batch, C channel that goes into the whole model, I
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -40,16 +40,22 @@ def shown_channels(share: float, seed: int, batch: int, shape: tuple[int, int]) 
     return shown
 
 
-def inputs_shown(config: RunConfig, role: Role, first: int, stop: int) -> Iterator[Tensor] | None:
-    """What the batches `first` .. `stop` - 1 show of a rank's samples and inputs, [B own, I own] bool; None: all."""
+def inputs_shown(
+    config: RunConfig, role: Role | Callable[[int], Role], first: int, stop: int
+) -> Iterator[Tensor] | None:
+    """What the batches `first` .. `stop` - 1 show of a rank's samples and inputs, [B own, I own] bool; None: all.
+
+    `role`: of the rank, or of the rank in a batch, by its number.
+    """
     share = config.training.channel_sampling
     return None if share is None else (_of_batch(config, role, share, number) for number in range(first, stop))
 
 
-def _of_batch(config: RunConfig, role: Role, share: float, number: int) -> Tensor:
+def _of_batch(config: RunConfig, role: Role | Callable[[int], Role], share: float, number: int) -> Tensor:
+    role = role(number) if callable(role) else role
     settings, (index, count) = config.training, role.part
     size = settings.batch_size // count
-    shown = shown_channels(share, settings.seed, number, (settings.batch_size, len(role.whole.inputs)))
-    own = [role.whole.inputs.index(name) for name in role.share.inputs]
+    shown = shown_channels(share, settings.seed, number, (settings.batch_size, len(role.among.inputs)))
+    own = [role.among.inputs.index(name) for name in role.share.inputs]
     states = torch.from_numpy(shown[index * size : (index + 1) * size][:, None, own])
     return present_inputs(states.expand(-1, len(config.model.input_times), -1), role.share)

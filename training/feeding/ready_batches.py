@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
 from weatherfm.earth.forcings import clock, forcing_fields
+from weatherfm.earth.grid import Grid
 from weatherfm.model.model import WeatherViT
 
 
@@ -53,10 +54,14 @@ def make_ready(
     device: torch.device,
     stream: torch.cuda.Stream | None = None,
     present: Tensor | None = None,
+    grid: Grid | None = None,
 ) -> ReadyBatch:
-    """Add the forcings the model wants and move all to the device; on a GPU in a stream beside its work."""
+    """Add the forcings the model wants and move all to the device; on a GPU in a stream beside its work.
+
+    `grid` is the batch's; without it, that of the data the model is on.
+    """
     starts = batch.starts  # [S, B]
-    fields = torch.from_numpy(forcing_fields(model.forcings, starts.ravel(), model.domain.grid))
+    fields = torch.from_numpy(forcing_fields(model.forcings, starts.ravel(), grid or model.domain.grid))
     forcings = fields.unflatten(0, starts.shape)  # [S, B, F, H, W]
     condition = torch.from_numpy(clock(model.conditions, starts.ravel())).unflatten(0, starts.shape)  # [S, B, K]
     if stream is None:
@@ -82,14 +87,20 @@ def _put_together(
 
 
 def read_ahead(
-    batches: Iterable[Batch], model: WeatherViT, device: torch.device, shown: Iterator[Tensor] | None = None
+    batches: Iterable[Batch],
+    model: WeatherViT,
+    device: torch.device,
+    shown: Iterator[Tensor] | None = None,
+    grids: Sequence[Grid] | None = None,
 ) -> Generator[ReadyBatch, None, None]:
     """Make batches ready one ahead of the caller, in a thread of their own; `shown` gives `present` of each.
+
+    `grids` are those of the stores that batches are of; without them, it is that of the data the model is on now.
 
     Two are on the device at most: the one handed out, of which nothing is held here, and the next. On a GPU, whose work
     is queued long before it is done, the next but one waits until the first is through.
     """
-    iterator = iter(batches)
+    iterator, grids = iter(batches), grids or [model.domain.grid]
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def prepare_next(through: torch.cuda.Event | None) -> ReadyBatch | None:
@@ -98,7 +109,8 @@ def read_ahead(
             through.synchronize()
         if batch is None:
             return None
-        return make_ready(batch, model, device, stream, None if shown is None else next(shown))
+        present = None if shown is None else next(shown)
+        return make_ready(batch, model, device, stream, present, grids[batch.store])
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         before: torch.cuda.Event | None = None

@@ -3,16 +3,59 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread
 from weatherfm.data_pipeline.loader import eligible_init_times, reached_leads
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
+from weatherfm.model.architecture import patch_counts
 from weatherfm.training.feeding.samples import training_period, training_samples
+from weatherfm.training.parts import Part
 from weatherfm.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
+
+
+def check_parts(config: RunConfig, parts: Sequence[Part]) -> None:
+    """Check that a run can train on its stores, each by itself and together.
+
+    Raises:
+        InputError: as of `check_training`, grids that one table of positions cannot serve, or days that one store
+            learns from and another holds out.
+    """
+    for part in parts:
+        try:
+            check_training(part.config, part.store)
+        except InputError as error:
+            if not part.name:
+                raise
+            raise InputError(f"data.mix, {part.name}: {error}") from None
+    tokens = {part.name: patch_counts(config.model.patch, part.store.grid.shape) for part in parts}
+    if config.model.position == "learned" and len(set(tokens.values())) > 1:
+        told = ", ".join(f"{rows} x {columns} in {name}" for name, (rows, columns) in tokens.items())
+        raise InputError(
+            f"the stores of data.mix have other numbers of patches ({told}), and a table of positions has one; set "
+            "model.position: place"
+        )
+    for part in parts:
+        for other in parts:
+            _require_held_out(part, other)
+
+
+def _require_held_out(part: Part, other: Part) -> None:
+    """No store may learn from days that another of the same world holds out."""
+    learned = training_period(part.config, part.store)
+    data = other.config.data
+    for name, held_out in (("validation", data.validation), ("test", data.test)):
+        if part is other or held_out is None or part.store.world != other.store.world:
+            continue
+        if learned is None or learned.overlaps(held_out):
+            raise InputError(
+                f"data.mix: {part.name} learns from {learned or 'all of its days'}, and {other.name} holds out "
+                f"{held_out} for {name}, of the same world: scores would be too good; separate them"
+            )
 
 
 def check_training(config: RunConfig, store: Store) -> None:
@@ -50,6 +93,12 @@ def _check_rollout(config: RunConfig, store: Store) -> None:
             f"training.rollout at each of training.lead_times, but a batch needs {settings.batch_size}; lengthen the "
             "period, shorten training.lead_times, or lower the number of steps"
         )
+
+
+def warn_of_spreads(parts: Sequence[Part]) -> None:
+    """As `warn_of_spread`, of each store."""
+    for part in parts:
+        warn_of_spread(part.config, part.store)
 
 
 def warn_of_spread(config: RunConfig, store: Store) -> None:

@@ -99,8 +99,8 @@ def split_heads(model: WeatherViT, tp: DeviceMesh) -> None:
 
 def split_sequence(model: WeatherViT, tp: DeviceMesh, index: int) -> None:
     """Between aggregation and output every rank has its own positions; the output rows of its channels need all."""
-    own = model.tokens[0] * model.tokens[1] // tp.size()
-    model.position.rows = slice(index * own, (index + 1) * own)
+    model.sequence = (index, tp.size())
+    model.place_positions()
     model.to_patches.register_forward_pre_hook(lambda module, inputs: (gather_positions(inputs[0], tp),))
 
 

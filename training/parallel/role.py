@@ -6,7 +6,7 @@ Legend: C channel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from weatherfm.earth.domain import Domain
 from weatherfm.model.architecture import ModelConfig
-from weatherfm.model.share import ChannelShare, channel_shares, whole
+from weatherfm.model.share import ChannelShare, channel_shares, whole, within
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh
 from weatherfm.training.run_config import ParallelConfig, RunConfig
@@ -31,6 +31,7 @@ class Role:
         part: (index, count) of its part of every batch; the same for all ranks of one `tp` group.
         copies: ranks that score the same channels of the same samples; 1 where channels are split.
         whole: the share that holds all channels.
+        at_hand: of these, what the data at hand have; None: all.
     """
 
     mesh: Mesh | None
@@ -38,11 +39,21 @@ class Role:
     part: tuple[int, int]
     copies: int
     whole: ChannelShare
+    at_hand: ChannelShare | None = None
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Of the whole model, those that are scored."""
         return self.whole.outputs
+
+    @property
+    def among(self) -> ChannelShare:
+        """The channels at hand, on all ranks together."""
+        return self.at_hand or self.whole
+
+    def on(self, domain: Domain) -> Role:
+        """The same on data that have some of the channels."""
+        return replace(self, share=within(self.share, domain), at_hand=within(self.whole, domain))
 
     @property
     def first(self) -> bool:

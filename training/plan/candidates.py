@@ -63,14 +63,12 @@ class Candidate:
         return self.choice.form == ALONE
 
 
-def forms(model: ModelConfig) -> dict[str, tuple[AggregationConfig, str]]:
-    """Aggregations to compare by name, each with `parallel.channels`: as configured, flat and folded, tokens alone."""
+def forms(model: ModelConfig, mixed: bool = False) -> dict[str, tuple[AggregationConfig, str]]:
+    """Aggregations to compare by name, each with `parallel.channels`: as configured, flat and folded, tokens
+    alone, where not several stores are `mixed`, for which channels must be split."""
     given, small = model.aggregation, {"block_mib": model.aggregation.block_mib}
-    return {
-        form_name(given): (given, "split"),
-        "flat": (AggregationConfig(**small), "split"),
-        ALONE: (AggregationConfig(evaluate="tokens", **small), "whole"),
-    }
+    alone = {} if mixed else {ALONE: (AggregationConfig(evaluate="tokens", **small), "whole")}
+    return {form_name(given): (given, "split"), "flat": (AggregationConfig(**small), "split"), **alone}
 
 
 def form_name(aggregation: AggregationConfig) -> str:
@@ -104,7 +102,7 @@ def choices(config: RunConfig, domain: Domain, devices: int) -> list[Choice]:
 
 
 def _choices(config: RunConfig, domain: Domain, devices: int) -> Iterator[Choice]:
-    for form, (aggregation, channels) in forms(config.model).items():
+    for form, (aggregation, channels) in forms(config.model, bool(domain.stores)).items():
         for mode in CHECKPOINTING:
             model = config.model.model_copy(update={"aggregation": aggregation})
             settings = {"channels": channels, "activation_checkpointing": mode}

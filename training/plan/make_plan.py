@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import regular_grid
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
+from weatherfm.training.parts import Part, joint_domain, open_parts
 from weatherfm.training.plan.candidates import CHECKPOINTING, Candidate, choices, evaluate, form_name
 from weatherfm.training.plan.machine import GB, Machine, Training
 from weatherfm.training.run_config import RunConfig
@@ -107,7 +107,8 @@ def make_plan(
 def plan_domain(config: RunConfig, grid: str | None) -> Domain:
     """The domain of a run: from its store, or, where that is not prepared yet, from its channels and a grid.
 
-    Which channels have masks only a store knows: without one, those that may have get one constant field for it.
+    Which channels have masks only a store knows: without one, those that may have get one constant field for it. Of
+    several stores (`data.mix`) steps of the one that takes most are planned.
 
     Args:
         config: of the run.
@@ -121,7 +122,7 @@ def plan_domain(config: RunConfig, grid: str | None) -> Domain:
             raise InputError(
                 f"there is no store {config.data.store} to take the grid from; prepare it, or give --grid, e.g. 32x64"
             )
-        return open_store(config.data.store).domain(config.data.channels)
+        return _prepared_domain(config)
     match = re.fullmatch(r"(\d+)x(\d+)", grid.strip())
     if match is None or min(int(match[1]), int(match[2])) < 2:
         raise InputError(f"--grid {grid!r} cannot be read; write latitudes x longitudes, e.g. 128x256")
@@ -130,6 +131,16 @@ def plan_domain(config: RunConfig, grid: str | None) -> Domain:
     static += ("mask",) if any(parse_channel(name).variable.masked for name in config.data.channels) else ()
     fields = np.zeros((len(static), *shape), np.float32)
     return Domain(tuple(config.data.channels), regular_grid(shape), ones, ones, ones, static, fields)
+
+
+def _prepared_domain(config: RunConfig) -> Domain:
+    """Of a mix on the grid of the store whose steps take most, which then is its first."""
+
+    def size(part: Part) -> int:
+        return len(part.config.data.channels) * int(np.prod(part.store.grid.shape))
+
+    parts = sorted(open_parts(config), key=size, reverse=True)
+    return joint_domain(config, parts, [part.domain for part in parts])
 
 
 def _nothing_fits(found: list[Candidate], machine: Machine) -> str:

@@ -8,31 +8,57 @@ import numpy as np
 import torch
 
 from weatherfm.data_pipeline.loader import Batch
+from weatherfm.earth.domain import Domain
+from weatherfm.model.data_view import view_of
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.role import Role
+from weatherfm.training.parts import model_of
 from weatherfm.training.plan.counter import Moment, counting
 from weatherfm.training.plan.model_parts import telling
 from weatherfm.training.plan.step_count import StepCount
 from weatherfm.training.plan.traffic import axis_names
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.stepping.loss import ForecastLoss
+from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.optimizer import build_optimizer
-from weatherfm.training.stepping.step import compute_gradients, exchange, update_weights
+from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, update_weights
 from weatherfm.training.stepping.weight_average import WeightAverage
 
 
-def count_step(config: RunConfig, model: WeatherViT, loss: ForecastLoss, role: Role, dtype: torch.dtype) -> StepCount:
+def planned_ground(
+    config: RunConfig, model: WeatherViT, domain: Domain, role: Role, device: torch.device | str
+) -> Ground:
+    """What the step is counted on: all channels, or, of a mix, those of its first store.
+
+    Args:
+        config: of the run.
+        model: of the rank.
+        domain: of the whole model.
+        role: of the rank.
+        device: where the model is.
+    """
+    view, architecture, weights = None, config.model, config.training.channel_weights
+    if domain.stores:
+        domain, architecture = (
+            domain.restricted(domain.stores[0], domain.static_names),
+            model_of(config, domain.stores[0]),
+        )
+        role = role.on(domain)
+        view = view_of(model, architecture, domain, role.share, torch.device(device))
+    return Ground(forecast_loss(architecture, domain, weights, None, role.share).to(device), role, view)
+
+
+def count_step(config: RunConfig, model: WeatherViT, ground: Ground, dtype: torch.dtype) -> StepCount:
     """Take one optimizer step of this rank and count it, with all that training holds beside it.
 
     Args:
         config: of the run.
         model: of the rank, parallelised; its weights move by one step.
-        loss: of its channels.
-        role: of the rank.
+        ground: what it is counted on.
         dtype: of matrix products.
     """
-    settings = config.training
+    settings, role = config.training, ground.role
+    ground.enter(model)
     model.train()
     with counting(axis_names(role.mesh)) as counter, telling(model, counter):
         counter.hold("parameters", model.parameters())
@@ -43,11 +69,11 @@ def count_step(config: RunConfig, model: WeatherViT, loss: ForecastLoss, role: R
         counter.hold("average", average.values.values() if average else [])
         batches = [made_up_batch(config, model, role) for _ in range(2)]  # the one at work, and one read ahead
         counter.hold("batches", [tensor for batch in batches for tensor in batch.tensors])
-        counter.hold("buffers", [*model.buffers(), *loss.buffers()])
+        counter.hold("buffers", [*model.buffers(), *ground.loss.buffers()])
 
         counter.moment = Moment("forward", "other")
         count = settings.accumulate
-        scored = compute_gradients(model, loss, islice(cycle(batches), count), count, role, dtype)
+        scored = compute_gradients(model, [ground], islice(cycle(batches), count), count, dtype)
         counter.moment = Moment("update", "other")
         counter.hold("gradients", [p.grad for p in model.parameters() if p.grad is not None])
         exchanged = exchange(model, scored, role, asked_to_stop=False)

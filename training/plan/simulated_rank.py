@@ -18,10 +18,9 @@ from weatherfm.training.parallel.build_model import meta_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
 from weatherfm.training.parallel.role import find_role, heaviest_rank
-from weatherfm.training.plan.rank_step import count_step
+from weatherfm.training.plan.rank_step import count_step, planned_ground
 from weatherfm.training.plan.step_count import StepCount, accumulated, extrapolate
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.stepping.loss import forecast_loss
 
 _DEPTHS = (3, 4)
 """Depths that deeper models are extrapolated from: a first block, a last one, and one or two between."""
@@ -55,14 +54,14 @@ def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch
     config = _changed(config, training={"compile": False}, model={"aggregation": on_a_gpu(config.model.aggregation)})
     role = find_role(config.parallel, config.model, domain, mesh)
     model = meta_model(config, domain, role, dtype)
-    loss = forecast_loss(config.model, domain, config.training.channel_weights, None, role.share).to("meta")
+    ground = planned_ground(config, model, domain, role, "meta")
     for block in model.blocks:
         block.attention.dropout = 0.0  # type: ignore[union-attr]  # a GPU's attention keeps no mask, this CPU's would
     # on meta there are tensors without values, of no process; inside they become simulated ones of this device
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
-        loss.to_empty(device="cpu")
-        return count_step(config, model, loss, role, dtype)
+        ground.to_empty("cpu")
+        return count_step(config, model, ground, dtype)
 
 
 def on_a_gpu(aggregation: AggregationConfig) -> AggregationConfig:

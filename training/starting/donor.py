@@ -19,6 +19,8 @@ from weatherfm.model.share import input_names
 from weatherfm.model.weights import open_tensors, parameter_names, read_header, weights_hash
 from weatherfm.training.starting.climax_donor import read_climax
 
+FOUNDATION = "foundation.safetensors"
+"""What a run of several stores (`data.mix`) writes beside the weights of each: all channels, to start from."""
 _CLIMAX = (".ckpt", ".pt", ".pth")
 
 
@@ -70,7 +72,8 @@ def find_donor(path: str, heads: int) -> Donor:
     """
     place = expanded(path)
     if place.is_dir():
-        place = place / "weights.safetensors"  # a run's folder
+        foundation = place / FOUNDATION  # of a run's folder
+        place = foundation if foundation.is_file() else place / "weights.safetensors"
     if place.suffix.lower() in _CLIMAX:
         found = read_climax(place, heads)
         return Donor(

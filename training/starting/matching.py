@@ -37,15 +37,16 @@ class Match:
     joined: tuple[str, ...] = field(default=())
     """Parts of the model that the weights do not have; they start without an effect."""
 
-    def lines(self) -> list[str]:
-        """The table, for the log and `weatherfm check`."""
+    def lines(self, own_statistics: bool = False) -> list[str]:
+        """The table, for the log and `weatherfm check`; with the store's own statistics or the weights'."""
+        statistics = "the statistics of the store" if own_statistics else "the statistics they were trained with"
         kept = [name for name, source in self.inputs.items() if source == (name,)]
         made = {name: source for name, source in self.inputs.items() if source and source != (name,)}
         new = [name for name, source in self.inputs.items() if not source]
         others = [name for name, source in self.outputs.items() if not source]
         start = "gate closed at first" if made or new else ""
         rows = {
-            "kept": (kept, "by name, with the statistics they were trained with"),
+            "kept": (kept, f"by name, with {statistics}"),
             "made": ([f"{name} of {'+'.join(source)}" for name, source in made.items()], start),
             "new": (new, f"initial rows, {start}"),
             "new outputs": ([n for n in others if n in self.inputs], "start at persistence"),

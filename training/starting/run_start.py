@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.share import channel_shares, within
 from weatherfm.training.parallel.build_model import fill_initial
+from weatherfm.training.parallel.layout import Layout, check_layout, choose_layout
+from weatherfm.training.parts import Part, joint_domain
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.donor import Donor, find_donor
 from weatherfm.training.starting.fill import fill_from
@@ -27,6 +29,8 @@ class RunStart:
     config: RunConfig
     domain: Domain
     """Of the whole model."""
+    domains: tuple[Domain, ...] = ()
+    """Of each store."""
     donor: Donor | None = None
     match: Match | None = None
 
@@ -34,7 +38,9 @@ class RunStart:
         """What becomes of each row, for people; nothing to say of initial values."""
         if self.donor is None or self.match is None:
             return []
-        return [f"starting from {self.donor.path}", *self.match.lines()]
+        settings = self.config.training.start_from
+        own = settings is not None and settings.statistics == "store"
+        return [f"starting from {self.donor.path}", *self.match.lines(own)]
 
     def fill(self, model: WeatherViT, alive: Callable[[], None] = lambda: None) -> None:
         """Set this rank's parts of all weights."""
@@ -77,18 +83,44 @@ class RunStart:
         return {"started_from": {**known, "provenance": dict(self.donor.provenance)}}
 
 
-def find_start(config: RunConfig, store: Store) -> RunStart:
+def find_start(config: RunConfig, parts: Sequence[Part]) -> RunStart:
     """What a run starts from; reads no weights.
 
     Raises:
         InputError: weights that cannot be read or do not fit, or channels that the store lacks.
     """
-    domain, settings = store.domain(config.data.channels), config.training.start_from
+    domains, settings = tuple(part.domain for part in parts), config.training.start_from
     if settings is None:
-        return RunStart(config, domain)
+        return RunStart(config, joint_domain(config, parts, domains), domains)
     donor = find_donor(settings.weights, config.model.heads)
-    found = match(donor, config.model, domain, settings.new_channels)
-    return RunStart(config, with_statistics_of(domain, donor), donor, found)
+    if settings.statistics == "weights":
+        domains = tuple(with_statistics_of(domain, donor) for domain in domains)
+    domain = joint_domain(config, parts, domains)
+    return RunStart(config, domain, domains, donor, match(donor, config.model, domain, settings.new_channels))
+
+
+def choose_layout_of(start: RunStart, parts: Sequence[Part], devices: int) -> Layout:
+    """The layout of a run on so many devices, on which the model can be split for each of its stores.
+
+    Raises:
+        InputError: as `choose_layout`, or a device would have no input of some store.
+    """
+    config = start.config
+    size = config.training.batch_size
+    layout = choose_layout(config.parallel, devices, config.model, start.domain, size)
+    for part, domain in zip(parts, start.domains if len(parts) > 1 else (), strict=False):
+        try:
+            check_layout(layout, config.parallel, part.config.model, domain, size)
+        except InputError as error:
+            raise InputError(f"data.mix, {part.name}: {error}") from None
+        shares = channel_shares(config.model, start.domain, layout.tp)
+        times = config.model.input_times
+        if not all(within(share, domain).input_names(times) for share in shares):
+            raise InputError(
+                f"data.mix: on tp {layout.tp} a device would have no channel, constant field or forcing of "
+                f"{part.name}; lower tp, or add to model.forcings"
+            )
+    return layout
 
 
 def _belongs(name: str, part: str) -> bool:

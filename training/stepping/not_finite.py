@@ -11,17 +11,23 @@ import torch
 from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
-from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.role import Role
+from weatherfm.training.stepping.step import Ground
 from weatherfm.training.stepping.step_result import StepResult
 
 _SHOWN = 8
 
 
 def refuse_step(
-    result: StepResult, batches: Sequence[Batch], model: WeatherViT, role: Role, folder: Path, late: bool
+    result: StepResult,
+    batches: Sequence[Batch],
+    model: WeatherViT,
+    grounds: Sequence[Ground],
+    role: Role,
+    folder: Path,
+    late: bool,
 ) -> NoReturn:
     """Stop training at a step whose gradient is not finite; all ranks must call it, and all raise the same.
 
@@ -29,6 +35,7 @@ def refuse_step(
         result: of the step.
         batches: of this rank in the step, in order.
         model: with the step's gradients, not clipped; or, if late, with the weights that they made of it.
+        grounds: what batches of each store are worked on with.
         role: what this rank holds of batches and channels.
         folder: of the run, where the last checkpoint is.
         late: the step's update was made, and no further one.
@@ -37,8 +44,8 @@ def refuse_step(
         InputError: always.
     """
     bad = [~torch.isfinite(one.losses.cpu()) for one in result.scored]  # [B, C] each
-    own = model.share.outputs
-    channels = role.union(_named(own, torch.stack([mask.any(0) for mask in bad]).any(0)))
+    found = [_named(one.role.share.outputs, mask.any(0)) for one, mask in zip(result.scored, bad, strict=True)]
+    channels = role.union(chain.from_iterable(found))
     if channels:
         what = f"the loss is not finite in {_list([c for c in role.channels if c in channels])}"
         wrong = [_named(_samples(batch), mask.any(1)) for batch, mask in zip(batches, bad, strict=True)]
@@ -49,21 +56,22 @@ def refuse_step(
         what = f"the gradient is not finite in {_list(infinite)}" if infinite else "the gradient's norm is not finite"
         wrong = [_samples(batch) for batch in batches]
     samples = role.union(chain.from_iterable(wrong))
-    cause = _cause(role.union(_missing(batches, model.domain)))
+    cause = _cause(role.union(chain.from_iterable(_missing(batch, model, grounds) for batch in batches)))
     raise InputError(
         f"training stopped at step {result.step + 1}: {what}\n  samples: {_list(samples)}\n  {cause}\n  "
         f"the last good checkpoint in {folder} is kept; nothing of this step is in it"
     )
 
 
-def _missing(batches: Sequence[Batch], domain: Domain) -> list[str]:
+def _missing(batch: Batch, model: WeatherViT, grounds: Sequence[Ground]) -> list[str]:
     """Channels of which a sample has values that are not finite, but for points of their masks."""
+    view = grounds[batch.store].view
+    domain = model.domain if view is None else view.built.domain
     missing = torch.zeros(len(domain.channels), dtype=torch.bool)
     masked = torch.from_numpy(~domain.present)  # [C, H, W]
-    for batch in batches:
-        for fields in (batch.history, *batch.targets):
-            sound = (fields.isfinite().cpu() | masked).flatten(-2).all(-1)  # [B, (T,) C]
-            missing |= ~sound.flatten(0, -2).all(0)
+    for fields in (batch.history, *batch.targets):
+        sound = (fields.isfinite().cpu() | masked).flatten(-2).all(-1)  # [B, (T,) C]
+        missing |= ~sound.flatten(0, -2).all(0)
     return _named(domain.channels, missing)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,20 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import read_ahead
 from weatherfm.training.feeding.samples import channels_read, validation_inits
 from weatherfm.training.parallel.parallelize import reshard
-from weatherfm.training.parallel.role import Role
+from weatherfm.training.parts import Part
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.stepping.loss import ForecastLoss, predict
+from weatherfm.training.stepping.loss import predict
+from weatherfm.training.stepping.step import Ground
+
+
+def together(parts: Sequence[Part], found: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    """Scores of all stores: of one alone its own; of several their `loss` by weight, and each `by_store`."""
+    if len(parts) == 1 and found[0] is not None:
+        return found[0]
+    scored = {part.name: (part.weight, one) for part, one in zip(parts, found, strict=True) if one is not None}
+    total = sum(weight for weight, _ in scored.values())
+    loss = sum(weight * one["loss"] for weight, one in scored.values()) / total
+    return {"loss": loss, "by_store": {name: one for name, (_, one) in scored.items()}}
 
 
 class Validator:
@@ -29,13 +40,13 @@ class Validator:
     Args:
         config: a run whose data have a validation period with samples (`check_training`).
         store: its store.
-        loss: the training loss, of this rank's channels.
+        ground: the training loss, of this rank's channels, and which of the samples it scores.
         dtype: of matrix products.
-        role: which channels and which of the samples this rank scores.
     """
 
-    def __init__(self, config: RunConfig, store: Store, loss: ForecastLoss, dtype: torch.dtype, role: Role) -> None:
-        self._store, self._loss, self._dtype, self._role = store, loss, dtype, role
+    def __init__(self, config: RunConfig, store: Store, ground: Ground, dtype: torch.dtype) -> None:
+        self._store, self._ground, self._dtype = store, ground, dtype
+        self._loss, self._role, role = ground.loss, ground.role, ground.role
         self._input_times, self._lead_times = config.model.input_times, config.training.lead_times
         self._batch_size = config.training.batch_size // role.part[1]
         self._workers = config.training.workers
@@ -63,6 +74,7 @@ class Validator:
         Raises:
             InputError: a forecast or the truth is not finite.
         """
+        self._ground.enter(model)
         model.eval()
         try:
             leads = range(len(self._lead_times))
@@ -70,8 +82,9 @@ class Validator:
         finally:
             model.train()
             reshard(model)
-        channels, cases = self._role.channels, len(self._inits)
-        found = (self._role.sum(self._role.spread(sums)) / cases).cpu()  # [L, 2, C]
+        channels, cases = self._role.among.outputs, len(self._inits)
+        found = (self._role.sum(self._role.spread(sums)) / cases).cpu()
+        found = found[..., [self._role.channels.index(name) for name in channels]]  # [L, 2, C]
         loss, rmse = float(found[:, 0].mean()), found[:, 1].sqrt().numpy()  # [L, C]
         finite = np.isfinite(rmse).all(0)
         if not (finite.all() and np.isfinite(loss)):

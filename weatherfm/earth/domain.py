@@ -38,6 +38,8 @@ class Domain:
     """Channel -> scale of its logarithm (`weatherfm.earth.transforms`): mean, std and tendency_std are of that."""
     tendency_std_by_lead: Mapping[int, np.ndarray] = field(default_factory=dict)
     """Hours of lead time, ascending -> [channel] as `tendency_std`; none where one lead time stands for all."""
+    stores: tuple[tuple[str, ...], ...] = ()
+    """Channels of each store, where a model is trained on several that do not have the same; none else."""
 
     def __post_init__(self) -> None:
         if self.static is None:

@@ -149,4 +149,7 @@ def _with_secrets(data: dict[str, Any], settings: BaseModel) -> dict[str, Any]:
             data[name] = value
         elif isinstance(value, BaseModel):
             data[name] = _with_secrets(data[name], value)
+        elif isinstance(value, list):
+            parts = zip(data[name], value, strict=True)
+            data[name] = [_with_secrets(told, one) if isinstance(one, BaseModel) else told for told, one in parts]
     return data

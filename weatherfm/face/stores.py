@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from weatherfm.data_pipeline import prepare as preparing
 from weatherfm.data_pipeline import revise
 from weatherfm.data_pipeline.design.store_design import StoreDesign, design_store
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.errors import InputError
 from weatherfm.face.arguments import count, positive, scheduler_address
 from weatherfm.face.runs import Override, RunLike, read_run
+
+if TYPE_CHECKING:
+    from weatherfm.training.run_config import RunConfig
 
 
 @overload
@@ -47,6 +51,8 @@ def prepare(
         store = weatherfm.prepare("my_run.yaml")
         store.read([0], ["t850"])  # [time, channel, latitude, longitude], K
 
+    Of a run on several (`data.mix`) it makes all, one after the other, and returns the first.
+
     Args:
         config: path of the run's YAML file, a dict, or settings of `weatherfm.read_run`.
         overrides: settings to change, each as "section.key=value" or {"section.key": value}.
@@ -69,10 +75,23 @@ def prepare(
     run = read_run(config, *overrides)
     workers, scheduler = count(workers, "workers"), scheduler_address(scheduler)
     if not dry_run:
-        return preparing.prepare(run.data, scheduler=scheduler, workers=workers, memory=in_bytes(memory))
+        made = [
+            preparing.prepare(data, scheduler=scheduler, workers=workers, memory=in_bytes(memory))
+            for _, _, data in run.data.parts()
+        ]
+        return made[0]
+    if run.data.mix:
+        raise InputError(
+            "a dry run is of one store; give those of data.mix one by one (weatherfm.face.stores.runs_of_stores)"
+        )
     from weatherfm.data_pipeline.sources import open_source
 
     return design_store(run.data, open_source(run.data), workers, in_bytes(memory), scheduler)
+
+
+def runs_of_stores(run: RunConfig) -> list[RunConfig]:
+    """The run on each of its stores alone; of one store itself."""
+    return [run.model_copy(update={"data": data}) for _, _, data in run.data.parts()]
 
 
 def append(
@@ -98,7 +117,7 @@ def append(
         scheduler: address of a dask.distributed scheduler whose workers do the work; without it, threads do it.
 
     Returns:
-        The store as it is now; as it was where the source has nothing new.
+        The store as it is now; as it was where the source has nothing new. Of several (`data.mix`) the first.
 
     Raises:
         InputError: no finished store, a damaged one, other settings, times that the store has and the source or the
@@ -107,7 +126,11 @@ def append(
     """
     run = read_run(config, *overrides)
     workers, scheduler = count(workers, "workers"), scheduler_address(scheduler)
-    return revise.append(run.data, scheduler=scheduler, workers=workers, memory=in_bytes(memory))
+    made = [
+        revise.append(data, scheduler=scheduler, workers=workers, memory=in_bytes(memory))
+        for _, _, data in run.data.parts()
+    ]
+    return made[0]
 
 
 def in_bytes(memory: float | None) -> int | None:

@@ -33,6 +33,8 @@ class DropPath(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head self-attention over positions; with `rotary`, turned by them (`weatherfm.model.position`)."""
 
+    of_data = ("rotary",)
+
     def __init__(self, width: int, heads: int, dropout: float, rotary: Rotary | None = None) -> None:
         super().__init__()
         self.rotary = rotary

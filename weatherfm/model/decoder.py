@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from weatherfm.earth.variables import is_wind_component
 from weatherfm.errors import InputError
 from weatherfm.model.neighbours import Edges, pad
+from weatherfm.model.tokenizer import at_hand
 
 REACH = 2
 """Rows and columns around a point that two convolutions of 3 x 3 see."""
@@ -30,6 +31,10 @@ class ChannelDecoder(nn.Module):
         fields: E, a channel.
         edges: of the grid.
     """
+
+    rows: Tensor | None = None
+    """Seam, as of the tokenizer."""
+    of_data = ("channels", "edges")
 
     def __init__(self, channels: Sequence[str], fields: int, edges: Edges) -> None:
         super().__init__()
@@ -50,16 +55,17 @@ class ChannelDecoder(nn.Module):
         Returns:
             [B, C, H, W].
         """
-        C, E = self.bias.shape
+        bias, expand, contract = (at_hand(weight, self.rows) for weight in (self.bias, self.expand, self.contract))
+        C, E = bias.shape
         x = torch.stack([predicted, now.to(predicted.dtype)], 2).permute(0, 3, 4, 1, 2)
         x = x.contiguous()  # [B, H, W, C, 2]: channels last in memory, where convolutions of one each are fast
         winds = torch.tensor([is_wind_component(name) for name in self.channels], device=x.device)[:, None]
         calm = calm.to(x.dtype)
         x = pad(x, REACH, self.edges, (1, 2), behind_pole=lambda rows: torch.where(winds, 2 * calm - rows, rows))
         x = x.flatten(3).permute(0, 3, 1, 2)
-        expand = self.expand.unflatten(-1, (2, 3, 3)).flatten(0, 1)  # [C E, 2, 3, 3]
-        hidden = F.gelu(F.conv2d(x, expand, self.bias.flatten(), groups=C))  # [B, C E, H + 2, W + 2]
-        contract = self.contract.unflatten(-1, (3, 3)).flatten(0, 1)[:, None]  # [C E, 1, 3, 3]
+        expand = expand.unflatten(-1, (2, 3, 3)).flatten(0, 1)  # [C E, 2, 3, 3]
+        hidden = F.gelu(F.conv2d(x, expand, bias.flatten(), groups=C))  # [B, C E, H + 2, W + 2]
+        contract = contract.unflatten(-1, (3, 3)).flatten(0, 1)[:, None]  # [C E, 1, 3, 3]
         return F.conv2d(hidden, contract, groups=C * E).unflatten(1, (C, E)).sum(2)
 
 

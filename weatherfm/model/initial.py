@@ -13,7 +13,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from weatherfm.earth.domain import Domain
 from weatherfm.model.aggregation import LearnedQuery
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.conditioning import Modulation
@@ -30,8 +29,7 @@ class Model(Protocol):
     """What initial values depend on, as `WeatherViT` has it."""
 
     config: ModelConfig
-    domain: Domain
-    share: ChannelShare
+    holds: ChannelShare
     tokens: tuple[int, int]
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -65,8 +63,8 @@ def row_names(model: Model, name: str) -> list[str] | None:
     """The channels that the rows (dim 0) of a parameter belong to; None for a parameter that has none."""
     owner = name.partition(".")[0]
     if owner == "tokenizer":
-        return model.share.input_names(model.config.input_times)
-    return list(model.share.outputs) if owner in ("to_patches", "decoder", "truncation") else None
+        return model.holds.input_names(model.config.input_times)
+    return list(model.holds.outputs) if owner in ("to_patches", "decoder", "truncation") else None
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

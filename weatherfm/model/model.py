@@ -48,6 +48,13 @@ class WeatherViT(nn.Module):
             `aggregation.gather` (hierarchical) have to bring in what the others make of theirs.
     """
 
+    of_data = ("domain", "share", "tokens", "padded", "forcings")
+    """What follows from the data, beside buffers (`weatherfm.model.data_view`); so it is called in all modules."""
+    data_buffers = (
+        "mean", "std", "increment_scale", "increment_leads", "log_scale", "logged", "static", "there", "places",
+        "waves", "analysis", "synthesis", "input_rows", "output_rows", "stated",
+    )  # fmt: skip
+    """All buffers follow from the data; a model has those that its settings and data call for."""
     mean: Tensor
     std: Tensor
     increment_scale: Tensor
@@ -73,6 +80,10 @@ class WeatherViT(nn.Module):
     analysis: Tensor
     synthesis: Tensor
     aggregation: ChannelAttention | HierarchicalAggregation
+    share: ChannelShare
+    """Of the channels at hand, what this instance holds."""
+    holds: ChannelShare
+    """Channels whose rows its weights have: those at hand, or, on other data (`weatherfm.model.data_view`), more."""
     provenance: dict[str, Any]
     """How its weights came about, where they are from a file; else empty."""
     loaded: Any
@@ -81,6 +92,7 @@ class WeatherViT(nn.Module):
     def __init__(self, config: ModelConfig, domain: Domain, share: ChannelShare | None = None) -> None:
         super().__init__()
         self.config, self.share, self.provenance = config, share or whole(config, domain), {}
+        self.holds = self.share
         self.loaded = None
         self.domain = domain.restricted(self.share.channels, self.share.static_names) if share else domain
         self.forcings = self.share.forcings
@@ -124,6 +136,7 @@ class WeatherViT(nn.Module):
         self.to_patches = ChannelOutput(len(outputs), P, D)
         self.decoder = ChannelDecoder(outputs, config.decoder_fields, edges) if config.decoder_fields else None
         self.truncation = None if largest is None else Truncation(outputs, largest)
+        self.sequence = (0, 1)
         if not self.position.weight.is_meta:
             initialise(self, seed=0)
 
@@ -165,7 +178,8 @@ class WeatherViT(nn.Module):
         if present is not None:
             x = torch.where(present[:, :, None, None], x, 0)
         x = patchify(self._pad(x), self.config.patch)  # [B, N, I, P]
-        x = self.aggregation(x, self.tokenizer, present)  # [B, N, D]
+        tokenizer = self.tokenizer if self.tokenizer.rows is None else self.tokenizer.at_hand()
+        x = self.aggregation(x, tokenizer, present)  # [B, N, D]
         x = self._through_blocks(x, lead_time_hours, condition)
         whole = history[:, self.config.input_times.index(0)]
         x, now = self.head(x), self.outputs_of(whole)
@@ -233,13 +247,13 @@ class WeatherViT(nn.Module):
         """Tokens [B, N, D] and outputs now [B, O, H, W], `known` [B, O, 1, 1] or not -> [B, O, H, W]."""
         patches = self.to_patches(x)  # [B, N, O, P]
         fields = unpatchify(patches, self.config.patch, self.padded)[..., : now.shape[-2], : now.shape[-1]]
-        if self.decoder is not None:
+        if self.decoder is not None and fields.shape[1]:
             calm = self.outputs_of((-self.mean / self.std)[None])[0]
             of_head = torch.zeros_like(calm) if self.config.predict == "increment" else calm
             if known is not None:  # the head gives the state itself where it is not
                 of_head = torch.where(known[:, :, 0, 0], of_head, calm)[:, None, None]  # [B, 1, 1, O]
             fields = fields + self.decoder(fields, now, torch.stack([of_head, calm.expand_as(of_head)], -1))
-        if self.truncation is None:
+        if self.truncation is None or not fields.shape[1]:  # a device may have none of the channels of some data
             return fields
         with torch.autocast(fields.device.type, enabled=False):
             exact = fields.to(torch.promote_types(fields.dtype, torch.float32))
@@ -252,6 +266,12 @@ class WeatherViT(nn.Module):
             history = history.index_select(2, self.input_rows)
         static = self.static.expand(history.shape[0], -1, -1, -1)
         return torch.cat([history.flatten(1, 2), static, forcings.to(history.dtype)], dim=1)
+
+    def place_positions(self) -> None:
+        """Give the position embedding its part of the sequence, as `sequence` says: (which, of how many)."""
+        index, count = self.sequence
+        own = self.tokens[0] * self.tokens[1] // count
+        self.position.rows = slice(index * own, (index + 1) * own)
 
     def normalize(self, state: Tensor) -> Tensor:
         """Physical units -> mean 0, std 1 a channel, of its logarithm where it has one; [..., C, H, W]."""

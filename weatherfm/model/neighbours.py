@@ -99,6 +99,7 @@ class NeighbourMixing(nn.Module):
         edges: of the patches.
     """
 
+    of_data = ("tokens", "edges")
     own: Callable[[Tensor], Tensor] = staticmethod(lambda weight: weight)
     """Seam: the rows of the weight that belong to the hidden units handed in."""
 

@@ -104,8 +104,8 @@ def balanced(total: int, count: int) -> list[int]:
 
 
 def _deal(config: ModelConfig, domain: Domain, count: int, what: str) -> list[ChannelShare]:
-    """Neighbouring states to each, then neighbouring channels of one role alone, which go to the last shares (smaller
-    ones) first; other inputs one by one, from the last share backwards."""
+    """Neighbouring channels of each kind to each, the ones too many of a kind where those of the last kind ended; other
+    inputs one by one, from the last share backwards."""
     roles = find_roles(config, domain.channels)
     if not 1 <= count <= (most := most_shares(roles)):
         need = "" if roles.inputs == roles.outputs else " that goes in and one that comes out"
@@ -113,24 +113,49 @@ def _deal(config: ModelConfig, domain: Domain, count: int, what: str) -> list[Ch
             f"{len(domain.channels)} channels cannot be split into {count} {what}: each needs one at least{need}; "
             f"choose 1 to {most}"
         )
-    held = _neighbours(roles.states, balanced(len(roles.states), count))
-    for alone in (roles.inputs, roles.outputs):
-        names = [name for name in alone if name not in roles.states]
-        more = _neighbours(names, balanced(len(names), count)[::-1])
-        held = [[*some, *others] for some, others in zip(held, more, strict=True)]
+    held: list[list[str]] = [[] for _ in range(count)]
+    ends = dict.fromkeys(("inputs", "outputs"), 0)  # where a next one too many goes
+    for kinds, names in _kinds(roles, domain):
+        start = max(ends[kind] for kind in kinds)
+        sizes = balanced(len(names), count)
+        sizes = [sizes[(i - start) % count] for i in range(count)]
+        for own, more in zip(held, _neighbours(names, sizes), strict=True):
+            own += more
+        ends |= dict.fromkeys(kinds, (start + len(names)) % count)
     others = [*domain.static_names, *config.forcings]
     statics = len(domain.static_names)
     shares = []
-    for i, names in enumerate(held):
-        own = range(count - 1 - i, len(others), count)
-        statics_held = {others[k] for k in own if k < statics}
-        shares.append(_share(config, domain, {*names}, statics_held, {others[k] for k in own if k >= statics}))
+    for i, channels in enumerate(held):
+        dealt = range(count - 1 - i, len(others), count)
+        kept = [{others[k] for k in dealt if (k < statics) == is_static} for is_static in (True, False)]
+        shares.append(_share(config, domain, {*channels}, *kept))
     return shares
 
 
 def most_shares(roles: Roles) -> int:
     """Shares that channels can be split into: each has one at least that goes in, and one that comes out."""
     return min(len(roles.inputs), len(roles.outputs))
+
+
+def within(share: ChannelShare, domain: Domain) -> ChannelShare:
+    """What of a share a domain has."""
+    own = tuple(name for name in share.channels if name in domain.channels)
+    roles = Roles(*(tuple(name for name in own if name in names) for names in (share.inputs, share.outputs)))
+    statics = tuple(name for name in share.static_names if name in domain.static_names)
+    return replace(share, channels=own, static_names=statics, roles=roles)
+
+
+def _kinds(roles: Roles, domain: Domain) -> list[tuple[tuple[str, ...], list[str]]]:
+    """Channels that are alike: states, then inputs and outputs alone, and of each those that the same stores have."""
+    found: dict[tuple[tuple[str, ...], tuple[bool, ...]], list[str]] = {}
+    for kinds, names in (
+        (("inputs", "outputs"), roles.states),
+        (("inputs",), [name for name in roles.inputs if name not in roles.outputs]),
+        (("outputs",), [name for name in roles.outputs if name not in roles.inputs]),
+    ):
+        for name in names:
+            found.setdefault((kinds, tuple(name in store for store in domain.stores)), []).append(name)
+    return [(kinds, names) for (kinds, _), names in found.items()]
 
 
 def _neighbours(names: Sequence[str], sizes: Sequence[int]) -> list[list[str]]:

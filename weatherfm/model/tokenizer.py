@@ -30,6 +30,11 @@ def unpatchify(patches: Tensor, patch: tuple[int, int], shape: tuple[int, int]) 
     return x.reshape(B, C, *shape)
 
 
+def at_hand(values: Tensor, rows: Tensor | None) -> Tensor:
+    """The rows (dim 0) of the channels at hand; None: of all."""
+    return values if rows is None else values.index_select(0, rows)
+
+
 CLOSED = 1e-20
 """Of a channel's mass in a softmax: nothing beside others, and enough for a gradient to come through."""
 
@@ -60,6 +65,9 @@ class ChannelTokenizer(nn.Module):
     there; 0 for one that joins a trained model, which then computes what it did, and lets the newcomer in as it learns.
     """
 
+    rows: Tensor | None = None
+    """Seam: places of the channels at hand (`weatherfm.model.data_view`); None: all are."""
+
     def __init__(self, channels: int, patch_values: int, width: int, gates: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels, width, patch_values))
@@ -80,9 +88,15 @@ class ChannelTokenizer(nn.Module):
         """[C, D] the data-independent part of every token."""
         return self.bias + self.embedding
 
+    def at_hand(self) -> TokenizerRows:
+        """Of the channels at hand."""
+        log_gate = self.log_gate
+        gates = None if log_gate is None else at_hand(log_gate, self.rows)
+        return TokenizerRows(at_hand(self.weight, self.rows), at_hand(self.offset, self.rows), gates)
+
     def forward(self, patches: Tensor) -> tuple[Tensor, Tensor | None]:
         """[B, N, C, P] -> tokens [B, N, C, D], and the [C] logarithms of their gates, if any."""
-        return TokenizerRows(self.weight, self.offset, self.log_gate)(patches)
+        return self.at_hand()(patches)
 
 
 class _NeverClosed(torch.autograd.Function):
@@ -103,6 +117,9 @@ Tokenizer = ChannelTokenizer | TokenizerRows
 class ChannelOutput(nn.Module):
     """From a token to the patches of every output channel, the tokenizer's counterpart; starts as `initial` says."""
 
+    rows: Tensor | None = None
+    """Seam, as of the tokenizer."""
+
     def __init__(self, channels: int, patch_values: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels, patch_values, width))
@@ -110,5 +127,5 @@ class ChannelOutput(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, D] -> [B, N, C, P]."""
-        patches = F.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
-        return patches.unflatten(-1, self.bias.shape)  # [B, N, C, P]
+        weight, bias = at_hand(self.weight, self.rows), at_hand(self.bias, self.rows)
+        return F.linear(x, weight.flatten(0, 1), bias.flatten()).unflatten(-1, bias.shape)  # [B, N, C, P]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import is_wind_component
 from weatherfm.errors import InputError
+from weatherfm.model.tokenizer import at_hand
 
 _PACE = 4.0
 """Adam moves a number by about the learning rate a step; a factor has to go further than weights do."""
@@ -33,6 +34,10 @@ class Truncation(nn.Module):
         largest: L.
     """
 
+    rows: Tensor | None = None
+    """Seam, as of the tokenizer."""
+    of_data = ("winds",)
+
     def __init__(self, channels: Sequence[str], largest: int) -> None:
         super().__init__()
         self.winds = [is_wind_component(name) for name in channels]
@@ -41,7 +46,7 @@ class Truncation(nn.Module):
     def forward(self, fields: Tensor, waves: Tensor, analysis: Tensor, synthesis: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C, H, W], by `spectral_matrices`."""
         coefficients = torch.einsum("bchw,wmp->mbchp", fields, waves)
-        gain = 1 + _PACE * self.gain.to(fields.dtype)  # not 1 + gain in bfloat16
+        gain = 1 + _PACE * at_hand(self.gain, self.rows).to(fields.dtype)  # not 1 + gain in bfloat16
         parts, order = [], []
         for kind in (False, True):
             if own := [c for c, wind in enumerate(self.winds) if wind == kind]:

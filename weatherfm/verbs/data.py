@@ -57,10 +57,18 @@ def prepare(
         from weatherfm.data_pipeline.design.dry_run import DEFAULT_BANDWIDTHS, to_dict, to_text
         from weatherfm.face.arguments import positive
         from weatherfm.face.stores import prepare as prepare_store
+        from weatherfm.face.stores import runs_of_stores
 
-    design = prepare_store(run, dry_run=True, workers=workers, memory=memory, scheduler=scheduler)
     rates = DEFAULT_BANDWIDTHS if bandwidth is None else (positive(bandwidth, "--bandwidth"),)
-    say(as_json(to_dict(design)) if json else to_text(design, rates))
+    designs = [
+        prepare_store(one, dry_run=True, workers=workers, memory=memory, scheduler=scheduler)
+        for one in runs_of_stores(run)
+    ]
+    if json:
+        told = [to_dict(design) for design in designs]
+        say(as_json(told if run.data.mix else told[0]))
+    else:
+        say("\n\n".join(to_text(design, rates) for design in designs))
 
 
 def append(
@@ -83,8 +91,10 @@ def append(
     run = load(config, overrides)
     with importing():
         from weatherfm.face.stores import append as append_to_store
+        from weatherfm.face.stores import runs_of_stores
 
-    say(f"store     {append_to_store(run, workers=workers, memory=memory, scheduler=scheduler).path}")
+    for one in runs_of_stores(run):
+        say(f"store     {append_to_store(one, workers=workers, memory=memory, scheduler=scheduler).path}")
 
 
 def verify(
@@ -115,19 +125,24 @@ def verify(
     """
     run = load(store, overrides) if is_run(store) else None
     with importing():
+        from weatherfm.face.stores import runs_of_stores
         from weatherfm.face.verification import verify as verify_store
 
-    findings = verify_store(
-        run or store,
-        sample=sample,
-        output=output,
-        repair=repair,
-        workers=workers,
-        scheduler=scheduler,
-        before_repair=lambda damaged: None if json else say(damaged.to_text()),
-    )
-    say(as_json(findings.to_dict()) if json else findings.to_text())
-    return 0 if findings.ok else 1
+    found = [
+        verify_store(
+            one,
+            sample=sample,
+            output=output,
+            repair=repair,
+            workers=workers,
+            scheduler=scheduler,
+            before_repair=lambda damaged: None if json else say(damaged.to_text()),
+        )
+        for one in ([store] if run is None else runs_of_stores(run)[::-1])  # what is kept last is of the first store
+    ][::-1]
+    told = [findings.to_dict() for findings in found]
+    say(as_json(told if len(told) > 1 else told[0]) if json else "\n\n".join(one.to_text() for one in found))
+    return 0 if all(findings.ok for findings in found) else 1
 
 
 def verify_run(run: RunConfig) -> bool:
@@ -146,5 +161,7 @@ def prepare_run(
     """Prepare the store of a run and say where it is; `memory` in GB."""
     with importing():
         from weatherfm.face.stores import prepare as prepare_store
+        from weatherfm.face.stores import runs_of_stores
 
-    say(f"store     {prepare_store(run, workers=workers, memory=memory, scheduler=scheduler).path}")
+    for one in runs_of_stores(run):
+        say(f"store     {prepare_store(one, workers=workers, memory=memory, scheduler=scheduler).path}")

@@ -17,7 +17,8 @@ from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.weights import save_weights
-from weatherfm.training.checkpoints.export import provenance
+from weatherfm.training.checkpoints.export import record_of_run
+from weatherfm.training.parts import Part
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.run_start import RunStart
 
@@ -53,12 +54,14 @@ def test_weights_know_the_rules(tmp_path):
     from types import SimpleNamespace
 
     state = SimpleNamespace(progress=SimpleNamespace(step=1, best_loss=None, best_step=None), average=None)
-    assert (
-        "source"
-        not in provenance(RunStart(parse_settings(RunConfig, plain, "test"), None), store, state)["settings"]["data"]
-    )
+
+    def provenance() -> dict:
+        config = parse_settings(RunConfig, plain, "test")
+        return record_of_run(RunStart(config, None), [Part("", 1.0, config, store)], state)(config, store)
+
+    assert "source" not in provenance()["settings"]["data"]
     plain["data"]["source"] = SOURCE
-    told = provenance(RunStart(parse_settings(RunConfig, plain, "test"), None), store, state)
+    told = provenance()
     assert told["settings"]["data"]["source"] == {"kind": "files", **RULES}
 
 

@@ -24,6 +24,7 @@ from weatherfm.evaluation.scoring.learned_days import generations, refuse_days_o
 from weatherfm.model.model import WeatherViT
 from weatherfm.training import trainer
 from weatherfm.training.check import check_run
+from weatherfm.training.parts import open_parts
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.resize import embedding_of_patches, patches_of_output
 from weatherfm.training.starting.run_start import find_start
@@ -62,7 +63,7 @@ def config(
 def started(folder: Path, **settings) -> WeatherViT:
     """The model of step 0, in float64."""
     given = config(folder, **settings)
-    start = find_start(given, open_store(given.data.store))
+    start = find_start(given, open_parts(given))
     model = WeatherViT(given.model, start.domain)
     start.fill(model)
     return model.double().eval()
@@ -128,7 +129,7 @@ def test_kept_channels_keep_the_statistics_they_were_trained_with(folder, tmp_pa
     prepare(parse_settings(DataConfig, toy_run.data_settings(tmp_path), "test"), larger)
     shutil.copytree(folder / "old", tmp_path / "old")
     store, old = open_store(tmp_path / "store.zarr"), weatherfm.load(folder / "old" / "weights.safetensors")
-    domain = find_start(config(tmp_path), store).domain
+    domain = find_start(config(tmp_path), open_parts(config(tmp_path))).domain
     assert (domain.std[:2] == old.domain.std).all()
     assert (domain.std[:2] != store.std[:2]).all()
     assert domain.std[2] == store.std[2]
@@ -191,7 +192,7 @@ def test_a_resampled_embedding_sees_in_large_patches_what_it_saw_in_small_ones(o
 
 def test_another_patch_size_trains_on(folder):
     given = config(folder, "patches", model={"patch_size": [4, 2]})
-    found = find_start(given, open_store(given.data.store)).match
+    found = find_start(given, open_parts(given)).match
     assert found.resized == ("patches of 2 x 2 to 4 x 2", "positions from 2 x 4 to 1 x 4")
     assert trainer.train(given).steps == 6
 
@@ -271,7 +272,7 @@ def test_the_table_is_told(folder):
     assert "new u10 (initial rows, gate closed at first)" in finding.text
     assert "new outputs u10 (start at persistence)" in finding.text
     fewer = config(folder, channels=["t850"])
-    assert find_start(fewer, open_store(fewer.data.store)).match.dropped == ("z500",)
+    assert find_start(fewer, open_parts(fewer)).match.dropped == ("z500",)
 
 
 def test_a_checkpoint_of_climax_is_started_from(folder, tmp_path):
@@ -279,7 +280,7 @@ def test_a_checkpoint_of_climax_is_started_from(folder, tmp_path):
     state = write_climax(tmp_path / "climax.ckpt")
     model = {"predict": "state", "patch_size": 4, "forcings": ["latitude"], "input_gates": False}
     given = config(folder, "climax", start={"weights": str(tmp_path / "climax.ckpt")}, model=model, steps=1)
-    start = find_start(given, open_store(given.data.store))
+    start = find_start(given, open_parts(given))
     begun = WeatherViT(given.model, start.domain)
     start.fill(begun)
     for row, number in enumerate([8, 32, 4, 2]):  # z500, t850, u10, latitude
@@ -301,7 +302,7 @@ def test_a_checkpoint_that_is_not_climax_s_is_refused(folder, tmp_path, settings
     write_climax(tmp_path / "other.ckpt", **settings)
     given = config(folder, "other", start={"weights": str(tmp_path / "other.ckpt")}, model=model)
     with pytest.raises(InputError, match=message):
-        find_start(given, open_store(given.data.store))
+        find_start(given, open_parts(given))
 
 
 @pytest.mark.parametrize(
@@ -336,7 +337,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_computed(folder, settin
 def test_none_in_common_is_refused(folder):
     given = config(folder, channels=["u10"], model={"forcings": []})
     with pytest.raises(InputError, match="none of the run's channels is in"):
-        find_start(given, open_store(given.data.store))
+        find_start(given, open_parts(given))
 
 
 @pytest.mark.parametrize(

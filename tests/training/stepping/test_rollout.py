@@ -31,7 +31,7 @@ from weatherfm.training.parallel.role import find_role
 from weatherfm.training.run_config import RunConfig, TrainingConfig
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.rollout import step_losses
-from weatherfm.training.stepping.step import compute_gradients, exchange
+from weatherfm.training.stepping.step import Ground, compute_gradients, exchange
 from weatherfm.training.stepping.weight_average import WeightAverage
 from weatherfm.training.trainer import train
 
@@ -106,7 +106,7 @@ def test_equals_the_model_called_step_after_step(count, predict, input_times, le
     config = parse_settings(RunConfig, settings, "test")
     role = find_role(config.parallel, model.config, domain, None)
     ready = make_ready(batch, model, torch.device("cpu"))
-    scored = compute_gradients(model, loss, [ready], 1, role, torch.float64)
+    scored = compute_gradients(model, [Ground(loss, role)], [ready], 1, torch.float64)
     told = exchange(model, scored, role, False, torch.tensor([6, 24]))
 
     close = {"rtol": 1e-12, "atol": 1e-14}

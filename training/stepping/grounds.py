@@ -1,0 +1,47 @@
+"""What batches of each store are worked on with: the loss, the rank's role, and how the model is on these data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from weatherfm.earth.domain import Domain
+from weatherfm.model.data_view import view_of
+from weatherfm.model.model import WeatherViT
+from weatherfm.training.parallel.role import Role
+from weatherfm.training.parts import Part
+from weatherfm.training.run_config import TrainingConfig
+from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.stepping.step import Ground
+
+
+def roles_of(role: Role, domains: Sequence[Domain]) -> list[Role]:
+    """This rank's role on the data of each store."""
+    return [role] if len(domains) == 1 else [role.on(domain) for domain in domains]
+
+
+def build_grounds(
+    model: WeatherViT, parts: Sequence[Part], domains: Sequence[Domain], role: Role, device: torch.device
+) -> list[Ground]:
+    """One of each store.
+
+    Args:
+        model: of this rank.
+        parts: the stores.
+        domains: of each.
+        role: of this rank on the whole model.
+        device: of the model.
+    """
+    found = []
+    for part, domain, own in zip(parts, domains, roles_of(role, domains), strict=True):
+        settings, config = part.config.training, part.config.model
+        loss = forecast_loss(config, domain, settings.channel_weights, shortest_lead(settings), own.share).to(device)
+        view = None if len(parts) == 1 else view_of(model, config, domain, own.share, device)
+        found.append(Ground(loss, own, view))
+    return found
+
+
+def shortest_lead(settings: TrainingConfig) -> int | None:
+    """Hours that a sample counts fully at; None: all lead times count alike."""
+    return min(settings.lead_times) if settings.lead_time_weighting == "inverse" else None
