@@ -216,6 +216,8 @@ class RunConfig(Config):
             raise InputError(
                 f"training.channel_weights names {', '.join(unknown)}, not among data.channels; remove or add them"
             )
+        if (start := self.training.start_from) is not None and start.lora is not None:
+            start.lora.require_fit(self.model.width, int(self.model.width * self.model.mlp_ratio))
         if self.training.rollout is not None:
             self.training.rollout.require_states(self.model.input_times, self.training.lead_times)
             if self.training.channel_sampling is not None and len(self.model.input_times) > 1:

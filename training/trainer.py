@@ -184,7 +184,7 @@ def _start(
     _log.info("%s", cache.text)
     keep_fields(cache, store, role.share.channels, quiet=not role.first, alive=alive)
     ranks.all_do(stop.heed)
-    model = build_model(config, start.domain, role, device, dtype, empty=True)
+    model = build_model(config, start.domain, role, device, dtype, empty=True, known_blocks=start.known_blocks)
     start.freeze(model)
     if saved is None:
         for line in start.lines() if role.first else ():

@@ -15,6 +15,7 @@ from weatherfm import __version__
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.model.initial import row_names
+from weatherfm.model.lora import is_factor, merged
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights
 from weatherfm.training.checkpoints.state import TrainingState
@@ -37,13 +38,17 @@ def export_weights(
 ) -> None:
     """Write `weights.safetensors` into the run's folder: the present weights, or their average where there is one.
 
-    All ranks must call it; the first one writes. `alive` is called now and then.
+    Low-rank factors are added to their matrices; of an average, those of the averaged factors, with which validation
+    computes. All ranks must call it; the first one writes. `alive` is called now and then.
     """
     parameters = whole_parameters(state.model, state.exported_parameters(), role, alive)
     if role.first:
         with torch.device("meta"):  # names and shapes of the whole model; the values are `parameters`
             serial = WeatherViT(start.config.model, start.domain)
         tensors = {name: _joined(serial, name, parameters) for name, _ in serial.named_parameters()}
+        if (lora := start.lora) is not None:
+            factors = {name: value for name, value in parameters.items() if is_factor(name)}
+            tensors = merged(tensors | factors, lora.scale)
         save_weights(weights_path(start.config), serial, provenance(start, store, state), tensors)
 
 
