@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,9 @@ class Lora(Config):
     matrices alone, as `attention.query`."""
     alpha: float | None = Field(None, gt=0)
     """Size of what is added, which is divided by the rank; without it, the rank: nothing is scaled."""
+    export: Literal["merged", "apart"] = "merged"
+    """merged: the factors are added to the matrices, in an ordinary `weights.safetensors`. apart: `adapter.safetensors`
+    holds what differs from the weights to start from alone, and names these by their digest; both together forecast."""
 
     @field_validator("on")
     @classmethod

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from weatherfm import __version__
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.model.adapter import ADAPTER, save_adapter
 from weatherfm.model.initial import row_names
 from weatherfm.model.lora import is_factor, merged
 from weatherfm.model.model import WeatherViT
@@ -36,20 +37,26 @@ _LEFT_OUT: Any = {
 def export_weights(
     start: RunStart, store: Store, state: TrainingState, role: Role, alive: Callable[[], None] = lambda: None
 ) -> None:
-    """Write `weights.safetensors` into the run's folder: the present weights, or their average where there is one.
+    """Write the present weights, or their average where there is one, into the run's folder.
 
-    Low-rank factors are added to their matrices; of an average, those of the averaged factors, with which validation
-    computes. All ranks must call it; the first one writes. `alive` is called now and then.
+    Low-rank factors are added to their matrices, those of an average as they are averaged: so validation computes. With
+    `export: apart` only what differs from the weights to start from is written. All ranks must call it; the first one
+    writes. `alive` is called now and then.
     """
     parameters = whole_parameters(state.model, state.exported_parameters(), role, alive)
     if role.first:
         with torch.device("meta"):  # names and shapes of the whole model; the values are `parameters`
             serial = WeatherViT(start.config.model, start.domain)
         tensors = {name: _joined(serial, name, parameters) for name, _ in serial.named_parameters()}
-        if (lora := start.lora) is not None:
-            factors = {name: value for name, value in parameters.items() if is_factor(name)}
-            tensors = merged(tensors | factors, lora.scale)
-        save_weights(weights_path(start.config), serial, provenance(start, store, state), tensors)
+        path, told = weights_path(start.config), provenance(start, store, state)
+        if start.lora is None or start.donor is None:
+            save_weights(path, serial, told, tensors)
+            return
+        tensors |= {name: value for name, value in parameters.items() if is_factor(name)}
+        if start.lora.export == "merged":
+            save_weights(path, serial, told, merged(tensors, start.lora.scale))
+        else:
+            save_adapter(path, serial, told, tensors, start.lora.scale, start.donor.path)
 
 
 def whole_parameters(
@@ -86,7 +93,9 @@ def _joined(serial: WeatherViT, name: str, parts: dict[str, Tensor]) -> Tensor:
 
 def weights_path(config: RunConfig) -> Path:
     """Where `export_weights` writes."""
-    return config.folder / "weights.safetensors"
+    start = config.training.start_from
+    apart = start is not None and start.lora is not None and start.lora.export == "apart"
+    return config.folder / (ADAPTER if apart else "weights.safetensors")
 
 
 def _sums_of(config: RunConfig, store: Store) -> dict[str, float]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.domain import Domain
+from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.build_model import add_factors, fill_initial
 from weatherfm.training.run_config import RunConfig
@@ -103,5 +104,10 @@ def find_start(config: RunConfig, store: Store) -> RunStart:
     if settings is None:
         return RunStart(config, domain)
     donor = find_donor(settings.weights, config.model.heads)
+    if settings.lora is not None and settings.lora.export == "apart" and not donor.is_ours:
+        raise InputError(
+            f"start_from.lora.export is apart, and {donor.path} is no weights file of ours, to which an adapter could "
+            "belong; choose merged"
+        )
     found = match(donor, config.model, domain, settings.new_channels)
     return RunStart(config, with_statistics_of(domain, donor), donor, found)

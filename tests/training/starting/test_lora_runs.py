@@ -158,8 +158,8 @@ def test_records_without_lora_are_as_they_were():
     """Checkpoints that were made before there was any are compared with these."""
     plain = StartFrom(weights="w", freeze=["head"])
     assert plain.record() == {"new_channels": {}, "freeze": ["head"], "layer_decay": None}
-    same = [Lora(rank=4), Lora(rank=4, alpha=4.0, on=["mlp", "attention"])]
-    assert same[0].record() == same[1].record()
+    same = [Lora(rank=4), Lora(rank=4, alpha=4.0, on=["mlp", "attention"]), Lora(rank=4, export="apart")]
+    assert same[0].record() == same[1].record() == same[2].record()  # the same weights
 
 
 def test_the_identity_without_lora_is_as_it_was(folder):
@@ -194,6 +194,7 @@ def test_what_learns_is_counted(folder):
         ({"on": ["attention.gate", "mlp"]}, "names attention.gate, which no block has; there are attention, mlp, "),
         ({"on": []}, "lora.on"),
         ({"alpha": 0}, "lora.alpha"),
+        ({"export": "both"}, "lora.export"),
     ],
     ids=str,
 )
