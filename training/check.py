@@ -16,8 +16,10 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import channel_shares, input_names
 from weatherfm.training.feeding.field_cache import choose_cache
 from weatherfm.training.feeding.store_checks import check_training, warn_of_spread
+from weatherfm.training.parallel.build_model import add_factors
 from weatherfm.training.parallel.layout import choose_layout
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.learning import count_learning, freeze
 from weatherfm.training.starting.run_start import find_start
 from weatherfm.training.stepping.optimizer import describe_schedule
 
@@ -93,8 +95,10 @@ def _training(config: RunConfig, store: Store) -> str:
 def _model(config: RunConfig, store: Store) -> str:
     with torch.device("meta"):
         model = WeatherViT(config.model, store.domain(config.data.channels))
-    parameters = sum(p.numel() for p in model.parameters())
-    state = parameters * 4 * (4 + (config.training.ema_decay > 0))  # weights, gradients, two moments, average
+    add_factors(model, config)
+    freeze(model, config.training.start_from)
+    learn, parameters = count_learning(model)
+    state = 4 * (parameters * (1 + (config.training.ema_decay > 0)) + 3 * learn)  # weights, average; gradients, moments
     inputs = len(input_names(config.model, model.domain))
     return (
         f"{parameters / 1e6:.1f} M parameters ({state / 2**30:.2f} GiB with optimizer state), {inputs} input channels, "
