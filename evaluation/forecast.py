@@ -21,9 +21,11 @@ from weatherfm.evaluation.forecasting.missing_channels import cure_of, warn_of_m
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.open_states import open_place
 from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
+from weatherfm.model.adapter import open_weights
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.loading import load_weights
 from weatherfm.model.roles import find_roles
-from weatherfm.model.weights import load_weights, read_header, weights_hash
+from weatherfm.model.weights import read_header, weights_hash
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,8 @@ class Task:
     """Of the weights."""
     init_times: np.ndarray
     """datetime64[s], ascending."""
+    base: Path | None = None
+    """Weights that an adapter belongs to."""
 
     def origin(self) -> dict[str, Any]:
         """What the forecast says about its weights."""
@@ -51,6 +55,7 @@ def open_task(
     settings: ForecastConfig,
     speak: bool = True,
     rules: Mapping[str, Any] | None = None,
+    base: Path | None = None,
 ) -> Task:
     """Look at everything a forecast needs; reads headers alone.
 
@@ -60,11 +65,15 @@ def open_task(
         settings: initial and lead times among them.
         speak: warn of what is forecast all the same.
         rules: how files are read; without it, as the weights tell.
+        base: weights that an adapter belongs to.
 
     Raises:
-        InputError: what cannot be: no weights, states that do not fit them, or initial times without states.
+        InputError: what cannot be: no weights, an adapter without its base, states that do not fit them, or initial
+            times without states.
     """
     model, domain, provenance = read_header(weights)
+    with open_weights(weights, base):
+        pass  # both are there, and go together
     cure = cure_of(settings, provenance)
     inputs = find_roles(model, domain.channels).inputs
     opened = open_place(place, inputs, provenance, rules, settings.storage_options, cure)
@@ -74,7 +83,7 @@ def open_task(
     if speak:
         warn_of_untrained(settings, provenance)
         warn_of_missing(inputs, states, provenance)
-    return Task(weights, states, settings, model, domain, provenance, init_times)
+    return Task(weights, states, settings, model, domain, provenance, init_times, base)
 
 
 def forecast(
@@ -83,9 +92,10 @@ def forecast(
     settings: ForecastConfig,
     output: Path,
     rules: Mapping[str, Any] | None = None,
+    base: Path | None = None,
 ) -> Path:
-    """Forecast with trained weights; returns where the forecast is."""
+    """Forecast with trained weights, an adapter's with those of its `base`; returns where the forecast is."""
     device = choose_device(settings.device, "forecast.device")
-    task = open_task(weights, place, settings, rules=rules)
-    model = load_weights(weights, device)
+    task = open_task(weights, place, settings, rules=rules, base=base)
+    model = load_weights(weights, device, base)
     return make_forecast(model, task.states, task.init_times, settings, output, task.origin())

@@ -69,7 +69,7 @@ def begin(
     identity = agree_on_identity(config, parts, dtype, saved, alive, start.identity())
     mixture = _feed(start, parts, role, device, alive)
     ranks.all_do(stop.heed)
-    model = build_model(config, start.domain, role, device, dtype, empty=True)
+    model = build_model(config, start.domain, role, device, dtype, empty=True, known_blocks=start.known_blocks)
     start.freeze(model)
     if saved is None:
         for line in start.lines() if role.first else ():

@@ -17,8 +17,10 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import channel_shares, input_names
 from weatherfm.training.feeding.field_cache import choose_cache
 from weatherfm.training.feeding.store_checks import check_parts, warn_of_spreads
+from weatherfm.training.parallel.build_model import add_factors
 from weatherfm.training.parts import Part, joint_domain, open_parts
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.learning import count_learning, freeze
 from weatherfm.training.starting.run_start import RunStart, choose_layout_of, find_start
 from weatherfm.training.stepping.optimizer import describe_schedule
 
@@ -106,8 +108,10 @@ def _samples(part: Part) -> str:
 def _model(config: RunConfig, parts: Sequence[Part]) -> str:
     with torch.device("meta"):
         model = WeatherViT(config.model, joint_domain(config, parts, [part.domain for part in parts]))
-    parameters = sum(p.numel() for p in model.parameters())
-    state = parameters * 4 * (4 + (config.training.ema_decay > 0))  # weights, gradients, two moments, average
+    add_factors(model, config)
+    freeze(model, config.training.start_from)
+    learn, parameters = count_learning(model)
+    state = 4 * (parameters * (1 + (config.training.ema_decay > 0)) + 3 * learn)  # weights, average; gradients, moments
     inputs = len(input_names(config.model, model.domain))
     alone = "" if model.share.inputs == model.share.outputs else f", channels: {model.share.roles}"
     patches = dict.fromkeys(patch_counts(config.model.patch, part.store.grid.shape) for part in parts)

@@ -23,9 +23,9 @@ from weatherfm.evaluation.forecast import Task, open_task
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.processes import Processes
+from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import ChannelShare, channel_shares
-from weatherfm.model.weights import load_weights
 from weatherfm.training.parallel.layout import Layout, check_layout, resolve_layout
 from weatherfm.training.parallel.load_weights import load_parts
 from weatherfm.training.parallel.mesh import build_mesh
@@ -46,6 +46,7 @@ def forecast_together(
     parallel: ParallelConfig,
     output: Path,
     rules: Mapping[str, Any] | None = None,
+    base: Path | None = None,
 ) -> Path:
     """Forecast with all ranks that were started together; returns where the forecast is. All must call it.
 
@@ -56,6 +57,7 @@ def forecast_together(
         parallel: how the model is split, if it is; the ranks' time-out.
         output: folder to write.
         rules: how files are read; without it, as the weights tell.
+        base: weights that an adapter belongs to.
 
     Raises:
         InputError: what cannot be, on one rank; `QuietExit` on the others.
@@ -65,13 +67,13 @@ def forecast_together(
     with join(device, parallel.timeout) as job:
 
         def check() -> tuple[Task, Layout | None]:
-            task = open_task(weights, place, settings, job.first, rules)
+            task = open_task(weights, place, settings, job.first, rules, base)
             return task, find_layout(parallel, job.world, task)
 
         task, layout = job.first_checks(check)
         if layout is None:
             processes: Ranks = Ranks(job, (job.rank, job.world))
-            model = load_weights(weights, device)
+            model = load_weights(weights, device, base)
         else:
             model, role = build_split(task, parallel, layout, device)
             processes = SplitRanks(job, role, [s.outputs for s in _shares(task, parallel, layout)])
@@ -102,7 +104,7 @@ def build_split(task: Task, parallel: ParallelConfig, layout: Layout, device: to
     parallelize(model, role.mesh, plain, choose_precision(task.settings.precision, device), compile=False)
     model.to_empty(device=device)
     model.set_statistics()
-    load_parts(model, task.weights, task.model, task.domain)
+    load_parts(model, task.weights, task.model, task.domain, task.base)
     return model.eval(), role
 
 

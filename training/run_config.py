@@ -222,6 +222,8 @@ class RunConfig(Config):
             raise InputError(
                 f"training.channel_weights names {', '.join(idle)}, which model.outputs leaves out: no loss is theirs"
             )
+        if (start := self.training.start_from) is not None and start.lora is not None:
+            start.lora.require_fit(self.model.width, int(self.model.width * self.model.mlp_ratio))
         if self.training.rollout is not None:
             if self.training.rollout.inputs == "read" and set(roles.inputs) <= set(roles.outputs):
                 raise InputError(

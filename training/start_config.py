@@ -2,12 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from weatherfm.config import Config
 from weatherfm.errors import InputError
+from weatherfm.model.lora import MATRICES
+
+
+class Lora(Config):
+    """Low-rank adaptation (LoRA, arXiv 2106.09685): matrices W of the blocks stay as they are, and beside each learn
+    two thin ones, so that it acts as W + alpha / rank * B A. Blocks that the weights lack have none and learn whole."""
+
+    rank: int = Field(8, ge=1)
+    """Rows of A and columns of B; a matrix [out, in] learns rank * (out + in) numbers."""
+    on: list[str] = Field(default=["attention", "mlp"], min_length=1)
+    """Parts of the blocks: `attention` (`query`, `key`, `value`, `out`), `mlp` (`expand`, `contract`), or one of their
+    matrices alone, as `attention.query`."""
+    alpha: float | None = Field(None, gt=0)
+    """Size of what is added, which is divided by the rank; without it, the rank: nothing is scaled."""
+    export: Literal["merged", "apart"] = "merged"
+    """merged: the factors are added to the matrices, in an ordinary `weights.safetensors`. apart: `adapter.safetensors`
+    holds what differs from the weights to start from alone, and names these by their digest; both together forecast."""
+
+    @field_validator("on")
+    @classmethod
+    def _known(cls, given: list[str]) -> list[str]:
+        known = [*MATRICES, *_matrices(MATRICES)]
+        if unknown := [part for part in given if part not in known]:
+            raise InputError(f"names {', '.join(unknown)}, which no block has; there are {', '.join(known)}")
+        return given
+
+    @property
+    def matrices(self) -> tuple[str, ...]:
+        """The linear layers of a block that are adapted, in its order."""
+        wanted = {name for part in self.on for name in MATRICES.get(part, (part,))}
+        return tuple(name for name in _matrices(MATRICES) if name in wanted)
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+    def require_fit(self, width: int, hidden: int) -> None:
+        """Refuse a rank that a matrix could not have.
+
+        Args:
+            width: of the model.
+            hidden: units of its MLP.
+
+        Raises:
+            InputError: with the largest that fits.
+        """
+        sides = {name: min(width, hidden) if name.startswith("mlp.") else width for name in self.matrices}
+        name, side = min(sides.items(), key=lambda one: one[1])
+        if self.rank > side:
+            raise InputError(
+                f"training.start_from.lora.rank is {self.rank}, and the smaller side of {name} is {side}; choose "
+                f"{side} or less, by custom 4 to 64"
+            )
+
+    def __str__(self) -> str:
+        return f"lora of rank {self.rank} on {', '.join(self.on)}"
+
+    def record(self) -> dict[str, Any]:
+        """What decides the weights."""
+        return {"rank": self.rank, "scale": self.scale, "on": list(self.matrices)}
 
 
 class StartFrom(Config):
@@ -27,6 +89,9 @@ class StartFrom(Config):
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Factor of the learning rate from each block to the one below it: the head learns at the full rate, blocks below
     it ever slower, what makes tokens slowest."""
+    lora: Lora | None = None
+    """Let a low-rank change of the blocks' matrices learn in their place, as `{rank: 8}`. All else learns as it would,
+    but for what `freeze` names: with `freeze: [blocks]` the factors alone learn in the blocks."""
 
     @model_validator(mode="after")
     def _one_way(self) -> StartFrom:
@@ -38,5 +103,10 @@ class StartFrom(Config):
 
     def record(self) -> dict[str, Any]:
         """What decides the weights beside the file itself, which is named by its digest."""
-        told = self.model_dump(mode="json", exclude={"weights"})
-        return {key: value for key, value in told.items() if (key, value) != ("statistics", "weights")}
+        told = self.model_dump(mode="json", exclude={"weights", "lora"})
+        told = {key: value for key, value in told.items() if (key, value) != ("statistics", "weights")}
+        return told if self.lora is None else told | {"lora": self.lora.record()}
+
+
+def _matrices(parts: Mapping[str, Iterable[str]]) -> list[str]:
+    return [name for names in parts.values() for name in names]

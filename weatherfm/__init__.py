@@ -34,7 +34,8 @@ if _typing.TYPE_CHECKING:
     from weatherfm.face.stores import append, prepare
     from weatherfm.face.training import train
     from weatherfm.face.verification import verify
-    from weatherfm.model.weights import load
+    from weatherfm.model.adapter import merge_adapter
+    from weatherfm.model.loading import load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "evaluate",
     "forecast",
     "load",
+    "merge_adapter",
     "open_forecast",
     "open_scores",
     "open_store",
@@ -65,7 +67,8 @@ _PLACES = {
     "check": "weatherfm.face.planning",
     "evaluate": "weatherfm.face.results",
     "forecast": "weatherfm.evaluation.forecasting.in_memory",
-    "load": "weatherfm.model.weights",
+    "load": "weatherfm.model.loading",
+    "merge_adapter": "weatherfm.model.adapter",
     "open_forecast": "weatherfm.face.opening",
     "open_scores": "weatherfm.face.opening",
     "open_store": "weatherfm.data_pipeline.store.training_store",

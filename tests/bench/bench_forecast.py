@@ -37,8 +37,9 @@ from weatherfm.earth.grid import regular_grid
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import choose_init_times, make_forecast
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.weights import load_weights, save_weights
+from weatherfm.model.weights import save_weights
 from weatherfm.training.forecast_on_ranks import forecast_together
 from weatherfm.training.run_config import ParallelConfig
 

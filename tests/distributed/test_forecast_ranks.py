@@ -24,8 +24,9 @@ from weatherfm.evaluation import forecast as command
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.weights import load_weights, save_weights
+from weatherfm.model.weights import save_weights
 from weatherfm.training.forecast_on_ranks import build_split, find_layout, forecast_together
 from weatherfm.training.run_config import ParallelConfig
 

@@ -22,6 +22,7 @@ from weatherfm.earth.domain import Domain, mask_fields
 from weatherfm.earth.forcings import CLOCK
 from weatherfm.earth.grid import regular_grid
 from weatherfm.model.initial import row_names
+from weatherfm.model.lora import is_factor
 from weatherfm.training.feeding.channel_sampling import inputs_shown
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.feeding.samples import reads_inputs
@@ -31,6 +32,7 @@ from weatherfm.training.parallel.layout import Layout, check_layout
 from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.learning import freeze
 from weatherfm.training.stepping.loss import forecast_loss
 from weatherfm.training.stepping.optimizer import build_optimizer
 from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, update_weights
@@ -80,6 +82,12 @@ VARIANTS: dict[str, dict] = {
         "parallel": {"activation_checkpointing": "block"},
         "model": ADAPTIVE | ROLES,
     },
+    "lora": {"training": {"start_from": {"weights": "unused", "lora": {"rank": 3, "alpha": 2}, "freeze": ["blocks"]}}},
+    "lora-block-checkpointing-adaptive": {
+        "training": {"start_from": {"weights": "unused", "lora": {"on": ["attention.out", "mlp"]}, "layer_decay": 0.8}},
+        "parallel": {"activation_checkpointing": "block"},
+        "model": ADAPTIVE,
+    },
     "tensor-parallel-alone-local-adaptive": {
         "aggregation": {"evaluate": "tokens"},
         "parallel": {"channels": "whole"},
@@ -89,14 +97,14 @@ VARIANTS: dict[str, dict] = {
 TELLING = ["flat-uneven-local-adaptive-sampled", "attention", "linear-tree-uneven-sampled"]
 """Variants that between them go through all that layouts do differently."""
 LAYOUTS = [
-    (Layout(1, 1, 2), TELLING),
+    (Layout(1, 1, 2), [*TELLING, "lora"]),
     (Layout(1, 1, 4), TELLING),
     (Layout(1, 2, 1), TELLING),
     (Layout(1, 4, 1), TELLING),
     (Layout(1, 2, 2), list(VARIANTS)),
     (Layout(2, 1, 1), TELLING),
     (Layout(2, 2, 1), TELLING),
-    (Layout(2, 1, 2), [*TELLING, "rollout-uneven-roles"]),
+    (Layout(2, 1, 2), [*TELLING, "rollout-uneven-roles", "lora-block-checkpointing-adaptive"]),
 ]
 """The fast tests; the slow ones take every variant to four ranks of one axis, and the telling ones to eight of all
 three."""
@@ -196,6 +204,10 @@ def excite(model: torch.nn.Module) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.add_(0.05)
+            if is_factor(name):  # rows that are alike would add up to nothing behind a norm
+                waves = torch.arange(parameter.numel()).sin().view(parameter.shape)
+                own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+                own.add_(local_part(waves, parameter))
             if name == "tokenizer.gate":
                 own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
                 new = torch.tensor([row.startswith("u") for row in row_names(model, name)])
@@ -215,6 +227,7 @@ def run(variant: str, layout: Layout | None, steps: int = STEPS, depth: int = DE
             mesh = build_mesh(layout, "cpu")
         role = find_role(config.parallel, config.model, domain, mesh)
         model = build_model(config, domain, role, torch.device("cpu"), torch.float64)
+        freeze(model, config.training.start_from)
         excite(model)
         return measure(config, domain, role, model, steps)
     finally:
@@ -241,7 +254,7 @@ def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) ->
         )
         if step == 0:
             seen.remove()
-            gradients = {name: p.grad for name, p in model.named_parameters()}
+            gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
             result |= outputs(role, predictions[-1]) | parts(model, gradients, "gradient")
             result |= {"norm": norm.clone(), "channel loss": channel_loss.clone(), "lead loss": lead_loss.clone()}
             result["step loss"] = step_loss.clone()

@@ -22,6 +22,7 @@ from weatherfm.training.parallel.role import find_role, heaviest_rank
 from weatherfm.training.plan import rank_step
 from weatherfm.training.plan.step_count import StepCount
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.learning import freeze
 
 TOLERANCE = 0.05
 """Of memory; what is left are gaps between operations, as when a gloo thread lets go of a buffer."""
@@ -34,6 +35,12 @@ FORMS: dict[str, dict] = {
     "tokens": {"evaluate": "tokens"},
     "rollout": {},
     "mix": {},
+    "lora": {},
+    "frozen": {},
+}
+START = {
+    "lora": {"weights": "unused", "lora": {"rank": 8}, "freeze": ["blocks"]},
+    "frozen": {"weights": "unused", "freeze": ["tokenizer", "aggregation", "position", "lead_time", "blocks.0"]},
 }
 LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncation": 3}
 LOCAL |= {"conditioning": "adaln", "position": "place"}
@@ -57,7 +64,8 @@ def make_config(form: str, mode: str) -> RunConfig:
         }
         | (LOCAL if form in ("hierarchical", "whole") else {}),
         "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2 if form == "flat" else 1}
-        | ({"rollout": {"steps": {0: 1, 10: 3}}} if form == "rollout" else {}),
+        | ({"rollout": {"steps": {0: 1, 10: 3}}} if form == "rollout" else {})
+        | ({"start_from": START[form]} if form in START else {}),
         "parallel": {"channels": "whole" if form == "whole" else "split", "activation_checkpointing": mode},
     }
     return parse_settings(RunConfig, settings, form)
@@ -72,6 +80,7 @@ def count(form: str, mode: str, mesh: Mesh | None, dtype: torch.dtype) -> StepCo
     config, domain = make_config(form, mode), make_domain(form)
     role = find_role(config.parallel, config.model, domain, mesh)
     model = build_model(config, domain, role, torch.device("cpu"), dtype)
+    freeze(model, config.training.start_from)
     return rank_step.count_step(config, model, rank_step.planned_ground(config, model, domain, role, "cpu"), dtype)
 
 
@@ -104,6 +113,10 @@ def uncounted() -> Iterator[None]:
 @pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout):
     compare(layout, torch.bfloat16, FEW)
+
+
+def test_so_it_does_where_few_numbers_learn():
+    compare(Layout(1, 2, 2), torch.bfloat16, [("lora", "none"), ("frozen", "block")])
 
 
 @pytest.mark.slow

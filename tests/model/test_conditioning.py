@@ -13,7 +13,8 @@ from weatherfm.earth.forcings import CLOCK, clock, forcing_fields
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig
-from weatherfm.model.weights import load_weights, save_weights
+from weatherfm.model.loading import load_weights
+from weatherfm.model.weights import save_weights
 
 
 def test_a_block_is_the_formula():

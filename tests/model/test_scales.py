@@ -13,7 +13,8 @@ from weatherfm.earth.transforms import to_log
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.increments import at_lead, increment_scales
-from weatherfm.model.weights import load_weights, save_weights
+from weatherfm.model.loading import load_weights
+from weatherfm.model.weights import save_weights
 from weatherfm.training.stepping.loss import forecast_loss
 
 SCALES = {"t850": 0.25}

@@ -15,7 +15,8 @@ from toy_model import inputs, make_domain, make_model, scramble
 from weatherfm.earth.grid import regular_grid
 from weatherfm.errors import InputError
 from weatherfm.model.climax import load_climax, read_climax_checkpoint
-from weatherfm.model.weights import load_weights, read_header, save_weights, weights_hash
+from weatherfm.model.loading import load_weights
+from weatherfm.model.weights import read_header, save_weights, weights_hash
 
 
 @pytest.mark.parametrize("aggregation", [{}, {"kind": "hierarchical", "groups": 3, "tree": 2}], ids=str)

@@ -20,8 +20,8 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.scoring.learned_days import refuse_days_of_weights
 from weatherfm.model.data_view import look_at
 from weatherfm.model.initial import row_names
+from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.weights import load_weights
 from weatherfm.training import trainer
 from weatherfm.training.check import check_run
 from weatherfm.training.feeding import store_checks

@@ -19,8 +19,8 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast import forecast
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
+from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.weights import load_weights
 from weatherfm.training.feeding.ready_batches import make_ready
 from weatherfm.training.feeding.samples import training_samples
 from weatherfm.training.parts import open_parts

@@ -21,7 +21,8 @@ from weatherfm.data_pipeline.loader import eligible_init_times
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import STOPPED, InputError
-from weatherfm.model.weights import load_weights, read_header
+from weatherfm.model.loading import load_weights
+from weatherfm.model.weights import read_header
 from weatherfm.training import begin, trainer
 from weatherfm.training.checkpoints.checkpoint import newest
 from weatherfm.training.checkpoints.state import Window

@@ -15,7 +15,9 @@ from weatherfm import __version__
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.domain import Domain
+from weatherfm.model.adapter import ADAPTER, FOUNDATION, save_adapter
 from weatherfm.model.initial import row_names
+from weatherfm.model.lora import is_factor, merged
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights
 from weatherfm.training.checkpoints.state import TrainingState
@@ -25,7 +27,6 @@ from weatherfm.training.parallel.channel_rows import belongs_to_channels, named_
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.parts import Part
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.starting.donor import FOUNDATION
 from weatherfm.training.starting.run_start import RunStart
 
 _LEFT_OUT: Any = {
@@ -42,16 +43,26 @@ def export_weights(
     role: Role,
     alive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write `weights.safetensors` into the run's folder: the present weights, or their average where there is one.
+    """Write the present weights, or their average where there is one, into the run's folder.
 
-    Of a run on several stores it has the channels, grid and statistics of the first; `weights.NAME.safetensors` of each
-    other one, and `foundation.safetensors` all channels, to start from. All ranks must call it; the first one writes.
-    `alive` is called now and then.
+    Of a run on several stores `weights.safetensors` has the channels, grid and statistics of the first,
+    `weights.NAME.safetensors` those of each other one, and `foundation.safetensors` all channels, to start from.
+    Low-rank factors are added to their matrices, those of an average as they are averaged: so validation computes. With
+    `export: apart` only what differs from the weights to start from is written. All ranks must call it; the first one
+    writes. `alive` is called now and then.
     """
     parameters = whole_parameters(state.model, state.exported_parameters(), role, alive)
     if not role.first:
         return
     path, known = weights_path(start.config), record_of_run(start, parts, state)
+    if start.lora is not None and start.donor is not None:
+        if start.lora.export == "apart":
+            serial, tensors = _serial(start.config, start.domain, parameters)
+            tensors |= {name: value for name, value in parameters.items() if is_factor(name)}
+            told = known(start.config, parts[0].store)
+            save_adapter(path, serial, told, tensors, start.lora.scale, start.donor.path)
+            return
+        parameters = merged(parameters, start.lora.scale)
     if len(parts) > 1:
         _write(path.with_name(FOUNDATION), start.config, start.domain, parameters, known(start.config, parts[0].store))
     for number, (part, domain) in enumerate(zip(parts, start.domains, strict=True)):
@@ -63,9 +74,15 @@ def export_weights(
 def _write(
     path: Path, config: RunConfig, domain: Domain, parameters: dict[str, Tensor], provenance: dict[str, Any]
 ) -> None:
-    with torch.device("meta"):  # names and shapes; the values are `parameters`
+    serial, tensors = _serial(config, domain, parameters)
+    save_weights(path, serial, provenance, tensors)
+
+
+def _serial(config: RunConfig, domain: Domain, parameters: dict[str, Tensor]) -> tuple[WeatherViT, dict[str, Tensor]]:
+    """The model on one device, its names and shapes alone, and its weights."""
+    with torch.device("meta"):
         serial = WeatherViT(config.model, domain)
-    save_weights(path, serial, provenance, {n: _joined(serial, n, parameters) for n, _ in serial.named_parameters()})
+    return serial, {name: _joined(serial, name, parameters) for name, _ in serial.named_parameters()}
 
 
 def whole_parameters(
@@ -102,7 +119,9 @@ def _joined(serial: WeatherViT, name: str, parts: dict[str, Tensor]) -> Tensor:
 
 def weights_path(config: RunConfig) -> Path:
     """Where `export_weights` writes."""
-    return config.folder / "weights.safetensors"
+    start = config.training.start_from
+    apart = start is not None and start.lora is not None and start.lora.export == "apart"
+    return config.folder / (ADAPTER if apart else "weights.safetensors")
 
 
 def _sums_of(config: RunConfig, store: Store) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch
 
 from weatherfm.earth.domain import Domain
 from weatherfm.model.initial import initial_tensor
+from weatherfm.model.lora import adapt
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.channel_rows import local_part
 from weatherfm.training.parallel.parallelize import parallelize
@@ -22,6 +23,7 @@ def build_model(
     device: torch.device,
     dtype: torch.dtype,
     empty: bool = False,
+    known_blocks: int | None = None,
 ) -> WeatherViT:
     """The model of a run, initialised from its seed: the same function on every layout.
 
@@ -32,8 +34,9 @@ def build_model(
         device: where its parts shall be.
         dtype: of matrix products.
         empty: leave out the initial values, for weights that are about to be restored or come from elsewhere.
+        known_blocks: how many of its blocks the weights have that it starts from; without it, all.
     """
-    model = meta_model(config, domain, role, dtype)
+    model = meta_model(config, domain, role, dtype, known_blocks)
     model.to_empty(device=device)
     model.set_statistics()
     if not empty:
@@ -41,12 +44,22 @@ def build_model(
     return model
 
 
-def meta_model(config: RunConfig, domain: Domain, role: Role, dtype: torch.dtype) -> WeatherViT:
+def meta_model(
+    config: RunConfig, domain: Domain, role: Role, dtype: torch.dtype, known_blocks: int | None = None
+) -> WeatherViT:
     """The model of `build_model` without values, on the meta device, so that no rank ever holds more than its parts."""
     with torch.device("meta"):
         model = WeatherViT(config.model, domain, role.share)
+    add_factors(model, config, known_blocks)
     parallelize(model, role.mesh, config.parallel, dtype, config.training.compile)
     return model
+
+
+def add_factors(model: WeatherViT, config: RunConfig, known_blocks: int | None = None) -> None:
+    """Put the factors of `training.start_from.lora`, where there are any, beside the matrices of the known blocks."""
+    start = config.training.start_from
+    if start is not None and start.lora is not None:
+        adapt(model.blocks[:known_blocks], start.lora.matrices, start.lora.rank, start.lora.scale)
 
 
 @torch.no_grad()

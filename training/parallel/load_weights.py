@@ -10,15 +10,18 @@ from torch.distributed.tensor import DTensor
 
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
+from weatherfm.model.adapter import open_weights
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.initial import row_names
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.weights import open_tensors, parameter_names
+from weatherfm.model.weights import parameter_names
 from weatherfm.training.parallel.channel_rows import local_part
 
 
 @torch.no_grad()
-def load_parts(model: WeatherViT, path: str | Path, config: ModelConfig, domain: Domain) -> None:
+def load_parts(
+    model: WeatherViT, path: str | Path, config: ModelConfig, domain: Domain, base: str | Path | None = None
+) -> None:
     """Fill this rank's parts of all weights from a file, one tensor after the other.
 
     Args:
@@ -26,14 +29,16 @@ def load_parts(model: WeatherViT, path: str | Path, config: ModelConfig, domain:
         path: of the weights file.
         config: the architecture the file tells.
         domain: of the whole model.
+        base: weights that an adapter belongs to.
 
     Raises:
-        InputError: a tensor is missing or has another shape than the configuration says.
+        InputError: a tensor is missing or has another shape than the configuration says, or an adapter without its
+            base.
     """
     with torch.device("meta"):
         serial = WeatherViT(config, domain)
     shapes = {name: parameter.shape for name, parameter in serial.named_parameters()}
-    with open_tensors(path) as file:
+    with open_weights(path, base) as file:
         _require_fit(path, set(parameter_names(file)), set(shapes))
         for name, parameter in model.named_parameters():
             whole = file.get_tensor(name)  # of the file's own memory: what is not touched is not read

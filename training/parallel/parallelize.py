@@ -37,6 +37,7 @@ from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.neighbours import NeighbourMixing
 from weatherfm.training.parallel.activation_checkpointing import wrap_blocks
+from weatherfm.training.parallel.adapted_layers import AdaptedParallel
 from weatherfm.training.parallel.channel_parallel import (
     gather_groups,
     gather_positions,
@@ -110,15 +111,16 @@ def block_styles(block: Block) -> dict[str, Any]:
     Adaptive norms have no weights, and what changes them comes from outside: they run on the rank's own positions.
     """
     gathered = partial(PrepareModuleInput, input_layouts=Shard(1), desired_input_layouts=Replicate())
-    styles = {
+    columns, rows = (AdaptedParallel(s) for s in (ColwiseParallel(), RowwiseParallel(output_layouts=Shard(1))))
+    styles: dict[str, Any] = {
         "attention": gathered(),
-        "attention.query": ColwiseParallel(),
-        "attention.key": ColwiseParallel(),
-        "attention.value": ColwiseParallel(),
-        "attention.out": RowwiseParallel(output_layouts=Shard(1)),
+        "attention.query": columns,
+        "attention.key": columns,
+        "attention.value": columns,
+        "attention.out": rows,
         "mlp": gathered(),
-        "mlp.expand": ColwiseParallel(),
-        "mlp.contract": RowwiseParallel(output_layouts=Shard(1)),
+        "mlp.expand": columns,
+        "mlp.contract": rows,
     }
     if block.attention_norm.weight is not None:
         styles |= {"attention_norm": SequenceParallel(), "mlp_norm": SequenceParallel()}

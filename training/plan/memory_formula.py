@@ -1,12 +1,13 @@
 """Peak memory of a rank by a formula on paper: a check on the simulation, which alone decides.
 
-With p the weights a rank holds (float32, two moments: 12 bytes each, 16 with the gradient), b its samples, n = N / tp
-its positions and h = 2 or 4 the bytes of a number in matrix products, most is held at one of three moments: when the
-forward pass ends, when the backward pass is in the last block, or when it comes to the front end:
+With p the weights a rank holds (float32: 4 bytes each), l those of them that learn (two moments: 8 bytes more, 12 with
+the gradient), s = 4 p + 8 l, b its samples, n = N / tp its positions and h = 2 or 4 the bytes of a number in matrix
+products, most is held at one of three moments: when the forward pass ends, when the backward pass is in the last block,
+or when it comes to the front end:
 
-    12 p + batches + gathered weights + kept by the front end + depth x kept by a block + head and loss
-    12 p + batches + gathered weights + kept by the front end + depth x kept by a block + work of a block
-    16 p + batches + gathered weights + work of the front end
+    s + batches + gathered weights + kept by the front end + depth x kept by a block + head and loss
+    s + batches + gathered weights + kept by the front end + depth x kept by a block + work of a block
+    s + 4 l + batches + gathered weights + work of the front end
 
 Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for what has all positions of a sample):
 
@@ -15,12 +16,13 @@ Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for
     block      4                        its input
 
 With `model.mlp_convolution`, `none` keeps its input as well: h r, and the patches around; with `model.conditioning:
-adaln` norms before they are changed and what gates multiply: 4 h. With `model.decoder_fields` E
+adaln` norms before they are changed and what gates multiply: 4 h. With low-rank factors `selective` keeps both
+products of an adapted matrix. With `model.decoder_fields` E
 the head keeps h (2 + 2 E) for each value of its channels, and for those around; with `model.truncation` coefficients.
 With S model steps a sample (`training.rollout`) all that S - 1 of them keep, head and loss too, is held at each of the
 three moments of the last.
 Work of a block is what `none` would keep of it and the gradients on both sides of GELU. Left out: dropout's masks,
-kernels' workspaces, and how FSDP overlaps its messages.
+kernels' workspaces, what is not kept for weights that are frozen, and how FSDP overlaps its messages.
 """
 
 from __future__ import annotations
@@ -31,10 +33,12 @@ from weatherfm.earth.domain import Domain
 from weatherfm.model.architecture import patch_counts
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import channel_shares, whole
+from weatherfm.training.parallel.build_model import add_factors
 from weatherfm.training.parallel.channel_rows import belongs_to_channels
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.role import heaviest_rank
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.learning import freeze
 
 
 def expected_peak(config: RunConfig, domain: Domain, layout: Layout, dtype: torch.dtype) -> float:
@@ -44,6 +48,8 @@ def expected_peak(config: RunConfig, domain: Domain, layout: Layout, dtype: torc
     share = channel_shares(config.model, domain, layout.tp)[index] if split else whole(config.model, domain)
     with torch.device("meta"):
         model = WeatherViT(config.model, domain, share)
+    add_factors(model, config)
+    freeze(model, config.training.start_from)
     return _Terms(config, model, layout, dtype).peak()
 
 
@@ -64,9 +70,10 @@ class _Terms:
 
     def peak(self) -> float:
         """The largest of the three moments."""
-        held, average = self.weights_held(), 4 * (self.config.training.ema_decay > 0)
-        steady = (12 + average) * held + self.gathered() + self.data() + self.matrices()
-        gradients = 4 * held
+        held, learn = self.weights_held(), self.weights_that_learn()
+        average = 4 * (self.config.training.ema_decay > 0)
+        steady = (4 + average) * held + 8 * learn + self.gathered() + self.data() + self.matrices()
+        gradients = 4 * learn
         kept = self.front_kept() + self.config.model.depth * self.block_kept(self.mode)
         again = gradients if self.config.training.accumulate > 1 else 0  # those of the batch before
         before = (self.model_steps - 1) * (kept + self.head())
@@ -82,10 +89,15 @@ class _Terms:
         """Of the rank, after splitting."""
         return sum(self._split(name, p.numel()) for name, p in self.model.named_parameters())
 
+    def weights_that_learn(self) -> float:
+        """Of those."""
+        return sum(self._split(name, p.numel()) for name, p in self.model.named_parameters() if p.requires_grad)
+
     def gathered(self) -> float:
         """A channel's rows for all of the step in float32, and the blocks around the one at work."""
-        if self.layout.devices == 1:
-            return self.h * sum(p.numel() for p in self.model.parameters()) if self.h < 4 else 0  # autocast's copies
+        if self.layout.devices == 1:  # autocast's copies; those of frozen weights are a block's, and go with it
+            known = [p for p in self.model.parameters() if p.requires_grad or self.mode != "block"]
+            return self.h * sum(p.numel() for p in known) if self.h < 4 else 0
         rows = sum(p.numel() for name, p in self.model.named_parameters() if belongs_to_channels(name))
         block = sum(p.numel() for p in self.model.blocks[0].parameters()) / self.layout.tp
         return 4 * rows * self.split + self.h * 2 * block
@@ -103,11 +115,21 @@ class _Terms:
             factor += h * r * self.around(1, self.positions)
         if mode == "none" and self.config.model.conditioning == "adaln":
             factor += 4 * h
+        if mode == "selective":
+            factor += h * self.low_rank_products()
         return self.stream * factor
+
+    def low_rank_products(self) -> float:
+        """Of one block, in units of b n D: split by output as the matrix is, or a part of a sum over all positions."""
+        start, width = self.config.training.start_from, self.config.model.width
+        names = [] if start is None or start.lora is None else start.lora.matrices
+        whole = ("attention.out", "mlp.contract")
+        rows = {name: self.model.blocks[0].get_parameter(f"{name}.lora_b").shape[0] for name in names}
+        return sum(self.layout.tp if name in whole else size / width for name, size in rows.items())
 
     def block_work(self) -> float:
         """Of one block in its backward pass, beside what it keeps."""
-        again = self.block_kept("none") - self.block_kept(self.mode)
+        again = max(0.0, self.block_kept("none") - self.block_kept(self.mode))
         return again + 2 * self.h * self.config.model.mlp_ratio * self.stream
 
     def front_kept(self) -> float:

@@ -21,6 +21,7 @@ from weatherfm.training.parallel.role import find_role, heaviest_rank
 from weatherfm.training.plan.rank_step import count_step, planned_ground
 from weatherfm.training.plan.step_count import StepCount, accumulated, extrapolate
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.starting.learning import freeze
 
 _DEPTHS = (3, 4)
 """Depths that deeper models are extrapolated from: a first block, a last one, and one or two between."""
@@ -40,14 +41,20 @@ def simulate(config: RunConfig, domain: Domain, layout: Layout, dtype: torch.dty
     Raises:
         InputError: this process belongs to a process group already.
     """
-    depth, batches = config.model.depth, config.training.accumulate
+    depth, batches, alike = config.model.depth, config.training.accumulate, not _names_blocks(config)
     if batches > _BATCHES:
         config = _changed(config, training={"accumulate": _BATCHES})
     with _ranks(layout, heaviest_rank(config, domain, layout)) as mesh:
-        depths = _DEPTHS if depth > _DEPTHS[1] else (depth,)
+        depths = _DEPTHS if depth > _DEPTHS[1] and alike else (depth,)
         counts = [_simulate(_changed(config, model={"depth": d}), domain, mesh, dtype) for d in depths]
     count = extrapolate(counts[0], counts[1], _DEPTHS, depth) if len(counts) > 1 else counts[0]
     return count if batches <= _BATCHES else accumulated(count, _BATCHES, batches)
+
+
+def _names_blocks(config: RunConfig) -> bool:
+    """Whether some blocks are frozen by number, so that others are not like them."""
+    start = config.training.start_from
+    return start is not None and any(part.startswith("blocks.") for part in start.freeze)
 
 
 def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch.dtype) -> StepCount:
@@ -61,6 +68,7 @@ def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         ground.to_empty("cpu")
+        freeze(model, config.training.start_from)
         return count_step(config, model, ground, dtype)
 
 

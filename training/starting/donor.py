@@ -13,14 +13,13 @@ from torch import Tensor
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
+from weatherfm.model.adapter import base_of, weights_in
 from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.roles import find_roles
 from weatherfm.model.share import input_names
 from weatherfm.model.weights import open_tensors, parameter_names, read_header, weights_hash
 from weatherfm.training.starting.climax_donor import read_climax
 
-FOUNDATION = "foundation.safetensors"
-"""What a run of several stores (`data.mix`) writes beside the weights of each: all channels, to start from."""
 _CLIMAX = (".ckpt", ".pt", ".pth")
 
 
@@ -68,12 +67,9 @@ def find_donor(path: str, heads: int) -> Donor:
         heads: of the attention, which ClimaX's file does not tell.
 
     Raises:
-        InputError: no such file, or none of either kind.
+        InputError: no such file, none of either kind, or an adapter.
     """
-    place = expanded(path)
-    if place.is_dir():
-        foundation = place / FOUNDATION  # of a run's folder
-        place = foundation if foundation.is_file() else place / "weights.safetensors"
+    place = weights_in(expanded(path))
     if place.suffix.lower() in _CLIMAX:
         found = read_climax(place, heads)
         return Donor(
@@ -81,6 +77,11 @@ def find_donor(path: str, heads: int) -> Donor:
             weights_hash(place), {},
         )  # fmt: skip
     config, domain, provenance = read_header(place)
+    if (base := base_of(place)) is not None:
+        raise InputError(
+            f"{place} is an adapter of {base}, and training starts from whole weights; make one file of both with "
+            "weatherfm.merge_adapter, and name that"
+        )
     with open_tensors(place) as file:
         names = frozenset(parameter_names(file))
     inputs, tokens = input_names(config, domain), patch_counts(config.patch, domain.grid.shape)

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import channel_shares, within
-from weatherfm.training.parallel.build_model import fill_initial
+from weatherfm.training.parallel.build_model import add_factors, fill_initial
 from weatherfm.training.parallel.layout import Layout, check_layout, choose_layout
 from weatherfm.training.parts import Part, joint_domain
 from weatherfm.training.run_config import RunConfig
+from weatherfm.training.start_config import Lora
 from weatherfm.training.starting.donor import Donor, find_donor
 from weatherfm.training.starting.fill import fill_from
+from weatherfm.training.starting.learning import count_learning, freeze
 from weatherfm.training.starting.matching import Match, match
 from weatherfm.training.starting.statistics import with_statistics_of
 
@@ -40,7 +43,10 @@ class RunStart:
             return []
         settings = self.config.training.start_from
         own = settings is not None and settings.statistics == "store"
-        return [f"starting from {self.donor.path}", *self.match.lines(own)]
+        learn, there = self.learning()
+        how = "" if self.lora is None else f"; {self.lora}"
+        counts = f"{'learn':<12}{learn:,} of {there:,} numbers ({learn / there:.1%}{how})"
+        return [f"starting from {self.donor.path}", *self.match.lines(own), counts]
 
     def fill(self, model: WeatherViT, alive: Callable[[], None] = lambda: None) -> None:
         """Set this rank's parts of all weights."""
@@ -51,24 +57,35 @@ class RunStart:
             fill_from(model, self.donor, self.match, seed, alive)
 
     def freeze(self, model: nn.Module) -> None:
-        """Let the parts that shall not learn have no gradients.
+        """Let the parts that shall not learn have no gradients (`learning.freeze`).
 
         Raises:
             InputError: a name that no weight has, or nothing that would learn.
         """
+        freeze(model, self.config.training.start_from)
+
+    @property
+    def known_blocks(self) -> int | None:
+        """How many blocks the weights have; None: these are initial values."""
+        return None if self.donor is None else self.donor.config.depth
+
+    @property
+    def lora(self) -> Lora | None:
+        """What learns in place of the blocks' matrices, if anything does."""
         settings = self.config.training.start_from
-        frozen = [] if settings is None else settings.freeze
-        if idle := [part for part in frozen if not any(_belongs(name, part) for name, _ in model.named_parameters())]:
-            parts = sorted({name.partition(".")[0] for name, _ in model.named_parameters()})
-            raise InputError(
-                f"start_from.freeze names {', '.join(idle)}, which no weight's name starts with; there are "
-                f"{', '.join(parts)}, and blocks by number (blocks.0)"
-            )
-        for name, parameter in model.named_parameters():
-            if any(_belongs(name, part) for part in frozen):
-                parameter.requires_grad_(False)
-        if not any(parameter.requires_grad for parameter in model.parameters()):
-            raise InputError("start_from.freeze leaves nothing to learn; leave some parts out of it")
+        return None if settings is None else settings.lora
+
+    def learning(self) -> tuple[int, int]:
+        """How many numbers of the whole model learn, and how many there are.
+
+        Raises:
+            InputError: as `freeze`.
+        """
+        with torch.device("meta"):
+            model = WeatherViT(self.config.model, self.domain)
+        add_factors(model, self.config, self.known_blocks)
+        self.freeze(model)
+        return count_learning(model)
 
     def identity(self) -> dict[str, Any] | None:
         """For checkpoints: what a resumed run must have started from; None where that are initial values."""
@@ -93,10 +110,23 @@ def find_start(config: RunConfig, parts: Sequence[Part]) -> RunStart:
     if settings is None:
         return RunStart(config, joint_domain(config, parts, domains), domains)
     donor = find_donor(settings.weights, config.model.heads)
+    if settings.lora is not None and settings.lora.export == "apart":
+        _require_apart(donor, parts)
     if settings.statistics == "weights":
         domains = tuple(with_statistics_of(domain, donor) for domain in domains)
     domain = joint_domain(config, parts, domains)
     return RunStart(config, domain, domains, donor, match(donor, config.model, domain, settings.new_channels))
+
+
+def _require_apart(donor: Donor, parts: Sequence[Part]) -> None:
+    """An adapter is of one model, and belongs to weights of ours."""
+    if not donor.is_ours:
+        raise InputError(
+            f"start_from.lora.export is apart, and {donor.path} is no weights file of ours, to which an adapter could "
+            "belong; choose merged"
+        )
+    if len(parts) > 1:
+        raise InputError("start_from.lora.export is apart, and data.mix has weights of each store; choose merged")
 
 
 def choose_layout_of(start: RunStart, parts: Sequence[Part], devices: int) -> Layout:
@@ -121,7 +151,3 @@ def choose_layout_of(start: RunStart, parts: Sequence[Part], devices: int) -> La
                 f"{part.name}; lower tp, or add to model.forcings"
             )
     return layout
-
-
-def _belongs(name: str, part: str) -> bool:
-    return name == part or name.startswith(f"{part}.")

@@ -11,15 +11,18 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
+from weatherfm.model.lora import is_factor
 from weatherfm.training.run_config import TrainingConfig
 
 
 def decays(name: str, parameter: Tensor) -> bool:
     """Whether weight decay pulls a parameter to zero: matrices (and patch embeddings) do.
 
-    Biases, norms, queries, channel and position embeddings do not: for them zero is no natural value.
+    So do the factors of a low-rank change, which is drawn to the weights that training started from by that. Biases,
+    norms, queries, channel and position embeddings do not: for them zero is no natural value.
     """
-    return name.rpartition(".")[2] == "weight" and parameter.ndim >= 2 and name != "position.weight"
+    matrix = name.rpartition(".")[2] == "weight" or is_factor(name)
+    return matrix and parameter.ndim >= 2 and name != "position.weight"
 
 
 def rate_factor(name: str, depth: int, layer_decay: float | None) -> float:

@@ -23,6 +23,8 @@ from weatherfm.face.arguments import count, path_text
 from weatherfm.face.launching import require_done
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, on_command_line, read_run
 from weatherfm.home import expanded
+from weatherfm.model.adapter import ADAPTER
+from weatherfm.training.checkpoints.export import weights_path
 from weatherfm.training.run_config import ParallelConfig
 
 
@@ -36,22 +38,21 @@ def write_forecast(
     output: str | os.PathLike[str] | None = None,
     devices: int | None = None,
     allow_missing: bool = False,
+    base: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Forecast from trained weights into Zarr, in WeatherBench2's layout: what `weatherfm forecast` does.
 
         path = weatherfm.write_forecast("my_run.yaml", init="2018-10", lead=["24h", "72h"])
         weatherfm.open_forecast(path)  # an xarray.Dataset, read when asked for
 
-    Memory does not grow with the forecast. Interrupted, the same call goes on; a finished forecast is left as it is.
-    `weatherfm.forecast` makes one in memory.
+    Memory does not grow with it; interrupted, the same call goes on. `weatherfm.forecast` makes one in memory.
 
     Args:
         source: a run (path of its YAML file, a dict, settings of `weatherfm.read_run`), or a weights file (then `store`
             says where initial states are).
         overrides: settings to change, each as "section.key=value" or {"section.key": value}; of weights only
             `forecast.*` and `parallel.*`.
-        store: store with the initial states, or NetCDF, GRIB or Zarr files (a path or a pattern); without it, the
-            run's store.
+        store: with the initial states, or NetCDF, GRIB or Zarr files (a path or a pattern); without it, the run's.
         init: initial times: an hour as "2018-10-01T06", days as "2018-10-01", "2018-10-01/2018-10-31" or "2018", times,
             a list of them, or "latest". Without it those of the store's test period that can be scored; of files the
             latest.
@@ -62,6 +63,7 @@ def write_forecast(
             initial times; where the section `parallel` splits the model, they hold it together.
         allow_missing: forecast also from states that lack channels of the model, with these absent: they are predicted
             like the others. For weights that were trained with `channel_sampling`.
+        base: weights that an `adapter.safetensors` started from; those of a run are named in its settings.
 
     Returns:
         The folder: dims time, prediction_timedelta, latitude, longitude, with level and number, in canonical units.
@@ -81,6 +83,7 @@ def write_forecast(
         None if output is None else path_text(output, "output"),
         count(devices, "devices"),
         allow_missing,
+        None if base is None else path_text(base, "base"),
     )
     path, status = carry_out(asked)
     require_done(status, "forecasting")
@@ -100,10 +103,12 @@ class Asked:
     output: str | None
     devices: int | None
     allow_missing: bool = False
+    base: str | None = None
 
     def named(self) -> dict[str, Any]:
         """Options that take one value."""
-        return {"--store": self.store, "--init": self.init, "--rollout": self.rollout, "--output": self.output}
+        named = {"--store": self.store, "--init": self.init, "--rollout": self.rollout, "--output": self.output}
+        return named | {"--base": self.base}
 
     def leads(self) -> list[Any]:
         """Lead times, those with commas taken apart; what is no text is left for the settings to refuse."""
@@ -140,6 +145,8 @@ class _Order:
     output: Path
     rules: dict[str, Any] | None = None
     """How files are read, where a run's file tells; else the weights do."""
+    base: Path | None = None
+    """Weights that an adapter belongs to."""
 
 
 def carry_out(asked: Asked) -> tuple[Path, int]:
@@ -156,9 +163,11 @@ def carry_out(asked: Asked) -> tuple[Path, int]:
     if "RANK" in os.environ:  # torchrun has started others beside this process
         from weatherfm.training.forecast_on_ranks import forecast_together
 
-        forecast_together(order.weights, order.place, order.forecast, order.parallel, order.output, order.rules)
+        forecast_together(
+            order.weights, order.place, order.forecast, order.parallel, order.output, order.rules, order.base
+        )
     else:
-        forecast.forecast(order.weights, order.place, order.forecast, order.output, order.rules)
+        forecast.forecast(order.weights, order.place, order.forecast, order.output, order.rules, order.base)
     return order.output, 0
 
 
@@ -174,10 +183,12 @@ def _launch(asked: Asked, order: _Order, devices: int) -> int:
 
 def _order(asked: Asked) -> _Order:
     place: str | None
-    rules = None
+    rules, base = None, None if asked.base is None else expanded(asked.base)
     if is_run(asked.source):
         run = read_run(asked.source, *asked.overrides)
-        weights, place = run.folder / "weights.safetensors", asked.store or run.data.store
+        weights, place = weights_path(run), asked.store or run.data.store
+        if base is None and weights.name == ADAPTER and run.training.start_from is not None:
+            base = expanded(run.training.start_from.weights)
         given, parallel = run.forecast.model_dump(mode="json"), run.parallel
         given |= {"storage_options": run.forecast.storage_options}  # no dump has them
         rules = run.data.source.reading_rules if isinstance(run.data.source, FilesSource) else None
@@ -194,7 +205,7 @@ def _order(asked: Asked) -> _Order:
     given |= {"allow_missing": asked.allow_missing} if asked.allow_missing else {}
     wanted = parse_settings(ForecastConfig, given, "forecast")
     output = Path(asked.output) if asked.output else weights.parent / "forecast.zarr"
-    return _Order(weights, place, wanted, parallel, expanded(output), rules)
+    return _Order(weights, place, wanted, parallel, expanded(output), rules, base)
 
 
 def _weights(source: Any) -> Path:

@@ -18,6 +18,7 @@ from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.conditioning import Modulation
 from weatherfm.model.decoder import ChannelDecoder
 from weatherfm.model.hierarchical import LearnedSum
+from weatherfm.model.lora import FACTORS
 from weatherfm.model.neighbours import NeighbourMixing
 from weatherfm.model.place import WAVES, Place
 from weatherfm.model.position import Position, sincos_position
@@ -84,6 +85,8 @@ def _draw(model: Model, name: str, shape: torch.Size, random: torch.Generator) -
         std = shape[-1] ** -0.5 if kind == "weight" else 0.02  # tokens start with variance near 1
         return nn.init.normal_(values, std=std, generator=random)
     if isinstance(module, ChannelDecoder) and kind == "expand":
+        return nn.init.normal_(values, std=shape[-1] ** -0.5, generator=random)
+    if kind == FACTORS[0]:  # what it makes of an input of variance one has that, too
         return nn.init.normal_(values, std=shape[-1] ** -0.5, generator=random)
     if kind != "weight" or isinstance(module, NeighbourMixing | Modulation):
         return values  # biases, learned queries, and the last step of what is added to the model without it

@@ -87,7 +87,7 @@ class WeatherViT(nn.Module):
     provenance: dict[str, Any]
     """How its weights came about, where they are from a file; else empty."""
     loaded: Any
-    """That file (`weatherfm.model.weights.Loaded`), where `weatherfm.load` has read one; else None."""
+    """That file (`weatherfm.model.loading.Loaded`), where `weatherfm.load` has read one; else None."""
 
     def __init__(self, config: ModelConfig, domain: Domain, share: ChannelShare | None = None) -> None:
         super().__init__()

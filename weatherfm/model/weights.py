@@ -1,7 +1,8 @@
 """One portable file: weights, architecture, channels, grid and statistics (safetensors; no pickle anywhere).
 
-All that `load_weights` needs to forecast stands in the file. Its header holds one JSON object with `format`,
-`model`, `domain` and `provenance`; the arrays of the domain stand beside the parameters.
+All that is needed to forecast stands in the file. Its header holds one JSON object with `format`, `model`, `domain` and
+`provenance`; the arrays of the domain stand beside the parameters. An adapter is the same with a part of the parameters
+(`weatherfm.model.adapter`).
 """
 
 from __future__ import annotations
@@ -9,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,15 @@ import numpy as np
 import torch
 
 from weatherfm.config import parse_settings
-from weatherfm.device import choose_device
 from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import add_variables, own_variables
 from weatherfm.errors import InputError
-from weatherfm.home import expanded
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.model import WeatherViT
 
 _FORMAT = "weatherfm weights 2"
+ADAPTER_FORMAT = "weatherfm adapter 1"
 _HEADER = "weatherfm"  # one key: safetensors writes several in no fixed order, and equal models make equal files
 _ANEW = "train again or copy it anew"
 _DOMAIN_ARRAYS = ("mean", "std", "tendency_std", "static")
@@ -40,7 +39,8 @@ def save_weights(
     path: str | Path,
     model: WeatherViT,
     provenance: dict[str, Any],
-    parameters: dict[str, torch.Tensor] | None = None,
+    parameters: Mapping[str, torch.Tensor] | None = None,
+    adapter: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the model to one file, whole or not at all.
 
@@ -49,6 +49,7 @@ def save_weights(
         model: its configuration and domain are written with the weights.
         provenance: JSON-able record of how the weights came about.
         parameters: values to write instead of the model's own, under the same names (an average of the weights).
+        adapter: what the header of an adapter tells beside, whose `parameters` are not all; None: these are weights.
     """
     values = dict(model.named_parameters()) if parameters is None else parameters
     tensors = {name: value.detach().float().cpu().contiguous() for name, value in values.items()}
@@ -70,6 +71,8 @@ def save_weights(
         },
         "provenance": provenance,
     }
+    if adapter is not None:
+        header |= {"format": ADAPTER_FORMAT, "adapter": dict(adapter)}
     _write(Path(path), tensors, header)
 
 
@@ -80,7 +83,7 @@ def copy_weights(source: Path, target: Path, provenance: dict[str, Any]) -> None
         InputError: no such file, or not a weights file of ours.
     """
     with open_tensors(source) as file:
-        header = _header(source, file) | {"provenance": provenance}
+        header = header_of(source, file) | {"provenance": provenance}
         # copied: the file that they are mapped from may be the one that is replaced
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
     _write(target, tensors, header)
@@ -109,76 +112,14 @@ def _give_usual_rights(path: Path) -> None:
         probe.unlink(missing_ok=True)
 
 
-def load_weights(path: str | Path, device: torch.device | str = "cpu") -> WeatherViT:
-    """The model of a weights file, in evaluation mode, on a device; `provenance` of the model says how it came about.
-
-    No initial value is drawn and no weight is held twice: each goes from the file to the device.
-
-    Raises:
-        InputError: no such file, not a weights file of ours, or tensors that do not fit its own configuration.
-    """
-    config, domain, provenance = read_header(path)
-    with torch.device("meta"):
-        model = WeatherViT(config, domain)
-    with open_tensors(path) as file:
-        # copied: a tensor of the file's own memory would change when something writes over the file
-        tensors = {name: file.get_tensor(name).to(device, copy=True) for name in parameter_names(file)}
-    try:
-        model.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        raise InputError(f"{path} does not fit its own configuration: {' '.join(str(error).split())}") from None
-    model.set_statistics(torch.device(device))
-    model.provenance = provenance
-    return model.eval()
-
-
-def load(path: str | Path, device: str = "auto") -> WeatherViT:
-    """The model of a weights file, ready to forecast (`weatherfm.forecast`).
-
-        model = weatherfm.load("runs/demo/weights.safetensors")
-        model.domain.channels, model.domain.grid
-
-    Args:
-        path: of `weights.safetensors`; channels, grid, statistics and constant fields are in it.
-        device: auto is a GPU where there is one, else the CPU; or what PyTorch calls it.
-
-    Returns:
-        A torch module in evaluation mode, on the device; `provenance` tells how its weights came about.
-
-    Raises:
-        InputError: no such file or device, or not a weights file of ours.
-    """
-    path = expanded(path)
-    model = load_weights(path, choose_device(device, "device"))
-    model.loaded = Loaded(weights_hash(path), _changes(model))
-    return model
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The file that a model in memory came from."""
-
-    sha256: str
-    changes: int
-    """How often its weights had been written to when they were all read."""
-
-    def untouched(self, model: WeatherViT) -> bool:
-        """No weight was changed since (as fine-tuning does)."""
-        return _changes(model) == self.changes
-
-
-def _changes(model: WeatherViT) -> int:
-    return sum(parameter._version for parameter in model.parameters())
-
-
 def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
-    """(architecture, domain, provenance) of a weights file; reads no weights.
+    """(architecture, domain, provenance) of a weights file or an adapter; reads no weights.
 
     Raises:
         InputError: no such file, or not a weights file of ours.
     """
     with open_tensors(path) as file:
-        header = _header(path, file)
+        header = header_of(path, file)
         names = set(file.keys())
         if absent := [name for name in _DOMAIN_ARRAYS if f"domain.{name}" not in names]:
             raise InputError(f"{path} lacks domain.{absent[0]}; it was not written by weatherfm, or is damaged")
@@ -234,14 +175,20 @@ def weights_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _header(path: str | Path, file: Any) -> dict[str, Any]:
+def header_of(path: str | Path, file: Any) -> dict[str, Any]:
+    """The JSON of an open file's header.
+
+    Raises:
+        InputError: none of ours, or damaged.
+    """
     try:
         header: dict[str, Any] = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is damaged: its header is no JSON ({error}); {_ANEW}") from None
     found = header.get("format", "no format note") if isinstance(header, dict) else "no format note"
-    if found != _FORMAT:
+    if found not in (_FORMAT, ADAPTER_FORMAT):
         raise InputError(f"{path} is not a weights file of this version: {found}, expected {_FORMAT!r}")
-    if odd := [key for key in ("model", "domain", "provenance") if not isinstance(header.get(key), dict)]:
+    keys = ["model", "domain", "provenance", *(["adapter"] if found == ADAPTER_FORMAT else [])]
+    if odd := [key for key in keys if not isinstance(header.get(key), dict)]:
         raise InputError(f"{path} is damaged: its header does not tell {', '.join(odd)}; {_ANEW}")
     return header

@@ -24,6 +24,7 @@ def forecast(
     output: str | None = None,
     devices: int | None = None,
     allow_missing: bool = False,
+    base: str | None = None,
 ) -> int:
     """Forecast from trained weights into Zarr, in WeatherBench2's layout. Also under torchrun.
 
@@ -52,6 +53,9 @@ def forecast(
     allow_missing
         Forecast also from states that lack channels of the model, with these absent: they are predicted like the
         others. For weights that were trained with `training.channel_sampling`.
+    base
+        Weights that an adapter.safetensors started from (a file, or the folder of its run); those of a run are named in
+        its settings.
     """
     with importing():
         from weatherfm.face.forecasting import Asked, carry_out
@@ -59,7 +63,8 @@ def forecast(
         if "RANK" in os.environ:
             import weatherfm.training.forecast_on_ranks  # noqa: F401 - what the ranks will take
 
-    path, status = carry_out(Asked(source, overrides, store, init, lead, rollout, output, devices, allow_missing))
+    asked = Asked(source, overrides, store, init, lead, rollout, output, devices, allow_missing, base)
+    path, status = carry_out(asked)
     if devices is None:
         say(f"forecast  {path}")
     return status

@@ -163,6 +163,32 @@ def test_so_are_the_model_steps_of_a_rollout():
     same(simulate(config, make_domain(), Layout(1, 2, 2)), simulate_whole(config, make_domain(), Layout(1, 2, 2)))
 
 
+@pytest.mark.parametrize(
+    ("layout", "start"),
+    [
+        (Layout(1, 2, 2), {"lora": {"rank": 2}, "freeze": ["tokenizer"]}),
+        (Layout(1, 1, 1), {"freeze": ["blocks.1"]}),
+    ],
+    ids=str,
+)
+def test_so_are_models_of_which_a_part_learns(layout, start):
+    training = {"batch_size": 8, "start_from": {"weights": "unused"} | start}
+    config = make_config(model={"depth": 6}, training=training)
+    same(simulate(config, make_domain(), layout), simulate_whole(config, make_domain(), layout))
+
+
+def test_what_does_not_learn_has_no_optimizer_state_and_no_gradient():
+    """By hand: width 32, hidden 128, three blocks; rank 2 on the MLP alone, and the table of positions."""
+    frozen = ["tokenizer", "aggregation", "lead_time", "blocks", "norm", "head", "to_patches"]
+    start = {"weights": "unused", "lora": {"rank": 2, "on": ["mlp"]}, "freeze": frozen}
+    found = simulate(make_config(training={"start_from": start}), make_domain(shape=(8, 16)), Layout(1, 1, 1))
+    learn = 3 * 2 * 2 * (32 + 128) + 2 * 4 * 32  # patches of 4 x 4
+    state = found.peaks[Moment("update", "other")]
+    scalars = 4 * (3 * 4 + 1)  # the step of each tensor
+    assert state[Use("optimizer", "")] == 8 * learn + scalars
+    assert state[Use("gradients", "")] == 4 * learn
+
+
 def test_further_batches_of_a_step_are_extrapolated():
     config = make_config(training={"accumulate": 4, "ema_decay": 0.9})
     found, whole = (f(config, make_domain(), Layout(1, 2, 2)) for f in (simulate, simulate_whole))
@@ -224,6 +250,23 @@ def test_so_it_is_for_a_rollout():
     domain = make_domain(64, (64, 128))
     found = simulate(config, domain, Layout(1, 2, 2)).peak
     assert expected_peak(config, domain, Layout(1, 2, 2), torch.bfloat16) == pytest.approx(found, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("layout", "mode"),
+    [(Layout(1, 1, 1), "block"), (Layout(1, 2, 4), "selective")],
+    ids=str,
+)
+def test_so_it_is_where_few_numbers_learn(layout, mode):
+    start = {"weights": "unused", "lora": {"rank": 8}, "freeze": ["blocks"]}
+    config = make_config(
+        model={"width": 512, "depth": 12, "heads": 8, "forcings": [], "drop_path": 0.0},
+        training={"batch_size": 4 * layout.dp, "start_from": start},
+        parallel={"activation_checkpointing": mode},
+    )
+    domain = make_domain(64, (64, 128))
+    found = simulate(config, domain, layout).peak
+    assert expected_peak(config, domain, layout, torch.bfloat16) == pytest.approx(found, rel=0.2)
 
 
 def test_ranks_are_not_simulated_inside_a_job():
