@@ -6,7 +6,16 @@ import os
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.access import Access
@@ -172,8 +181,28 @@ class PlanetSource(SourceConfig):
     kind: Literal["planet"]
     seed: int = Field(0, ge=0)
     """Another seed is another weather history of the same planet."""
+    mountains: float = Field(1.0, ge=0, le=2)
+    """Factor of the heights of the mountains; 0: none, and no land. Another ground is another planet."""
+    turn: float = Field(0.0, ge=0, lt=360)
+    """Degrees by which the mountains lie further east, any number; 0 where there are none."""
+    contrast: float = Field(60.0, ge=30, le=90)
+    """K by which the equator is warmer than the poles in the temperature that the air is drawn to (Held and Suarez's
+    dTy): larger, stronger jets and storms. Another climate is another planet."""
     cache: str = "~/.cache/weatherfm/planet"
     """Folder where finished months of simulation are kept (33 MB each); it may be deleted at any time."""
+
+    @model_validator(mode="after")
+    def _one_name(self) -> Self:
+        """Else one planet had many names, and a model would be scored on days it has seen."""
+        if self.turn and not self.mountains:
+            raise ValueError(f"mountains: 0 leaves nothing to turn, but turn is {self.turn:g}; leave it out")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Ground and climate are recorded where they are others, so that stores made before are still the same."""
+        shipped = {key: type(self).model_fields[key].default for key in ("mountains", "turn", "contrast")}
+        return {key: value for key, value in usual(self).items() if key not in shipped or value != shipped[key]}
 
 
 class WeatherBench2Source(_Stores):

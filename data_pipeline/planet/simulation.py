@@ -58,13 +58,14 @@ class Planet:
 
     Args:
         surface: [lat, lon] geopotential of the ground, m2 s-2, as `surface_geopotential` makes it.
+        contrast: K, equator minus pole of the equilibrium temperature; Held and Suarez have 60.
     """
 
-    def __init__(self, surface: np.ndarray) -> None:
+    def __init__(self, surface: np.ndarray, contrast: float = 60.0) -> None:
         self._coords = CoordinateSystem(SpectralGrid.T21(), SigmaCoordinates.equidistant(LAYERS))
         self._cpu = jax.devices("cpu")[0]  # also where a GPU is at hand: small arrays, and the same numbers
         with jax.default_device(self._cpu):
-            self._step = jax.jit(self._build_step(surface / GRAVITY_ACCELERATION.magnitude))
+            self._step = jax.jit(self._build_step(surface / GRAVITY_ACCELERATION.magnitude, contrast))
 
     @property
     def sigma(self) -> np.ndarray:
@@ -89,18 +90,24 @@ class Planet:
 
     def at_rest(self, surface: np.ndarray) -> Coefficients:
         """An isothermal atmosphere without wind, its mean sea-level pressure 1000 hPa."""
-        log_pressure = -surface / (GAS_CONSTANT * _REFERENCE_TEMPERATURE)
         still = np.zeros(self._coords.modal_shape, np.float32)
-        modal = np.asarray(self._coords.horizontal.to_modal(_to_core(log_pressure)), np.float32)
-        return dict.fromkeys(_STATE_FIELDS[:3], still) | {"log_surface_pressure": modal[None]}
+        return self.raised(dict.fromkeys(_STATE_FIELDS, still) | {"log_surface_pressure": still[:1]}, surface)
 
-    def _build_step(self, height: np.ndarray) -> Callable[[State], tuple[State, tuple[jax.Array, ...]]]:
-        """`height` [lat, lon] m -> function from a state to the state after six hours and the fields before them."""
+    def raised(self, state: Coefficients, rise: np.ndarray) -> Coefficients:
+        """The state over a ground higher by `rise` [lat, lon] (m2 s-2), its mean sea-level pressure the same."""
+        log_pressure = -rise / (GAS_CONSTANT * _REFERENCE_TEMPERATURE)
+        modal = np.asarray(self._coords.horizontal.to_modal(_to_core(log_pressure)), np.float32)
+        return state | {"log_surface_pressure": state["log_surface_pressure"] + modal[None]}
+
+    def _build_step(
+        self, height: np.ndarray, contrast: float
+    ) -> Callable[[State], tuple[State, tuple[jax.Array, ...]]]:
+        """From the ground [lat, lon] in m, a function from a state to that after six hours and the fields before."""
         grid, specs = self._coords.horizontal, _physics()
         reference = np.full(LAYERS, _REFERENCE_TEMPERATURE)
         ground = grid.to_modal(_to_core(specs.nondimensionalize(height * units.m)))
         motion = PrimitiveEquations(reference, ground, self._coords, specs)
-        forcing = HeldSuarezForcing(self._coords, specs, reference)
+        forcing = HeldSuarezForcing(self._coords, specs, reference, dTy=contrast * units.degK)
         step = specs.nondimensionalize(6 * units.hour / STEPS_PER_OUTPUT)
         time_scale = specs.nondimensionalize(2.4 * units.hour)
         diffusion = horizontal_diffusion_step_filter(grid, step, tau=time_scale, order=4)

@@ -19,14 +19,8 @@ import xarray as xr
 from weatherfm.config import Hours
 from weatherfm.data_pipeline.fields.positions import Readable, view
 from weatherfm.data_pipeline.fields.source_data import SourceData
-from weatherfm.data_pipeline.planet.history import (
-    CHANNELS,
-    SPIN_UP,
-    STEPS_PER_DAY,
-    History,
-    planet_grid,
-    surface_geopotential,
-)
+from weatherfm.data_pipeline.planet.conditions import SPIN_UP, Conditions
+from weatherfm.data_pipeline.planet.history import CHANNELS, STEPS_PER_DAY, History, planet_grid
 from weatherfm.data_pipeline.source_config import PlanetSource
 from weatherfm.data_pipeline.store_config import DataConfig, Period
 from weatherfm.earth.constants import GRAVITY
@@ -60,22 +54,25 @@ def open_source(data: DataConfig) -> SourceData:
     fields = PlanetFields(history, period, data.channels)
     return SourceData(
         state=view(fields, fields.times, data.channels, planet_grid(), (fields.segments, (len(data.channels),))),
-        static=_static(data.static) if data.static else None,
-        attributes=_provenance(data.source.seed),
+        static=_static(data.static, history.conditions) if data.static else None,
+        attributes=_provenance(history),
         simulated=True,
         read_from=fields,
     )
 
 
 def open_history(source: PlanetSource) -> History:
-    """The history of `source.seed`, in its own folder of `source.cache`.
+    """The history of `source.seed` on its planet, in its own folder of `source.cache`.
 
     Raises:
         InputError: dinosaur-dycore is not installed.
     """
     fingerprint = hashlib.sha256(SPIN_UP.read_bytes()).hexdigest()[:8]
-    planet = f"v{_VERSION}-{fingerprint}-dinosaur{_dycore_version()}"
-    return History(str(expanded(source.cache) / planet / f"seed{source.seed}"), source.seed)
+    folder = expanded(source.cache) / f"v{_VERSION}-{fingerprint}-dinosaur{_dycore_version()}"
+    conditions = Conditions(source.mountains, source.turn, source.contrast)
+    if others := conditions.others:
+        folder /= "-".join(f"{name}{value}" for name, value in others.items())
+    return History(str(folder / f"seed{source.seed}"), source.seed, conditions=conditions)
 
 
 def _dycore_version() -> str:
@@ -148,22 +145,25 @@ def _segments(history: History, period: Period) -> range:
     return range(start // history.segment_steps, -(-stop // history.segment_steps))
 
 
-def _static(names: Sequence[str]) -> xr.DataArray:
+def _static(names: Sequence[str], conditions: Conditions) -> xr.DataArray:
     """[static, latitude, longitude] float32: orography in m2 s-2, land-sea mask 0 or 1."""
-    orography, grid = surface_geopotential(), planet_grid()
+    orography, grid = conditions.surface_geopotential(), planet_grid()
     fields = {"orography": orography, "lsm": (orography > LAND_GEOPOTENTIAL).astype(np.float32)}
     coordinates = {"static": list(names), "latitude": grid.latitude, "longitude": grid.longitude}
     return xr.DataArray(np.stack([fields[name] for name in names]), coordinates, tuple(coordinates), name="static")
 
 
-def _provenance(seed: int) -> dict[str, Any]:
+def _provenance(history: History) -> dict[str, Any]:
+    others = history.conditions.others
+    told = f" ({', '.join(history.conditions.told)})" if others else ""
     return {
-        "title": "Simulated planet: a dry atmosphere that never existed; not observations, not a reanalysis",
+        "title": f"Simulated planet{told}: a dry atmosphere that never existed; not observations, not a reanalysis",
         "source": f"simulated by dinosaur-dycore {_dycore_version()} (dry primitive equations, T21, 8 sigma layers), "
-        "Held-Suarez (1994) forcing over idealised mountains, without moisture, seasons or day and night",
+        f"Held-Suarez (1994) forcing over idealised mountains{told}, without moisture, seasons or day and night",
         "dycore": f"dinosaur-dycore {_dycore_version()}",
         "planet_version": _VERSION,
-        "seed": seed,
+        "seed": history.seed,
+        **others,
         "epoch": str(EPOCH),
         "vertical": "interpolated to pressure levels; below ground warmed by 6.5 K/km, wind of the lowest layer",
     }

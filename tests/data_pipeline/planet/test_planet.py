@@ -10,6 +10,7 @@ import pytest
 
 from weatherfm.data_pipeline.planet import history as history_module
 from weatherfm.data_pipeline.planet import simulation
+from weatherfm.data_pipeline.planet.conditions import SHIPPED, SPIN_UP
 from weatherfm.data_pipeline.planet.history import CHANNELS, History, planet_grid
 from weatherfm.data_pipeline.source_config import PlanetSource
 from weatherfm.data_pipeline.sources import open_source, planet
@@ -203,18 +204,18 @@ def test_tropics_are_warm_and_mass_is_conserved(days):
 
 def test_pressure_follows_the_ground(days):
     pressure = np.log(days[:, -1].mean(0))
-    assert np.corrcoef(pressure.ravel(), history_module.surface_geopotential().ravel())[0, 1] < -0.97
+    assert np.corrcoef(pressure.ravel(), SHIPPED.surface_geopotential().ravel())[0, 1] < -0.97
 
 
 def test_shipped_ground_is_the_mountains():
-    np.testing.assert_allclose(simulation.surface_geopotential(), history_module.surface_geopotential(), atol=1)
-    assert history_module.SPIN_UP.stat().st_size < 100_000
+    np.testing.assert_allclose(simulation.surface_geopotential(), SHIPPED.surface_geopotential(), atol=1)
+    assert SPIN_UP.stat().st_size < 100_000
 
 
 @pytest.mark.slow
 def test_spin_up_starts_from_rest():
     state, _ = simulation.spin_up(days=1)
-    shipped = history_module._load(history_module.SPIN_UP)
+    shipped = history_module._load(SPIN_UP)
     assert {name: field.shape for name, field in state.items()} == {
         name: field.shape for name, field in shipped.items()
     }
