@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from forked import Forked
+
 WORKER = str(Path(__file__).with_name("worker.py"))
 LAUNCH = """
 import logging, sys
@@ -32,13 +34,13 @@ PATIENCE = 240.0
 class Job:
     """A process, and what it and its children write: into a file, since a full pipe would stop them."""
 
-    process: subprocess.Popen
+    process: subprocess.Popen | Forked
     log: IO[str]
 
     def end(self) -> tuple[int, list[str]]:
         """Exit status, and the lines written; never a traceback."""
         status, text = self.process.wait(PATIENCE), self.said()
-        assert "Traceback" not in text
+        assert "Traceback" not in text, text
         return status, text.strip().splitlines()
 
     def said(self) -> str:
@@ -54,13 +56,23 @@ class Job:
             time.sleep(0.05)
 
 
-def start(command: list[str], **more: str) -> Job:
-    """A job that Ctrl-C reaches: a shell starts background jobs with it ignored."""
+def start(command: list[str], ranks: int | None = None, **more: str) -> Job:
+    """A job that Ctrl-C reaches: a shell starts background jobs with it ignored.
+
+    Args:
+        command: of this Python.
+        ranks: that it may start, those of restarts among them, if all are to be forked from a process that has
+            imported everything. None: all import by themselves.
+        more: environment.
+    """
     inherited = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the job
+    environment = inherited | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | more
+    log = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115 - lives as long as the job
+    if ranks is not None:
+        return Job(Forked(command, Path(log.name), environment, ranks), log)
     process = subprocess.Popen(
         command,
-        env=inherited | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"} | more,
+        env=environment,
         stdout=log,
         stderr=log,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -70,18 +82,19 @@ def start(command: list[str], **more: str) -> Job:
 
 def launched(scene: str, folder: Path, ranks: int, restarts: int = 0) -> Job:
     """As `weatherfm train --devices` starts them."""
-    return start([sys.executable, "-c", LAUNCH, str(ranks), str(restarts), WORKER, scene, str(folder)])
+    command = [sys.executable, "-c", LAUNCH, str(ranks), str(restarts), WORKER, scene, str(folder)]
+    return start(command, ranks * (1 + restarts))
 
 
-def torchrun(scene: str, folder: Path, *options: str) -> Job:
-    return start([sys.executable, "-m", "torch.distributed.run", *options, WORKER, scene, str(folder)])
+def torchrun(scene: str, folder: Path, *options: str, ranks: int) -> Job:
+    return start([sys.executable, "-m", "torch.distributed.run", *options, WORKER, scene, str(folder)], ranks)
 
 
 def by_hand(scene: str, folder: Path, ranks: int) -> list[Job]:
     """Without a launcher, as `srun` starts one task a rank: rank 0 holds the store."""
     common = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
     command = [sys.executable, WORKER, scene, str(folder)]
-    return [start(command, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in range(ranks)]
+    return [start(command, 0, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in range(ranks)]
 
 
 def free_port() -> int:

@@ -87,7 +87,7 @@ def test_two_processes_make_other_initial_times(folder):
 
 def test_split_over_tp_under_torchrun(folder):
     arguments = order(folder, "groups", "tp.zarr", "--init=2000-01-03,2000-01-25T18", "--rollout=6h", "parallel.tp=2")
-    status, lines = start([*TORCHRUN, *arguments]).end()
+    status, lines = start([*TORCHRUN, *arguments], ranks=2).end()
     assert status == 0, lines
     settings = {"lead_times": ["6h", "12h"], "mode": "rollout", "rollout_step": "6h"}
     expected = alone(folder, "groups", init="2000-01-03,2000-01-25T18", **settings)
@@ -147,7 +147,7 @@ def test_killed_it_goes_on_with_another_number_of_processes(folder):
     arguments = order(folder, "flat", "killed.zarr", "forecast.batch_size=2", "--init=2000-01-03/2000-01-07")
     slow = [*TORCHRUN[:5], str(Path(__file__).with_name("slow_forecast.py")), "forecast"]
     path = folder / "killed.zarr"
-    job = start([*slow, *arguments])
+    job = start([*slow, *arguments], ranks=2)
     job.wait_until(lambda: len(list((path / "progress").glob("[0-9]*"))) >= 3)
     os.kill(children(job.process.pid)[1], signal.SIGKILL)
     assert job.process.wait(240) != 0
@@ -160,15 +160,15 @@ def test_killed_it_goes_on_with_another_number_of_processes(folder):
 
     other = folder / "killed-again.zarr"
     shutil.copytree(path, other)
-    status, lines = start([*CLI, *arguments]).end()  # one process
+    status, lines = start([*CLI, *arguments], ranks=0).end()  # one process
     assert status == 0, lines
-    status, lines = start([*CLI, *arguments, "--devices=2"]).end()  # finished: nothing is done
+    status, lines = start([*CLI, *arguments, "--devices=2"], ranks=2).end()  # finished: nothing is done
     assert status == 0, lines
     expected = alone(folder, "flat", lead_times=["6h", "12h"], init="2000-01-03/2000-01-07")
     np.testing.assert_allclose(values(path), expected, atol=SAME)
     assert {file: file.stat().st_mtime_ns for file in written} == written  # finished blocks are not made again
     assert not (path / "progress").exists()
-    status, lines = start([*CLI, *arguments[:-1], str(other), "--devices=2"]).end()
+    status, lines = start([*CLI, *arguments[:-1], str(other), "--devices=2"], ranks=2).end()
     assert status == 0, lines
     np.testing.assert_array_equal(values(other), values(path))
 
@@ -188,7 +188,7 @@ def test_killed_it_goes_on_with_another_number_of_processes(folder):
     ids=str,
 )
 def test_what_cannot_be_is_told_once(folder, more, message):
-    status, lines = start([*CLI, *order(folder, "flat", "refused.zarr", *more)]).end()
+    status, lines = start([*CLI, *order(folder, "flat", "refused.zarr", *more)], ranks=3).end()
     assert status == 2, lines
     assert sum(message in line for line in lines) == 1, lines
     assert sum(line.startswith("weatherfm:") for line in lines) == 1, lines
@@ -269,7 +269,7 @@ def test_an_error_while_computing_is_told_once(folder):
         model.norm.bias[0] = torch.inf
     save_weights(folder / "broken.safetensors", model, {})
     status, lines = start(
-        [*CLI, *order(folder, "broken", "broken.zarr", "--init=2000-01-03/2000-01-06", "--devices=2")]
+        [*CLI, *order(folder, "broken", "broken.zarr", "--init=2000-01-03/2000-01-06", "--devices=2")], ranks=2
     ).end()
     assert status == 2, lines
     assert sum("the model predicts a value that is not finite" in line for line in lines) == 1, lines

@@ -170,14 +170,14 @@ def test_ranks_do_not_outlive_a_killed_launcher(tmp_path):
 
 
 def test_torchrun_starts_a_killed_rank_again(tmp_path):
-    status, lines = torchrun("killed", tmp_path, "--nproc-per-node", "2", "--max-restarts", "1").end()
+    status, lines = torchrun("killed", tmp_path, "--nproc-per-node", "2", "--max-restarts", "1", ranks=4).end()
     assert status == 0
     assert sum("no answer from rank 1" in line for line in lines) == 1
     assert began(tmp_path) == ["began0.0", "began0.1", "began4.0", "began4.1"]
 
 
 def test_torchrun_hands_on_the_signal_of_a_scheduler(tmp_path):
-    job = torchrun("stopped", tmp_path, "--nproc-per-node", "2", "--signals-to-handle", "SIGTERM,SIGUSR1")
+    job = torchrun("stopped", tmp_path, "--nproc-per-node", "2", "--signals-to-handle", "SIGTERM,SIGUSR1", ranks=2)
     job.wait_until(lambda: len(list(tmp_path.glob("running*"))) == 2)
     job.process.send_signal(signal.SIGUSR1)
     assert job.process.wait(240) != 0  # torchrun's own manners
@@ -188,7 +188,7 @@ def test_two_machines_start_again_though_they_count_restarts_differently(tmp_pat
     endpoint = f"localhost:{free_port()}"
     options = ["--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", "two"]
     options += ["--max-restarts", "2", "--local-addr", "localhost"]
-    machines = [torchrun("killed", tmp_path, *options) for _ in range(2)]
+    machines = [torchrun("killed", tmp_path, *options, ranks=3) for _ in range(2)]
     assert [machine.end()[0] for machine in machines] == [0, 0]
     assert began(tmp_path) == ["began0.0", "began0.1", "began4.0", "began4.1"]
 

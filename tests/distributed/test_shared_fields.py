@@ -284,7 +284,7 @@ def test_a_damaged_shard_is_told_once(tmp_path):
     store.read(range(TIMES // 2))  # the part of rank 0
     with pytest.raises(InputError, match="damaged"):
         store.read(range(TIMES // 2, TIMES))
-    status, lines = start([*COMMAND, write_config(tmp_path, "damaged"), "--devices", "2"]).end()
+    status, lines = start([*COMMAND, write_config(tmp_path, "damaged"), "--devices", "2"], ranks=2).end()
     assert status == 2
     assert sum("is missing or damaged" in line for line in lines) == 1, lines
 
@@ -312,7 +312,7 @@ def test_training_is_the_same_bit_for_bit_with_and_without(folder, layout):
 @pytest.mark.parametrize("killed", ["one rank", "all"])
 def test_nothing_is_left_of_a_job_that_is_killed(folder, killed):
     before, run = large_in_memory(), f"killed-{killed.split()[0]}"
-    job = start([*COMMAND, write_config(folder, run, steps=100_000), "--devices", "2"])
+    job = start([*COMMAND, write_config(folder, run, steps=100_000), "--devices", "2"], ranks=2)
     job.wait_until(lambda: under_way(folder / run))
     ranks = children(job.process.pid)
     assert len(ranks) == 2

@@ -59,7 +59,7 @@ def undisturbed(folder) -> Path:
 
 
 def test_a_killed_rank_changes_nothing(folder, undisturbed):
-    job = start([*COMMAND, config(folder, "killed"), "--devices", "2", "--restarts", "1"])
+    job = start([*COMMAND, config(folder, "killed"), "--devices", "2", "--restarts", "1"], ranks=4)
     job.wait_until(lambda: under_way(folder / "killed"))
     os.kill(children(job.process.pid)[1], signal.SIGKILL)
     status, lines = job.end()
@@ -73,7 +73,7 @@ def test_a_killed_rank_changes_nothing(folder, undisturbed):
 
 def test_stopped_it_goes_on_from_there_under_torchrun(folder, undisturbed):
     path = config(folder, "stopped")
-    job = start([*COMMAND, path, "--devices", "2", "--restarts", "1"])
+    job = start([*COMMAND, path, "--devices", "2", "--restarts", "1"], ranks=4)
     job.wait_until(lambda: under_way(folder / "stopped"))
     job.process.send_signal(signal.SIGINT)
     status, lines = job.end()
@@ -137,16 +137,17 @@ def test_a_stop_while_it_starts_is_a_stop(folder, devices, moment):
     ids=str,
 )
 def test_what_cannot_work_is_refused_once(folder, arguments, message):
-    status, lines = start([*COMMAND, config(folder, "refused"), *arguments, "--devices", "2", "--restarts", "1"]).end()
+    command = [*COMMAND, config(folder, "refused"), *arguments, "--devices", "2", "--restarts", "1"]
+    status, lines = start(command, ranks=4).end()
     assert status == 2
     assert sum(message in line for line in lines) == 1
     assert sum(line.startswith("weatherfm:") for line in lines) == 1
 
 
 def test_under_torchrun_errors_are_told_once(folder):
-    job = start([*TORCHRUN, config(folder, "refused"), "training.stpes=3"])
+    job = start([*TORCHRUN, config(folder, "refused"), "training.stpes=3"], ranks=2)
     assert job.process.wait(240) != 0
     assert job.said().count("did you mean training.steps?") == 1
-    job = start([*TORCHRUN, config(folder, "refused"), "--devices", "2"])
+    job = start([*TORCHRUN, config(folder, "refused"), "--devices", "2"], ranks=2)
     assert job.process.wait(240) != 0
     assert job.said().count("--devices 2 under torchrun: it has started 2 already") == 1
