@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,13 +32,8 @@ from spawn_ranks import start_fork_server
 
 from weatherfm.cli import run_command
 from weatherfm.training.checkpoints.checkpoint import Saved, newest
+from weatherfm.training.stepping.weight_average import WeightAverage
 
-TRAIN = """
-import signal, sys
-from weatherfm.cli import run_command
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
-sys.exit(run_command(["train", sys.argv[1]]))
-"""
 TIMINGS = {"samples_per_second", "data_wait_share", "memory_gib"}
 
 
@@ -72,13 +66,8 @@ def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"}
 
 
-def start(config: Path) -> subprocess.Popen:
-    """Training in a process of its own, one thread."""
-    return subprocess.Popen([sys.executable, "-c", TRAIN, str(config)], env=environment())
-
-
 def fork(config: Path) -> ForkServerProcess:
-    """As `start`, from a process that has imported all: that takes longer than the training that is to be killed."""
+    """Training in a process of its own, one thread; forked from one that has imported all, which takes longer."""
     return fork_of(_train, config)
 
 
@@ -92,8 +81,27 @@ def fork_of(function: Callable[..., object], *arguments: object) -> ForkServerPr
 def _train(config: Path) -> None:
     os.environ.update(environment())
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs with it ignored
     sys.exit(run_command(["train", str(config)]))
+
+
+def killed_in_step(step: int, config: Path) -> None:
+    """Train in a process of its own, and kill it in that step."""
+    process = fork_of(_train_until, step, config)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def _train_until(step: int, config: Path) -> None:
+    update = WeightAverage.update
+
+    def die(self: WeightAverage, model: torch.nn.Module, now: int) -> None:
+        if now == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        update(self, model, now)
+
+    WeightAverage.update = die
+    _train(config)
 
 
 def moves(run: Path) -> bool:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
 
 import kill_train
 import pytest
@@ -23,16 +20,6 @@ from weatherfm.training.trainer import train
 SHORT = {"schedule": "constant_cooldown", "steps": 24, "cooldown_steps": 6, "learning_rate": 0.01}
 LONG = SHORT | {"steps": 40, "cooldown_steps": None}
 """The cooldown of the short one begins at step 18, of the long one at step 36, a tenth before its end."""
-DIE = """
-import os, signal
-from weatherfm.training.stepping.weight_average import WeightAverage
-update = WeightAverage.update
-def die(self, model, step):
-    if step == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    update(self, model, step)
-WeightAverage.update = die
-"""
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +85,7 @@ def test_a_run_broken_off_in_its_cooldown_goes_back_as_often_as_asked(folder, sh
 
 
 def kill(folder, run, step, settings):
-    config = kill_train.write_config(folder, run, **settings)
-    command = [sys.executable, "-c", DIE.format(step=step) + kill_train.TRAIN, str(config)]
-    assert subprocess.run(command, env=kill_train.environment()).returncode == -signal.SIGKILL
+    kill_train.killed_in_step(step, kill_train.write_config(folder, run, **settings))
 
 
 def test_killed_in_the_constant_part_it_can_be_prolonged(folder, long):

@@ -97,15 +97,16 @@ def test_what_cannot_be_a_folder_is_refused(tmp_path, caplog, inside, reason):
 
 def test_nothing_of_a_run_that_is_being_trained_is_touched(tmp_path):
     toy_run.make_store(tmp_path)
-    first = kill_train.start(kill_train.write_config(tmp_path, "run", steps=100000, log_every=1))
+    first = kill_train.fork(kill_train.write_config(tmp_path, "run", steps=100000, log_every=1))
     while not kill_train.moves(tmp_path / "run"):
-        assert first.poll() is None
+        assert first.is_alive()
         time.sleep(0.02)
     for _ in range(3):
         with pytest.raises(InputError, match=f"being trained by another process .pid {first.pid}, host"):
             train(toy_run.make_run(tmp_path, "run", steps=100000, log_every=1))
     first.terminate()
-    assert first.wait(240) == 75
+    first.join(240)
+    assert first.exitcode == 75
     steps = [line["step"] for line in kill_train.lines(tmp_path / "run") if "loss" in line]
     assert steps == list(range(1, len(steps) + 1))
     assert steps
