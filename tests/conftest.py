@@ -13,7 +13,6 @@ import weatherfm.data_pipeline.formats.grib.codes  # noqa: F401 - before any tes
 
 os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # others are processes that import PyTorch, in every rank
-os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")  # code without vectors compiles in two thirds of the time
 gc.disable()  # until all is imported: of the million objects that come by it none is garbage
 
 LONG = (
