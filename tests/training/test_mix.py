@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 
 import kill_train
 import numpy as np
 import pytest
 import torch
 import two_stores
+import yaml
 from safetensors.torch import load_file
 
 import weatherfm
@@ -30,7 +29,7 @@ from weatherfm.training.feeding.ready_batches import make_ready
 from weatherfm.training.feeding.samples import training_samples
 from weatherfm.training.parallel.role import find_role
 from weatherfm.training.parts import open_parts
-from weatherfm.training.run_config import RunConfig
+from weatherfm.training.run_config import RunConfig, load_run
 from weatherfm.training.starting.run_start import find_start
 from weatherfm.training.stepping.grounds import build_grounds
 from weatherfm.training.stepping.optimizer import build_optimizer
@@ -204,26 +203,20 @@ def test_training_tells_of_each_store_and_writes_weights_of_each(folder, trained
         assert all(np.isfinite(values).any() for values in forecast.data_vars.values())
 
 
-@pytest.mark.parametrize("last", [4, 7])
-def test_broken_off_it_ends_with_the_same_weights(folder, monkeypatch, last):
+@pytest.mark.parametrize("step", [4, 12])
+def test_killed_it_ends_with_the_same_weights(folder, step):
+    """In the middle of a mix and of a curriculum: before any checkpoint, and while the one of step 10 is written."""
     settings = {"rollout": {"steps": {0: 1, 6: 2}}, "channel_sampling": 0.5, "ema_decay": 0.9}
     if not (folder / "whole").exists():
         trainer.train(two_stores.make_run(folder, "whole", **settings))
-    with monkeypatch.context() as patch:
-        step = trainer.Trainer._step
-
-        def interrupt(self, *given):
-            step(self, *given)
-            if self.state.progress.step == last:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        patch.setattr(trainer.Trainer, "_step", interrupt)
-        trainer.train(two_stores.make_run(folder, f"broken {last}", **settings))
-    assert trainer.train(two_stores.make_run(folder, f"broken {last}", **settings)).resumed_from >= last
+    path = folder / f"killed {step}.yaml"
+    path.write_text(yaml.safe_dump(two_stores.run_settings(folder, f"killed {step}", **settings)))
+    kill_train.killed_in_step(step, path)
+    assert trainer.train(load_run(path)).resumed_from in ((0,) if step < 5 else (5, 10))
     for name in ("weights", "weights.second", "foundation"):
-        whole, broken = (load_file(folder / run / f"{name}.safetensors") for run in ("whole", f"broken {last}"))
-        assert all(torch.equal(value, broken[key]) for key, value in whole.items())
-    assert kill_train.result(folder / f"broken {last}") == kill_train.result(folder / "whole")
+        whole, killed = (load_file(folder / run / f"{name}.safetensors") for run in ("whole", f"killed {step}"))
+        assert all(torch.equal(value, killed[key]) for key, value in whole.items())
+    assert kill_train.result(folder / f"killed {step}") == kill_train.result(folder / "whole")
 
 
 def test_another_weight_is_another_run(folder, trained):
