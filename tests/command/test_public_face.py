@@ -275,7 +275,7 @@ def test_settings_in_every_form(there):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_checked_settings_can_be_changed(path):
     run = weatherfm.read_run(path)
-    assert weatherfm.read_run(run, "training.steps=77") == weatherfm.read_run(path, "training.steps=77")
+    assert weatherfm.read_run(run, "training.seed=77") == weatherfm.read_run(path, "training.seed=77")
     assert RunConfig.model_validate(settings_of(run)) == run
 
 
