@@ -22,6 +22,7 @@ from weatherfm.model.data_view import look_at
 from weatherfm.model.initial import row_names
 from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.weights import read_header
 from weatherfm.training import trainer
 from weatherfm.training.check import check_run
 from weatherfm.training.feeding import store_checks
@@ -332,3 +333,16 @@ def test_a_view_is_left_as_it_was(folder):
     assert bench.model.domain.grid.shape == (6, 12)
     look_at(bench.model, bench.grounds[0].view)
     assert torch.equal(bench.model(history, forcings, leads), before)
+
+
+def test_best_weights_of_every_store_go_back_before_the_cooldown(folder, monkeypatch):
+    """A longer run has none of those that the cooldown of the shorter one has exported."""
+    short = {"schedule": "constant_cooldown", "steps": 10, "cooldown_steps": 4, "export": "best", "validate_every": 2}
+    coming = iter([3.0, 1.0, 2.0, 0.5, 0.2] + [2.0] * 5)
+    monkeypatch.setattr(trainer, "together", lambda parts, found: {"loss": next(coming), "by_store": {}})
+    assert trainer.train(two_stores.make_run(folder, "longer", **short)).best_step == 10
+    long = two_stores.make_run(folder, "longer", **(short | {"steps": 16}))
+    assert trainer.train(long).best_step == 4
+    for name in ("weights", "weights.second", "foundation"):
+        told = read_header(long.folder / f"{name}.safetensors")[2]
+        assert (told["step"], told["settings"]["training"]["steps"]) == (4, 16)
