@@ -234,6 +234,15 @@ def test_another_weight_is_another_run(folder, trained):
         trainer.train(parse_settings(RunConfig, changed, "test"))
 
 
+def test_another_order_is_another_run(folder, trained):
+    """Which store a batch is of follows from it, and which is the first."""
+    changed = two_stores.run_settings(folder, "trained", PARTS)
+    changed["data"]["mix"].reverse()
+    message = r"data.stores: \['first', 'second'\] in the checkpoint, \['second', 'first'\] now"
+    with pytest.raises(InputError, match=message):
+        trainer.train(parse_settings(RunConfig, changed, "test"))
+
+
 def test_all_channels_are_there_to_start_from(folder, trained):
     """On a third kind of data: channels of both stores, with the statistics of the store or of the weights."""
     settings = two_stores.run_settings(folder, "tuned", PARTS | {"outputs": None}, steps=2, validate_every=2)
