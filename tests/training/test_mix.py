@@ -310,11 +310,32 @@ def test_what_cannot_be_mixed_is_refused(folder, changes, model, message):
         trainer.train(parse_settings(RunConfig, settings, "test"))
 
 
-def test_one_folder_is_not_mixed_with_itself(folder):
+@pytest.mark.parametrize("spelled", ["first.zarr", "first.zarr/", "../{}/first.zarr", "link.zarr"])
+def test_one_folder_is_not_mixed_with_itself(folder, spelled):
     settings = two_stores.run_settings(folder)
-    settings["data"]["mix"][1] |= {"store": settings["data"]["mix"][0]["store"], "name": "again"}
+    if spelled == "link.zarr":
+        (folder / spelled).symlink_to(folder / "first.zarr")
+    settings["data"]["mix"][1] |= {"store": f"{folder}/{spelled.format(folder.name)}", "name": "again"}
     with pytest.raises(InputError, match="mix repeats the stores"):
         parse_settings(RunConfig, settings, "test")
+
+
+def test_a_source_beside_a_mix_holds_for_stores_without_one(folder):
+    settings = two_stores.run_settings(folder)
+    settings["data"]["source"] = {"kind": "planet", "seed": 3}
+    del settings["data"]["mix"][1]["source"]
+    found = parse_settings(RunConfig, settings, "test").data.parts()
+    assert [data.source.seed for _, _, data in found] == [0, 3]
+
+
+def test_a_store_beside_a_mix_is_refused(folder):
+    """Forecasts would be from it."""
+    settings = two_stores.run_settings(folder)
+    settings["data"]["store"] = settings["data"]["mix"][1]["store"]
+    with pytest.raises(InputError, match=r"second.zarr stands beside mix, .*/first.zarr; leave data.store out"):
+        parse_settings(RunConfig, settings, "test")
+    settings["data"]["store"] = settings["data"]["mix"][0]["store"]
+    parse_settings(RunConfig, settings, "test")
 
 
 def test_days_that_another_store_of_the_same_world_learns_from_are_refused(folder, monkeypatch):
