@@ -310,6 +310,22 @@ def test_what_cannot_be_mixed_is_refused(folder, changes, model, message):
         trainer.train(parse_settings(RunConfig, settings, "test"))
 
 
+@pytest.mark.parametrize(
+    ("model", "training", "message"),
+    [
+        ({"truncation": 3}, {}, "data.mix, first: model.truncation 3 needs 5 latitudes"),
+        ({}, {"channel_weights": {"z": 0, "t": 0, "u10": 0}}, "data.mix, first: training.channel_weights gives every"),
+    ],
+)
+def test_what_one_store_alone_cannot_have_is_told_by_check(folder, model, training, message):
+    """Also where it is not the first."""
+    settings = two_stores.run_settings(folder, "refused", model, **training)
+    settings["data"]["mix"].reverse()
+    config = parse_settings(RunConfig, settings, "test")
+    found = {one.link: one for one in check_run(config)}["training"]
+    assert (found.ok, found.text.startswith(message)) == (False, True), found
+
+
 @pytest.mark.parametrize("spelled", ["first.zarr", "first.zarr/", "../{}/first.zarr", "link.zarr"])
 def test_one_folder_is_not_mixed_with_itself(folder, spelled):
     settings = two_stores.run_settings(folder)
