@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -14,6 +15,7 @@ from weatherfm.data_pipeline.source_config import absolute
 from weatherfm.data_pipeline.variable_config import NAME, Statistic, VariableConfig
 from weatherfm.earth.variables import VARIABLES, add_variables, parse_channel
 from weatherfm.errors import InputError
+from weatherfm.home import expanded
 
 
 def _short(channel: str) -> str:
@@ -233,14 +235,20 @@ class DataConfig(Config):
         return alone
 
     def _check_mix(self) -> None:
-        if self.mix[0].source is not None and (bare := [part.called for part in self.mix if part.source is None]):
+        if self.store != self.mix[0].store:
+            raise InputError(
+                f"store {self.store} stands beside mix, and forecasts and scores are of the first store of mix, "
+                f"{self.mix[0].store}; leave data.store out"
+            )
+        bare = [part.called for part in self.mix if part.source is None]
+        if bare and self.source == self.mix[0].source:  # none stands beside mix
             raise InputError(f"mix: {', '.join(bare)} has no source; give it one, or one for all beside mix")
         try:
             parts = self.parts()
         except InputError as error:
             raise InputError(f"mix: {error}") from None
         names = [name for name, _, _ in parts]
-        stores = [data.store for _, _, data in parts]
+        stores = [os.path.realpath(expanded(data.store)) for _, _, data in parts]
         for what, values in (("names", names), ("stores", stores)):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise InputError(f"mix repeats the {what} {', '.join(repeated)}; give each once, or a name of its own")

@@ -42,7 +42,6 @@ class Steps:
         held = [name not in missing for name in inputs]
         self._held = torch.tensor(held, device=self.device) if missing else None  # [channel that goes in]
         self._made = torch.tensor([name in model.share.outputs for name in inputs], device=self.device)
-        self._lacking = any(name not in model.share.outputs for name in missing)
 
     def leads(
         self, inits: np.ndarray, states: dict[int, Tensor], later: Callable[[int], Tensor] | None = None
@@ -100,8 +99,8 @@ class Steps:
         return torch.from_numpy(fields).to(self.device)[torch.from_numpy(index).to(self.device)], condition
 
     def _present(self, start: int, count: int) -> Tensor | None:
-        """[B, I] of a step from hours `start`, alike for all samples; None, on all processes: everything is there."""
-        if self._held is None or (start + min(self._input_times) > 0 and not self._lacking):
+        """[B, I] of a step from hours `start`, alike for all samples; None, on all processes: the states lack none."""
+        if self._held is None:
             return None
         made = self._held | self._made
         states = torch.stack([made if start + hours > 0 else self._held for hours in self._input_times])  # [T, C]

@@ -120,23 +120,31 @@ def test_every_layout_makes_the_same_forecast(folder, name, parallel, world):
 
 
 def _without_channels(rank: int, folder: Path, name: str, output: str) -> None:
-    config = ForecastConfig(device="cpu", init="2000-01-03", lead_times=["6h", "12h"], allow_missing=True)
-    place, layout = folder / "z500.nc", ParallelConfig(tp=2)
+    rollout = {"mode": "rollout", "rollout_step": "6h", "lead_times": ["6h", "18h"]}
+    config = ForecastConfig(device="cpu", init="2000-01-03", allow_missing=True, **rollout)
+    place, layout = folder / f"{name}.nc", ParallelConfig(tp=2)
     forecast_together(folder / f"{name}.safetensors", place, config, layout, folder / output)
 
 
-@pytest.mark.parametrize("name", ["flat", "groups"])
-def test_ranks_whose_channels_are_missing_keep_step(folder, name):
-    """Of three channels there is the first alone: one rank has a half of its own, the other none."""
+@pytest.mark.parametrize(("name", "held"), [("flat", ["z500"]), ("groups", ["z500", "t850"])])
+def test_ranks_whose_channels_are_missing_keep_step(folder, name, held):
+    """Of three channels one rank has the first two, of which a half is there or both, and the other none that is; also
+    in the third step, where all are there at all input times."""
     store = open_store(folder / "store.zarr")
     coordinates = {"time": store.times.astype("datetime64[ns]"), "latitude": store.grid.latitude}
-    coordinates |= {"longitude": store.grid.longitude, "level": ("level", [500], {"units": "hPa"})}
-    field = (("time", "level", "latitude", "longitude"), store.read(np.arange(len(store.times)), ["z500"]))
-    states = xr.Dataset({"z": (*field, {"units": "m2 s-2"})}, coordinates, {"simulated": "true"})
-    states.to_netcdf(folder / "z500.nc")
+    coordinates |= {"longitude": store.grid.longitude}
+    fields = {}
+    for channel in held:
+        values = xr.DataArray(store.read(np.arange(len(store.times)), [channel])[:, 0], coordinates, list(coordinates))
+        level = xr.DataArray([int(channel[1:])], dims="level", attrs={"units": "hPa"})
+        units = {"z": "m2 s-2", "t": "K"}[channel[0]]
+        fields[channel[0]] = values.expand_dims(level=level, axis=1).assign_attrs(units=units)
+    states = xr.merge([field.to_dataset(name=key) for key, field in fields.items()], join="outer")
+    states.attrs["simulated"] = "true"
+    states.to_netcdf(folder / f"{name}.nc")
     spawn(2, _without_channels, folder, name, f"without-{name}.zarr")
     model, path = load_weights(folder / f"{name}.safetensors", "cpu"), folder / f"without-{name}.zarr"
-    alone = weatherfm.forecast(model, states, ["6h", "12h"], "2000-01-03", allow_missing=True)
+    alone = weatherfm.forecast(model, states, ["6h", "18h"], "2000-01-03", "6h", allow_missing=True)
     with weatherfm.open_forecast(path) as split:
         for variable, expected in alone.items():
             np.testing.assert_allclose(split[variable].values, expected.values, atol=SAME * float(expected.std()))

@@ -21,6 +21,7 @@ from weatherfm.model.data_view import look_at
 from weatherfm.model.initial import row_names
 from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.weights import read_header
 from weatherfm.training import trainer
 from weatherfm.training.check import check_run
 from weatherfm.training.feeding import store_checks
@@ -226,6 +227,15 @@ def test_another_weight_is_another_run(folder, trained):
         trainer.train(parse_settings(RunConfig, changed, "test"))
 
 
+def test_another_order_is_another_run(folder, trained):
+    """Which store a batch is of follows from it, and which is the first."""
+    changed = two_stores.run_settings(folder, "trained", PARTS)
+    changed["data"]["mix"].reverse()
+    message = r"data.stores: \['first', 'second'\] in the checkpoint, \['second', 'first'\] now"
+    with pytest.raises(InputError, match=message):
+        trainer.train(parse_settings(RunConfig, changed, "test"))
+
+
 def test_all_channels_are_there_to_start_from(folder, trained):
     """On a third kind of data: channels of both stores, with the statistics of the store or of the weights."""
     settings = two_stores.run_settings(folder, "tuned", PARTS | {"outputs": None}, steps=2, validate_every=2)
@@ -293,11 +303,48 @@ def test_what_cannot_be_mixed_is_refused(folder, changes, model, message):
         trainer.train(parse_settings(RunConfig, settings, "test"))
 
 
-def test_one_folder_is_not_mixed_with_itself(folder):
+@pytest.mark.parametrize(
+    ("model", "training", "message"),
+    [
+        ({"truncation": 3}, {}, "data.mix, first: model.truncation 3 needs 5 latitudes"),
+        ({}, {"channel_weights": {"z": 0, "t": 0, "u10": 0}}, "data.mix, first: training.channel_weights gives every"),
+    ],
+)
+def test_what_one_store_alone_cannot_have_is_told_by_check(folder, model, training, message):
+    """Also where it is not the first."""
+    settings = two_stores.run_settings(folder, "refused", model, **training)
+    settings["data"]["mix"].reverse()
+    config = parse_settings(RunConfig, settings, "test")
+    found = {one.link: one for one in check_run(config)}["training"]
+    assert (found.ok, found.text.startswith(message)) == (False, True), found
+
+
+@pytest.mark.parametrize("spelled", ["first.zarr", "first.zarr/", "../{}/first.zarr", "link.zarr"])
+def test_one_folder_is_not_mixed_with_itself(folder, spelled):
     settings = two_stores.run_settings(folder)
-    settings["data"]["mix"][1] |= {"store": settings["data"]["mix"][0]["store"], "name": "again"}
+    if spelled == "link.zarr":
+        (folder / spelled).symlink_to(folder / "first.zarr")
+    settings["data"]["mix"][1] |= {"store": f"{folder}/{spelled.format(folder.name)}", "name": "again"}
     with pytest.raises(InputError, match="mix repeats the stores"):
         parse_settings(RunConfig, settings, "test")
+
+
+def test_a_source_beside_a_mix_holds_for_stores_without_one(folder):
+    settings = two_stores.run_settings(folder)
+    settings["data"]["source"] = {"kind": "planet", "seed": 3}
+    del settings["data"]["mix"][1]["source"]
+    found = parse_settings(RunConfig, settings, "test").data.parts()
+    assert [data.source.seed for _, _, data in found] == [0, 3]
+
+
+def test_a_store_beside_a_mix_is_refused(folder):
+    """Forecasts would be from it."""
+    settings = two_stores.run_settings(folder)
+    settings["data"]["store"] = settings["data"]["mix"][1]["store"]
+    with pytest.raises(InputError, match=r"second.zarr stands beside mix, .*/first.zarr; leave data.store out"):
+        parse_settings(RunConfig, settings, "test")
+    settings["data"]["store"] = settings["data"]["mix"][0]["store"]
+    parse_settings(RunConfig, settings, "test")
 
 
 def test_days_that_another_store_of_the_same_world_learns_from_are_refused(folder, monkeypatch):
@@ -325,3 +372,16 @@ def test_a_view_is_left_as_it_was(folder):
     assert bench.model.domain.grid.shape == (6, 12)
     look_at(bench.model, bench.grounds[0].view)
     assert torch.equal(bench.model(history, forcings, leads), before)
+
+
+def test_best_weights_of_every_store_go_back_before_the_cooldown(folder, monkeypatch):
+    """A longer run has none of those that the cooldown of the shorter one has exported."""
+    short = {"schedule": "constant_cooldown", "steps": 10, "cooldown_steps": 4, "export": "best", "validate_every": 2}
+    coming = iter([3.0, 1.0, 2.0, 0.5, 0.2] + [2.0] * 5)
+    monkeypatch.setattr(trainer, "together", lambda parts, found: {"loss": next(coming), "by_store": {}})
+    assert trainer.train(two_stores.make_run(folder, "longer", **short)).best_step == 10
+    long = two_stores.make_run(folder, "longer", **(short | {"steps": 16}))
+    assert trainer.train(long).best_step == 4
+    for name in ("weights", "weights.second", "foundation"):
+        told = read_header(long.folder / f"{name}.safetensors")[2]
+        assert (told["step"], told["settings"]["training"]["steps"]) == (4, 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,15 @@ def test_only_what_a_role_needs_is_read(folder, monkeypatch, kept):
     assert batch.further[..., :].shape == (1, 2, 3, 4, 8)
 
 
+def shaken(model: WeatherViT) -> WeatherViT:
+    """With random weights."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
 @pytest.mark.parametrize("inputs", ["persist", "read"])
 def test_losses_of_a_rollout_written_out(folder, inputs):
     """Two steps, with the input of the second as it was, or as the store has it; an output is scored by its std."""
@@ -82,11 +92,7 @@ def test_losses_of_a_rollout_written_out(folder, inputs):
     config = make_run(folder, rollout=rollout, lead_times=["6h"], channel_weights={"u10": 3.0})
     store = open_store(folder / "store.zarr")
     domain = store.domain(toy_run.CHANNELS)
-    torch.manual_seed(0)
-    model = WeatherViT(config.model, domain).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+    model = shaken(WeatherViT(config.model, domain))
     batch = training_samples(config, store).batch(0)
     ready = make_ready(batch, model, torch.device("cpu"))
     loss = forecast_loss(config.model, domain, config.training.channel_weights)
@@ -105,6 +111,29 @@ def test_losses_of_a_rollout_written_out(folder, inputs):
         state = made[:, None].clone()
         if inputs == "read":
             state[:, 0, 1] = truth[1][:, 1]
+
+
+@pytest.mark.parametrize("inputs", ["persist", "read"])
+def test_an_input_that_a_sample_does_not_show_stays_absent_in_a_rollout(folder, inputs):
+    """As in a forecast from states that lack it; the state that was not shown is there, as it was predicted."""
+    config = make_run(folder, rollout={"steps": {0: 2}, "inputs": inputs}, lead_times=["6h"], channel_sampling=0.5)
+    store = open_store(folder / "store.zarr")
+    model = shaken(WeatherViT(config.model, store.domain(toy_run.CHANNELS)))
+    ready = make_ready(training_samples(config, store).batch(0), model, torch.device("cpu"))
+    present = torch.ones(4, 2 + len(model.forcings), dtype=torch.bool)  # of z500, t850
+    present[0, 0] = present[1, 1] = False
+    loss = forecast_loss(config.model, model.domain, {})
+    found = step_losses(model, loss, replace(ready, present=present), torch.float32, inputs == "read")
+    first, leads = model.normalize(ready.batch.target), ready.batch.lead_time_hours
+    forcings, condition = ready.known(0)
+    made = model(model.normalize(ready.batch.history), forcings, leads, present, condition)
+    made[:, 1] = first[:, 1] if inputs == "read" else made[:, 1]
+    later = present.clone()
+    later[0, 0] = True
+    forcings, condition = ready.known(1)
+    second = model(made[:, None], forcings, leads, later, condition)
+    truth = model.normalize(ready.batch.further[0])
+    torch.testing.assert_close(found[1], loss(second, truth, leads, model.known_outputs(later)))
 
 
 def test_outputs_are_learned_validated_and_told(trained):

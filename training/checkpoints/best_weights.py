@@ -1,4 +1,4 @@
-"""`export: best` where a run is given other steps: the weights file must be of the best validation before the cooldown.
+"""`export: best` where a run is given other steps: weights files must be of the best validation before the cooldown.
 
 Gone on from a checkpoint with the steps it had, a run comes by every later validation again, the same. With other steps
 it does not: what a former cooldown has exported would stay.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from weatherfm.model.weights import copy_weights, read_header
-from weatherfm.training.checkpoints.export import weights_path
+from weatherfm.training.checkpoints.export import weights_paths
 from weatherfm.training.checkpoints.prolong import AHEAD
 from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.ranks.coordination import Coordination
@@ -25,8 +25,13 @@ def set_best_aside(config: RunConfig) -> None:
 
     For the first rank, when the cooldown begins, before the checkpoint of that step.
     """
-    path, aside = weights_path(config), _aside(config)
-    if config.training.export == "best" and path.is_file():
+    for path in weights_paths(config) if config.training.export == "best" else ():
+        _set_aside(path)
+
+
+def _set_aside(path: Path) -> None:
+    aside = _aside(path)
+    if path.is_file():
         draft = aside.with_name(f".{aside.name}.{os.getpid()}")
         try:
             shutil.copyfile(path, draft)
@@ -36,7 +41,7 @@ def set_best_aside(config: RunConfig) -> None:
 
 
 def bring_back_best(config: RunConfig, progress: Progress) -> str | None:
-    """Make the weights file that of the best validation so far, as a run with these steps has it; on all ranks.
+    """Make the weights files those of the best validation so far, as a run with these steps has it; on all ranks.
 
     Where those weights are gone, the best is forgotten; returns what to say of it. Nothing is done without
     `schedule: constant_cooldown` and `export: best`.
@@ -48,7 +53,8 @@ def bring_back_best(config: RunConfig, progress: Progress) -> str | None:
     settings = config.training
     if settings.cooldown_begins is None or settings.export != "best" or progress.best_step is None:
         return None
-    found = Coordination().first_does(lambda: _bring_back(config, progress))
+    paths = weights_paths(config)
+    found = Coordination().first_does(lambda: all(_bring_back(path, config, progress) for path in paths))
     if found:
         return None
     text = (
@@ -60,9 +66,9 @@ def bring_back_best(config: RunConfig, progress: Progress) -> str | None:
     return text
 
 
-def _bring_back(config: RunConfig, progress: Progress) -> bool:
+def _bring_back(path: Path, config: RunConfig, progress: Progress) -> bool:
     """False where the best weights are not there and this run will not come by them again."""
-    path, aside = weights_path(config), _aside(config)
+    aside = _aside(path)
     told = {one: read_header(one)[2] for one in (path, aside) if one.is_file()}
     source = next((one for one, record in told.items() if record["step"] == progress.best_step), None)
     begins = config.training.cooldown_begins
@@ -72,12 +78,11 @@ def _bring_back(config: RunConfig, progress: Progress) -> bool:
     if source is aside or _differs(told[source], config):
         copy_weights(source, path, _with_steps(told[source], config))
     if progress.step == begins:  # the run may have come here with other steps
-        set_best_aside(config)
+        _set_aside(path)
     return True
 
 
-def _aside(config: RunConfig) -> Path:
-    path = weights_path(config)
+def _aside(path: Path) -> Path:
     return path.with_name(f"{path.stem}.before_cooldown{path.suffix}")
 
 

@@ -65,8 +65,7 @@ def export_weights(
         parameters = merged(parameters, start.lora.scale)
     if len(parts) > 1:
         _write(path.with_name(FOUNDATION), start.config, start.domain, parameters, known(start.config, parts[0].store))
-    for number, (part, domain) in enumerate(zip(parts, start.domains, strict=True)):
-        own = path if number == 0 else path.with_name(f"weights.{part.name}.safetensors")
+    for own, part, domain in zip(_of_stores(start.config), parts, start.domains, strict=True):
         _write(own, part.config, domain, parameters, known(part.config, part.store))
         alive()
 
@@ -122,6 +121,16 @@ def weights_path(config: RunConfig) -> Path:
     start = config.training.start_from
     apart = start is not None and start.lora is not None and start.lora.export == "apart"
     return config.folder / (ADAPTER if apart else "weights.safetensors")
+
+
+def weights_paths(config: RunConfig) -> list[Path]:
+    """All files that `export_weights` writes, that of `weights_path` first."""
+    return [*_of_stores(config), *([config.folder / FOUNDATION] if len(config.data.mix) > 1 else [])]
+
+
+def _of_stores(config: RunConfig) -> list[Path]:
+    path = weights_path(config)
+    return [path, *(path.with_name(f"weights.{part.called}.safetensors") for part in config.data.mix[1:])]
 
 
 def _sums_of(config: RunConfig, store: Store) -> dict[str, float]:

@@ -76,7 +76,7 @@ def find_identity(
     used = {part.name: {"weight": part.weight, **found[part.name][0]} for part in parts}
     samples = {name: validation for name, (_, validation, _) in found.items() if validation is not None}
     return {
-        "settings": settings | {"data": {"channels": list(config.data.channels), "mix": used}},
+        "settings": settings | {"data": {"channels": list(config.data.channels), "stores": list(used), "mix": used}},
         "validation": _together(samples) if samples else None,
         "data": {name: data for name, (_, _, data) in found.items()},
     }

@@ -22,7 +22,8 @@ def step_losses(
     """[S, B, O] weighted losses of a batch, float32 or better; the training loss is their mean.
 
     Every step takes the sample's lead time, and what it gives is the present state of the next one: gradients go
-    through all of them. Channels that are inputs alone stay as they were, or with `read_inputs` are the targets'.
+    through all of them. Channels that are inputs alone stay as they were, or with `read_inputs` are the targets'; those
+    that a sample does not show stay absent.
     """
     batch, losses = ready.batch, []
     leads = batch.lead_time_hours
@@ -30,7 +31,7 @@ def step_losses(
         history = model.normalize(batch.history)
         for step, target in enumerate(batch.targets):
             forcings, condition = ready.known(step)
-            present = ready.present if step == 0 else None  # of a later step the model's own state is whole
+            present = ready.present if step == 0 else _present_later(model, ready.present)
             state, truth = model(history, forcings, leads, present, condition), model.normalize(target)
             losses.append(loss(state, truth, leads, model.known_outputs(present)))
             if step + 1 < len(batch.targets):
@@ -38,6 +39,16 @@ def step_losses(
                     state = model.with_inputs_of(state, truth)
                 history = advanced(history, state, model.config.input_times)
     return torch.stack(losses)
+
+
+def _present_later(model: WeatherViT, present: Tensor | None) -> Tensor | None:
+    """[B, I] after the first step, when the model's own channels are there; None, on all ranks: everything is."""
+    if present is None or model.config.outputs is None:
+        return None
+    share, later = model.share, present.clone()
+    made = [name in share.outputs for name in share.inputs]  # the present state is the only one
+    later[:, : len(made)] |= torch.tensor(made, device=later.device)
+    return later
 
 
 def advanced(history: Tensor, state: Tensor, input_times: Sequence[int]) -> Tensor:
