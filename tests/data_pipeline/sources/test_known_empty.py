@@ -116,8 +116,10 @@ def test_the_table_knows_its_copies():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_shipped_configurations_ask_for_what_is_there(path):
-    data = yaml.safe_load(path.read_text())["data"]
-    if data["source"]["kind"] == "weatherbench2":
+    whole = yaml.safe_load(path.read_text())["data"]
+    for data in [whole | part for part in whole["mix"]] if "mix" in whole else [whole]:
+        if data["source"]["kind"] != "weatherbench2":
+            continue
         copy = data["source"].get("resolution", "64x32")
         refuse_empty([*data["channels"], *data.get("static", [])], copy, "x")
         never = set(known_empty.never_taken(data["channels"]))
