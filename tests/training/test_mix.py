@@ -310,6 +310,15 @@ def test_what_cannot_be_mixed_is_refused(folder, changes, model, message):
         trainer.train(parse_settings(RunConfig, settings, "test"))
 
 
+def test_a_grid_that_the_model_is_not_for_is_told_by_check(folder):
+    """Also where it is not the first."""
+    settings = two_stores.run_settings(folder, "refused", {"truncation": 3})
+    settings["data"]["mix"].reverse()
+    found = {one.link: one for one in check_run(parse_settings(RunConfig, settings, "test"))}["training"]
+    assert not found.ok
+    assert found.text.startswith("data.mix, first: model.truncation 3 needs 5 latitudes")
+
+
 @pytest.mark.parametrize("spelled", ["first.zarr", "first.zarr/", "../{}/first.zarr", "link.zarr"])
 def test_one_folder_is_not_mixed_with_itself(folder, spelled):
     settings = two_stores.run_settings(folder)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import torch
+
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread
 from weatherfm.data_pipeline.loader import eligible_init_times, reached_leads
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import patch_counts
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.samples import training_period, training_samples
 from weatherfm.training.parts import Part
 from weatherfm.training.run_config import RunConfig
@@ -22,12 +25,14 @@ def check_parts(config: RunConfig, parts: Sequence[Part]) -> None:
     """Check that a run can train on its stores, each by itself and together.
 
     Raises:
-        InputError: as of `check_training`, grids that one table of positions cannot serve, or days that one store
-            learns from and another holds out.
+        InputError: as of `check_training`, a grid that the model is not for, grids that one table of positions cannot
+            serve, or days that one store learns from and another holds out.
     """
     for part in parts:
         try:
             check_training(part.config, part.store)
+            if part.name:  # of one alone it is the model of the run
+                _check_model(part)
         except InputError as error:
             if not part.name:
                 raise
@@ -42,6 +47,12 @@ def check_parts(config: RunConfig, parts: Sequence[Part]) -> None:
     for part in parts:
         for other in parts:
             _require_held_out(part, other)
+
+
+def _check_model(part: Part) -> None:
+    """What grid and channels of one store among several ask of the model."""
+    with torch.device("meta"):
+        WeatherViT(part.config.model, part.domain)
 
 
 def _require_held_out(part: Part, other: Part) -> None:
