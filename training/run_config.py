@@ -294,20 +294,27 @@ def apply_override(data: dict[str, Any], override: str | Mapping[str, Any]) -> N
 
 
 def set_value(data: dict[str, Any], key: str, value: Any) -> None:
-    """Change one setting, `section.key`, in plain data.
+    """Change one setting, `section.key` or, of a list, `section.0.key`, in plain data.
 
     Raises:
-        InputError: a section of that name is a value, or the key no text.
+        InputError: a section of that name is a value, a list has no such entry, or the key is no text.
     """
     if not isinstance(key, str):
         raise InputError(f"override {key!r}: {value!r}: a setting is named by text, as {{'model.depth': 6}}")
     *sections, last = key.strip().split(".")
+    inner: Any = data
     for section in sections:
-        inner = data.setdefault(section, {})
-        if not isinstance(inner, dict):
+        inner = inner[_place(inner, section, key)] if isinstance(inner, list) else inner.setdefault(section, {})
+        if not isinstance(inner, dict | list):
             raise InputError(f"override {key}: {section} is a value, not a section")
-        data = inner
-    data[last] = plain(value)
+    inner[_place(inner, last, key) if isinstance(inner, list) else last] = plain(value)
+
+
+def _place(entries: list[Any], text: str, key: str) -> int:
+    """The place in a list that a part of a key means, from 0 as messages count them."""
+    if text.isdecimal() and int(text) < len(entries):
+        return int(text)
+    raise InputError(f"override {key}: {text} is none of the {len(entries)} entries, which are counted from 0")
 
 
 def plain(value: Any) -> Any:

@@ -86,11 +86,20 @@ def test_overrides_are_typed(file):
         ("model.depth", "write section.key=value"),
         ("run.depth=3", "run is a value, not a section"),
         ("model.depth=[", "not valid YAML"),
+        ("data.channels.two=t850", "data.channels.two: two is none of the [0-9]+ entries, which are counted from 0"),
     ],
 )
 def test_wrong_settings_are_refused_with_a_cure(file, override, message):
     with pytest.raises(InputError, match=message):
         load_run(file, [override])
+
+
+def test_an_entry_of_a_list_is_changed_by_its_place(file):
+    parts = "[{store: a.zarr, source: {kind: planet}}, {store: b.zarr, source: {kind: planet}, weight: 3}]"
+    changed = load_run(file, [f"data.mix={parts}", "data.store=a.zarr", "data.mix.1.weight=2"])
+    assert [weight for _, weight, _ in changed.data.parts()] == [1, 2]
+    with pytest.raises(InputError, match=r"override data.mix.2.weight: 2 is none of the 2 entries"):
+        load_run(file, [f"data.mix={parts}", "data.mix.2.weight=2"])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.samples import training_period, training_samples
 from weatherfm.training.parts import Part
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.stepping.loss import forecast_loss
 
 _log = logging.getLogger(__name__)
 
@@ -26,8 +25,8 @@ def check_parts(config: RunConfig, parts: Sequence[Part]) -> None:
     """Check that a run can train on its stores, each by itself and together.
 
     Raises:
-        InputError: as of `check_training`, a grid that the model is not for, channels without a loss, grids that one
-            table of positions cannot serve, or days that one store learns from and another holds out.
+        InputError: as of `check_training`, a grid that the model is not for, grids that one table of positions cannot
+            serve, or days that one store learns from and another holds out.
     """
     for part in parts:
         try:
@@ -51,10 +50,9 @@ def check_parts(config: RunConfig, parts: Sequence[Part]) -> None:
 
 
 def _check_model(part: Part) -> None:
-    """What grid and channels of one store among several ask of the model and the loss."""
+    """What grid and channels of one store among several ask of the model."""
     with torch.device("meta"):
         WeatherViT(part.config.model, part.domain)
-    forecast_loss(part.config.model, part.domain, part.config.training.channel_weights)
 
 
 def _require_held_out(part: Part, other: Part) -> None:

@@ -145,6 +145,8 @@ def merge_adapter(adapter: str | Path, base: str | Path, output: str | Path) -> 
         raise InputError(f"{adapter} holds whole weights, nothing is to be merged; name an adapter.safetensors")
     if any(output.exists() and output.samefile(one) for one in (adapter, weights_in(base))):
         raise InputError(f"output {output} is one of the two files that are merged; name another")
+    if output.is_dir():
+        raise InputError(f"output {output} is a folder; name a file in it, as {output / 'merged.safetensors'}")
     config, domain, provenance = read_header(adapter)
     with torch.device("meta"):
         model = WeatherViT(config, domain)

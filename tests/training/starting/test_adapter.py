@@ -121,6 +121,8 @@ def test_an_adapter_alone_or_with_other_weights_is_refused(folder, apart, tmp_pa
         weatherfm.merge_adapter(other, folder / "old", tmp_path / "one")
     with pytest.raises(InputError, match="is one of the two files that are merged"):
         weatherfm.merge_adapter(apart, folder / "old", apart)
+    with pytest.raises(InputError, match=r"output .* is a folder; name a file in it, as .*merged.safetensors"):
+        weatherfm.merge_adapter(apart, folder / "old", tmp_path)
     again = config(folder, "again", start={"weights": str(apart.parent)})
     with pytest.raises(InputError, match=rf"is an adapter of .*{digest}.*merge_adapter"):
         find_start(again, open_parts(again))
