@@ -231,7 +231,10 @@ class DataConfig(Config):
         held = {*channels, *map(_short, channels)}
         transforms = {name: one for name, one in self.transforms.items() if name in held}
         alone = self.model_copy(update=given | {"transforms": transforms})
-        alone._check()
+        try:
+            alone._check()
+        except InputError as error:
+            raise InputError(f"{part.called}: {error}") from None
         return alone
 
     def _check_mix(self) -> None:
@@ -248,6 +251,8 @@ class DataConfig(Config):
         except InputError as error:
             raise InputError(f"mix: {error}") from None
         names = [name for name, _, _ in parts]
+        if "before_cooldown" in names:  # so a run calls weights that it sets aside
+            raise InputError("mix: before_cooldown is no name of a store; give it another (name)")
         stores = [os.path.realpath(expanded(data.store)) for _, _, data in parts]
         for what, values in (("names", names), ("stores", stores)):
             if repeated := sorted({value for value in values if values.count(value) > 1}):

@@ -22,6 +22,7 @@ from weatherfm.training.parts import Part, joint_domain, open_parts
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.learning import count_learning, freeze
 from weatherfm.training.starting.run_start import RunStart, choose_layout_of, find_start
+from weatherfm.training.stepping.grounds import require_losses
 from weatherfm.training.stepping.optimizer import describe_schedule
 
 
@@ -82,6 +83,7 @@ def _told(part: Part) -> str:
 
 def _training(config: RunConfig, parts: Sequence[Part]) -> str:
     check_parts(config, parts)
+    require_losses(parts)
     warn_of_spreads(parts)
     settings = config.training
     counts = "; ".join(f"{part.name}{': ' * bool(part.name)}{_samples(part)}" for part in parts)

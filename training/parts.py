@@ -80,8 +80,8 @@ def model_of(config: RunConfig, channels: Sequence[str]) -> ModelConfig:
 def joint_domain(config: RunConfig, parts: Sequence[Part], domains: Sequence[Domain]) -> Domain:
     """The domain of the whole model: all channels and constant fields, on the grid of the first store.
 
-    Statistics and masks of a channel are those of the first store that has it. Constant fields and masks that the first
-    store lacks are zero here: it is never computed on.
+    Statistics of a channel are those of the first store that has it. Constant fields that the first store lacks are
+    zero here, and its masks are the only ones: the whole is never computed on.
 
     Args:
         config: of the run.
@@ -122,6 +122,10 @@ def joint_domain(config: RunConfig, parts: Sequence[Part], domains: Sequence[Dom
     )
 
 
+def _lead(part: Part) -> int:
+    return int(part.store.manifest["tendency"]["lead_hours"])
+
+
 def _require_alike(parts: Sequence[Part], domains: Sequence[Domain]) -> None:
     scales: dict[str, tuple[str, float | None]] = {}
     for part, domain in zip(parts, domains, strict=True):
@@ -132,6 +136,11 @@ def _require_alike(parts: Sequence[Part], domains: Sequence[Domain]) -> None:
                     f"data.mix: {name} is on another scale in {part.name} than in {held[0]} (data.transforms); prepare "
                     "one of them anew"
                 )
+        if (lead := _lead(part)) != _lead(parts[0]):
+            raise InputError(
+                f"data.mix: changes are measured over {lead}h in {part.name} and over {_lead(parts[0])}h in "
+                f"{parts[0].name} (data.tendency_lead); prepare one of them anew"
+            )
         if sorted(domain.tendency_std_by_lead) != sorted(domains[0].tendency_std_by_lead):
             raise InputError(
                 f"data.mix: {part.name} and {parts[0].name} know the spread of changes over other lead times "

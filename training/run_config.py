@@ -218,7 +218,8 @@ class RunConfig(Config):
                 f"training.channel_weights names {', '.join(unknown)}, not among data.channels; remove or add them"
             )
         roles = find_roles(self.model, self.data.channels)
-        if idle := sorted(set(self.training.channel_weights) & (set(self.data.channels) - set(roles.outputs))):
+        scored = {"scheme", *roles.outputs, *(parse_channel(name).variable.short for name in roles.outputs)}
+        if idle := sorted(set(self.training.channel_weights) - scored):
             raise InputError(
                 f"training.channel_weights names {', '.join(idle)}, which model.outputs leaves out: no loss is theirs"
             )

@@ -44,6 +44,7 @@ from weatherfm.training.ranks.job import Job
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.run_start import RunStart, choose_layout_of, find_start
+from weatherfm.training.stepping.grounds import require_losses
 from weatherfm.training.stepping.not_finite import refuse_step
 from weatherfm.training.stepping.optimizer import learning_rate
 from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, step_seed, update_weights
@@ -112,6 +113,7 @@ def train(config: RunConfig, stop: StopSignals | None = None) -> Summary:
 def _check(config: RunConfig, devices: int) -> tuple[list[Part], Layout]:
     parts = open_parts(config)
     check_parts(config, parts)
+    require_losses(parts)
     return parts, choose_layout_of(find_start(config, parts), parts, devices)
 
 

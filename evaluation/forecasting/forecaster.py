@@ -20,7 +20,7 @@ from weatherfm.data_pipeline.store.states import States
 from weatherfm.device import products_in
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
-from weatherfm.evaluation.forecasting.init_times import require_inputs, required_input_times
+from weatherfm.evaluation.forecasting.init_times import hours_read_ahead, require_inputs, required_input_times
 from weatherfm.evaluation.forecasting.state_checks import require_sound
 from weatherfm.evaluation.forecasting.steps import Steps
 from weatherfm.evaluation.forecasting.threads import read_ahead
@@ -77,9 +77,7 @@ class Forecaster:
         self.held = tuple(name for name in model.share.inputs if name not in missing)
         self.ahead = tuple(name for name in self.held if name not in model.share.outputs and config.inputs == "read")
         self.required = required_input_times(model.config.input_times, config)
-        self.reached = (
-            list(range(config.rollout_step, config.lead_times[-1], config.rollout_step)) if self.ahead else []
-        )
+        self.reached = hours_read_ahead(config)
         self.members = len(states.numbers or (0,))
 
     def check_inputs(self, init_times: np.ndarray) -> None:
@@ -121,7 +119,7 @@ class Forecaster:
     def _read(self, inits: np.ndarray) -> tuple[Fields, Fields | None]:
         """What forecasts from `inits` start from, and what is read of later times; in a thread of its own."""
         start = self._fields_at(inits, self.required, self.held)
-        return start, self._fields_at(inits, self.reached, self.ahead) if self.reached else None
+        return start, self._fields_at(inits, self.reached, self.ahead) if self.ahead and self.reached else None
 
     def _fields_at(self, inits: np.ndarray, hours: Sequence[int], channels: Sequence[str]) -> Fields:
         times = np.unique(np.concatenate([inits + np.timedelta64(offset, "h") for offset in hours]))

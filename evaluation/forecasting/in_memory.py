@@ -19,7 +19,7 @@ from weatherfm.earth.domain import masks_of
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
-from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast, require_inputs_to_read
+from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
 from weatherfm.evaluation.forecasting.missing_channels import cure_of, warn_of_missing
 from weatherfm.evaluation.forecasting.open_states import open_place
@@ -27,7 +27,6 @@ from weatherfm.evaluation.forecasting.provenance import origin_of, record_of
 from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
 from weatherfm.evaluation.forecasts.schema import MADE_BY, levels_of, variable_attributes, variables_of
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.roles import find_roles
 
 _WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 """How xarray stores times. By itself it counts from the first one: Zarr leaves out what is 0, as if it were missing."""
@@ -79,7 +78,6 @@ def forecast(
     given |= {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision}
     given |= {} if rollout is None else {"mode": "rollout", "rollout_step": span_text(rollout)}
     config = parse_settings(ForecastConfig, given | {"allow_missing": allow_missing}, "forecast")
-    require_inputs_to_read(find_roles(model.config, model.domain.channels), config)
     opened = _open(states, model, config, storage_options)
     source = as_states(opened)
     inits = choose_init_times(opened, config, model.config.input_times)

@@ -45,11 +45,11 @@ def choose_init_times(
         InputError: a text that means no time, or times whose states are not there.
     """
     states = as_states(place)
+    if config.init is None and (isinstance(place, Store) or hasattr(place, "periods")):
+        return forecast_init_times(place, config, input_times)  # type: ignore[arg-type]
+    required = [*required_input_times(input_times, config), *hours_read_ahead(config)]
     if config.init is None:
-        if isinstance(place, Store) or hasattr(place, "periods"):
-            return forecast_init_times(place, config, input_times)  # type: ignore[arg-type]
-        return _latest(states, required_input_times(input_times, config), speak)
-    required = required_input_times(input_times, config)
+        return _latest(states, required, speak)
     parts = [part.strip() for part in config.init.split(",")]
     found = [_times_of(part, states, config.init_every, required, speak) for part in parts if part]
     if not found:
@@ -106,6 +106,13 @@ def required_input_times(input_times: Sequence[int], config: ForecastConfig) -> 
     return sorted({start + hours for start in starts for hours in input_times if start + hours <= 0})
 
 
+def hours_read_ahead(config: ForecastConfig) -> list[int]:
+    """Hours (> 0) at which a rollout's later steps read the channels that are inputs alone."""
+    if config.inputs == "persist":
+        return []
+    return list(range(config.rollout_step, config.lead_times[-1], config.rollout_step))
+
+
 def require_inputs(states: States, init_times: np.ndarray, required: Sequence[int]) -> None:
     """Refuse initial times whose input states are not all there.
 
@@ -116,8 +123,9 @@ def require_inputs(states: States, init_times: np.ndarray, required: Sequence[in
     missing = np.unique(np.concatenate([inits + np.timedelta64(hours, "h") for hours, inits in absent.items()]))
     if len(missing):
         inits = np.unique(np.concatenate(list(absent.values())))
+        verb = "start from" if max(required) <= 0 else "need"  # what is read ahead as well
         raise InputError(
-            f"{states.name} lacks {name_times(missing)}, which forecasts from {name_times(inits)} start from (states "
+            f"{states.name} lacks {name_times(missing)}, which forecasts from {name_times(inits)} {verb} (states "
             f"at {_named(required)}); it has {extent(states)}: choose other initial times, or add these states"
         )
     if len(over := init_times[~_complete(states, init_times, required)]):

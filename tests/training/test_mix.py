@@ -312,6 +312,26 @@ def test_a_grid_that_the_model_is_not_for_is_told_by_check(folder):
     assert found.text.startswith("data.mix, first: model.truncation 3 needs 5 latitudes")
 
 
+def test_losses_of_one_store_alone_are_told_by_check(folder):
+    settings = two_stores.run_settings(folder, "refused", channel_weights={"z": 0, "t": 0, "u10": 0})
+    config = parse_settings(RunConfig, settings, "test")
+    found = {one.link: one for one in check_run(config)}["training"]
+    assert (found.ok, found.text.startswith("data.mix, first: training.channel_weights gives every")) == (False, True)
+    with pytest.raises(InputError, match=r"data\.mix, first: training\.channel_weights gives every"):
+        trainer.train(config)
+
+
+def test_one_store_with_validation_is_enough(folder):
+    settings = two_stores.run_settings(folder, "validated", export="best", steps=2, validate_every=2)
+    validation = settings["data"].pop("validation")
+    with pytest.raises(InputError, match="export=best needs a validation period"):
+        trainer.train(parse_settings(RunConfig, settings, "test"))
+    settings["data"]["mix"][1]["validation"] = validation
+    ended = trainer.train(parse_settings(RunConfig, settings, "test"))
+    assert ended.best_step == 2
+    assert ended.weights.exists()
+
+
 @pytest.mark.parametrize("spelled", ["first.zarr", "first.zarr/", "../{}/first.zarr", "link.zarr"])
 def test_one_folder_is_not_mixed_with_itself(folder, spelled):
     settings = two_stores.run_settings(folder)
@@ -347,7 +367,7 @@ def test_days_that_another_store_of_the_same_world_learns_from_are_refused(folde
         part["train"] = train
     settings["data"]["mix"][0]["test"] = "2000-01-19/2000-01-20"
     config = parse_settings(RunConfig, settings, "test")
-    monkeypatch.setattr(store_checks, "check_training", lambda config, store: None)  # the stores learn from other days
+    monkeypatch.setattr(store_checks, "_check_store", lambda config, store: None)  # the stores learn from other days
     monkeypatch.setattr(Store, "world", property(lambda self: str(self.path)))
     store_checks.check_parts(config, open_parts(config))
     monkeypatch.setattr(Store, "world", "one planet")

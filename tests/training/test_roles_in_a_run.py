@@ -14,12 +14,14 @@ import xarray as xr
 import weatherfm
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.loader import read_batch
+from weatherfm.data_pipeline.store.states import as_states
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.earth.forcings import forcing_fields
 from weatherfm.errors import InputError
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast import forecast
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
+from weatherfm.evaluation.forecasting.init_times import choose_init_times
 from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import make_ready
@@ -230,3 +232,21 @@ def test_reading_inputs_is_refused_where_there_are_none_to_read(folder, tmp_path
         )  # fmt: skip
     with pytest.raises(InputError, match=r"forecast\.inputs: read is for later steps of a rollout"):
         parse_settings(ForecastConfig, {"inputs": "read"}, "test")
+
+
+def test_the_latest_time_that_all_is_there_for(trained, folder):
+    """Inputs that are read ahead are asked for like states to start from."""
+    model, store = load_weights(trained.folder / "weights.safetensors"), open_store(folder / "store.zarr")
+    settings = {"lead_times": ["18h"], "mode": "rollout", "rollout_step": "6h", "init": "latest"}
+    for inputs, hours in (("persist", 0), ("read", 12)):
+        config = parse_settings(ForecastConfig, settings | {"inputs": inputs}, "test")
+        found = choose_init_times(as_states(store), config, model.config.input_times)
+        assert found.tolist() == (store.times[-1:] - np.timedelta64(hours, "h")).tolist()
+    late = parse_settings(ForecastConfig, settings | {"inputs": "read", "init": "2000-01-25T12"}, "test")
+    with pytest.raises(InputError, match=r"lacks 2000-01-26T00.* need \(states at 0h, 6h, 12h\)"):
+        choose_init_times(as_states(store), late, model.config.input_times)
+
+
+def test_weights_of_the_loss_for_a_variable_without_outputs_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"channel_weights names t, which model\.outputs leaves out"):
+        make_run(tmp_path, "run", ROLES, channel_weights={"t": 3.0})

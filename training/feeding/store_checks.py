@@ -28,9 +28,10 @@ def check_parts(config: RunConfig, parts: Sequence[Part]) -> None:
         InputError: as of `check_training`, a grid that the model is not for, grids that one table of positions cannot
             serve, or days that one store learns from and another holds out.
     """
+    _require_validation(config, any(part.config.data.validation is not None for part in parts))
     for part in parts:
         try:
-            check_training(part.config, part.store)
+            _check_store(part.config, part.store)
             if part.name:  # of one alone it is the model of the run
                 _check_model(part)
         except InputError as error:
@@ -47,6 +48,15 @@ def check_parts(config: RunConfig, parts: Sequence[Part]) -> None:
     for part in parts:
         for other in parts:
             _require_held_out(part, other)
+
+
+def _require_validation(config: RunConfig, there: bool) -> None:
+    if config.training.early_stopping is not None and not there:
+        raise InputError(
+            "training.early_stopping needs a validation period; set data.validation, or null to stop never"
+        )
+    if config.training.export == "best" and not there:
+        raise InputError("training.export=best needs a validation period; set data.validation, or export last")
 
 
 def _check_model(part: Part) -> None:
@@ -75,6 +85,11 @@ def check_training(config: RunConfig, store: Store) -> None:
     Raises:
         InputError: channels, constant fields, days, times or grid that do not go together.
     """
+    _require_validation(config, config.data.validation is not None)
+    _check_store(config, store)
+
+
+def _check_store(config: RunConfig, store: Store) -> None:
     _check_fields(config, store)
     _check_statistics(config, store)
     _check_days(config, store)
@@ -86,12 +101,6 @@ def check_training(config: RunConfig, store: Store) -> None:
         raise InputError(
             f"model.patch_size {config.model.patch_size} is larger than the grid, {store.grid}; choose smaller"
         )
-    if config.training.early_stopping is not None and config.data.validation is None:
-        raise InputError(
-            "training.early_stopping needs a validation period; set data.validation, or null to stop never"
-        )
-    if config.training.export == "best" and config.data.validation is None:
-        raise InputError("training.export=best needs a validation period; set data.validation, or export last")
 
 
 def _check_rollout(config: RunConfig, store: Store) -> None:

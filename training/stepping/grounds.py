@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from weatherfm.earth.domain import Domain
+from weatherfm.errors import InputError
 from weatherfm.model.data_view import view_of
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.role import Role
@@ -40,6 +41,19 @@ def build_grounds(
         view = None if len(parts) == 1 else view_of(model, config, domain, own.share, device)
         found.append(Ground(loss, own, view))
     return found
+
+
+def require_losses(parts: Sequence[Part]) -> None:
+    """Refuse weights of channels that leave a store without a loss.
+
+    Raises:
+        InputError: naming the store, where there are several.
+    """
+    for part in parts:
+        try:
+            forecast_loss(part.config.model, part.domain, part.config.training.channel_weights)
+        except InputError as error:
+            raise InputError(f"data.mix, {part.name}: {error}" if part.name else str(error)) from None
 
 
 def shortest_lead(settings: TrainingConfig) -> int | None:

@@ -33,7 +33,8 @@ def verify(
         print(findings.to_text())
 
     Args:
-        store: folder of a store, an opened one, or a run (a YAML file, a dict, settings of `weatherfm.read_run`).
+        store: folder of a store, an opened one, or a run (a YAML file, a dict, settings of `weatherfm.read_run`), of
+            several stores (`data.mix`) the first.
         overrides: settings of the run to change, each as "section.key=value" or {"section.key": value}.
         sample: read so many times, spread evenly, instead of all: quick, but blind to jumps and wrong statistics.
         output: write the findings as JSON into this file too, for the page of `weatherfm.report`; of a run they go to

@@ -29,6 +29,7 @@ from weatherfm.model.neighbours import Edges
 from weatherfm.model.place import Place, place_features
 from weatherfm.model.position import Position
 from weatherfm.model.present import present_now
+from weatherfm.model.roles import find_roles
 from weatherfm.model.share import ChannelShare, group_of_inputs, input_names, whole
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
 from weatherfm.model.truncation import Truncation, spectral_matrices
@@ -137,6 +138,8 @@ class WeatherViT(nn.Module):
         self.decoder = ChannelDecoder(outputs, config.decoder_fields, edges) if config.decoder_fields else None
         self.truncation = None if largest is None else Truncation(outputs, largest)
         self.sequence = (0, 1)
+        roles = find_roles(config, domain.channels)  # of all shares, so that they round alike
+        self.exact = config.predict == "state" or not set(roles.outputs) <= set(roles.inputs)
         if not self.position.weight.is_meta:
             initialise(self, seed=0)
 
@@ -194,7 +197,7 @@ class WeatherViT(nn.Module):
 
     def _next_state(self, x: Tensor, now: Tensor, known: Tensor | None, lead_time_hours: Tensor) -> Tensor:
         """Tokens [B, N, D] and outputs now [B, O, H, W], `known` [B, O, 1, 1] or not -> [B, O, H, W]."""
-        exact = self.config.predict == "state" or self.stated is not None
+        exact = self.exact
         with torch.autocast(x.device.type, enabled=False) if exact else nullcontext():
             if exact:  # bfloat16 would round z500 by some 20 m2 s-2
                 x = x.to(torch.promote_types(x.dtype, torch.float32))
