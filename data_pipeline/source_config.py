@@ -10,10 +10,8 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
-    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -178,6 +176,7 @@ class PlanetSource(SourceConfig):
     """A simulated dry atmosphere (Held-Suarez), 6-hourly from 2001-01-01 on; never mistake it for observations."""
 
     _places: ClassVar = ("cache",)
+    later = frozenset({"mountains", "turn", "contrast"})
     kind: Literal["planet"]
     seed: int = Field(0, ge=0)
     """Another seed is another weather history of the same planet."""
@@ -197,12 +196,6 @@ class PlanetSource(SourceConfig):
         if self.turn and not self.mountains:
             raise ValueError(f"mountains: 0 leaves nothing to turn, but turn is {self.turn:g}; leave it out")
         return self
-
-    @model_serializer(mode="wrap")
-    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Ground and climate are recorded where they are others, so that stores made before are still the same."""
-        shipped = {key: type(self).model_fields[key].default for key in ("mountains", "turn", "contrast")}
-        return {key: value for key, value in usual(self).items() if key not in shipped or value != shipped[key]}
 
 
 class WeatherBench2Source(_Stores):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.joined_config import Source
@@ -140,6 +140,8 @@ class MixPart(Config):
 class DataConfig(Config):
     """One training store, or several."""
 
+    later = frozenset({"mix"})
+
     store: str
     """Folder of the store (Zarr v3); by custom it ends in .zarr."""
     source: Source
@@ -212,12 +214,6 @@ class DataConfig(Config):
             return given
         first = parts[0] if isinstance(parts[0], dict) else parts[0].given()
         return {key: first[key] for key in ("store", "source") if key in first} | given
-
-    @model_serializer(mode="wrap")
-    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a mix, what it was before there were any."""
-        told: dict[str, Any] = usual(self)
-        return {key: value for key, value in told.items() if key != "mix" or value}
 
     def parts(self) -> list[tuple[str, float, DataConfig]]:
         """(name, weight, settings) of each store; of one alone, these settings, called ''."""

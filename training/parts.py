@@ -35,6 +35,12 @@ class Part:
         """Of the run's channels that the store has."""
         return self.store.domain(self.config.data.channels)
 
+    @property
+    def sums(self) -> dict[str, float]:
+        """Accumulated channel -> hours that it is a sum over."""
+        spans = {told["name"]: told.get("accumulation_hours") for told in self.store.manifest["channels"]}
+        return {name: spans[name] for name in self.config.data.channels if spans.get(name) is not None}
+
 
 def open_parts(config: RunConfig) -> list[Part]:
     """Open the stores of a run.
@@ -89,7 +95,7 @@ def joint_domain(config: RunConfig, parts: Sequence[Part], domains: Sequence[Dom
         domains: of each.
 
     Raises:
-        InputError: channels on different scales, or spreads over other lead times.
+        InputError: channels on different scales or summed over other spans, or spreads over other lead times.
     """
     first = domains[0]
     if len(parts) == 1:
@@ -128,7 +134,15 @@ def _lead(part: Part) -> int:
 
 def _require_alike(parts: Sequence[Part], domains: Sequence[Domain]) -> None:
     scales: dict[str, tuple[str, float | None]] = {}
+    spans: dict[str, tuple[str, float]] = {}
     for part, domain in zip(parts, domains, strict=True):
+        for name, hours in part.sums.items():
+            known = spans.setdefault(name, (part.name, hours))
+            if known[1] != hours:
+                raise InputError(
+                    f"data.mix: {name} is a sum over {hours:g}h in {part.name} and over {known[1]:g}h in {known[0]}; "
+                    "set data.accumulation alike, and prepare one of them anew"
+                )
         for name in domain.channels:
             held = scales.setdefault(name, (part.name, domain.log_scales.get(name)))
             if held[1] != domain.log_scales.get(name):

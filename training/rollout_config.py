@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from weatherfm.config import Config
 from weatherfm.errors import InputError
@@ -13,6 +13,8 @@ from weatherfm.errors import InputError
 
 class Rollout(Config):
     """Loss over successive steps of the model's own output, with gradients through all of them."""
+
+    later = frozenset({"inputs"})
 
     steps: dict[int, int] = Field(min_length=1)
     """Optimizer step -> model steps a sample from there on, e.g. `{0: 1, 2000: 2, 4000: 4}`. All steps of a sample take
@@ -51,11 +53,6 @@ class Rollout(Config):
                     f"one of model.input_times {given} nor predicted by then; with "
                     f"training.lead_times [{lead}h] they may be 0h, -{lead}h, -{2 * lead}h and so on, else 0h alone"
                 )
-
-    @model_serializer(mode="wrap")
-    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        told: dict[str, Any] = usual(self)
-        return {key: value for key, value in told.items() if (key, value) != ("inputs", "persist")}
 
     def __str__(self) -> str:
         return ", ".join(f"{count} from step {step}" for step, count in self.steps.items())

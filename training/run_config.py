@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from weatherfm.config import SECRET, Config, Hours, parse_settings
 from weatherfm.data_pipeline.store_config import DataConfig
@@ -32,11 +32,6 @@ ChannelWeights = Annotated[
     BeforeValidator(lambda x: {"scheme": x} if isinstance(x, str) else x),
 ]
 """Weights by channel or variable, and under `scheme` the one word that is no number."""
-_LATER = {
-    "schedule": "cosine", "cooldown_steps": None, "start_from": None, "rollout": None, "channel_sampling": None,
-}  # fmt: skip
-"""Settings of training that are recorded where they differ from this: checkpoints and weights that were made before
-there were any stay those of the same run."""
 
 
 class WandbConfig(Config):
@@ -50,6 +45,8 @@ class WandbConfig(Config):
 
 class TrainingConfig(Config):
     """How the weights are found."""
+
+    later = frozenset({"schedule", "cooldown_steps", "start_from", "rollout", "channel_sampling"})
 
     steps: int = Field(1000, ge=1)
     """Optimizer steps in all."""
@@ -174,11 +171,6 @@ class TrainingConfig(Config):
         if self.schedule == "cosine":
             return None
         return self.steps - (self.cooldown_steps or max(1, self.steps // 10))
-
-    @model_serializer(mode="wrap")
-    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        told: dict[str, Any] = usual(self)
-        return {key: value for key, value in told.items() if key not in _LATER or value != _LATER[key]}
 
 
 class ParallelConfig(Config):

@@ -75,6 +75,8 @@ class Lora(Config):
 class StartFrom(Config):
     """Trained weights to start from, matched by the names of channels, constant fields and forcings."""
 
+    later = frozenset({"statistics"})
+
     weights: str
     """A weights file, the folder of the run that made it, or a checkpoint of ClimaX (`.ckpt`)."""
     new_channels: dict[str, list[str]] = {}
@@ -104,7 +106,6 @@ class StartFrom(Config):
     def record(self) -> dict[str, Any]:
         """What decides the weights beside the file itself, which is named by its digest."""
         told = self.model_dump(mode="json", exclude={"weights", "lora"})
-        told = {key: value for key, value in told.items() if (key, value) != ("statistics", "weights")}
         return told if self.lora is None else told | {"lora": self.lora.record()}
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 from difflib import get_close_matches
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from weatherfm.errors import InputError
 
@@ -15,6 +23,15 @@ class Config(BaseModel):
     """Base of every settings class: unknown keys are refused, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Settings that came after stores, weights and checkpoints were first written: they are recorded where they differ
+    from their default, so that what was made without them is still the same."""
+
+    @model_serializer(mode="wrap")
+    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told: dict[str, Any] = usual(self)
+        default = {key: type(self).model_fields[key].get_default(call_default_factory=True) for key in self.later}
+        return {k: v for k, v in told.items() if k not in default or getattr(self, k) != default[k]}
 
 
 def _parse_hours(value: Any) -> Any:

@@ -206,7 +206,7 @@ def _complete(states: States, inits: np.ndarray, required: Sequence[int]) -> np.
 
 
 def _has_input(states: States, inits: np.ndarray, hours: int) -> np.ndarray:
-    """[init] bool: the state `hours` (<= 0) after it is there, and no 29 February that the record skips between."""
+    """[init] bool: the state `hours` after it is there, and no 29 February that the record skips between."""
     times = inits + np.timedelta64(hours, "h")
     return held(states, times) & ~over_leap_day(skipped_leap_days(states.times), times, inits)
 

@@ -17,6 +17,7 @@ from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.scoring.learned_days import refuse_days_of_weights
+from weatherfm.face.runs import settings_of
 from weatherfm.model.data_view import look_at
 from weatherfm.model.initial import row_names
 from weatherfm.model.loading import load_weights
@@ -330,6 +331,29 @@ def test_one_store_with_validation_is_enough(folder):
     ended = trainer.train(parse_settings(RunConfig, settings, "test"))
     assert ended.best_step == 2
     assert ended.weights.exists()
+
+
+def test_sums_over_other_spans_are_refused(folder, monkeypatch):
+    parts = open_parts(two_stores.make_run(folder))
+    for part, hours in zip(parts, (6, 24), strict=True):
+        told = [
+            one | {"accumulation_hours": hours * (one["name"] == "u10") or None}
+            for one in part.store.manifest["channels"]
+        ]
+        monkeypatch.setitem(part.store.manifest, "channels", told)
+    with pytest.raises(InputError, match="u10 is a sum over 24h in second and over 6h in first; set"):
+        find_start(parts[0].config, parts)
+
+
+def test_keys_of_private_stores_stay_in_settings_alone(folder):
+    settings = two_stores.run_settings(folder)
+    source = {"kind": "files", "paths": ["x.nc"], "storage_options": {"token": "s3cr3t"}}
+    for part in settings["data"]["mix"]:
+        part["source"] = source
+    config = parse_settings(RunConfig, settings, "test")
+    assert "s3cr3t" not in config.model_dump_json()
+    again = parse_settings(RunConfig, settings_of(config), "again")
+    assert [data.source.storage_options for _, _, data in again.data.parts()] == 2 * [{"token": "s3cr3t"}]
 
 
 @pytest.mark.parametrize("spelled", ["first.zarr", "first.zarr/", "../{}/first.zarr", "link.zarr"])

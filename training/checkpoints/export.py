@@ -13,7 +13,6 @@ from torch.distributed.tensor import DTensor
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.source_config import FilesSource
-from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.domain import Domain
 from weatherfm.model.adapter import ADAPTER, FOUNDATION, save_adapter
 from weatherfm.model.initial import row_names
@@ -59,14 +58,14 @@ def export_weights(
         if start.lora.export == "apart":
             serial, tensors = _serial(start.config, start.domain, parameters)
             tensors |= {name: value for name, value in parameters.items() if is_factor(name)}
-            told = known(start.config, parts[0].store)
+            told = known(start.config, parts[0])
             save_adapter(path, serial, told, tensors, start.lora.scale, start.donor.path)
             return
         parameters = merged(parameters, start.lora.scale)
     if len(parts) > 1:
-        _write(path.with_name(FOUNDATION), start.config, start.domain, parameters, known(start.config, parts[0].store))
+        _write(path.with_name(FOUNDATION), start.config, start.domain, parameters, known(start.config, parts[0]))
     for own, part, domain in zip(_of_stores(start.config), parts, start.domains, strict=True):
-        _write(own, part.config, domain, parameters, known(part.config, part.store))
+        _write(own, part.config, domain, parameters, known(part.config, part))
         alive()
 
 
@@ -133,20 +132,14 @@ def _of_stores(config: RunConfig) -> list[Path]:
     return [path, *(path.with_name(f"weights.{part.called}.safetensors") for part in config.data.mix[1:])]
 
 
-def _sums_of(config: RunConfig, store: Store) -> dict[str, float]:
-    """Hours that the run's accumulated channels are sums over."""
-    spans = {told["name"]: told.get("accumulation_hours") for told in store.manifest["channels"]}
-    return {name: spans[name] for name in config.data.channels if spans.get(name) is not None}
-
-
 def record_of_run(
     start: RunStart, parts: Sequence[Part], state: TrainingState
-) -> Callable[[RunConfig, Store], dict[str, Any]]:
-    """How the weights came about, by the settings and the store of the data they are for: settings, data, step, and
-    those of what they started from. JSON-able, no paths, no clock."""
-    stores = [_store_record(part.config, part.store) for part in parts]
+) -> Callable[[RunConfig, Part], dict[str, Any]]:
+    """How the weights came about, by their settings and the store they are for: settings, data, step, and those of what
+    they started from. JSON-able, no paths, no clock."""
+    stores = [_store_record(part) for part in parts]
 
-    def told(config: RunConfig, store: Store) -> dict[str, Any]:
+    def told(config: RunConfig, part: Part) -> dict[str, Any]:
         settings = config.model_dump(mode="json", include={"data", "model", "training"}, exclude=_LEFT_OUT)
         if isinstance(config.data.source, FilesSource) and (rules := config.data.source.reading_rules):
             settings["data"]["source"] = {"kind": "files", **rules}  # for files to forecast from
@@ -157,7 +150,7 @@ def record_of_run(
             "weights": "as trained" if state.average is None else "exponential moving average",
             "best_validation_loss": state.progress.best_loss,
             "best_validation_step": state.progress.best_step,
-            "store": _store_record(config, store),
+            "store": _store_record(part),
             **({"mix": stores} if len(stores) > 1 else {}),
             **start.provenance(),
         }
@@ -165,13 +158,13 @@ def record_of_run(
     return told
 
 
-def _store_record(config: RunConfig, store: Store) -> dict[str, Any]:
-    learned = training_period(config, store)
+def _store_record(part: Part) -> dict[str, Any]:
+    store, learned = part.store, training_period(part.config, part.store)
     return {
         "manifest_sha256": store_digest(store),
         "kind": store.manifest["source"]["kind"],
         "simulated": store.simulated,
         "world": store.world,
-        **({"accumulation_hours": sums} if (sums := _sums_of(config, store)) else {}),
+        **({"accumulation_hours": sums} if (sums := part.sums) else {}),
         "train": learned and learned.model_dump(mode="json"),
     }

@@ -26,9 +26,9 @@ from torch.distributed.checkpoint.metadata import (
     TensorStorageMetadata,
 )
 from torch.distributed.checkpoint.planner import SavePlan
-from torch.distributed.tensor import DTensor
 
 from weatherfm.errors import InputError
+from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.ranks.coordination import Coordination
 
 _METADATA = ".metadata"
@@ -115,8 +115,7 @@ def _require_names(folder: Path, held: set[str]) -> None:
 
 
 def _own_part(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return local(tensor.detach())
 
 
 def _require_fit(metadata: Metadata, tensors: Mapping[str, Tensor], folder: Path) -> None:

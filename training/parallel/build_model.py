@@ -10,7 +10,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.model.initial import initial_tensor
 from weatherfm.model.lora import adapt
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.parallel.channel_rows import local_part
+from weatherfm.training.parallel.channel_rows import local, local_part
 from weatherfm.training.parallel.parallelize import parallelize
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.run_config import RunConfig
@@ -66,6 +66,5 @@ def add_factors(model: WeatherViT, config: RunConfig, known_blocks: int | None =
 def fill_initial(model: WeatherViT, seed: int, alive: Callable[[], None] = lambda: None) -> None:
     """Set this rank's parts of all weights to the initial values of the serial model, drawn one tensor at a time."""
     for name, parameter in model.named_parameters():
-        own = parameter.to_local() if hasattr(parameter, "to_local") else parameter
-        own.copy_(local_part(initial_tensor(model, name, seed), parameter))
+        local(parameter).copy_(local_part(initial_tensor(model, name, seed), parameter))
         alive()

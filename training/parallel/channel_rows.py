@@ -8,7 +8,7 @@ Legend: C own channel or input, D width, P values in a patch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +23,20 @@ def belongs_to_channels(name: str) -> bool:
     return name.startswith(("tokenizer.", "to_patches.", "decoder.", "truncation.", "aggregation.groups."))
 
 
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor, sharing its memory; a plain tensor itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def rows_here(rows: Sequence[str], tensor: Tensor) -> Sequence[str]:
+    """Of the names of rows (dim 0) of a tensor those that this rank has: all, unless FSDP spreads rows over ranks."""
+    if not isinstance(tensor, DTensor) or not any(isinstance(p, Shard) and p.dim == 0 for p in tensor.placements):
+        return rows
+    size = -(-len(rows) // tensor.device_mesh.size(-1))
+    first = tensor.device_mesh.get_local_rank(-1) * size
+    return rows[first : first + size]
+
+
 def named_parts(model: WeatherViT, name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
     """A tensor shaped and placed like the parameter `name`, by layout-free name; views, not copies.
 
@@ -35,17 +49,14 @@ def named_parts(model: WeatherViT, name: str, tensor: Tensor) -> Iterator[tuple[
     if not isinstance(tensor, DTensor):
         yield from ((f"{name}.{row}", tensor[i]) for i, row in enumerate(rows))
         return
-    local, mesh = tensor.to_local(), tensor.device_mesh
-    split = next((p.dim for p in tensor.placements if isinstance(p, Shard)), None)
-    if split == 0:
-        size = -(-len(rows) // mesh.size(-1))
-        first = mesh.get_local_rank(-1) * size
-        yield from ((f"{name}.{row}", local[i]) for i, row in enumerate(rows[first : first + size]))
+    own, mesh = tensor.to_local(), tensor.device_mesh
+    if any(isinstance(p, Shard) and p.dim == 0 for p in tensor.placements):
+        yield from ((f"{name}.{row}", own[i]) for i, row in enumerate(rows_here(rows, tensor)))
         return
     placements = [Shard(p.dim - 1) if isinstance(p, Shard) else p for p in tensor.placements]
     stride = torch.empty(tensor.shape[1:], device="meta").stride()
     for i, row in enumerate(rows):
-        part = DTensor.from_local(local[i], mesh, placements, run_check=False, shape=tensor.shape[1:], stride=stride)
+        part = DTensor.from_local(own[i], mesh, placements, run_check=False, shape=tensor.shape[1:], stride=stride)
         yield f"{name}.{row}", part
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
@@ -15,7 +14,7 @@ from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.initial import row_names
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import parameter_names
-from weatherfm.training.parallel.channel_rows import local_part
+from weatherfm.training.parallel.channel_rows import local, local_part
 
 
 @torch.no_grad()
@@ -45,8 +44,7 @@ def load_parts(
             if whole.shape != shapes[name]:
                 told = f"{name} has shape {list(whole.shape)}, expected {list(shapes[name])}"
                 raise InputError(f"{path} does not fit its own configuration: {told}")
-            own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-            own.copy_(local_part(_own_rows(whole, model, serial, name), parameter))
+            local(parameter).copy_(local_part(_own_rows(whole, model, serial, name), parameter))
 
 
 def _own_rows(whole: Tensor, model: WeatherViT, serial: WeatherViT, name: str) -> Tensor:

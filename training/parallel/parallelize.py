@@ -45,6 +45,7 @@ from weatherfm.training.parallel.channel_parallel import (
     replicated,
     split_positions,
 )
+from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.parallel.mesh import Mesh
 from weatherfm.training.run_config import ParallelConfig
 
@@ -193,9 +194,9 @@ def _evenly(size: int, first: int) -> Callable[[nn.Parameter], Shard | None]:
     """
 
     def choose(parameter: nn.Parameter) -> Shard | None:
-        local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+        own = local(parameter)
         split = [p.dim for p in getattr(parameter, "placements", ()) if isinstance(p, Shard)]
-        dims = [d for d in range(min(first, local.ndim - 1), local.ndim) if local.shape[d] % size == 0]
+        dims = [d for d in range(min(first, own.ndim - 1), own.ndim) if own.shape[d] % size == 0]
         return next((Shard(d) for d in dims if d == 0 or d not in split), None)
 
     return choose

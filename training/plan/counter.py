@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.plan.traffic import sent_by
 
 _aten = torch.ops.aten
@@ -87,8 +88,7 @@ class StepCounter(TorchDispatchMode):
     def hold(self, name: str, tensors: Iterable[Tensor]) -> None:
         """Say what tensors are; those made before counting began are counted from now on."""
         for tensor in tensors:
-            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-            allocation = self._see(local.detach())
+            allocation = self._see(local(tensor).detach())
             if allocation is not None:
                 allocation.name = name
 

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from weatherfm.errors import InputError
 from weatherfm.model.initial import initial_tensor, row_names
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.position import interpolate_position
-from weatherfm.training.parallel.channel_rows import local_part
+from weatherfm.training.parallel.channel_rows import local, local_part
 from weatherfm.training.starting.donor import Donor
 from weatherfm.training.starting.matching import Match
 from weatherfm.training.starting.resize import embedding_of_patches, patches_of_output
@@ -40,13 +39,12 @@ def fill_from(
     with donor.opened() as read:
         for name, parameter in model.named_parameters():
             whole = _start_of(model, name, donor, match, read, seed)
-            own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
             if whole.shape != parameter.shape:
                 raise InputError(
                     f"{donor.path}: {name} has shape {list(whole.shape)}, expected {list(parameter.shape)}; the file "
                     "does not fit its own configuration"
                 )
-            own.copy_(local_part(whole, parameter))
+            local(parameter).copy_(local_part(whole, parameter))
             alive()
 
 

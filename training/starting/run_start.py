@@ -138,13 +138,14 @@ def choose_layout_of(start: RunStart, parts: Sequence[Part], devices: int) -> La
     config = start.config
     size = config.training.batch_size
     layout = choose_layout(config.parallel, devices, config.model, start.domain, size)
-    for part, domain in zip(parts, start.domains if len(parts) > 1 else (), strict=False):
+    if len(parts) == 1:
+        return layout
+    shares, times = channel_shares(config.model, start.domain, layout.tp), config.model.input_times
+    for part, domain in zip(parts, start.domains, strict=True):
         try:
             check_layout(layout, config.parallel, part.config.model, domain, size)
         except InputError as error:
             raise InputError(f"data.mix, {part.name}: {error}") from None
-        shares = channel_shares(config.model, start.domain, layout.tp)
-        times = config.model.input_times
         if not all(within(share, domain).input_names(times) for share in shares):
             raise InputError(
                 f"data.mix: on tp {layout.tp} a device would have no channel, constant field or forcing of "

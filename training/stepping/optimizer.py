@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from weatherfm.model.lora import is_factor
+from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.run_config import TrainingConfig
 
 
@@ -104,7 +105,7 @@ def squared_gradients(parameters: Iterable[nn.Parameter]) -> Tensor:
     several ranks hold alike counts in parts. Not finite where a gradient is not.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch._foreach_norm([_local(g) for g in gradients])
+    norms = torch._foreach_norm([local(g) for g in gradients])
     torch._foreach_mul_(norms, [_copies(g) ** -0.5 for g in gradients])
     return torch.stack(norms).square().sum()
 
@@ -115,13 +116,9 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float | None, n
     A norm that is not finite spoils no gradient but those it comes from: `refuse_step` finds them by that.
     """
     if max_norm is not None:
-        gradients = [_local(p.grad) for p in parameters if p.grad is not None]
+        gradients = [local(p.grad) for p in parameters if p.grad is not None]
         factor = (max_norm / (norm + 1e-6)).clamp(max=1.0).nan_to_num(1.0)
         torch._foreach_mul_(gradients, factor.to(gradients[0].dtype))
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _copies(tensor: Tensor) -> int:

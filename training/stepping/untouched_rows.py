@@ -10,11 +10,11 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Shard
 
 from weatherfm.model.initial import row_names
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import ChannelShare
+from weatherfm.training.parallel.channel_rows import local, rows_here
 
 
 class UntouchedRows:
@@ -41,7 +41,7 @@ class UntouchedRows:
         held = [
             (tensor, rows, tensor.index_select(0, rows))
             for parameter, rows in self._absent_of(frozenset(stores))
-            for tensor in map(_local, self._tensors(parameter))
+            for tensor in map(local, self._tensors(parameter))
         ]
         yield
         for tensor, rows, values in held:
@@ -54,7 +54,7 @@ class UntouchedRows:
             for parameter, names in self._rows:
                 places = [i for i, name in enumerate(names) if name not in there]
                 if places:
-                    found.append((parameter, torch.tensor(places, device=_local(parameter).device)))
+                    found.append((parameter, torch.tensor(places, device=local(parameter).device)))
             self._absent[stores] = found
         return self._absent[stores]
 
@@ -62,19 +62,7 @@ class UntouchedRows:
         return [parameter.data, *(value for value in self._optimizer.state[parameter].values() if value.ndim)]
 
 
-def _local_rows(model: WeatherViT, name: str, parameter: Tensor) -> list[str]:
+def _local_rows(model: WeatherViT, name: str, parameter: Tensor) -> Sequence[str]:
     """Names of the rows of a parameter that are on this rank; none of one without rows."""
-    rows = row_names(model, name)
-    if rows is None:
-        return []
-    if not name.startswith("tokenizer."):
-        rows = [f"{row} predicted" for row in rows]
-    if isinstance(parameter, DTensor) and any(isinstance(p, Shard) and p.dim == 0 for p in parameter.placements):
-        size = -(-len(rows) // parameter.device_mesh.size(-1))
-        first = parameter.device_mesh.get_local_rank(-1) * size
-        return rows[first : first + size]
-    return rows
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    rows = row_names(model, name) or []
+    return rows_here(rows if name.startswith("tokenizer.") else [f"{row} predicted" for row in rows], parameter)

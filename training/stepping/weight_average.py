@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
+from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.parallel.parallelize import reshard
 
 
@@ -42,7 +42,7 @@ class WeightAverage:
 
 def _parts(tensors: Iterable[Tensor]) -> list[Tensor]:
     """What this rank holds of each; an average needs nobody else."""
-    return [(t.to_local() if isinstance(t, DTensor) else t).detach() for t in tensors]
+    return [local(tensor).detach() for tensor in tensors]
 
 
 @torch.no_grad()

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from weatherfm.config import Config, Hours
 from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
 
-_LATER = {
-    "input_gates", "mlp_convolution", "rotary", "decoder_fields", "truncation", "conditioning", "position", "inputs",
-    "outputs",
-}  # fmt: skip
-"""Settings that came after weights files, checkpoints and forecasts were first written."""
-
 
 class ModelConfig(Config):
     """Architecture of the model; channels, grid and statistics come from the store."""
+
+    later = frozenset(
+        {
+            "input_gates", "mlp_convolution", "rotary", "decoder_fields", "truncation", "conditioning", "position",
+            "inputs", "outputs",
+        }
+    )  # fmt: skip
 
     patch_size: int | tuple[int, int] = 4
     """Grid points a patch spans, one number or [lat, lon]."""
@@ -99,12 +100,6 @@ class ModelConfig(Config):
         if min(self.patch) < 1:
             raise InputError(f"patch_size must be positive, got {self.patch_size}")
         return self
-
-    @model_serializer(mode="wrap")
-    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Later settings are recorded where they are on, so that what was made without them is still the same."""
-        off = {key: type(self).model_fields[key].default for key in _LATER}
-        return {key: value for key, value in usual(self).items() if key not in _LATER or value != off[key]}
 
     @property
     def patch(self) -> tuple[int, int]:

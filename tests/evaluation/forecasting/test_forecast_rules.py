@@ -57,7 +57,8 @@ def test_weights_know_the_rules(tmp_path):
 
     def provenance() -> dict:
         config = parse_settings(RunConfig, plain, "test")
-        return record_of_run(RunStart(config, None), [Part("", 1.0, config, store)], state)(config, store)
+        part = Part("", 1.0, config, store)
+        return record_of_run(RunStart(config, None), [part], state)(config, part)
 
     assert "source" not in provenance()["settings"]["data"]
     plain["data"]["source"] = SOURCE

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import toy_run
 from climax_state import write_climax
 from safetensors import safe_open
 from safetensors.torch import save_file
-from test_starting import OLD, config
+from started_run import OLD, config
 
 import weatherfm
 from weatherfm.errors import InputError
@@ -26,15 +25,6 @@ from weatherfm.training.starting.run_start import find_start
 
 LORA = {"lora": {"rank": 2, "alpha": 3}}
 APART = {"lora": {"rank": 2, "alpha": 3, "export": "apart"}}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A store, and weights trained on two of its channels."""
-    folder = tmp_path_factory.mktemp("adapter")
-    toy_run.make_store(folder)
-    trainer.train(config(folder, "old", channels=OLD, start=None))
-    return folder
 
 
 def tensors_of(path: Path) -> dict[str, torch.Tensor]:

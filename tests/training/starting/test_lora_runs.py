@@ -8,7 +8,8 @@ import pytest
 import torch
 import toy_run
 from broken_off import Asked
-from test_starting import OLD, config, forecast_of, states
+from started_run import OLD, config
+from test_starting import forecast_of, states
 
 import weatherfm
 from weatherfm.errors import InputError
@@ -26,15 +27,6 @@ from weatherfm.training.starting.run_start import find_start
 from weatherfm.training.stepping.optimizer import build_optimizer, set_learning_rate
 
 LORA = {"lora": {"rank": 2, "alpha": 3}}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A store, and weights trained on two of its channels."""
-    folder = tmp_path_factory.mktemp("lora")
-    toy_run.make_store(folder)
-    trainer.train(config(folder, "old", channels=OLD, start=None))
-    return folder
 
 
 def begun(folder: Path, **settings) -> WeatherViT:

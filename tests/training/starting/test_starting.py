@@ -13,6 +13,7 @@ import torch
 import toy_run
 from broken_off import Asked
 from climax_state import write_climax
+from started_run import OLD, config
 
 import weatherfm
 from weatherfm.config import parse_settings
@@ -25,39 +26,9 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.training import trainer
 from weatherfm.training.check import check_run
 from weatherfm.training.parts import open_parts
-from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.resize import embedding_of_patches, patches_of_output
 from weatherfm.training.starting.run_start import find_start
 from weatherfm.training.stepping.optimizer import build_optimizer, rate_factor, set_learning_rate
-
-OLD = ["z500", "t850"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """A store, and weights trained on two of its channels."""
-    folder = tmp_path_factory.mktemp("starting")
-    toy_run.make_store(folder)
-    trainer.train(config(folder, "old", channels=OLD, start=None))
-    return folder
-
-
-def config(
-    folder: Path,
-    run: str = "new",
-    channels=toy_run.CHANNELS,
-    start: dict | None = None,
-    model: dict | None = None,
-    data: dict | None = None,
-    old: bool = False,
-    **training,
-) -> RunConfig:
-    settings = toy_run.run_settings(folder, run, **({"steps": 6, "validate_every": 3, "log_every": 1} | training))
-    settings["data"] |= {"channels": list(channels)} | (data or {})
-    settings["model"] |= {"width": 8, "dropout": 0.0, "drop_path": 0.0, "input_gates": run != "old"} | (model or {})
-    if not old and run != "old":
-        settings["training"]["start_from"] = {"weights": str(folder / "old")} | (start or {})
-    return parse_settings(RunConfig, settings, "test")
 
 
 def started(folder: Path, **settings) -> WeatherViT:
