@@ -13,13 +13,12 @@ from test_train_layouts import ALONE, BOTH, COPIES, SHARD, TP, train_here
 
 from weatherfm.training.checkpoints.checkpoint import newest
 
-LAYOUTS = {"alone": ALONE, "tp": TP, "shard": SHARD, "both": BOTH, "copies": COPIES}
+REPLICATE = {"dp_shard": 1, "dp_replicate": 2}
+LAYOUTS = {"alone": ALONE, "tp": TP, "shard": SHARD, "replicate": REPLICATE, "both": BOTH, "copies": COPIES}
 DETOURS: dict[str, dict] = {  # what happens between steps, before or with a checkpoint
     "validation": {"validate_every": 1},
     "validation-export": {"validate_every": 2, "export": "best"},
 }
-BRIEF = {"validation-export": DETOURS["validation-export"]}
-"""On four ranks: what a validation leaves behind is found on one and on two."""
 PLAIN = {"steps": 3, "checkpoint_every": 2, "log_every": 1, "validate_every": 100}
 
 
@@ -28,14 +27,10 @@ def decays(name: str) -> tuple[float, ...]:
     return (0.0, 0.9) if name == "alone" else (0.9,)
 
 
-def detours(name: str) -> dict[str, dict]:
-    return BRIEF if name in ("both", "copies") else DETOURS
-
-
 def go(rank: int, folder: Path, name: str, layout: dict) -> None:
     for decay in decays(name):
         train_here(folder, f"{name}-{decay}", layout, **PLAIN, ema_decay=decay)
-        for detour, training in detours(name).items():
+        for detour, training in DETOURS.items():
             for stop_after in (2, None):
                 settings = PLAIN | training | {"ema_decay": decay}
                 train_here(folder, f"{name}-{decay}-{detour}", layout, stop_after, **settings)
@@ -50,7 +45,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "name",
-    ["alone", "tp", "shard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("both", "copies"))],
+    ["alone", "tp", "shard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("replicate", "both", "copies"))],
 )
 def test_a_broken_run_goes_on_from_a_whole_checkpoint(folder, name):
     layout = LAYOUTS[name]
@@ -64,7 +59,7 @@ def test_a_broken_run_goes_on_from_a_whole_checkpoint(folder, name):
         kinds = ("model.", "optimizer.exp_avg.", "optimizer.exp_avg_sq.", *(("average.",) if decay else ()))
         held = [{key.removeprefix(kind) for key in whole if key.startswith(kind)} for kind in kinds]
         assert all(names == held[0] for names in held)
-        for detour in detours(name):
+        for detour in DETOURS:
             broken = kill_train.saved_tensors(newest(folder / f"{name}-{decay}-{detour}/checkpoints"))
             assert broken.keys() == whole.keys()
             assert all(torch.equal(broken[key], value) for key, value in whole.items()), (decay, detour)
