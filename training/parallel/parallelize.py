@@ -152,6 +152,8 @@ def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: 
         shared[0].append(model.lead_time)
     if model.conditioning is not None:
         shared.append([model.conditioning])
+    if model.noising is not None:
+        shared.append([model.noising])
     if config.channels == "whole":
         projections: list[nn.Module] = [m for m in model.aggregation.children() if isinstance(m, nn.Linear)]
         fully_shard(projections, mesh=mesh.data)  # split by head over `tp` already

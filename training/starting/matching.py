@@ -16,7 +16,7 @@ _SAME = (
     "width", "heads", "mlp_ratio", "head_depth", "predict", "rotary", "truncation", "conditioning", "position",
 )  # fmt: skip
 """Settings of the model that must be the weights' own: others would compute another function with the same numbers."""
-_MAY_JOIN = ("mlp_convolution", "decoder_fields", "input_gates")
+_MAY_JOIN = ("mlp_convolution", "decoder_fields", "input_gates", "noise")
 """Parts that a model may have beyond the weights: they change nothing before they have learned."""
 
 

@@ -5,7 +5,10 @@ the last norm shift and scale (adaLN-Zero, arXiv 2212.09748, section 3.2; on the
 
     x + gate * layer(norm(x) * (1 + scale) + shift)
 
-All of them start at zero (`initial`), so that each block starts as the identity.
+All of them start at zero (`initial`), so that each block starts as the identity. With `model.noise` a second such
+network, whose conditions are the first one's and noise, makes further changes that are added to these: at zero too, so
+that members of an ensemble start alike, and weights without noise can be gone on from (noise through norms as in
+functional generative networks, arXiv 2506.10772, and AIFS-CRPS, arXiv 2412.15832).
 
 Legend: B batch, K condition, E hidden number, L block, N position, D width.
 """

@@ -92,7 +92,7 @@ def _draw(model: Model, name: str, shape: torch.Size, random: torch.Generator) -
         return values  # biases, learned queries, and the last step of what is added to the model without it
     if isinstance(module, Place):
         return nn.init.normal_(values, std=WAVES**-0.5, generator=random)  # as large as `sincos_position`
-    if path.startswith("conditioning."):
+    if path.startswith(("conditioning.", "noising.")):
         return nn.init.normal_(values, std=shape[-1] ** -0.5, generator=random)  # what norms learn from is near one
     if isinstance(module, nn.LayerNorm):
         return nn.init.ones_(values)

@@ -1,7 +1,7 @@
 """WeatherViT: the state now, and at earlier times, to the state after a lead time.
 
-Legend: B batch, T input time, C channel, O channel that comes out, I input, S static, F forcing, K condition, H lat,
-W lon, N patch token, P values in a patch, D width.
+Legend: B batch, M member, T input time, C channel, O channel that comes out, I input, S static, F forcing, K condition,
+Z number of noise, H lat, W lon, N patch token, P values in a patch, D width.
 """
 
 from __future__ import annotations
@@ -124,6 +124,8 @@ class WeatherViT(nn.Module):
         plain = config.conditioning == "embed"
         self.lead_time = nn.Linear(1, D) if plain else None
         self.conditioning = None if plain else Conditioning(D, config.depth, len(self.conditions))
+        known = len(self.conditions) + config.noise
+        self.noising = Conditioning(D, config.depth, known) if config.noise else None
         self.dropout = nn.Dropout(config.dropout)
         rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         edges = Edges.of(domain.grid)
@@ -150,6 +152,7 @@ class WeatherViT(nn.Module):
         lead_time_hours: Tensor,
         present: Tensor | None = None,
         condition: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """One forecast step, in normalised units.
 
@@ -162,19 +165,17 @@ class WeatherViT(nn.Module):
                 present state is lacking is forecast from its mean, whatever `predict` says: the state itself, in units
                 of its std, is then what the head gives.
             condition: [B, K] `self.conditions` at the initial time (`weatherfm.earth.forcings.clock`).
+            noise: [B * M, Z] standard normal (`weatherfm.model.noise`), of a model with `config.noise` Z: M forecasts
+                of each sample, side by side, that have the aggregation over channels in common. Zeros: without noise.
 
         Returns:
-            [B, C, H, W] normalised state at initial time + lead time; of no meaning at points of a mask. Channels that
-            do not come out are as they were.
+            [B * M, C, H, W] normalised state at initial time + lead time; of no meaning at points of a mask. Channels
+            that do not come out are as they were.
 
         Raises:
-            InputError: another number of conditions.
+            InputError: another number of conditions, or noise of another size.
         """
-        if (given := 0 if condition is None else condition.shape[1]) != len(self.conditions):
-            raise InputError(
-                f"this model is conditioned on {len(self.conditions)} numbers a sample, got {given}; give it condition="
-                "clock(model.conditions, init_times) of weatherfm.earth.forcings as a tensor"
-            )
+        self._require_known(len(history), condition, noise)
         if self.there is not None:
             history = torch.where(self.there > 0, history, 0)
         x = self.assemble(history, forcings)  # [B, I, H, W]
@@ -183,8 +184,11 @@ class WeatherViT(nn.Module):
         x = patchify(self._pad(x), self.config.patch)  # [B, N, I, P]
         tokenizer = self.tokenizer if self.tokenizer.rows is None else self.tokenizer.at_hand()
         x = self.aggregation(x, tokenizer, present)  # [B, N, D]
-        x = self._through_blocks(x, lead_time_hours, condition)
         whole = history[:, self.config.input_times.index(0)]
+        if noise is not None and (members := len(noise) // len(x)) > 1:
+            x, whole, lead_time_hours = (of.repeat_interleave(members, 0) for of in (x, whole, lead_time_hours))
+            present, condition = (None if y is None else y.repeat_interleave(members, 0) for y in (present, condition))
+        x = self._through_blocks(x, lead_time_hours, condition, noise)
         x, now = self.head(x), self.outputs_of(whole)
         known = self.known_outputs(present)
         if known is not None:
@@ -194,6 +198,20 @@ class WeatherViT(nn.Module):
         if self.output_rows is None:
             return state
         return whole.to(state.dtype).index_copy(1, self.output_rows, state)
+
+    def _require_known(self, samples: int, condition: Tensor | None, noise: Tensor | None) -> None:
+        if (given := 0 if condition is None else condition.shape[1]) != len(self.conditions):
+            raise InputError(
+                f"this model is conditioned on {len(self.conditions)} numbers a sample, got {given}; give it condition="
+                "clock(model.conditions, init_times) of weatherfm.earth.forcings as a tensor"
+            )
+        rows, size = (samples, 0) if noise is None else noise.shape
+        if size != self.config.noise or rows % samples:
+            raise InputError(
+                f"this model takes {self.config.noise} numbers of noise for each of {samples} samples, or as many "
+                f"times that as there are members; got {rows} x {size}; give it noise= of "
+                "weatherfm.model.noise.member_noise as a tensor, or zeros"
+            )
 
     def _next_state(self, x: Tensor, now: Tensor, known: Tensor | None, lead_time_hours: Tensor) -> Tensor:
         """Tokens [B, N, D] and outputs now [B, O, H, W], `known` [B, O, 1, 1] or not -> [B, O, H, W]."""
@@ -223,7 +241,9 @@ class WeatherViT(nn.Module):
         """Those of the channels that come out: [B, C, ...] -> [B, O, ...]."""
         return values if self.output_rows is None else values.index_select(1, self.output_rows)
 
-    def _through_blocks(self, x: Tensor, lead_time_hours: Tensor, condition: Tensor | None) -> Tensor:
+    def _through_blocks(
+        self, x: Tensor, lead_time_hours: Tensor, condition: Tensor | None, noise: Tensor | None
+    ) -> Tensor:
         """Tokens [B, N, D] of the front end -> [B, N, D], normalised, for the head."""
         places = () if self.places is None else (self.places,)
         if self.lead_time is not None:
@@ -235,7 +255,10 @@ class WeatherViT(nn.Module):
         x = self.dropout(self.position(x, *places))
         assert self.conditioning is not None  # where there is no lead time by itself
         assert condition is not None  # as `forward` saw to
-        *changes, last = self.conditioning(lead_time_hours, condition).split([*[CHANGES] * len(self.blocks), 2], 1)
+        whole = self.conditioning(lead_time_hours, condition)  # [B, 6 L + 2, D]
+        if self.noising is not None and noise is not None:
+            whole = whole + self.noising(lead_time_hours, torch.cat([condition, noise.to(condition.dtype)], 1))
+        *changes, last = whole.split([*[CHANGES] * len(self.blocks), 2], 1)
         for block, change in zip(self.blocks, changes, strict=True):
             x = block(x, change)
         return modulated(self.norm(x), *last[:, :, None].unbind(1))
