@@ -23,6 +23,7 @@ from weatherfm.file_lock import FileLock
 from weatherfm.model.model import WeatherViT
 from weatherfm.training import trainer
 from weatherfm.training.stepping.weight_average import WeightAverage
+from weatherfm.training.upkeep.stop_signals import StopSignals
 
 STEPS = 12
 SEEDS = (3, 4)
@@ -107,6 +108,17 @@ def test_a_signal_at_the_end_of_one_begins_no_other(folder, monkeypatch):
     assert trained.stopped_by == "SIGTERM"
     assert trained.weights == (folder / "late" / "seed3" / "weights.safetensors",)
     assert not (folder / "late" / "seed5").exists()
+
+
+@pytest.mark.parametrize("ways", [{"devices": 1}, {"at_once": 2}], ids=str)
+def test_a_signal_before_processes_are_started_starts_none(folder, caplog, ways):
+    caplog.set_level(logging.INFO)
+    with StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        trained = weatherfm.train(settings(folder, "early"), seeds=2, stop=stop, **ways)
+    assert [(member.steps, member.stopped_by) for member in trained.members] == [(0, "SIGUSR1")] * 2
+    assert caplog.text.count("stopped by SIGUSR1 before seed3 began; the same command goes on from there") == 1
+    assert not (folder / "early").exists()
 
 
 def test_from_python(folder, undisturbed):

@@ -149,10 +149,12 @@ def test_a_signal_that_came_too_late_is_not_forgotten(tmp_path, monkeypatch):
     for name in ("OMP_NUM_THREADS", "TORCHELASTIC_SIGNALS_TO_HANDLE"):  # which `launch` sets
         monkeypatch.setenv(name, os.environ.get(name, ""))
     text = """
-import pathlib, signal, sys
-signal.signal(signal.SIGTERM, lambda number, frame: None)
+import pathlib, signal, sys, time
+asked = []
+signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
 pathlib.Path(sys.argv[1]).touch()
-signal.pause()
+while not asked:
+    time.sleep(0.01)
 """
 
     def ask() -> None:

@@ -98,8 +98,9 @@ def train_ensemble(
 
 def _train_one(run: RunConfig, ways: Ways, stop: StopSignals, ended: Callable[[Trained], object]) -> int:
     if ways.devices is not None:
-        # one that has just been finished says nothing of a signal that came too late for it
-        return STOPPED if stop.received else train_on(ways.devices, run, restarts=ways.restarts, stop=stop)
+        if stop.received:  # too late for the one before, which says nothing of it
+            return _stopped_before(run, stop)
+        return train_on(ways.devices, run, restarts=ways.restarts, stop=stop)
     trained = of_summary(run, trainer.train(run, stop))
     gc.collect()  # the model is in circles, and the next needs its memory
     ended(trained)
@@ -122,8 +123,17 @@ def _side_by_side(runs: Sequence[RunConfig], ways: Ways, stop: StopSignals) -> i
     for run in runs:
         if statuses.get(run.folder.name, 0) not in (0, STOPPED):
             _log.error("%s", _failure(run, runs))
-    failed = [status for status in statuses.values() if status not in (0, STOPPED)]  # the first to fail comes first
-    return failed[0] if failed else STOPPED if len(statuses) < len(runs) or any(statuses.values()) else 0
+    if failed := [status for status in statuses.values() if status not in (0, STOPPED)]:
+        return failed[0]  # of those that failed, the first
+    for run in runs:
+        if run.folder.name not in statuses:
+            return _stopped_before(run, stop)
+    return max(statuses.values())
+
+
+def _stopped_before(run: RunConfig, stop: StopSignals) -> int:
+    _log.info("stopped by %s before %s began; the same command goes on from there", stop.received, run.folder.name)
+    return STOPPED
 
 
 def _failure(run: RunConfig, runs: Sequence[RunConfig]) -> str:
