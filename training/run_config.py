@@ -37,8 +37,15 @@ ChannelWeights = Annotated[
 class WandbConfig(Config):
     """Weights & Biases; metrics always go to metrics.jsonl as well. `WANDB_MODE` overrides `mode`."""
 
+    later = frozenset({"group", "name"})
+
     project: str = "weatherfm"
     """Where the run is filed."""
+    group: str | None = None
+    """Runs of one group are shown together; null: none, and for `train --seeds` the name of the run's folder."""
+    name: str | None = None
+    """Of the run; null: one that Weights & Biases invents. `train --seeds` adds the seed to it, or to the name of the
+    run's folder."""
     mode: Literal["offline", "online", "disabled"] = "offline"
     """offline: written into the run's folder, for `wandb sync`; online needs a key (`wandb login`)."""
 

@@ -219,10 +219,8 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """All steps are done, or validation has not improved for too long."""
-        patience = self.settings.early_stopping
-        gave_up = patience is not None and self.state.progress.validations_since_best >= patience
-        return gave_up or self.state.progress.step >= self.settings.steps
+        """Nothing is left to train."""
+        return self.state.progress.is_finished(self.settings)
 
     def run(self, stop: StopSignals) -> None:
         """Train until finished or asked to stop; the last step is in a checkpoint then."""
