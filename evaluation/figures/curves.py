@@ -12,7 +12,13 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from weatherfm.evaluation.figures.line_looks import line_look
 from weatherfm.evaluation.figures.pictures import GREY, style
-from weatherfm.evaluation.results.lookup import baselines_of, lead_hours, main_region, overall
+from weatherfm.evaluation.results.lookup import (
+    baselines_of,
+    lead_hours,
+    main_region,
+    overall,
+    probabilistic_baselines_of,
+)
 from weatherfm.evaluation.results.published_scores import published_for
 from weatherfm.evaluation.results.words import in_words, name_in_words, pretty_units
 
@@ -185,7 +191,9 @@ def _draw_published(axes: Axes, scores: xr.Dataset, channel: str) -> None:
 
 def _single(scores: xr.Dataset, values: xr.DataArray) -> xr.DataArray:
     """Without the baselines that are ensembles: their mean is nearly climatology."""
-    return values.drop_sel(forecast=baselines_of(scores, ensembles=True))
+    own = set(baselines_of(scores))
+    ensembles = [name for name in probabilistic_baselines_of(scores) if name not in own]
+    return values.drop_sel(forecast=ensembles)
 
 
 def _note(axes: Axes, level: float, text: str, below: bool) -> None:

@@ -14,6 +14,7 @@ _BASELINES: dict[str, dict[str, Any]] = {
     "persistence": {"color": "#D55E00", "linestyle": (0, (5, 2)), "marker": "s"},
     "climatology": {"color": "#4D4D4D", "linestyle": (0, (1.5, 1.5)), "marker": "^"},
     "damped_persistence": {"color": "#B07D00", "linestyle": (0, (6, 2, 1.5, 2)), "marker": "<"},
+    "ridge_regression": {"color": "#5B7F2B", "linestyle": (0, (4, 1.5)), "marker": "*"},
     "probabilistic_climatology": {"color": "#7A5195", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": ">"},
 }
 

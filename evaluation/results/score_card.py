@@ -15,7 +15,13 @@ import xarray as xr
 
 from weatherfm.earth.variables import parse_channel
 from weatherfm.evaluation.results.key_figures import SIGNIFICANT, skill
-from weatherfm.evaluation.results.lookup import baselines_of, ensembles_of, lead_hours, models_of
+from weatherfm.evaluation.results.lookup import (
+    baselines_of,
+    ensembles_of,
+    lead_hours,
+    models_of,
+    probabilistic_baselines_of,
+)
 from weatherfm.evaluation.results.words import in_words, name_in_words, number, percent, region_in_words
 
 COLOURS = "BrBG"
@@ -134,7 +140,7 @@ def references_of(scores: xr.Dataset, model: str) -> list[tuple[str, str]]:
 
 def own_baselines(scores: xr.Dataset, model: str, ensembles: bool = False) -> list[str]:
     """Baselines on the model's own cases: all, but in scores merged by force those its file has tested it against."""
-    baselines = baselines_of(scores, ensembles)
+    baselines = probabilistic_baselines_of(scores) if ensembles else baselines_of(scores)
     name = "crps_p_value" if ensembles else "rmse_p_value"
     if "differences" not in scores.attrs or name not in scores:
         return baselines

@@ -34,8 +34,9 @@ _DEFINITIONS = {
     "activity": "root mean square of the forecast's anomaly over cases and area",
     "activity_ratio": "activity of the forecast over that of the truth; below 1: smoother than the weather",
     "wind_vector_rmse": "square root of the mean squared length of the wind vector's error",
-    "crps": "continuous ranked probability score of the ensemble as it is; of a single forecast, its MAE",
-    "crps_fair": "continuous ranked probability score corrected for the number of members",
+    "crps": "continuous ranked probability score of the ensemble as it is; of a single forecast, its MAE, of a normal "
+    "distribution in closed form",
+    "crps_fair": "continuous ranked probability score corrected for the number of members: of ensembles of any size",
     "ensemble_spread": "square root of the mean variance of the members (divided by members - 1)",
     "spread_skill_ratio": "spread over the RMSE of the ensemble mean, corrected for the number of members; 1 is right",
     "rank_histogram": "share of area and cases in which the truth has this rank among the members; ties are shared",
@@ -67,7 +68,7 @@ def build_scores(
 
     Args:
         variables: forecast -> variable -> (dims, values); variables may be absent from some forecasts.
-        members: forecast -> members of the ensemble, 1 for a single forecast.
+        members: forecast -> members of the ensemble, 1 for a single forecast, 0 for a distribution in closed form.
         coordinates: dim -> labels; `lead_time` in hours.
         grid: on which was scored.
         init_times: datetime64 [case].

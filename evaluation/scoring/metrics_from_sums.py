@@ -28,7 +28,7 @@ def score_variables(
     Args:
         scored: its cases.
         periods: name -> months (1 .. 12) of the valid time; `all` first.
-        members: of the ensemble; 1 for a single forecast.
+        members: of the ensemble; 1 for a single forecast, `DISTRIBUTION` for one that is a distribution itself.
         channels: short names, in the order of the statistics.
     """
     sums = by_period(scored.state.sums, scored.state.cases, periods)

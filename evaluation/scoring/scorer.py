@@ -17,10 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.evaluation.baselines.damped_persistence import DampedPersistence
-from weatherfm.evaluation.baselines.names import BASELINES, DAMPED, PROBABILISTIC
+from weatherfm.evaluation.baselines.names import BASELINES, DAMPED, PROBABILISTIC, RIDGE
 from weatherfm.evaluation.baselines.persistence_and_climatology import climatology, truth
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
+from weatherfm.evaluation.baselines.ridge_regression import RidgeRegression
 from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.metrics.gaussian import Gaussian
 from weatherfm.evaluation.scoring.case_statistics import Wanted, case_means
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, months_of
 
@@ -41,6 +43,8 @@ class Task:
     """Channels and metrics."""
     damped: DampedPersistence | None
     """Fitted damped persistence, if it is scored."""
+    ridge: RidgeRegression | None
+    """Fitted ridge regression, if it is scored."""
     members: int | None
     """Of the probabilistic climatology, if it is scored."""
 
@@ -67,8 +71,9 @@ class Scorer:
     @property
     def forecasts(self) -> tuple[str, ...]:
         """Names of all that is scored, in the order of the scores."""
-        fitted = ((DAMPED,) if self._task.damped else ()) + ((PROBABILISTIC,) if self._sampled else ())
-        return (*self._files, *BASELINES, *fitted)
+        task = self._task
+        asked = {DAMPED: task.damped, RIDGE: task.ridge, PROBABILISTIC: self._sampled}
+        return (*self._files, *BASELINES, *(name for name, found in asked.items() if found is not None))
 
     def score(
         self, init_times: np.ndarray, done: Callable[[int], object] = lambda cases: None
@@ -111,9 +116,11 @@ class Scorer:
             valid = inits + np.timedelta64(hours, "h")
             months = months_of(valid)
             observed, normal = self._states.at(valid), self._normals.at(valid)
-            given = {"persistence": now, "climatology": normal}
+            given: dict[str, np.ndarray | Gaussian] = {"persistence": now, "climatology": normal}
             if self._task.damped and anomaly is not None:
                 given[DAMPED] = self._task.damped.forecast(anomaly, normal, lead_index)
+            if self._task.ridge:
+                given[RIDGE] = self._task.ridge.forecast(inits, normal, lead_index)
             if self._sampled:
                 given[PROBABILISTIC] = self._sampled.at(valid)
             yield lead_index, months, partial(self._means, inits, hours, given, observed, normal, months)
@@ -122,7 +129,7 @@ class Scorer:
         self,
         inits: np.ndarray,
         hours: int,
-        given: Mapping[str, np.ndarray],
+        given: Mapping[str, np.ndarray | Gaussian],
         observed: np.ndarray,
         normal: np.ndarray,
         months: np.ndarray,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from weatherfm.evaluation.baselines.names import ALL_BASELINES
+from weatherfm.evaluation.metrics.ensemble import pair_share
 from weatherfm.evaluation.scoring.metrics_from_sums import Variables
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases
 from weatherfm.evaluation.significance.skill_intervals import compare_cases
@@ -24,7 +25,7 @@ def significance_variables(
 
     Args:
         scored: forecast -> cases; their order is that of the references.
-        members: forecast -> members of the ensemble, 1 for a single forecast.
+        members: forecast -> members of the ensemble, 1 for a single forecast, `DISTRIBUTION` for a distribution.
         resamples: of the bootstrap.
     """
     found: dict[str, Variables] = {name: {} for name in scored}
@@ -42,7 +43,7 @@ def _series(cases: ScoredCases, metric: str, members: int) -> np.ndarray | None:
         return cases.series["squared_error"]
     if "crps_skill" not in cases.series:
         return None
-    return cases.series["crps_skill"] - (members - 1) / (2 * members) * cases.series["crps_spread"]
+    return cases.series["crps_skill"] - pair_share(members) * cases.series["crps_spread"]
 
 
 def _against_all(
