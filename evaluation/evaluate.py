@@ -20,7 +20,7 @@ from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import own_variables
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.damped_persistence import can_fit, fit_damped_persistence
-from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC, RIDGE
+from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC, RIDGE, name_of_mean
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
 from weatherfm.evaluation.baselines.ridge_predictors import ridge_predictors
 from weatherfm.evaluation.baselines.ridge_regression import fit_ridge_regression
@@ -32,7 +32,7 @@ from weatherfm.evaluation.metrics.ensemble import DISTRIBUTION
 from weatherfm.evaluation.metrics.events import Event, parse_event
 from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_left_out, spectra_transforms
 from weatherfm.evaluation.regions import default_regions, mean_over, mean_weights, parse_region
-from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores
+from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores, means_among
 from weatherfm.evaluation.scoring.case_statistics import Wanted
 from weatherfm.evaluation.scoring.cases_to_score import Cases, cases_of, refuse_learned_days
 from weatherfm.evaluation.scoring.in_parts import KeptParts, Work, score_in_parts
@@ -78,14 +78,14 @@ def evaluate(
 
     Returns:
         Scores (`weatherfm.evaluation.results.scores_file`); `forecast` is named by the file's provenance, else
-        `model`, and others by theirs, else by their file names; then the baselines.
+        `model`, and others by theirs, else by their file names, each ensemble followed by its mean; then the baselines.
 
     Raises:
         InputError: a channel, lead time or time missing on either side, another grid, wrong units or dims, a value
             that is not finite, other initial times, or cases inside days that were learned from, in any generation.
     """
     settings = settings or EvaluationConfig()
-    files = _open_all(forecast, others, store, Access.of(settings.storage_options))
+    files = _open_all(forecast, others, store, Access.of(settings.storage_options), settings.ensemble_mean)
     cases = cases_of(files, store, channels, common)
     refuse_learned_days(cases, store)
     refuse_days_of_weights(cases.valid_times, store, {name: one.provenance for name, one in files.items()})
@@ -130,8 +130,9 @@ def _variables(
     variables = {name: score_variables(found, periods, members[name], cases.channels) for name, found in scored.items()}
     if set(members.values()) != {1}:  # of a single forecast it is the mean absolute error
         variables = {name: {"crps": found["mae"]} | found for name, found in variables.items()}
-    tested = significance_variables(scored, members, settings.resamples)
-    return {name: found | tested[name] for name, found in variables.items()}
+    own = {name: cases for name, cases in scored.items() if name not in means_among(members)}
+    tested = significance_variables(own, members, settings.resamples, list(scored))
+    return {name: found | tested.get(name, {}) for name, found in variables.items()}
 
 
 def _works(
@@ -157,7 +158,7 @@ def _works(
         wanted = Wanted(tuple(group), seen, own, transforms, seeps, frozenset(ALL_BASELINES), mask is not None)
         fitted = fit_damped_persistence(store, group, cases.lead_times) if damped else None
         ridge = None if known is None else fit_ridge_regression(store, group, known)
-        works.append(Work(files, store, Task(cases.lead_times, wanted, fitted, ridge, sampled)))
+        works.append(Work(files, store, Task(cases.lead_times, wanted, fitted, ridge, sampled, settings.ensemble_mean)))
     return works
 
 
@@ -198,7 +199,7 @@ def _mask_of(store: Store, channel: str) -> bytes:
 
 
 def _open_all(
-    forecast: str | Path, others: Sequence[str | Path], store: Store, access: Access
+    forecast: str | Path, others: Sequence[str | Path], store: Store, access: Access, means: bool
 ) -> dict[str, ForecastFile]:
     files: dict[str, ForecastFile] = {}
     for given in (forecast, *others):
@@ -212,6 +213,12 @@ def _open_all(
                 "`name` when it is made"
             )
         files[name] = file
+    for name in [name_of_mean(name) for name, file in files.items() if file.members and means]:
+        if name in files:
+            raise InputError(
+                f"{name!r} is what the mean of an ensemble is called, and {files[name].path} has that name; give it "
+                f"another one: NAME={files[name].path}, or set evaluation.ensemble_mean=false"
+            )
     return files
 
 

@@ -1,4 +1,4 @@
-"""Names of the baselines in scores and reports."""
+"""Names in scores and reports of what is scored beside forecasts: baselines, and means of ensembles."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ PROBABILISTIC = "probabilistic_climatology"
 """An ensemble of training days (`weatherfm.evaluation.baselines.probabilistic_climatology`)."""
 ALL_BASELINES: tuple[str, ...] = (*BASELINES, DAMPED, RIDGE, PROBABILISTIC)
 """In the order of scores and reports."""
+
+
+def name_of_mean(ensemble: str) -> str:
+    """What the mean of an ensemble forecast is called where it is scored as a single forecast."""
+    return f"{ensemble}_mean"

@@ -16,6 +16,7 @@ from weatherfm.evaluation.results.lookup import (
     baselines_of,
     lead_hours,
     main_region,
+    means_of,
     overall,
     probabilistic_baselines_of,
 )
@@ -190,10 +191,10 @@ def _draw_published(axes: Axes, scores: xr.Dataset, channel: str) -> None:
 
 
 def _single(scores: xr.Dataset, values: xr.DataArray) -> xr.DataArray:
-    """Without the baselines that are ensembles: their mean is nearly climatology."""
+    """Without the baselines that are ensembles, whose mean is nearly climatology, and without a mean beside its own."""
     own = set(baselines_of(scores))
     ensembles = [name for name in probabilistic_baselines_of(scores) if name not in own]
-    return values.drop_sel(forecast=ensembles)
+    return values.drop_sel(forecast=[*ensembles, *means_of(scores)])
 
 
 def _note(axes: Axes, level: float, text: str, below: bool) -> None:

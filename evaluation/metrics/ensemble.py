@@ -98,6 +98,27 @@ def ensemble_metrics(mean: Mapping[str, np.ndarray], members: int) -> dict[str, 
     }
 
 
+def member_metrics(mean: Mapping[str, np.ndarray], members: int) -> dict[str, np.ndarray]:
+    """What single members score, from what their mean scores: averaging takes their variance out of both.
+
+        mean of (member - y)^2 = (ensemble mean - y)^2 + (M - 1) / M variance
+
+    and the same with the climatology in place of the truth y.
+
+    Args:
+        mean: statistic -> mean over cases (any dims), of the ensemble mean's errors and anomalies, and of the variance.
+        members: size of the ensemble, 2 or more, or `DISTRIBUTION`, whose members are independent draws.
+    """
+    own = 2 * pair_share(members) * mean["ensemble_variance"]
+    metrics = {"member_rmse": np.sqrt(mean["squared_error"] + own)}
+    if "forecast_anomaly_squared" in mean:
+        truth = mean["truth_anomaly_squared"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.sqrt((mean["forecast_anomaly_squared"] + own) / truth)
+        metrics["member_activity_ratio"] = np.where(truth > 0, ratio, np.nan)
+    return metrics
+
+
 def pair_share(members: int) -> float:
     """What the CRPS has of the mean difference of two members: (M - 1) / (2 M), of a `DISTRIBUTION` 1/2.
 

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weatherfm.evaluation.baselines.names import name_of_mean
+
 
 def provenance_of(scores: xr.Dataset) -> dict[str, Any]:
     """The record that goes with scores."""
@@ -27,6 +29,16 @@ def overall(scores: xr.Dataset) -> xr.Dataset:
 def models_of(scores: xr.Dataset) -> list[str]:
     """Forecasts that are no baseline; the first is the one the page is about."""
     return _of_kind(scores, "model")
+
+
+def means_of(scores: xr.Dataset) -> dict[str, str]:
+    """Means of ensembles that are scored as forecasts of their own -> the ensemble."""
+    found = {}
+    for name in _of_kind(scores, "mean"):
+        own, _, file = name.partition(" (")  # in merged scores `model_mean (run)` is of `model (run)`
+        alike = [model for model in ensembles_of(scores) if name_of_mean(model.partition(" (")[0]) == own]
+        found[name] = min(alike, key=lambda model: model.partition(" (")[2] != file)
+    return found
 
 
 def baselines_of(scores: xr.Dataset) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,7 +16,10 @@ _DIMS = ("reference", "region", "lead_time", "channel")
 
 
 def significance_variables(
-    scored: Mapping[str, ScoredCases], members: Mapping[str, int], resamples: int
+    scored: Mapping[str, ScoredCases],
+    members: Mapping[str, int],
+    resamples: int,
+    references: Sequence[str] | None = None,
 ) -> dict[str, Variables]:
     """Forecast -> `rmse_p_value`, `rmse_skill_low`, `rmse_skill_high` and, of ensembles, the same of CRPS.
 
@@ -24,16 +27,18 @@ def significance_variables(
     few (`weatherfm.evaluation.significance.skill_intervals`).
 
     Args:
-        scored: forecast -> cases; their order is that of the references.
+        scored: forecast -> cases.
         members: forecast -> members of the ensemble, 1 for a single forecast, `DISTRIBUTION` for a distribution.
         resamples: of the bootstrap.
+        references: their order; without it, that of `scored`. Those without cases are NaN.
     """
+    references = list(scored if references is None else references)
     found: dict[str, Variables] = {name: {} for name in scored}
     for metric, root in (("rmse", True), ("crps", False)):
         series = {name: _series(cases, metric, members[name]) for name, cases in scored.items()}
         having = {name: values for name, values in series.items() if values is not None}
         for name in [name for name in having if name not in ALL_BASELINES]:
-            found[name] |= _against_all(metric, root, name, having, list(scored), scored[name].init_times, resamples)
+            found[name] |= _against_all(metric, root, name, having, references, scored[name].init_times, resamples)
     return found
 
 
