@@ -131,7 +131,7 @@ def _variables(
     if set(members.values()) != {1}:  # of a single forecast it is the mean absolute error
         variables = {name: {"crps": found["mae"]} | found for name, found in variables.items()}
     own = {name: cases for name, cases in scored.items() if name not in means_among(members)}
-    tested = significance_variables(own, members, settings.resamples, list(scored))
+    tested = significance_variables(own, settings.resamples, list(scored))
     return {name: found | tested.get(name, {}) for name, found in variables.items()}
 
 

@@ -42,6 +42,7 @@ from weatherfm.evaluation.results.lookup import (
     lead_hours,
     main_region,
     models_of,
+    probabilistic_baselines_of,
     provenance_of,
 )
 from weatherfm.evaluation.results.published_scores import published_for
@@ -126,6 +127,7 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
         "models": models,
         "ensembles": ensembles_of(scores),
         "baselines": [in_words(name) for name in baselines],
+        "probabilistic": [in_words(name) for name in probabilistic_baselines_of(scores)],
         "tiles": [row for row in rows if row.lead == f"{headline_lead(scores)} h" and row.forecast == models[0]],
         "rows": rows,
         "cards": card_groups(scores, [region]),

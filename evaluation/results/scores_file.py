@@ -16,6 +16,7 @@ from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import add_variables, parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, name_of_mean
+from weatherfm.evaluation.results.words import metric_in_words
 from weatherfm.home import expanded
 
 Variables = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
@@ -143,9 +144,10 @@ def _truth_once(scores: xr.Dataset) -> xr.Dataset:
 def _described(scores: xr.Dataset) -> xr.Dataset:
     """With a definition of every variable."""
     for name, array in scores.data_vars.items():
-        metric, _, what = str(name).partition("_")
-        if what in _SIGNIFICANCE and str(name) not in _DEFINITIONS:
-            array.attrs["long_name"] = _SIGNIFICANCE[what].format(metric.upper())
+        tested = [what for what in _SIGNIFICANCE if str(name).endswith(f"_{what}")]
+        if tested:
+            metric = metric_in_words(str(name).removesuffix(f"_{tested[0]}"))
+            array.attrs["long_name"] = _SIGNIFICANCE[tested[0]].format(metric)
         else:
             array.attrs["long_name"] = _DEFINITIONS[str(name)]
     return scores

@@ -97,7 +97,7 @@ def test_everything_is_there(whole):
     xr.testing.assert_equal(alone, whole["mae"].sel(forecast=["single", "persistence"]).rename("crps"))
     assert np.isnan(whole["crps_fair"].sel(forecast="single")).all()
     assert (whole["rmse_p_value"].sel(forecast="ensemble", reference="persistence", region="global") < 0.05).all()
-    assert (whole["crps_skill_low"].sel(forecast="ensemble", reference="probabilistic_climatology") > 0).all()
+    assert (whole["crps_fair_skill_low"].sel(forecast="ensemble", reference="probabilistic_climatology") > 0).all()
     assert (whole["rmse"].sel(forecast="damped_persistence") <= whole["rmse"].sel(forecast="persistence") * 1.02).all()
     sampled = whole["members"].sel(forecast="probabilistic_climatology").item()
     assert provenance_of(whole)["baselines"]["probabilistic_climatology"].startswith(
