@@ -169,7 +169,7 @@ def _beaten(scores: xr.Dataset, model: str, here: xr.Dataset, lead: int) -> list
     n_better = int(better.values.sum())
     share = f"all {count}" if n_better == count else f"{n_better} of {count}"
     sure = _n_sure(here, model, names, better)
-    proven = "" if sure is None else f", on {'each' if sure == count else sure} of them significantly"
+    proven = "" if sure is None or not n_better else f", on {'each' if sure == count else sure} of them significantly"
     return [f"In RMSE it beats {listed([in_words(name) for name in names])} on {share} channels at {lead} h{proven}."]
 
 
