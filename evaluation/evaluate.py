@@ -20,16 +20,19 @@ from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import own_variables
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.damped_persistence import can_fit, fit_damped_persistence
-from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC
+from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC, RIDGE, name_of_mean
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
+from weatherfm.evaluation.baselines.ridge_predictors import ridge_predictors
+from weatherfm.evaluation.baselines.ridge_regression import fit_ridge_regression
 from weatherfm.evaluation.baselines.seeps_climatology import seeps_climatology
 from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.forecast_identity import identity
 from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.metrics.ensemble import DISTRIBUTION
 from weatherfm.evaluation.metrics.events import Event, parse_event
 from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_left_out, spectra_transforms
 from weatherfm.evaluation.regions import default_regions, mean_over, mean_weights, parse_region
-from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores
+from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores, means_among
 from weatherfm.evaluation.scoring.case_statistics import Wanted
 from weatherfm.evaluation.scoring.cases_to_score import Cases, cases_of, refuse_learned_days
 from weatherfm.evaluation.scoring.in_parts import KeptParts, Work, score_in_parts
@@ -75,14 +78,14 @@ def evaluate(
 
     Returns:
         Scores (`weatherfm.evaluation.results.scores_file`); `forecast` is named by the file's provenance, else
-        `model`, and others by theirs, else by their file names; then the baselines.
+        `model`, and others by theirs, else by their file names, each ensemble followed by its mean; then the baselines.
 
     Raises:
         InputError: a channel, lead time or time missing on either side, another grid, wrong units or dims, a value
             that is not finite, other initial times, or cases inside days that were learned from, in any generation.
     """
     settings = settings or EvaluationConfig()
-    files = _open_all(forecast, others, store, Access.of(settings.storage_options))
+    files = _open_all(forecast, others, store, Access.of(settings.storage_options), settings.ensemble_mean)
     cases = cases_of(files, store, channels, common)
     refuse_learned_days(cases, store)
     refuse_days_of_weights(cases.valid_times, store, {name: one.provenance for name, one in files.items()})
@@ -93,8 +96,7 @@ def evaluate(
     kept = KeptParts(parts, "" if parts is None else _fingerprint(record, cases, settings, files))
     results = score_in_parts(works, cases.init_times, kept, workers, scheduler)
     scored = {name: join_channel_groups([result[name] for result in results]) for name in results[0]}
-    members = {name: file.members or 1 for name, file in files.items()} | {PROBABILISTIC: works[0].task.members or 1}
-    members = {name: members.get(name, 1) for name in scored}
+    members = _members(files, works[0], list(scored))
     periods = periods_of(settings.by, cases.months)
     variables = _variables(scored, members, periods, cases, settings)
     coordinates = {
@@ -110,6 +112,13 @@ def evaluate(
     return build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
 
 
+def _members(files: Mapping[str, ForecastFile], work: Work, names: Sequence[str]) -> dict[str, int]:
+    """Forecast -> members, 1 of a single forecast, `DISTRIBUTION` of a distribution."""
+    known = {name: file.members or 1 for name, file in files.items()}
+    known |= {PROBABILISTIC: work.task.members or 1, RIDGE: DISTRIBUTION}
+    return {name: known.get(name, 1) for name in names}
+
+
 def _variables(
     scored: Mapping[str, ScoredCases],
     members: Mapping[str, int],
@@ -119,10 +128,11 @@ def _variables(
 ) -> dict[str, Variables]:
     """Forecast -> its scores, and how sure its differences from the others are."""
     variables = {name: score_variables(found, periods, members[name], cases.channels) for name, found in scored.items()}
-    if max(members.values()) > 1:  # of a single forecast it is the mean absolute error
+    if set(members.values()) != {1}:  # of a single forecast it is the mean absolute error
         variables = {name: {"crps": found["mae"]} | found for name, found in variables.items()}
-    tested = significance_variables(scored, members, settings.resamples)
-    return {name: found | tested[name] for name, found in variables.items()}
+    own = {name: cases for name, cases in scored.items() if name not in means_among(members)}
+    tested = significance_variables(own, settings.resamples, list(scored))
+    return {name: found | tested.get(name, {}) for name, found in variables.items()}
 
 
 def _works(
@@ -135,6 +145,9 @@ def _works(
         _log.warning("%s has too few training days for damped persistence; it is not scored", store.path)
     largest = max(file.members or 1 for file in files.values())
     sampled = _sampled_members(store, cases, settings.probabilistic_climatology, largest > 1)
+    known = None
+    if settings.ridge_regression:
+        known = ridge_predictors(store, cases.channels, cases.lead_times, cases.init_times, settings.ridge_times)
     transforms = spectra_transforms(store.grid) if settings.spectra else None
     works = []
     for group in _channel_groups(store, cases, max(largest, sampled or 1)):
@@ -144,7 +157,8 @@ def _works(
         seen = weights if mask is None else mean_over(weights, ~mask.ravel())
         wanted = Wanted(tuple(group), seen, own, transforms, seeps, frozenset(ALL_BASELINES), mask is not None)
         fitted = fit_damped_persistence(store, group, cases.lead_times) if damped else None
-        works.append(Work(files, store, Task(cases.lead_times, wanted, fitted, sampled)))
+        ridge = None if known is None else fit_ridge_regression(store, group, known)
+        works.append(Work(files, store, Task(cases.lead_times, wanted, fitted, ridge, sampled, settings.ensemble_mean)))
     return works
 
 
@@ -185,7 +199,7 @@ def _mask_of(store: Store, channel: str) -> bytes:
 
 
 def _open_all(
-    forecast: str | Path, others: Sequence[str | Path], store: Store, access: Access
+    forecast: str | Path, others: Sequence[str | Path], store: Store, access: Access, means: bool
 ) -> dict[str, ForecastFile]:
     files: dict[str, ForecastFile] = {}
     for given in (forecast, *others):
@@ -199,6 +213,12 @@ def _open_all(
                 "`name` when it is made"
             )
         files[name] = file
+    for name in [name_of_mean(name) for name, file in files.items() if file.members and means]:
+        if name in files:
+            raise InputError(
+                f"{name!r} is what the mean of an ensemble is called, and {files[name].path} has that name; give it "
+                f"another one: NAME={files[name].path}, or set evaluation.ensemble_mean=false"
+            )
     return files
 
 
@@ -234,7 +254,7 @@ def _provenance(
         "forecasts": {name: file.provenance | {"address": str(file.path)} for name, file in files.items()},
         "land": "cells more than half of which are land" if "lsm" in store.static_names else None,
         "spectra_left_out": spectra_left_out(store.grid) if settings.spectra else ["not asked for"],
-        "baselines": _baselines(work, store),
+        "baselines": _baselines(work, store, settings, len(cases.channels)),
         "resamples": settings.resamples,
         **({"variables": own} if (own := own_variables(cases.channels)) else {}),
     }
@@ -245,7 +265,7 @@ def _missing_data(store: Store, cases: Cases) -> str:
     return f"masked points of {', '.join(masked)} are left out; otherwise {MISSING}" if masked else MISSING
 
 
-def _baselines(work: Work, store: Store) -> dict[str, str]:
+def _baselines(work: Work, store: Store, settings: EvaluationConfig, channels: int) -> dict[str, str]:
     """What each baseline is, in words."""
     train = store.periods.get("train")
     words = {
@@ -254,6 +274,12 @@ def _baselines(work: Work, store: Store) -> dict[str, str]:
     }
     if work.task.damped is not None:
         words[DAMPED] = f"climatology and a share of the anomaly at the initial time, fitted at every point on {train}"
+    if (ridge := work.task.ridge) is not None:
+        times = ", ".join(f"{hours}h" for hours in settings.ridge_times)
+        words[RIDGE] = (
+            f"ridge regression on {ridge.predictors.shape[1]} principal components of {channels} channels at {times}, "
+            f"with normal errors, fitted on {ridge.starts} start times in {train}"
+        )
     if work.task.members is not None:
         words[PROBABILISTIC] = (
             f"{work.task.members} states of the training days {train} near this day of year, at this hour"

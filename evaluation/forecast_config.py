@@ -102,6 +102,7 @@ class ForecastConfig(Config):
 class EvaluationConfig(Config):
     """How forecasts are scored."""
 
+    later = frozenset({"ridge_regression", "ridge_times", "ensemble_mean"})
     regions: list[str] | None = None
     """Named regions (global, tropics, europe, ...), any of them with _land or _sea, or boxes as alps:48/5/44/16
     (north/west/south/east); without it, those that suit the grid."""
@@ -111,6 +112,14 @@ class EvaluationConfig(Config):
     """Thresholds for the Brier score, as "t2m > 303.15" or "tp > 0.001", in canonical units."""
     damped_persistence: bool = True
     """Score damped persistence too, fitted on the training days."""
+    ridge_regression: bool = False
+    """Score ridge regression on the state at the initial time too, fitted on the training days, with the spread of its
+    errors: a reference that knows the day. It holds the training days' fields in memory."""
+    ridge_times: list[Hours] = Field(default=[0], min_length=1)
+    """Times of the states that ridge regression knows, 0h and before, as [-24h, 0h]: those of the model
+    (`model.input_times`) for a fair comparison."""
+    ensemble_mean: bool = True
+    """Of every ensemble NAME score its mean as a single forecast too, as NAME_mean."""
     probabilistic_climatology: bool | None = None
     """Score an ensemble of training days too; without it, where an ensemble forecast is scored."""
     seeps: bool = True
@@ -125,3 +134,15 @@ class EvaluationConfig(Config):
     headline: list[str] = []
     """Channels the report shows first; without it, those of z500 t850 t2m msl u10 v10 that exist, else the
     first four."""
+
+    @model_validator(mode="after")
+    def _times_of_ridge_regression(self) -> EvaluationConfig:
+        given = ", ".join(f"{hours}h" for hours in self.ridge_times)
+        if max(self.ridge_times) > 0 or len(set(self.ridge_times)) < len(self.ridge_times):
+            raise InputError(f"evaluation.ridge_times are 0h and before, each once, as [-24h, 0h]; got [{given}]")
+        if self.ridge_times != [0] and not self.ridge_regression:
+            raise InputError(
+                f"evaluation.ridge_times [{given}] are for ridge regression, which is not scored; set "
+                "evaluation.ridge_regression=true, or leave them out"
+            )
+        return self

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from weatherfm.data_pipeline.fields.time_axis import over_leap_day, skipped_leap_days
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.persistence_and_climatology import (
     FieldWindow,
     normals_at,
     states_at,
+    training_starts,
     training_times,
 )
 
@@ -62,7 +62,7 @@ class DampedPersistence:
 
 def can_fit(store: Store, lead_times: Sequence[int]) -> bool:
     """True where training days hold enough pairs at `lead_times` (hours); reads no fields."""
-    return len(_candidates(training_times(store), lead_times)) >= _FEWEST
+    return len(training_starts(training_times(store), lead_times)) >= _FEWEST
 
 
 def fit_damped_persistence(
@@ -116,22 +116,16 @@ def _sum_of_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.einsum("nchw,nchw->chw", x, y)
 
 
-def _candidates(times: np.ndarray, lead_times: Sequence[int]) -> np.ndarray:
-    """Those of `times` from which every lead time ends in `times`, and not over a leap day that they skip."""
-    ends = times[:, None] + np.asarray(lead_times, "timedelta64[h]")
-    there = np.isin(ends, times) & ~over_leap_day(skipped_leap_days(times), times[:, None], ends)
-    return times[there.all(1)]
-
-
 def _start_times(store: Store, lead_times: Sequence[int]) -> np.ndarray:
     """Evenly thinned so that all hours of the day stay, as few as the limits ask for."""
     known = training_times(store)
-    candidates = _candidates(known, lead_times)
+    candidates = training_starts(known, lead_times)
     if len(candidates) < _FEWEST:
-        scarce = min(lead_times, key=lambda hours: (len(_candidates(known, [hours])), -hours))
+        scarce = min(lead_times, key=lambda hours: (len(training_starts(known, [hours])), -hours))
+        fewest = len(training_starts(known, [scarce]))
         raise InputError(
             f"damped persistence needs {_FEWEST} start times from which every lead time ends within the training days; "
-            f"{store.path} has {len(candidates)} ({len(_candidates(known, [scarce]))} at lead time {scarce}h, train is "
+            f"{store.path} has {len(candidates)} ({fewest} at lead time {scarce}h, train is "
             f"{store.periods.get('train')}): prepare more training days, score shorter lead times, or set "
             "evaluation.damped_persistence=false"
         )

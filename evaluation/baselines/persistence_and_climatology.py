@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from weatherfm.data_pipeline.fields.masks import zero_masked
+from weatherfm.data_pipeline.fields.time_axis import over_leap_day, skipped_leap_days
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 
@@ -85,6 +86,16 @@ def training_times(store: Store) -> np.ndarray:
     """[time] datetime64[s]: what a baseline may be fitted on; none where the store names no training days."""
     train = store.periods.get("train")
     return store.times[:0] if train is None else store.times[train.contains(store.times)]
+
+
+def training_starts(times: np.ndarray, spans: Sequence[int]) -> np.ndarray:
+    """Those of `times` [time] from which every span (hours, earlier ones negative) ends in `times`.
+
+    None of them goes over a leap day that the times skip.
+    """
+    ends = times[:, None] + np.asarray(spans, "timedelta64[h]")
+    there = np.isin(ends, times) & ~over_leap_day(skipped_leap_days(times), times[:, None], ends)
+    return times[there.all(1)]
 
 
 def _refuse_not_finite(fields: np.ndarray, channels: Sequence[str], times: np.ndarray, what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from string import ascii_lowercase
+from typing import cast
 
 import numpy as np
 import xarray as xr
@@ -12,12 +13,25 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from weatherfm.evaluation.figures.line_looks import line_look
 from weatherfm.evaluation.figures.pictures import GREY, style
-from weatherfm.evaluation.results.lookup import baselines_of, lead_hours, main_region, overall
+from weatherfm.evaluation.results.lookup import (
+    baselines_of,
+    ensembles_of,
+    lead_hours,
+    main_region,
+    means_of,
+    overall,
+    probabilistic_baselines_of,
+)
 from weatherfm.evaluation.results.published_scores import published_for
 from weatherfm.evaluation.results.words import in_words, name_in_words, pretty_units
 
 _USEFUL_ACC = 0.6
 """Anomaly correlation down to which a forecast is by custom called useful."""
+
+_LEAST_SKILL = 5
+"""Per cent that an axis of skill reaches on either side of nothing: less is not worth a picture of its own."""
+_MOST_INSIDE = 6
+"""Names in a legend inside the axes: more hide the curves, and stand below."""
 
 
 def rmse_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
@@ -47,7 +61,7 @@ def acc_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> F
         draw_curves(axes, scores, _single(scores, values))
         low = min(0.0, float(values.min(skipna=True)))
         axes.set_ylim(max(low - 0.05, -1) if low < 0 else 0, 1.02)
-        _note(axes, _USEFUL_ACC, "0.6: useful by custom", below=True)
+        note_level(axes, _USEFUL_ACC, "0.6: useful by custom", below=True)
         axes.set_ylabel("Anomaly correlation [1]")
         finish(axes, scores, _title(channel))
     return figure
@@ -56,13 +70,34 @@ def acc_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> F
 def crps_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
     """CRPS against lead time: fair of ensembles, the mean absolute error of single forecasts, which is theirs."""
     scores = overall(scores)
-    here = scores.sel(region=region or main_region(scores), channel=channel)
-    values = here["crps_fair"].where(scores["members"] > 1, here["crps"])
+    values = _comparable_crps(scores.sel(region=region or main_region(scores), channel=channel))
     figure, axes = panel()
     with style():
         draw_curves(axes, scores, values)
         axes.set_ylim(bottom=0)
-        axes.set_ylabel(f"CRPS [{_units(scores, channel)}]")
+        axes.set_ylabel(f"Fair CRPS [{_units(scores, channel)}]")
+        finish(axes, scores, _title(channel))
+    return figure
+
+
+def crps_skill_figure(scores: xr.Dataset, channel: str, reference: str, region: str | None = None) -> Figure:
+    """Fair CRPS skill score, 1 - CRPS / CRPS of the reference, in per cent against lead time.
+
+    Of ensembles, and of baselines that are distributions. Single forecasts would decide the axis: their CRPS is much
+    larger.
+    """
+    scores = overall(scores)
+    values = scores["crps_fair"].sel(region=region or main_region(scores), channel=channel)
+    skill = 100 * (1 - values / values.sel(forecast=reference, drop=True))
+    distributions = [name for name in baselines_of(scores) if name in probabilistic_baselines_of(scores)]
+    shown = skill.sel(forecast=[name for name in (*ensembles_of(scores), *distributions) if name != reference])
+    figure, axes = panel()
+    with style():
+        draw_curves(axes, scores, shown)
+        low, high = float(shown.min(skipna=True)), float(shown.max(skipna=True))
+        axes.set_ylim(min(-_LEAST_SKILL, 1.1 * low), min(100, max(_LEAST_SKILL, 1.1 * high)))
+        note_level(axes, 0.0, f"0: as good as {in_words(reference)}", below=True)
+        axes.set_ylabel("Fair CRPS skill [%]")
         finish(axes, scores, _title(channel))
     return figure
 
@@ -75,7 +110,7 @@ def activity_figure(scores: xr.Dataset, channel: str, region: str | None = None)
     with style():
         draw_curves(axes, scores, _single(scores, values))
         axes.set_ylim(0, max(1.2, 1.08 * float(values.max(skipna=True))))
-        _note(axes, 1.0, "1: as lively as the truth", below=False)
+        note_level(axes, 1.0, "1: as lively as the truth", below=False)
         axes.set_ylabel("Activity, forecast ÷ truth [1]")
         finish(axes, scores, _title(channel))
     return figure
@@ -145,7 +180,15 @@ def finish(axes: Axes, scores: xr.Dataset, title: str) -> None:
     whole_days = unit == "h" and longest >= 24
     axes.xaxis.set_major_locator(MultipleLocator(24) if whole_days else MaxNLocator(integer=True))
     axes.set_title(title)
-    axes.legend(fontsize=8, handlelength=2.4, loc="best")
+    _legend(axes)
+
+
+def note_level(axes: Axes, level: float, text: str, below: bool) -> None:
+    """A thin line at a level, and what it means."""
+    axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
+    axes.annotate(text, (0, level), xycoords=("axes fraction", "data"), xytext=(4, -3 if below else 3),
+                  textcoords="offset points", va="top" if below else "bottom", fontsize=7.5, color=GREY,
+                  zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8})  # fmt: skip
 
 
 def panel() -> tuple[Figure, Axes]:
@@ -183,16 +226,28 @@ def _draw_published(axes: Axes, scores: xr.Dataset, channel: str) -> None:
         axes.annotate(text, place, xytext=(5, 0), textcoords="offset points", va="center", fontsize=7, color="0.35")
 
 
+def _comparable_crps(here: xr.Dataset) -> xr.DataArray:
+    """The fair CRPS of ensembles of any size; of a single forecast the mean absolute error, which is its CRPS."""
+    return here["crps_fair"].where(here["members"] != 1, here["crps"])
+
+
 def _single(scores: xr.Dataset, values: xr.DataArray) -> xr.DataArray:
-    """Without the baselines that are ensembles: their mean is nearly climatology."""
-    return values.drop_sel(forecast=baselines_of(scores, ensembles=True))
+    """Without the baselines that are ensembles, whose mean is nearly climatology, and without a mean beside its own."""
+    own = set(baselines_of(scores))
+    ensembles = [name for name in probabilistic_baselines_of(scores) if name not in own]
+    return values.drop_sel(forecast=[*ensembles, *means_of(scores)])
 
 
-def _note(axes: Axes, level: float, text: str, below: bool) -> None:
-    axes.axhline(level, color=GREY, linewidth=0.8, linestyle=":")
-    axes.annotate(text, (0, level), xycoords=("axes fraction", "data"), xytext=(4, -3 if below else 3),
-                  textcoords="offset points", va="top" if below else "bottom", fontsize=7.5, color=GREY,
-                  zorder=4, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8})  # fmt: skip
+def _legend(axes: Axes) -> None:
+    """Where it hides least; of many names below the axes, in a figure that is as much taller."""
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) <= _MOST_INSIDE:
+        axes.legend(fontsize=8, handlelength=2.4, loc="best")
+        return
+    figure = cast("Figure", axes.get_figure())
+    columns = 3 if max(map(len, names)) <= 20 else 2
+    figure.set_figheight(figure.get_figheight() + 0.1 + 0.17 * -(-len(names) // columns))
+    figure.legend(handles, names, fontsize=7.5, handlelength=2.4, loc="outside lower center", ncols=columns)
 
 
 def _title(channel: str) -> str:

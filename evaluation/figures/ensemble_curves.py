@@ -1,13 +1,14 @@
-"""Whether an ensemble's spread is honest: spread beside error, and rank histograms."""
+"""Whether an ensemble's spread is honest: spread beside error, rank histograms; and its mean beside its members."""
 
 from __future__ import annotations
 
 import numpy as np
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from weatherfm.evaluation.figures.curves import draw_curves, finish, panel
+from weatherfm.evaluation.figures.curves import draw_curves, finish, note_level, panel
 from weatherfm.evaluation.figures.line_looks import line_look
 from weatherfm.evaluation.figures.pictures import GREY, style
 from weatherfm.evaluation.results.key_figures import headline_lead
@@ -26,17 +27,67 @@ def spread_skill_figure(scores: xr.Dataset, channel: str, region: str | None = N
     spread = scores["spread_skill_ratio"].sel(place) * error
     figure, axes = panel()
     with style():
-        draw_curves(axes, scores, error)
-        hollow = {"linestyle": ":", "linewidth": 1.8, "markerfacecolor": "white"}
-        draw_curves(axes, scores, spread, **hollow)
-        lines = axes.get_lines()
-        for i, line in enumerate(lines):
-            what = "error of the mean" if i < len(lines) // 2 else "spread"
-            line.set_label(f"{line.get_label()}: {what}")
+        _draw_pairs(axes, scores, error, "error of the mean", spread, "spread")
         axes.set_ylim(bottom=0)
-        axes.set_ylabel(f"RMSE and spread [{pretty_units(str(error['units'].values))}]")
-        finish(axes, scores, f"{channel}: {name_in_words(channel)}")
+        axes.set_ylabel(f"RMSE and spread [{_units(error)}]")
+        finish(axes, scores, _title(channel))
     return figure
+
+
+def member_error_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
+    """RMSE of the ensemble mean (solid) and of a single member (dotted, hollow) against lead time."""
+    scores = overall(scores)
+    figure, axes = panel()
+    with style():
+        mean, member = _mean_and_member(scores, "rmse", channel, region)
+        _draw_pairs(axes, scores, mean, "mean", member, "a member")
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(f"RMSE [{_units(mean)}]")
+        finish(axes, scores, _title(channel))
+    return figure
+
+
+def member_activity_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
+    """Activity over the truth's of the ensemble mean (solid) and of a single member (dotted, hollow)."""
+    scores = overall(scores)
+    figure, axes = panel()
+    with style():
+        mean, member = _mean_and_member(scores, "activity_ratio", channel, region)
+        _draw_pairs(axes, scores, mean, "mean", member, "a member")
+        axes.set_ylim(0, max(1.2, 1.08 * float(member.max(skipna=True))))
+        note_level(axes, 1.0, "1: as lively as the truth", below=False)
+        axes.set_ylabel("Activity, forecast ÷ truth [1]")
+        finish(axes, scores, _title(channel))
+    return figure
+
+
+def _mean_and_member(
+    scores: xr.Dataset, metric: str, channel: str, region: str | None
+) -> tuple[xr.DataArray, xr.DataArray]:
+    place = {"region": region or main_region(scores), "channel": channel}
+    mean, member = (
+        scores[name].sel(place).sel(forecast=list(ensembles_of(scores))) for name in (metric, f"member_{metric}")
+    )
+    return mean, member
+
+
+def _draw_pairs(
+    axes: Axes, scores: xr.Dataset, solid: xr.DataArray, of_solid: str, dotted: xr.DataArray, of_dotted: str
+) -> None:
+    """Two lines of one colour an ensemble."""
+    draw_curves(axes, scores, solid)
+    count = len(axes.get_lines())
+    draw_curves(axes, scores, dotted, linestyle=":", linewidth=1.8, markerfacecolor="white")
+    for i, line in enumerate(axes.get_lines()):
+        line.set_label(f"{line.get_label()}: {of_solid if i < count else of_dotted}")
+
+
+def _title(channel: str) -> str:
+    return f"{channel}: {name_in_words(channel)}"
+
+
+def _units(values: xr.DataArray) -> str:
+    return pretty_units(str(values["units"].values))
 
 
 def rank_histogram_figure(

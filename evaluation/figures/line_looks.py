@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from weatherfm.evaluation.results.lookup import models_of
+from weatherfm.evaluation.results.lookup import means_of, models_of
 
 _COLOURS = ("#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#8C564B")  # after Okabe and Ito
 _MARKERS = ("o", "D", "v", "P", "X")
@@ -14,15 +14,27 @@ _BASELINES: dict[str, dict[str, Any]] = {
     "persistence": {"color": "#D55E00", "linestyle": (0, (5, 2)), "marker": "s"},
     "climatology": {"color": "#4D4D4D", "linestyle": (0, (1.5, 1.5)), "marker": "^"},
     "damped_persistence": {"color": "#B07D00", "linestyle": (0, (6, 2, 1.5, 2)), "marker": "<"},
+    "ridge_regression": {"color": "#5B7F2B", "linestyle": (0, (4, 1.5)), "marker": "*"},
     "probabilistic_climatology": {"color": "#7A5195", "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": ">"},
 }
 
+_MEAN = {"linestyle": (0, (3.5, 1.5)), "linewidth": 1.7, "markerfacecolor": "white"}
+
 
 def line_look(name: str, scores: xr.Dataset) -> dict[str, Any]:
-    """Matplotlib's properties of the line of a forecast in `scores`: models thick, baselines thin and dashed."""
+    """Matplotlib's properties of the line of a forecast in `scores`: models thick, baselines thin and dashed.
+
+    The mean of an ensemble is a dashed line of its colour.
+    """
     known = name.partition(" (")[0]  # in merged scores `persistence (run)`
     if name not in models_of(scores) and known in _BASELINES:
         return {**_BASELINES[known], "linewidth": 1.5 if name == known else 0.9}
+    if ensemble := means_of(scores).get(name):
+        return line_look(ensemble, scores) | {
+            "linestyle": (0, (3.5, 1.5)),
+            "linewidth": 1.7,
+            "markerfacecolor": "white",
+        }
     place = models_of(scores).index(name)
     return {
         "color": _COLOURS[place % len(_COLOURS)],

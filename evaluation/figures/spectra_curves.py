@@ -21,7 +21,7 @@ from weatherfm.evaluation.metrics.spherical_spectra import spherical_wavelengths
 from weatherfm.evaluation.metrics.zonal_spectra import zonal_wavelengths
 from weatherfm.evaluation.results.lookup import lead_hours as hours_of
 from weatherfm.evaluation.results.lookup import models_of
-from weatherfm.evaluation.results.words import name_in_words, pretty_units
+from weatherfm.evaluation.results.words import in_words, name_in_words, pretty_units
 
 Kind = Literal["spherical", "zonal"]
 
@@ -69,9 +69,9 @@ def spectrum_figure(
     with style():
         _plot(axes, curves.wavenumbers, curves.truth, "truth", {"color": INK, "linewidth": 2.0, "zorder": 4})
         for name, power in curves.forecasts.items():
-            _plot(axes, curves.wavenumbers, power, name, line_look(name, scores))
+            _plot(axes, curves.wavenumbers, power, in_words(name), line_look(name, scores))
         for name, power in curves.errors.items():
-            _plot(axes, curves.wavenumbers, power, f"error of {name}", line_look(name, scores) | _ERROR)
+            _plot(axes, curves.wavenumbers, power, f"error of {in_words(name)}", line_look(name, scores) | _ERROR)
         axes.set_yscale("log")
         axes.set_ylim(bottom=_lowest(curves))
         units = pretty_units(str(scores["units"].sel(channel=channel).values))
@@ -96,7 +96,7 @@ def energy_ratio_figure(
         axes.axhspan(0, 1, color="#eef2f6", zorder=0)
         axes.axhline(1, color=INK, linewidth=1.2)
         for name, ratio in ratios.items():
-            _plot(axes, curves.wavenumbers, ratio, name, line_look(name, scores))
+            _plot(axes, curves.wavenumbers, ratio, in_words(name), line_look(name, scores))
         axes.set_ylim(0, min(max(1.25, 1.08 * highest), _HIGHEST_RATIO))
         for text, side, down in (("blurred", "top", -3), ("too much variance", "bottom", 3)):
             axes.annotate(text, (1, 1), xycoords=("axes fraction", "data"), xytext=(-4, down),

@@ -30,6 +30,8 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.spatial_means import spatial_means
 
 _STATISTICS = ("crps_skill", "crps_spread", "ensemble_mean_squared_error", "ensemble_variance")
+DISTRIBUTION = 0
+"""In place of a number of members: what is a distribution itself, an ensemble without end."""
 _VALUES = 2**17
 """Values, of all members, worked on together: a few MB with copies, still in cache, and few calls (2^15 is slower)."""
 
@@ -79,21 +81,54 @@ def ensemble_metrics(mean: Mapping[str, np.ndarray], members: int) -> dict[str, 
 
     Args:
         mean: statistic -> mean.
-        members: size of the ensemble, 2 or more.
+        members: size of the ensemble, 2 or more, or `DISTRIBUTION`.
 
     Raises:
         InputError: fewer than two members.
     """
-    _refuse_single(members)
+    share, own = pair_share(members), 0.0 if members == DISTRIBUTION else 1 / members
     spread = np.sqrt(mean["ensemble_variance"])
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.sqrt((members + 1) / members) * spread / np.sqrt(mean["ensemble_mean_squared_error"])
+        ratio = np.sqrt(1 + own) * spread / np.sqrt(mean["ensemble_mean_squared_error"])
     return {
-        "crps": mean["crps_skill"] - (members - 1) / (2 * members) * mean["crps_spread"],
+        "crps": mean["crps_skill"] - share * mean["crps_spread"],
         "crps_fair": mean["crps_skill"] - 0.5 * mean["crps_spread"],
         "ensemble_spread": spread,
         "spread_skill_ratio": ratio,
     }
+
+
+def member_metrics(mean: Mapping[str, np.ndarray], members: int) -> dict[str, np.ndarray]:
+    """What single members score, from what their mean scores: averaging takes their variance out of both.
+
+        mean of (member - y)^2 = (ensemble mean - y)^2 + (M - 1) / M variance
+
+    and the same with the climatology in place of the truth y.
+
+    Args:
+        mean: statistic -> mean over cases (any dims), of the ensemble mean's errors and anomalies, and of the variance.
+        members: size of the ensemble, 2 or more, or `DISTRIBUTION`, whose members are independent draws.
+    """
+    own = 2 * pair_share(members) * mean["ensemble_variance"]
+    metrics = {"member_rmse": np.sqrt(mean["squared_error"] + own)}
+    if "forecast_anomaly_squared" in mean:
+        truth = mean["truth_anomaly_squared"]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.sqrt((mean["forecast_anomaly_squared"] + own) / truth)
+        metrics["member_activity_ratio"] = np.where(truth > 0, ratio, np.nan)
+    return metrics
+
+
+def pair_share(members: int) -> float:
+    """What the CRPS has of the mean difference of two members: (M - 1) / (2 M), of a `DISTRIBUTION` 1/2.
+
+    Raises:
+        InputError: a single member.
+    """
+    if members == DISTRIBUTION:
+        return 0.5
+    _refuse_single(members)
+    return (members - 1) / (2 * members)
 
 
 def _refuse_single(members: int) -> None:

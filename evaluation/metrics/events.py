@@ -92,7 +92,7 @@ def event_means(
     cases, members, points = len(truth), ensemble.shape[1], truth[0, 0].size
     means = np.zeros((cases, len(weights), len(events)))
     for e, event in enumerate(events):
-        at = _position(event, channels)
+        at = event_position(event, channels)
         x, y = ensemble[:, :, at].reshape(cases, members, points), truth[:, at].reshape(cases, points)
         for columns, _ in pieces(members, 1, points):
             some = weights[:, columns]
@@ -102,7 +102,12 @@ def event_means(
     return {"brier": means}
 
 
-def _position(event: Event, channels: Sequence[str]) -> int:
+def event_position(event: Event, channels: Sequence[str]) -> int:
+    """Where the event's channel is among short names.
+
+    Raises:
+        InputError: it is not.
+    """
     if event.channel not in channels:
         known = ", ".join(channels)
         raise InputError(f"event '{event}': there is no {event.channel} among {known}; leave it out")

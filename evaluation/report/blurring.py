@@ -10,14 +10,15 @@ from weatherfm.evaluation.metrics.spectra import energy_ratio
 from weatherfm.evaluation.metrics.spherical_spectra import spherical_wavelengths
 from weatherfm.evaluation.metrics.zonal_spectra import zonal_wavelengths
 from weatherfm.evaluation.results.key_figures import headline_lead
-from weatherfm.evaluation.results.lookup import lead_hours, models_of
+from weatherfm.evaluation.results.lookup import lead_hours, means_of, models_of
+from weatherfm.evaluation.results.words import in_words
 
 KEPT = 0.5
 """Share of the truth's energy below which a scale is called blurred."""
 
 
 def blurring_sentences(scores: xr.Dataset, channel: str) -> list[str]:
-    """A sentence a model on the headline's lead time: down to which wavelength it keeps half of the truth's energy."""
+    """A sentence a forecast at the headline's lead time: down to which wavelength it has half of the truth's energy."""
     kind = next((kind for kind in ("spherical", "zonal") if f"{kind}_spectrum" in scores), None)
     if kind is None:
         return []
@@ -32,11 +33,13 @@ def blurring_sentences(scores: xr.Dataset, channel: str) -> list[str]:
         wavelengths, where = zonal_wavelengths(grid, band), f" ({band.replace('_', ' ')})"
     truth = here[f"{kind}_spectrum_truth"].values
     sentences = []
-    for model in models_of(scores):
+    for model in (*models_of(scores), *means_of(scores)):
         power = here[f"{kind}_spectrum"].sel(forecast=model).values
         if np.isfinite(power).any():
             ratio = energy_ratio(power, truth)
-            sentences.append(f"{model}, {channel} at {lead} h{where}: {_sentence(ratio[1:], wavelengths[1:])}")
+            sentences.append(
+                f"{in_words(model)}, {channel} at {lead} h{where}: {_sentence(ratio[1:], wavelengths[1:])}"
+            )
     return sentences
 
 

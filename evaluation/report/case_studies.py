@@ -12,15 +12,21 @@ from tqdm import tqdm
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.maps.case import Case, load_case, require_init_time
+from weatherfm.evaluation.figures.maps.ensemble_maps import MemberMaps, member_maps
 from weatherfm.evaluation.figures.maps.film import Animation, animation, load_cases
 from weatherfm.evaluation.figures.maps.map_groups import MapGroup, map_group
 from weatherfm.evaluation.figures.maps.panels import when
 from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.metrics.events import parse_event
 from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
 from weatherfm.evaluation.results.lookup import lead_hours, main_region, models_of, overall, provenance_of
 from weatherfm.evaluation.results.words import number, pretty_units
 
 _MAP_CHANNELS = 4
+_MEMBERS_LEAD = 72
+"""Hours from which on members have gone their own ways."""
+_MOST_EVENTS = 3
+"""With maps of their chance."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,22 @@ def case_study(
     film = animation(load_cases(file, store, channels[0], init_time, lead_hours(scores))) if animated else None
     hour = str(init_time.astype("datetime64[h]"))
     return CaseStudy(f"case-{hour}", f"Forecast from {when(init_time)}", tuple(rows), tuple(maps), film)
+
+
+def members_of_one(
+    file: ForecastFile, store: Store, scores: xr.Dataset, channel: str, init_time: np.datetime64
+) -> list[MemberMaps]:
+    """Maps of the members at the first key lead time of three days or more, with the events that were scored.
+
+    None of a single forecast; one at most, which makes a page some 0.5 MB larger.
+    """
+    if file.members is None:
+        return []
+    leads = key_leads(scores)
+    lead = next((hours for hours in leads if hours >= _MEMBERS_LEAD), leads[-1])
+    texts = [str(text) for text in scores["event"].values] if "event" in scores.coords else []
+    events = [event for event in map(parse_event, texts) if event.channel in file.channels]
+    return [member_maps(file, store, channel, lead, init_time, events[:_MOST_EVENTS])]
 
 
 def scored_name(file: ForecastFile, scores: xr.Dataset) -> str:

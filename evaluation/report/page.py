@@ -23,7 +23,7 @@ from weatherfm.evaluation.figures.plots import draw
 from weatherfm.evaluation.figures.training_curve import training_pictures
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.blurring import blurring_sentences
-from weatherfm.evaluation.report.case_studies import case_study, scored_name
+from weatherfm.evaluation.report.case_studies import case_study, members_of_one, scored_name
 from weatherfm.evaluation.report.data_quality import quality_section
 from weatherfm.evaluation.report.group_table import period_table, region_table
 from weatherfm.evaluation.report.provenance_table import day_and_hour, difference_lines, provenance_rows
@@ -42,6 +42,7 @@ from weatherfm.evaluation.results.lookup import (
     lead_hours,
     main_region,
     models_of,
+    probabilistic_baselines_of,
     provenance_of,
 )
 from weatherfm.evaluation.results.published_scores import published_for
@@ -113,7 +114,7 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
     rows = key_rows(scores, channels)
     hours = lead_hours(scores)
     baselines = baselines_of(scores)
-    sections = ("training", "curves", "ensemble", "spectra", "maps", "extremes", "cases")
+    sections = ("training", "curves", "ensemble", "spectra", "maps", "members", "extremes", "cases")
     return {name: [] for name in sections} | {
         "title": title,
         "version": __version__,
@@ -126,6 +127,7 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
         "models": models,
         "ensembles": ensembles_of(scores),
         "baselines": [in_words(name) for name in baselines],
+        "probabilistic": [in_words(name) for name in probabilistic_baselines_of(scores)],
         "tiles": [row for row in rows if row.lead == f"{headline_lead(scores)} h" and row.forecast == models[0]],
         "rows": rows,
         "cards": card_groups(scores, [region]),
@@ -166,14 +168,15 @@ def _tables(scores: xr.Dataset, model: str, channels: Sequence[str]) -> list[Any
 def _maps(
     file: ForecastFile, store: Store, scores: xr.Dataset, channels: Sequence[str], cases: Sequence[np.datetime64]
 ) -> dict[str, Any]:
-    """Maps of the median case, of the extremes and of the chosen cases; the median case also as an animation."""
+    """Maps of the median case, of the extremes and of the chosen cases; an animation and members of one of them."""
     chosen = [require_init_time(file, time) for time in dict.fromkeys(cases)]
     leads = (headline_lead(scores), key_leads(scores)[-1])
     init_times = scores["init_time"].values.astype("datetime64[s]")
     maps, extremes, median = map_groups(file, store, channels, leads, init_times)
     film = None if chosen else animation(load_cases(file, store, channels[0], median, lead_hours(scores)))
     studies = [case_study(file, store, scores, channels, time, time == chosen[0]) for time in chosen]
-    return {"maps": maps, "extremes": extremes, "animation": film, "cases": studies}
+    members = members_of_one(file, store, scores, channels[0], chosen[0] if chosen else median)
+    return {"maps": maps, "extremes": extremes, "animation": film, "cases": studies, "members": members}
 
 
 def _summary(scores: xr.Dataset) -> str:

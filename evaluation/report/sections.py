@@ -16,27 +16,28 @@ from weatherfm.evaluation.figures.curves import (
     bias_figure,
     brier_figure,
     crps_figure,
+    crps_skill_figure,
     has,
     rmse_figure,
     seeps_figure,
     wind_figure,
 )
-from weatherfm.evaluation.figures.ensemble_curves import rank_histogram_figure, spread_skill_figure
+from weatherfm.evaluation.figures.ensemble_curves import (
+    member_activity_figure,
+    member_error_figure,
+    rank_histogram_figure,
+    spread_skill_figure,
+)
 from weatherfm.evaluation.figures.plots import Plot, PlotGroup
 from weatherfm.evaluation.figures.spectra_curves import energy_ratio_figure, spectrum_figure
 from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
-from weatherfm.evaluation.results.lookup import ensembles_of, models_of
+from weatherfm.evaluation.results.lookup import ensembles_of, models_of, probabilistic_baselines_of
 from weatherfm.evaluation.results.score_card import Card, references_of, score_card
-from weatherfm.evaluation.results.words import name_in_words
+from weatherfm.evaluation.results.words import in_words, metric_in_words, name_in_words
 
 _MOST_TITLES = 6000
 """Cells up to which those of the other regions say in words what they are."""
 _SPECTRA_CHANNELS = 4
-
-_NAMES = {
-    "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "acc": "ACC", "crps": "CRPS", "crps_fair": "Fair CRPS",
-    "seeps": "SEEPS", "wind_vector_rmse": "Wind vector RMSE", "brier": "Brier score",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,7 @@ def curve_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]
         ),
     ]
     if ensembles_of(scores):
-        note = "Of an ensemble the fair CRPS, corrected for its number of members; of a single forecast its MAE."
-        groups.append(_by_channel(scores, channels, "crps", crps_figure, "CRPS (lower is better)", "CRPS", note))
+        groups += _crps_groups(scores, channels)
     groups += [
         _by_label(scores, "wind_vector_rmse", "wind", wind_figure, "Wind vector (lower is better)"),
         _by_label(scores, "brier", "event", brier_figure, "Events: Brier score (lower is better)"),
@@ -90,20 +90,59 @@ def curve_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]
     return groups
 
 
+def _crps_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]:
+    """CRPS, and its skill against each probabilistic baseline."""
+    note = (
+        "Of an ensemble the fair CRPS, corrected for its number of members, by which ensembles of different sizes are "
+        "compared; of a single forecast, as the mean of an ensemble, its MAE, which is its CRPS."
+    )
+    groups = [_by_channel(scores, channels, "crps", crps_figure, "Fair CRPS (lower is better)", "CRPS", note)]
+    for name in probabilistic_baselines_of(scores):
+        title = f"CRPS skill against {in_words(name)} (higher is better)"
+        note = f"The share of the CRPS of {in_words(name)} that a forecast does without; 100 % is perfect."
+        figure = partial(crps_skill_figure, reference=name)
+        groups.append(
+            _by_channel(scores, channels, "crps", figure, title, f"CRPS skill against {in_words(name)}", note)
+        )
+    return groups
+
+
 def ensemble_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]:
     """Spread beside error and rank histograms; none without an ensemble among the models."""
     if not ensembles_of(scores):
         return []
     spread = "Of a reliable ensemble the spread (dotted) lies on the error of its mean (solid); below it is too sure."
     ranks = (
-        "How often the truth has each rank among the members. Flat is reliable; high ends mean too little spread, a "
-        "high middle too much, a slope a bias."
+        "How often the truth has each rank among the members; 1 is as often as any other. Flat is reliable; high ends "
+        "mean too little spread, a high middle too much, a slope a bias."
+    )
+    gain = (
+        "Averaging takes out of the error what the members disagree on: RMSE of the mean (solid), of a member (dotted)."
+    )
+    cost = (
+        "And out of the forecast: members (dotted) should be as lively as the weather, their mean (solid) is smoother."
     )
     return [
         _by_channel(scores, channels, "spread_skill_ratio", spread_skill_figure, "Spread and error", "Spread", spread),
+        PlotGroup("Rank histograms", ranks, tuple(_rank_histograms(scores, channels))),
+        _by_channel(scores, channels, "member_rmse", member_error_figure, "What the mean gains", "Member RMSE", gain),
         _by_channel(
-            scores, channels, "rank_histogram", rank_histogram_figure, "Rank histogram", "Rank histogram", ranks
+            scores, channels, "member_activity_ratio", member_activity_figure, "What the mean loses", "Activity", cost
         ),
+    ]
+
+
+def _rank_histograms(scores: xr.Dataset, channels: Sequence[str]) -> list[Plot]:
+    """At the headline's and the longest of the key lead times."""
+    leads = dict.fromkeys((headline_lead(scores), key_leads(scores)[-1]))
+    return [
+        Plot(
+            partial(rank_histogram_figure, scores, channel, lead),
+            f"Rank histogram of {name_in_words(channel)} at {lead} h",
+        )
+        for channel in channels
+        if has(scores, "rank_histogram", channel=channel)
+        for lead in leads
     ]
 
 
@@ -144,15 +183,6 @@ def definitions(scores: xr.Dataset) -> dict[str, str]:
     return {
         metric_in_words(str(name)): str(array.attrs.get("long_name", "")) for name, array in scores.data_vars.items()
     }
-
-
-def metric_in_words(name: str) -> str:
-    """A variable of the scores as a term: `crps_fair` is `Fair CRPS`, `bias` is `Bias`."""
-    if name in _NAMES:
-        return _NAMES[name]
-    first, _, rest = name.partition("_")
-    words = f"{first.upper()} {rest}" if first in ("rmse", "crps") else f"{first.capitalize()} {rest}"
-    return words.replace("_", " ").replace("p value", "p-value").strip()
 
 
 def _holds(scores: xr.Dataset, variable: str) -> bool:

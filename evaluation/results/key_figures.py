@@ -8,7 +8,15 @@ from math import isfinite
 
 import xarray as xr
 
-from weatherfm.evaluation.results.lookup import baselines_of, lead_hours, main_region, models_of, overall
+from weatherfm.evaluation.results.lookup import (
+    baselines_of,
+    ensembles_of,
+    lead_hours,
+    main_region,
+    models_of,
+    overall,
+    probabilistic_baselines_of,
+)
 from weatherfm.evaluation.results.words import (
     in_words,
     listed,
@@ -42,7 +50,9 @@ class KeyRow:
     activity: str
     """Ratio of the forecast's activity to the truth's."""
     crps: str
-    """Of ensembles."""
+    """Fair CRPS of ensembles."""
+    crps_skills: tuple[str, ...]
+    """Of fair CRPS against each probabilistic baseline."""
     spread: str
     """Spread-skill ratio of ensembles."""
 
@@ -67,7 +77,7 @@ def skill(scores: xr.Dataset, model: str, reference: str, metric: str = "rmse") 
     """Percentage by which the model's error is below the reference's, dims (region, lead_time, channel).
 
     0 is as bad as the reference, 100 perfect, negative worse; NaN where the reference has no error. The metric is
-    `rmse` or `crps`, or another that is better when lower.
+    `rmse` or `crps_fair`, or another that is better when lower.
     """
     values = overall(scores)[metric]
     own, other = (values.sel(forecast=name, drop=True) for name in (model, reference))
@@ -75,7 +85,7 @@ def skill(scores: xr.Dataset, model: str, reference: str, metric: str = "rmse") 
 
 
 def headline(scores: xr.Dataset, channel: str) -> list[str]:
-    """Two plain sentences: the error of one channel against the baselines, and how many channels beat them all."""
+    """Plain sentences: one channel's error against the baselines, an ensemble's CRPS, how many channels beat all."""
     scores = overall(scores)
     model, region, lead = models_of(scores)[0], main_region(scores), headline_lead(scores)
     here = scores.sel(region=region).isel(lead_time=lead_hours(scores).index(lead))
@@ -85,13 +95,27 @@ def headline(scores: xr.Dataset, channel: str) -> list[str]:
     for baseline in baselines_of(scores):
         reference = float(rmse.sel(forecast=baseline))
         if reference > 0:
-            share = 100 * (1 - float(rmse.sel(forecast=model)) / reference)
+            share = _share(float(rmse.sel(forecast=model)), reference)
             parts.append(f"{_side(share)} {in_words(baseline)} ({number(reference)})")
     where = "" if region in ("global", "area") else f" in the {region_in_words(region)}"
     whose = "the model’s" if model == "model" else f"{model}’s"
     own = f"{number(float(rmse.sel(forecast=model)))} {units}".removesuffix(" 1")
     first = f"At {lead} h {whose} {channel} RMSE{where} is {own}" + (f": {listed(parts)}" if parts else "")
-    return [f"{first}.", *_beaten(scores, model, here, lead)]
+    return [
+        f"{first}.",
+        *_of_the_ensemble(scores, here.sel(channel=channel), model),
+        *_beaten(scores, model, here, lead),
+    ]
+
+
+def _of_the_ensemble(scores: xr.Dataset, here: xr.Dataset, model: str) -> list[str]:
+    """A sentence about the CRPS of an ensemble, where there is something to hold it against."""
+    names = probabilistic_baselines_of(scores)
+    if model not in ensembles_of(scores) or not names:
+        return []
+    crps = {name: float(here["crps_fair"].sel(forecast=name)) for name in (model, *names)}
+    parts = [f"{_side(_share(crps[model], crps[name]))} {in_words(name)} ({number(crps[name])})" for name in names]
+    return [f"Its fair CRPS, as of an ensemble without end, is {number(crps[model])}: {listed(parts)}."]
 
 
 def key_rows(scores: xr.Dataset, channels: Sequence[str]) -> list[KeyRow]:
@@ -111,11 +135,12 @@ def _key_row(scores: xr.Dataset, here: xr.Dataset, channel: str, lead: int, mode
         return float(here[metric].sel(forecast=name)) if metric in here else float("nan")
 
     own = value("rmse")
+    crps = [value("crps_fair", name) for name in probabilistic_baselines_of(scores)]
+    skills = [percent(_share(value("crps_fair"), reference)) for reference in crps]
     baselines = []
     for name in baselines_of(scores):
         reference = value("rmse", name)
-        share = 100 * (1 - own / reference) if reference > 0 else float("nan")
-        baselines.append((number(reference), percent(share)))
+        baselines.append((number(reference), percent(_share(own, reference))))
     return KeyRow(
         channel,
         name_in_words(channel),
@@ -129,6 +154,7 @@ def _key_row(scores: xr.Dataset, here: xr.Dataset, channel: str, lead: int, mode
         number(value("bias")),
         number(value("activity_ratio")),
         number(value("crps_fair")),
+        tuple(skills),
         number(value("spread_skill_ratio")),
     )
 
@@ -143,7 +169,7 @@ def _beaten(scores: xr.Dataset, model: str, here: xr.Dataset, lead: int) -> list
     n_better = int(better.values.sum())
     share = f"all {count}" if n_better == count else f"{n_better} of {count}"
     sure = _n_sure(here, model, names, better)
-    proven = "" if sure is None else f", on {'each' if sure == count else sure} of them significantly"
+    proven = "" if sure is None or not n_better else f", on {'each' if sure == count else sure} of them significantly"
     return [f"In RMSE it beats {listed([in_words(name) for name in names])} on {share} channels at {lead} h{proven}."]
 
 
@@ -155,6 +181,11 @@ def _n_sure(here: xr.Dataset, model: str, names: Sequence[str], better: xr.DataA
     if not isfinite(float(p_values.min())):
         return None
     return int((better & (p_values < SIGNIFICANT).all("reference")).values.sum())
+
+
+def _share(own: float, reference: float) -> float:
+    """Percentage by which an error is below the reference's."""
+    return 100 * (1 - own / reference) if reference > 0 else float("nan")
 
 
 def _side(share: float) -> str:

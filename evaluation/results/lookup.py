@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from weatherfm.evaluation.baselines.names import name_of_mean
+
 
 def provenance_of(scores: xr.Dataset) -> dict[str, Any]:
     """The record that goes with scores."""
@@ -29,16 +31,35 @@ def models_of(scores: xr.Dataset) -> list[str]:
     return _of_kind(scores, "model")
 
 
-def baselines_of(scores: xr.Dataset, ensembles: bool = False) -> list[str]:
-    """Baselines that were scored: those with one forecast, or those that are ensembles."""
-    several = dict(zip(map(str, scores["forecast"].values), scores["members"].values > 1, strict=True))
-    return [name for name in _of_kind(scores, "baseline") if several[name] == ensembles]
+def means_of(scores: xr.Dataset) -> dict[str, str]:
+    """Means of ensembles that are scored as forecasts of their own -> the ensemble."""
+    found = {}
+    for name in _of_kind(scores, "mean"):
+        own, _, file = name.partition(" (")  # in merged scores `model_mean (run)` is of `model (run)`
+        alike = [model for model in ensembles_of(scores) if name_of_mean(model.partition(" (")[0]) == own]
+        found[name] = min(alike, key=lambda model: model.partition(" (")[2] != file)
+    return found
+
+
+def baselines_of(scores: xr.Dataset) -> list[str]:
+    """Baselines that have a forecast of their own; not those that are ensembles, whose mean is nearly climatology."""
+    return [name for name in _of_kind(scores, "baseline") if _members(scores)[name] < 2]
+
+
+def probabilistic_baselines_of(scores: xr.Dataset) -> list[str]:
+    """Baselines that are ensembles or distributions: what a CRPS may be held against."""
+    return [name for name in _of_kind(scores, "baseline") if _members(scores)[name] != 1]
 
 
 def ensembles_of(scores: xr.Dataset) -> dict[str, int]:
     """Models that are ensembles, with their number of members."""
-    members = dict(zip(map(str, scores["forecast"].values), map(int, scores["members"].values), strict=True))
+    members = _members(scores)
     return {name: members[name] for name in models_of(scores) if members[name] > 1}
+
+
+def _members(scores: xr.Dataset) -> dict[str, int]:
+    """1 of a single forecast, 0 of a distribution."""
+    return dict(zip(map(str, scores["forecast"].values), map(int, scores["members"].values), strict=True))
 
 
 def _of_kind(scores: xr.Dataset, kind: str) -> list[str]:

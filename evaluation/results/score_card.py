@@ -15,8 +15,21 @@ import xarray as xr
 
 from weatherfm.earth.variables import parse_channel
 from weatherfm.evaluation.results.key_figures import SIGNIFICANT, skill
-from weatherfm.evaluation.results.lookup import baselines_of, ensembles_of, lead_hours, models_of
-from weatherfm.evaluation.results.words import in_words, name_in_words, number, percent, region_in_words
+from weatherfm.evaluation.results.lookup import (
+    baselines_of,
+    ensembles_of,
+    lead_hours,
+    models_of,
+    probabilistic_baselines_of,
+)
+from weatherfm.evaluation.results.words import (
+    in_words,
+    metric_in_words,
+    name_in_words,
+    number,
+    percent,
+    region_in_words,
+)
 
 COLOURS = "BrBG"
 """Diverging, white in the middle, told apart with any kind of colour vision: brown is worse, green better."""
@@ -89,7 +102,7 @@ def score_card(
         model: whose card it is.
         reference: the forecast it is held against.
         region: one of those scored.
-        metric: `rmse` or `crps`.
+        metric: `rmse` or `crps_fair`.
         titles: whether cells say in words what they are, with their interval.
     """
     hours = lead_hours(scores)
@@ -105,7 +118,7 @@ def score_card(
 
     def cells_of(channel: str) -> tuple[Cell, ...]:
         row = row_of[channel]
-        what = f"{metric.upper()} {{}} {in_words(reference)}"
+        what = f"{metric_in_words(metric)} {{}} {in_words(reference)}"
         cells = []
         for i, column in enumerate(columns):
             value, p_value, low, high = (float(table[row, i]) for table in tables)
@@ -116,26 +129,27 @@ def score_card(
     for title, channels in blocks_of(list(row_of)):
         rows = tuple((_row_label(name, channels), cells_of(name)) for name in channels)
         blocks.append(Block(title, columns, rows))
-    return Card(metric.upper(), in_words(reference), region_in_words(region), tuple(blocks))
+    return Card(metric_in_words(metric), in_words(reference), region_in_words(region), tuple(blocks))
 
 
 def references_of(scores: xr.Dataset, model: str) -> list[tuple[str, str]]:
     """(metric, reference) of a model's cards.
 
-    RMSE against the single-valued baselines and every model before it; CRPS of an ensemble against ensembles likewise.
+    RMSE against the single-valued baselines and every model before it; fair CRPS of an ensemble against what has a
+    probability, likewise: it is fair to ensembles of other sizes.
     """
     earlier = models_of(scores)[: models_of(scores).index(model)]
     pairs = [("rmse", name) for name in (*own_baselines(scores, model), *earlier)]
     if model in ensembles_of(scores):
         others = [name for name in earlier if name in ensembles_of(scores)]
-        pairs += [("crps", name) for name in (*own_baselines(scores, model, ensembles=True), *others)]
+        pairs += [("crps_fair", name) for name in (*own_baselines(scores, model, ensembles=True), *others)]
     return pairs
 
 
 def own_baselines(scores: xr.Dataset, model: str, ensembles: bool = False) -> list[str]:
     """Baselines on the model's own cases: all, but in scores merged by force those its file has tested it against."""
-    baselines = baselines_of(scores, ensembles)
-    name = "crps_p_value" if ensembles else "rmse_p_value"
+    baselines = probabilistic_baselines_of(scores) if ensembles else baselines_of(scores)
+    name = "crps_fair_p_value" if ensembles else "rmse_p_value"
     if "differences" not in scores.attrs or name not in scores:
         return baselines
     p_values = scores[name].sel(forecast=model)

@@ -15,7 +15,8 @@ from weatherfm import __version__
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import add_variables, parse_channel
 from weatherfm.errors import InputError
-from weatherfm.evaluation.baselines.names import ALL_BASELINES
+from weatherfm.evaluation.baselines.names import ALL_BASELINES, name_of_mean
+from weatherfm.evaluation.results.words import metric_in_words
 from weatherfm.home import expanded
 
 Variables = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
@@ -34,10 +35,15 @@ _DEFINITIONS = {
     "activity": "root mean square of the forecast's anomaly over cases and area",
     "activity_ratio": "activity of the forecast over that of the truth; below 1: smoother than the weather",
     "wind_vector_rmse": "square root of the mean squared length of the wind vector's error",
-    "crps": "continuous ranked probability score of the ensemble as it is; of a single forecast, its MAE",
-    "crps_fair": "continuous ranked probability score corrected for the number of members",
+    "crps": (
+        "continuous ranked probability score of the ensemble as it is; of a single forecast, its MAE; of a normal "
+        "distribution in closed form"
+    ),
+    "crps_fair": "continuous ranked probability score corrected for the number of members: of ensembles of any size",
     "ensemble_spread": "square root of the mean variance of the members (divided by members - 1)",
     "spread_skill_ratio": "spread over the RMSE of the ensemble mean, corrected for the number of members; 1 is right",
+    "member_rmse": "square root of the mean squared error of single members over cases and area",
+    "member_activity_ratio": "activity of single members over that of the truth",
     "rank_histogram": "share of area and cases in which the truth has this rank among the members; ties are shared",
     "brier": "mean squared difference between forecast probability and occurrence of the event",
     "seeps": "stable equitable error in probability space of precipitation; 0 is perfect, 1 without skill",
@@ -67,7 +73,7 @@ def build_scores(
 
     Args:
         variables: forecast -> variable -> (dims, values); variables may be absent from some forecasts.
-        members: forecast -> members of the ensemble, 1 for a single forecast.
+        members: forecast -> members of the ensemble, 1 for a single forecast, 0 for a distribution in closed form.
         coordinates: dim -> labels; `lead_time` in hours.
         grid: on which was scored.
         init_times: datetime64 [case].
@@ -75,8 +81,8 @@ def build_scores(
 
     Returns:
         dims (forecast, period, region, lead_time, channel) and further ones of some variables; coordinates also `kind`
-        and `members` [forecast], `units` [channel], `init_time`, `latitude`, `longitude`; attribute `provenance` in
-        JSON.
+        (model, mean of one, baseline) and `members` [forecast], `units` [channel], `init_time`, `latitude`,
+        `longitude`; attribute `provenance` in JSON.
     """
     sets = [_dataset(found, coordinates) for found in variables.values()]
     names = xr.Variable("forecast", list(variables))
@@ -84,7 +90,7 @@ def build_scores(
     scores = _truth_once(scores)
     channels = [str(name) for name in coordinates["channel"]]
     scores = scores.assign_coords(
-        kind=("forecast", ["baseline" if name in ALL_BASELINES else "model" for name in variables]),
+        kind=("forecast", [_kind_of(name, members) for name in variables]),
         members=("forecast", [members[name] for name in variables]),
         units=("channel", [parse_channel(channel).units for channel in channels]),
         init_time=init_times.astype("datetime64[ns]"),
@@ -100,6 +106,18 @@ def build_scores(
         "provenance": json.dumps(dict(provenance), sort_keys=True),
     }
     return _described(scores)
+
+
+def means_among(members: Mapping[str, int]) -> list[str]:
+    """Forecasts that are the mean of another; `members` of all forecasts, as of `build_scores`."""
+    means = [name_of_mean(name) for name, size in members.items() if size > 1 and name not in ALL_BASELINES]
+    return [name for name in means if name in members]
+
+
+def _kind_of(name: str, members: Mapping[str, int]) -> str:
+    if name in ALL_BASELINES:
+        return "baseline"
+    return "mean" if name in means_among(members) else "model"
 
 
 def _dataset(found: Variables, coordinates: Mapping[str, Sequence[Any]]) -> xr.Dataset:
@@ -126,9 +144,10 @@ def _truth_once(scores: xr.Dataset) -> xr.Dataset:
 def _described(scores: xr.Dataset) -> xr.Dataset:
     """With a definition of every variable."""
     for name, array in scores.data_vars.items():
-        metric, _, what = str(name).partition("_")
-        if what in _SIGNIFICANCE and str(name) not in _DEFINITIONS:
-            array.attrs["long_name"] = _SIGNIFICANCE[what].format(metric.upper())
+        tested = [what for what in _SIGNIFICANCE if str(name).endswith(f"_{what}")]
+        if tested:
+            metric = metric_in_words(str(name).removesuffix(f"_{tested[0]}"))
+            array.attrs["long_name"] = _SIGNIFICANCE[tested[0]].format(metric)
         else:
             array.attrs["long_name"] = _DEFINITIONS[str(name)]
     return scores

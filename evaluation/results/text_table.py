@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import xarray as xr
 
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.names import BASELINES
-from weatherfm.evaluation.results.lookup import lead_hours, models_of, overall, provenance_of
+from weatherfm.evaluation.results.lookup import (
+    ensembles_of,
+    lead_hours,
+    models_of,
+    overall,
+    probabilistic_baselines_of,
+    provenance_of,
+)
+from weatherfm.evaluation.results.words import in_words
 
 _HEADLINE = ("z500", "t850", "t2m", "msl", "u10", "v10")
 
@@ -27,7 +35,7 @@ def headline_channels(scores: xr.Dataset, wanted: Sequence[str] = ()) -> list[st
 
 
 def score_table(scores: xr.Dataset, channels: Sequence[str] = (), region: str | None = None) -> str:
-    """RMSE, skill and ACC of every model against the baselines, a line a channel and lead time.
+    """RMSE, skill and ACC of every model against the baselines, a line a channel and lead time; CRPS of ensembles.
 
     Args:
         scores: as `evaluate` gives them.
@@ -43,19 +51,42 @@ def score_table(scores: xr.Dataset, channels: Sequence[str] = (), region: str | 
     if region not in regions:
         raise InputError(f"region {region!r} was not scored; scored are {', '.join(regions)}")
     here = overall(scores).sel(region=region)
-    return "\n\n".join(_model_table(here, model, channels) for model in models_of(scores))
+    tables = [_model_table(here, model, channels) for model in models_of(scores)]
+    return "\n\n".join([*tables, *(_ensemble_table(here, model, channels) for model in ensembles_of(scores))])
 
 
 def _model_table(scores: xr.Dataset, model: str, channels: Sequence[str]) -> str:
     header = ["channel", "lead", f"RMSE {model}", *BASELINES, "skill/pers.", "skill/clim.", "ACC", "units"]
-    rows = [
-        _row(scores.sel(channel=channel).isel(lead_time=i), model, channel, hours)
-        for channel in channels
-        for i, hours in enumerate(lead_hours(scores))
-    ]
+    rows = [_row(score, model, channel, hours) for score, channel, hours in _lines(scores, channels)]
+    return _table(_title(scores, model), header, rows)
+
+
+def _ensemble_table(scores: xr.Dataset, model: str, channels: Sequence[str]) -> str:
+    """Fair CRPS of an ensemble and of what else has a probability, with skill; and its spread over its error."""
+    references = probabilistic_baselines_of(scores)
+    named = [in_words(name) for name in references]
+    header = ["channel", "lead", f"fair CRPS {model}", *named, *(f"skill/{name[:4]}." for name in named), "spread/RMSE"]
+    rows = []
+    for score, channel, hours in _lines(scores, channels):
+        crps = [float(score["crps_fair"].sel(forecast=name)) for name in (model, *references)]
+        skill = [_skill(crps[0], value) for value in crps[1:]]
+        ratio = f"{float(score['spread_skill_ratio'].sel(forecast=model)):.2f}"
+        units = str(score["units"].values)
+        rows.append([channel, f"{hours}h", *(_number(value) for value in crps), *skill, ratio, units])
+    title = f"{_title(scores, model)}, {ensembles_of(scores)[model]} members"
+    return _table(title, [*header, "units"], rows)
+
+
+def _lines(scores: xr.Dataset, channels: Sequence[str]) -> Iterator[tuple[xr.Dataset, str, int]]:
+    for channel in channels:
+        for i, hours in enumerate(lead_hours(scores)):
+            yield scores.sel(channel=channel).isel(lead_time=i), channel, hours
+
+
+def _table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     lines = [_line(header, widths), "-" * len(_line(header, widths)), *(_line(row, widths) for row in rows)]
-    return "\n".join([_title(scores, model), *lines])
+    return "\n".join([title, *lines])
 
 
 def _title(scores: xr.Dataset, model: str) -> str:
@@ -73,9 +104,9 @@ def _row(score: xr.Dataset, model: str, channel: str, hours: int) -> list[str]:
     return [channel, f"{hours}h", *shown, *skill, "-" if np.isnan(acc) else f"{acc:.3f}", str(score["units"].values)]
 
 
-def _skill(rmse: float, baseline: float) -> str:
-    """Share of the baseline's RMSE that the model does without: 0 % as bad, 100 % perfect."""
-    return f"{100 * (1 - rmse / baseline):.0f} %" if baseline > 0 else "-"
+def _skill(error: float, baseline: float) -> str:
+    """Share of the baseline's error that the model does without: 0 % as bad, 100 % perfect."""
+    return f"{round(100 * (1 - error / baseline))} %" if baseline > 0 else "-"
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,11 @@ from weatherfm.earth.variables import Channel, parse_channel
 _PROPER = ("north", "europe", "america", "atlantic", "pacific", "east", "asia", "arctic", "antarctic", "alps")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
+_METRICS = {
+    "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "acc": "ACC", "crps": "CRPS", "crps_fair": "Fair CRPS",
+    "seeps": "SEEPS", "wind_vector_rmse": "Wind vector RMSE", "brier": "Brier score", "member_rmse": "Member RMSE",
+}  # fmt: skip
+
 
 def pretty_units(units: str) -> str:
     """CF units with raised exponents: `m2 s-2` is `m² s⁻²`; a pure number is `1`."""
@@ -42,6 +47,15 @@ def at_level(words: str, channel: Channel) -> str:
 def in_words(forecast: str) -> str:
     """A forecast's name for the page: `damped_persistence` is `damped persistence`."""
     return forecast.replace("_", " ")
+
+
+def metric_in_words(name: str) -> str:
+    """A variable of the scores as a term: `crps_fair` is `Fair CRPS`, `bias` is `Bias`."""
+    if name in _METRICS:
+        return _METRICS[name]
+    longest = max((metric for metric in _METRICS if name.startswith(f"{metric}_")), key=len, default="")
+    rest = name.removeprefix(longest).replace("_", " ").replace("p value", "p-value").strip()
+    return f"{_METRICS[longest]} {rest}" if longest else rest[0].upper() + rest[1:]
 
 
 def region_in_words(region: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from weatherfm.evaluation.metrics.deterministic import deterministic_means
 from weatherfm.evaluation.metrics.ensemble import ensemble_means
 from weatherfm.evaluation.metrics.events import Event, event_means
+from weatherfm.evaluation.metrics.gaussian import Gaussian, gaussian_event_means, gaussian_means
 from weatherfm.evaluation.metrics.seeps import SeepsClimatology, seeps_means
 from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_means
 
@@ -52,31 +53,51 @@ class Wanted:
 
 
 def case_means(
-    name: str, fields: np.ndarray, truth: np.ndarray, climatology: np.ndarray, months: np.ndarray, wanted: Wanted
+    name: str,
+    fields: np.ndarray | Gaussian,
+    truth: np.ndarray,
+    climatology: np.ndarray,
+    months: np.ndarray,
+    wanted: Wanted,
 ) -> dict[str, np.ndarray]:
     """Statistic -> [B, ...] of one forecast.
 
     Args:
         name: of the forecast.
-        fields: [B, C, H, W], or [B, M, C, H, W] of an ensemble: its mean has the deterministic metrics.
+        fields: [B, C, H, W], or [B, M, C, H, W] of an ensemble, or a distribution: their mean has the deterministic
+            metrics.
         truth: [B, C, H, W], as climatology, at the valid time.
         climatology: normal state.
         months: [B] 1 .. 12, of the valid time.
         wanted: what is asked for.
     """
-    ensemble = fields.ndim == 5
-    single = fields.mean(1, dtype=np.float64) if ensemble else fields
+    single = mean_field(fields)
     means = deterministic_means(single, truth, wanted.weights, climatology)
-    if ensemble:
-        means |= ensemble_means(fields, truth, wanted.weights)
-    if wanted.events:
-        means |= event_means(fields, truth, wanted.events, wanted.channels, wanted.weights)
+    means |= _of_the_spread(fields, truth, wanted)
     if wanted.seeps is not None and (at := wanted.precipitation) is not None:
         means |= seeps_means(single[:, at], truth[:, at], months, wanted.seeps, wanted.weights)
-    if wanted.spectra is not None and name not in wanted.without_spectra:
+    if wanted.spectra is not None and name not in wanted.without_spectra and not isinstance(fields, Gaussian):
         spectra = _spectra(fields, truth, wanted.spectra)
         means |= {name: np.full_like(s, np.nan) for name, s in spectra.items()} if wanted.masked else spectra
     return means
+
+
+def mean_field(fields: np.ndarray | Gaussian) -> np.ndarray:
+    """[B, C, H, W]: the forecast itself, the mean of the members in double precision, or that of the distribution."""
+    if isinstance(fields, Gaussian):
+        return fields.mean
+    mean: np.ndarray = fields.mean(1, dtype=np.float64) if fields.ndim == 5 else fields
+    return mean
+
+
+def _of_the_spread(fields: np.ndarray | Gaussian, truth: np.ndarray, wanted: Wanted) -> dict[str, np.ndarray]:
+    """What asks for more than the mean: CRPS and the like, and probabilities of events."""
+    events = wanted.events, wanted.channels, wanted.weights
+    if isinstance(fields, Gaussian):
+        means = gaussian_means(fields, truth, wanted.weights)
+        return means | (gaussian_event_means(fields, truth, *events) if wanted.events else {})
+    means = ensemble_means(fields, truth, wanted.weights) if fields.ndim == 5 else {}
+    return means | (event_means(fields, truth, *events) if wanted.events else {})
 
 
 def _spectra(fields: np.ndarray, truth: np.ndarray, transforms: SpectraTransforms) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 from weatherfm.earth.variables import parse_channel
 from weatherfm.evaluation.metrics.case_sums import mean_over_cases
 from weatherfm.evaluation.metrics.deterministic import deterministic_metrics, wind_vector_rmse
-from weatherfm.evaluation.metrics.ensemble import ensemble_metrics
+from weatherfm.evaluation.metrics.ensemble import ensemble_metrics, member_metrics
 from weatherfm.evaluation.metrics.seeps import seeps_metrics
 from weatherfm.evaluation.scoring.case_statistics import STATISTIC_DIMS
 from weatherfm.evaluation.scoring.periods import by_period
@@ -28,7 +28,7 @@ def score_variables(
     Args:
         scored: its cases.
         periods: name -> months (1 .. 12) of the valid time; `all` first.
-        members: of the ensemble; 1 for a single forecast.
+        members: of the ensemble; 1 for a single forecast, `DISTRIBUTION` for one that is a distribution itself.
         channels: short names, in the order of the statistics.
     """
     sums = by_period(scored.state.sums, scored.state.cases, periods)
@@ -36,7 +36,7 @@ def score_variables(
     fields = {name: values for name, values in means.items() if STATISTIC_DIMS[name] == ("region", "channel")}
     found: Variables = {name: _by_region(values, "channel") for name, values in deterministic_metrics(fields).items()}
     if "crps_skill" in means:
-        metrics = ensemble_metrics(fields, members)
+        metrics = ensemble_metrics(fields, members) | member_metrics(fields, members)
         found |= {name: _by_region(values, "channel") for name, values in metrics.items()}
     if winds := wind_pairs(channels):
         found["wind_vector_rmse"] = _by_region(_wind(means["squared_error"], channels, winds), "wind")

@@ -17,11 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.evaluation.baselines.damped_persistence import DampedPersistence
-from weatherfm.evaluation.baselines.names import BASELINES, DAMPED, PROBABILISTIC
+from weatherfm.evaluation.baselines.names import BASELINES, DAMPED, PROBABILISTIC, RIDGE, name_of_mean
 from weatherfm.evaluation.baselines.persistence_and_climatology import climatology, truth
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
+from weatherfm.evaluation.baselines.ridge_regression import RidgeRegression
 from weatherfm.evaluation.forecasts.reader import ForecastFile
-from weatherfm.evaluation.scoring.case_statistics import Wanted, case_means
+from weatherfm.evaluation.metrics.gaussian import Gaussian
+from weatherfm.evaluation.scoring.case_statistics import Wanted, case_means, mean_field
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, months_of
 
 _BLOCK_BYTES = 16 * 2**20
@@ -41,8 +43,12 @@ class Task:
     """Channels and metrics."""
     damped: DampedPersistence | None
     """Fitted damped persistence, if it is scored."""
+    ridge: RidgeRegression | None
+    """Fitted ridge regression, if it is scored."""
     members: int | None
     """Of the probabilistic climatology, if it is scored."""
+    means: bool = False
+    """The mean of every ensemble forecast is scored as a forecast of its own, too."""
 
 
 class Scorer:
@@ -67,8 +73,10 @@ class Scorer:
     @property
     def forecasts(self) -> tuple[str, ...]:
         """Names of all that is scored, in the order of the scores."""
-        fitted = ((DAMPED,) if self._task.damped else ()) + ((PROBABILISTIC,) if self._sampled else ())
-        return (*self._files, *BASELINES, *fitted)
+        task = self._task
+        asked = {DAMPED: task.damped, RIDGE: task.ridge, PROBABILISTIC: self._sampled}
+        files = [name for file in self._files for name in (file, self._mean_of(file)) if name]
+        return (*files, *BASELINES, *(name for name, found in asked.items() if found is not None))
 
     def score(
         self, init_times: np.ndarray, done: Callable[[int], object] = lambda cases: None
@@ -111,9 +119,11 @@ class Scorer:
             valid = inits + np.timedelta64(hours, "h")
             months = months_of(valid)
             observed, normal = self._states.at(valid), self._normals.at(valid)
-            given = {"persistence": now, "climatology": normal}
+            given: dict[str, np.ndarray | Gaussian] = {"persistence": now, "climatology": normal}
             if self._task.damped and anomaly is not None:
                 given[DAMPED] = self._task.damped.forecast(anomaly, normal, lead_index)
+            if self._task.ridge:
+                given[RIDGE] = self._task.ridge.forecast(inits, normal, lead_index)
             if self._sampled:
                 given[PROBABILISTIC] = self._sampled.at(valid)
             yield lead_index, months, partial(self._means, inits, hours, given, observed, normal, months)
@@ -122,16 +132,22 @@ class Scorer:
         self,
         inits: np.ndarray,
         hours: int,
-        given: Mapping[str, np.ndarray],
+        given: Mapping[str, np.ndarray | Gaussian],
         observed: np.ndarray,
         normal: np.ndarray,
         months: np.ndarray,
     ) -> Means:
         """All statistics of the cases from `inits` at one lead time; reads the forecasts."""
-        channels = self._task.wanted.channels
-        found = {}
-        for name in self.forecasts:
-            file = self._files.get(name)
-            fields = given[name] if file is None else file.read(file.positions(inits), hours, channels, self._masks)
+        channels, found = self._task.wanted.channels, {}
+        for name, file in self._files.items():
+            fields = file.read(file.positions(inits), hours, channels, self._masks)
             found[name] = case_means(name, fields, observed, normal, months, self._task.wanted)
+            if mean := self._mean_of(name):
+                found[mean] = case_means(mean, mean_field(fields), observed, normal, months, self._task.wanted)
+        for name, baseline in given.items():
+            found[name] = case_means(name, baseline, observed, normal, months, self._task.wanted)
         return found
+
+    def _mean_of(self, name: str) -> str | None:
+        """What the mean of this forecast is called, if it is scored."""
+        return name_of_mean(name) if self._task.means and self._files[name].members else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,34 +15,35 @@ _DIMS = ("reference", "region", "lead_time", "channel")
 
 
 def significance_variables(
-    scored: Mapping[str, ScoredCases], members: Mapping[str, int], resamples: int
+    scored: Mapping[str, ScoredCases], resamples: int, references: Sequence[str] | None = None
 ) -> dict[str, Variables]:
-    """Forecast -> `rmse_p_value`, `rmse_skill_low`, `rmse_skill_high` and, of ensembles, the same of CRPS.
+    """Forecast -> `rmse_p_value`, `rmse_skill_low`, `rmse_skill_high` and, of ensembles, the same of `crps_fair`.
 
     Baselines are references only. NaN against itself, against a forecast without such scores, and where cases are too
     few (`weatherfm.evaluation.significance.skill_intervals`).
 
     Args:
-        scored: forecast -> cases; their order is that of the references.
-        members: forecast -> members of the ensemble, 1 for a single forecast.
+        scored: forecast -> cases.
         resamples: of the bootstrap.
+        references: their order; without it, that of `scored`. Those without cases are NaN.
     """
+    references = list(scored if references is None else references)
     found: dict[str, Variables] = {name: {} for name in scored}
-    for metric, root in (("rmse", True), ("crps", False)):
-        series = {name: _series(cases, metric, members[name]) for name, cases in scored.items()}
+    for metric, root in (("rmse", True), ("crps_fair", False)):
+        series = {name: _series(cases, metric) for name, cases in scored.items()}
         having = {name: values for name, values in series.items() if values is not None}
         for name in [name for name in having if name not in ALL_BASELINES]:
-            found[name] |= _against_all(metric, root, name, having, list(scored), scored[name].init_times, resamples)
+            found[name] |= _against_all(metric, root, name, having, references, scored[name].init_times, resamples)
     return found
 
 
-def _series(cases: ScoredCases, metric: str, members: int) -> np.ndarray | None:
+def _series(cases: ScoredCases, metric: str) -> np.ndarray | None:
     """[case, lead, region, channel] scores of single cases."""
     if metric == "rmse":
         return cases.series["squared_error"]
     if "crps_skill" not in cases.series:
         return None
-    return cases.series["crps_skill"] - (members - 1) / (2 * members) * cases.series["crps_spread"]
+    return cases.series["crps_skill"] - 0.5 * cases.series["crps_spread"]
 
 
 def _against_all(

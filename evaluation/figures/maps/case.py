@@ -87,6 +87,37 @@ def load_case(file: ForecastFile, store: Store, channel: str, lead_time: int, in
     )
 
 
+@dataclass(frozen=True, eq=False)
+class EnsembleCase:
+    """The members behind a case."""
+
+    mean: Case
+    """Of the members' mean, beside the truth."""
+    members: np.ndarray
+    """[member, lat, lon] in canonical units, NaN where the channel never has a value."""
+
+    @property
+    def spread(self) -> np.ndarray:
+        """[lat, lon] standard deviation of the members, divided by their number less one."""
+        spread: np.ndarray = self.members.std(0, ddof=1, dtype=np.float64)
+        return spread
+
+
+def load_ensemble_case(
+    file: ForecastFile, store: Store, channel: str, lead_time: int, init_time: np.datetime64
+) -> EnsembleCase:
+    """Read all members of a case; lead time in hours.
+
+    Raises:
+        InputError: a single forecast; or as of `load_case`.
+    """
+    if file.members is None:
+        raise InputError(f"{file.path} holds a single forecast, of which there are no members to show")
+    mean = load_case(file, store, channel, lead_time, init_time)
+    found = np.flatnonzero(file.init_times == mean.init_time)
+    return EnsembleCase(mean, _members(file, store, found, lead_time, channel)[0])
+
+
 def require_init_time(file: ForecastFile, init_time: np.datetime64) -> np.datetime64:
     """The initial time as the file has it.
 
@@ -136,6 +167,12 @@ def _errors(file: ForecastFile, store: Store, channel: str, lead_time: int, init
 
 def _forecasts(file: ForecastFile, store: Store, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
     """[init, lat, lon] of one channel, NaN where its mask is; of an ensemble its mean."""
+    fields: np.ndarray = _members(file, store, inits, lead_time, channel).mean(1)
+    return fields
+
+
+def _members(file: ForecastFile, store: Store, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
+    """[init, member, lat, lon] of one channel, NaN where its mask is; of a single forecast one member."""
     fields = file.read(inits, lead_time, [channel], store.masks)
-    single: np.ndarray = fields[:, 0] if file.members is None else fields[:, :, 0].mean(1)
-    return np.where(store.masks[channel], np.nan, single) if channel in store.masks else single
+    members: np.ndarray = fields if file.members is None else fields[:, :, 0]
+    return np.where(store.masks[channel], np.nan, members) if channel in store.masks else members

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cartopy.crs as ccrs
 import numpy as np
-from cartopy.mpl.geoaxes import GeoAxes
-from matplotlib.axes import Axes
 from matplotlib.contour import QuadContourSet
 from matplotlib.figure import Figure
 from tqdm import tqdm
@@ -19,8 +16,7 @@ from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.maps.case import Case, load_case, pick_init_times
-from weatherfm.evaluation.figures.maps.coastlines import draw_coastlines
-from weatherfm.evaluation.figures.maps.projection import aspect_of, closed_field, frame, projection_of
+from weatherfm.evaluation.figures.maps.sheet import Look, Sheet
 from weatherfm.evaluation.figures.maps.units_and_colours import (
     ERROR_COLOURS,
     display_of,
@@ -28,7 +24,7 @@ from weatherfm.evaluation.figures.maps.units_and_colours import (
     field_levels,
     quantity_in_words,
 )
-from weatherfm.evaluation.figures.pictures import GREY, png_bytes, style
+from weatherfm.evaluation.figures.pictures import png_bytes, style
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 
 Panel = Literal["forecast", "truth", "error"]
@@ -59,10 +55,10 @@ def map_figure(case: Case, levels: Levels | None = None) -> Figure:
     """
     levels = levels or levels_of([case])
     with style():
-        sheet = _Sheet(case, columns=3, above=0.42, below=0.28 if case.simulated else 0.0)
-        drawn = [sheet.draw(column, panel, levels) for column, panel in enumerate(PANELS)]
-        sheet.colour_bar(drawn[0], "forecast", 0, 1)
-        sheet.colour_bar(drawn[2], "error", 2, 2)
+        sheet = Sheet(case, columns=3, above=0.42, below=0.28 if case.simulated else 0.0)
+        drawn = [_draw(sheet, column, panel, levels) for column, panel in enumerate(PANELS)]
+        _colour_bar(sheet, drawn[0], "forecast", 0, 1)
+        _colour_bar(sheet, drawn[2], "error", 2, 2)
         figure = sheet.figure
         figure.text(
             0.1 / sheet.width, 1 - 0.12 / sheet.height, title_of(case), va="top", fontsize=12, fontweight="bold"
@@ -75,8 +71,8 @@ def map_figure(case: Case, levels: Levels | None = None) -> Figure:
 def panel_figure(case: Case, panel: Panel, levels: Levels | None = None) -> Figure:
     """One of the three maps alone, for pages where they stand side by side or below each other."""
     with style():
-        sheet = _Sheet(case, columns=1, map_width=3.7)
-        sheet.colour_bar(sheet.draw(0, panel, levels or levels_of([case])), panel, 0, 0)
+        sheet = Sheet(case, columns=1, map_width=3.7)
+        _colour_bar(sheet, _draw(sheet, 0, panel, levels or levels_of([case])), panel, 0, 0)
     return sheet.figure
 
 
@@ -131,100 +127,16 @@ def write_maps(
     return written
 
 
-class _Sheet:
-    """A figure laid out in inches: a row of maps of the same size, titles above, colour bars below."""
-
-    def __init__(
-        self, case: Case, columns: int, map_width: float = 4.5, above: float = 0.0, below: float = 0.0
-    ) -> None:
-        self.case = case
-        self.left = 0.1 if case.grid.periodic else 0.5  # room for labels of latitude
-        aspect = aspect_of(case.grid)
-        self.map_width = min(map_width, 5.2 * aspect)  # tall areas become narrow
-        self.map_height = self.map_width / aspect
-        self.bottom = below + (0.57 if case.grid.periodic else 0.75)
-        self.step = self.map_width + self.left + 0.1
-        self.width = columns * self.step
-        self.height = self.bottom + self.map_height + 0.34 + above
-        self.figure = Figure(figsize=(self.width, self.height))
-        self.bar_bottom = below + 0.41
-
-    def draw(self, column: int, panel: Panel, levels: Levels) -> QuadContourSet:
-        """Draw one map into its column."""
-        box = (column * self.step + self.left, self.bottom, self.map_width, self.map_height)
-        axes = self.figure.add_axes(self._share(*box), projection=projection_of(self.case.grid))
-        return _draw(axes, self.case, panel, levels)
-
-    def colour_bar(self, drawn: QuadContourSet, panel: Panel, first: int, last: int) -> None:
-        """Draw a colour bar centred below the columns first .. last."""
-        span = (last - first) * self.step + self.map_width
-        length = min(0.94 * span, 5.2)
-        start = first * self.step + self.left + (span - length) / 2
-        axes = self.figure.add_axes(self._share(start, self.bar_bottom, length, 0.11))
-        _colour_bar(self.figure, drawn, axes, self.case.channel, panel)
-
-    def _share(self, x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-        return x / self.width, y / self.height, width / self.width, height / self.height
-
-
-_NOTHING = "#c9cfd6"
-"""Where a channel never has a value: an error near zero is white."""
-
-
-def _draw(axes: GeoAxes, case: Case, panel: Panel, chosen: Levels) -> QuadContourSet:
+def _draw(sheet: Sheet, column: int, panel: Panel, chosen: Levels) -> QuadContourSet:
+    """Draw one map into its column."""
+    case = sheet.case
     display = display_of(case.channel)
+    title = _panel_title(case, panel)
     if panel == "error":
-        field, colours, levels = display.error(case.forecast - case.truth), ERROR_COLOURS, chosen.error
-    else:
-        field, colours, levels = display.field(getattr(case, panel)), display.colours, chosen.field
-    frame(axes, case.grid)
-    longitude, latitude, closed = closed_field(case.grid, field)
-    if np.isnan(closed).any():
-        axes.set_facecolor(_NOTHING)
-    drawn = axes.contourf(
-        *np.meshgrid(longitude, latitude),
-        np.ma.masked_invalid(closed),
-        levels=levels,
-        cmap=colours,
-        extend="both",
-        transform=ccrs.PlateCarree(),
-        transform_first=True,
-    )
-    if display.contours and panel != "error":
-        axes.contour(
-            *np.meshgrid(longitude, latitude),
-            np.ma.masked_invalid(closed),
-            levels=levels,
-            colors="black",
-            linewidths=0.45,
-            alpha=0.55,
-            transform=ccrs.PlateCarree(),
-            transform_first=True,
-        )
-    _surroundings(axes, case)
-    axes.set_title(_panel_title(case, panel), pad=4)
-    return drawn
-
-
-def _surroundings(axes: GeoAxes, case: Case) -> None:
-    """Coastlines on Earth; on a simulated planet its own land and mountains."""
-    if not case.simulated:
-        draw_coastlines(axes, borders=not case.grid.periodic)
-    for field, levels, colour in (
-        (case.land, [0.5], "0.1"),
-        (case.orography, [5e3, 1.5e4, 3e4], "#6b4423"),
-    ):
-        if case.simulated and field is not None and np.ptp(field) > 0:
-            longitude, latitude, closed = closed_field(case.grid, field)
-            axes.contour(
-                *np.meshgrid(longitude, latitude),
-                closed,
-                levels=levels,
-                colors=colour,
-                linewidths=0.8,
-                transform=ccrs.PlateCarree(),
-                transform_first=True,
-            )
+        look = Look(chosen.error, ERROR_COLOURS)
+        return sheet.draw(column, display.error(case.forecast - case.truth), look, title)
+    look = Look(chosen.field, display.colours, display.contours)
+    return sheet.draw(column, display.field(getattr(case, panel)), look, title)
 
 
 def _panel_title(case: Case, panel: Panel) -> str:
@@ -236,18 +148,14 @@ def _panel_title(case: Case, panel: Panel) -> str:
     return f"Forecast − truth (RMSE {abs(display.scale) * case.rmse:.3g} {display.error_units})"
 
 
-def _colour_bar(figure: Figure, drawn: QuadContourSet, axes: Axes, channel: str, panel: Panel) -> None:
-    bar = figure.colorbar(drawn, cax=axes, orientation="horizontal", extendfrac=0.03)
-    display = display_of(channel)
-    units = display.error_units if panel == "error" else display.units
-    what = "error of " if panel == "error" else ""
-    label = f"{what}{quantity_in_words(channel)} [{units}]"
-    bar.set_label(label[0].upper() + label[1:], fontsize=min(9, 9 * 55 / len(label)), labelpad=1)
-    bar.ax.tick_params(labelsize=8.5, length=2, pad=2)
-    bar.outline.set(edgecolor=GREY, linewidth=0.6)
+def _colour_bar(sheet: Sheet, drawn: QuadContourSet, panel: Panel, first: int, last: int) -> None:
+    """Draw a colour bar centred below the columns first .. last."""
+    display, words = display_of(sheet.case.channel), quantity_in_words(sheet.case.channel)
     levels = np.asarray(drawn.levels)
-    ticks = _error_ticks(levels) if panel == "error" else levels[:: 1 if len(levels) <= 9 else 2]
-    bar.set_ticks(ticks.tolist())
+    if panel == "error":
+        sheet.colour_bar(drawn, f"error of {words} [{display.error_units}]", first, last, _error_ticks(levels))
+    else:
+        sheet.colour_bar(drawn, f"{words} [{display.units}]", first, last, levels[:: 1 if len(levels) <= 9 else 2])
 
 
 def _error_ticks(levels: np.ndarray) -> np.ndarray:

@@ -39,10 +39,10 @@ def aspect_of(grid: Grid) -> float:
     return float(width / height)
 
 
-def frame(axes: GeoAxes, grid: Grid) -> None:
+def frame(axes: GeoAxes, grid: Grid, labels: bool = True) -> None:
     """Show the whole globe, or just the area inside an outline that follows its meridians and parallels.
 
-    Meridians and parallels are drawn, and labelled on a limited area.
+    Meridians and parallels are drawn, and labelled on a limited area unless `labels` says no.
     """
     axes.spines["geo"].set(edgecolor=GREY, linewidth=0.8)
     if grid.periodic:
@@ -54,7 +54,7 @@ def frame(axes: GeoAxes, grid: Grid) -> None:
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
     axes.set_boundary(mpath.Path(points), transform=axes.transData)
-    _graticule(axes, grid)
+    _graticule(axes, grid, labels)
 
 
 def closed_field(grid: Grid, field: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,15 +113,17 @@ def _line(axes: GeoAxes, longitude: np.ndarray, latitude: np.ndarray) -> np.ndar
     return points
 
 
-def _graticule(axes: GeoAxes, grid: Grid) -> None:
+def _graticule(axes: GeoAxes, grid: Grid, labels: bool) -> None:
     """Meridians labelled where they leave the map at the bottom, parallels at the left."""
     west, east, south, north = _bounds(grid)
     for longitude in _round_values(west, east):
         line = _line(axes, np.full(60, longitude), np.linspace(south, north, 60))
-        _label(axes, line[0], _degrees(longitude, "E", "W"), (0, -3), "center", "top")
+        if labels:
+            _label(axes, line[0], _degrees(longitude, "E", "W"), (0, -3), "center", "top")
     for latitude in _round_values(south, north):
         line = _line(axes, np.linspace(west, east, 60), np.full(60, latitude))
-        _label(axes, line[0], _degrees(latitude, "N", "S"), (-3, 0), "right", "center")
+        if labels:
+            _label(axes, line[0], _degrees(latitude, "N", "S"), (-3, 0), "right", "center")
 
 
 def _round_values(low: float, high: float) -> np.ndarray:

@@ -18,7 +18,7 @@ def window():
 
 def test_names():
     assert BASELINES == ("persistence", "climatology")
-    assert (*BASELINES, "damped_persistence", "probabilistic_climatology") == ALL_BASELINES
+    assert (*BASELINES, "damped_persistence", "ridge_regression", "probabilistic_climatology") == ALL_BASELINES
 
 
 @pytest.mark.parametrize("asked", [[0, 1, 2], [4], [2, 2], [3, 1], [5, 3, 0], [0, 5, 0]])

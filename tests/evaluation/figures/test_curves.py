@@ -10,13 +10,21 @@ from weatherfm.evaluation.figures.curves import (
     bias_figure,
     brier_figure,
     crps_figure,
+    crps_skill_figure,
     published_letters,
     rmse_figure,
     seeps_figure,
     wind_figure,
 )
-from weatherfm.evaluation.figures.ensemble_curves import rank_histogram_figure, spread_skill_figure
+from weatherfm.evaluation.figures.ensemble_curves import (
+    member_activity_figure,
+    member_error_figure,
+    rank_histogram_figure,
+    spread_skill_figure,
+)
+from weatherfm.evaluation.figures.line_looks import line_look
 from weatherfm.evaluation.figures.pictures import svg_bytes
+from weatherfm.evaluation.figures.spectra_curves import energy_ratio_figure
 from weatherfm.evaluation.report.blurring import blurred_below, blurring_sentences
 
 
@@ -33,7 +41,10 @@ def test_curves_name_units_and_forecasts():
 @pytest.mark.parametrize(
     ("draw", "expected"),
     [
-        (lambda s: crps_figure(s, "t2m"), ("CRPS [K]", "probabilistic climatology")),
+        (lambda s: crps_figure(s, "t2m"), ("Fair CRPS [K]", "probabilistic climatology")),
+        (lambda s: crps_skill_figure(s, "t2m", "probabilistic_climatology"), ("Fair CRPS skill [%]", "0: as good as")),
+        (lambda s: member_error_figure(s, "t2m"), ("RMSE [K]", "ens: mean", "ens: a member")),
+        (lambda s: member_activity_figure(s, "t2m"), ("forecast ÷ truth [1]", "ens: mean", "ens: a member")),
         (lambda s: activity_figure(s, "t2m"), ("Activity, forecast ÷ truth [1]", "damped persistence")),
         (lambda s: bias_figure(s, "t2m"), ("Bias [K]", "vit")),
         (lambda s: wind_figure(s, "wind850"), ("Vector RMSE [m s⁻¹]", "wind vector at 850 hPa")),
@@ -61,6 +72,45 @@ def test_crps_is_fair_of_ensembles_and_the_mean_error_of_others():
     here = scores.sel(period="all", region="global", channel="t2m")
     np.testing.assert_array_equal(lines["ens"], here["crps_fair"].sel(forecast="ens"))
     np.testing.assert_array_equal(lines["vit"], here["mae"].sel(forecast="vit"))
+
+
+def labels_of(figure) -> list[str]:
+    return [line.get_label() for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")]
+
+
+def test_crps_skill_is_of_ensembles_and_distributions_alone():
+    scores = full_scores({"vit": 1, "ens": 8}, ridge=True, means=True)
+    assert labels_of(crps_skill_figure(scores, "t2m", "probabilistic_climatology")) == ["ens", "ridge regression"]
+    figure = crps_skill_figure(scores, "t2m", "ridge_regression")
+    assert labels_of(figure) == ["ens"]
+    here = scores["crps_fair"].sel(period="all", region="global", channel="t2m")
+    expected = 100 * (1 - here.sel(forecast="ens") / here.sel(forecast="ridge_regression"))
+    np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), expected)
+
+
+def test_small_skill_keeps_its_proportions():
+    scores = full_scores({"ens": 8}, ridge=True)
+    scores["crps_fair"].loc[{"forecast": "ens"}] = 0.99 * scores["crps_fair"].sel(forecast="ridge_regression")
+    assert crps_skill_figure(scores, "t2m", "ridge_regression").axes[0].get_ylim() == (-5, 5)
+
+
+def test_the_mean_of_an_ensemble_is_drawn_where_it_differs():
+    scores = full_scores({"vit": 1, "ens": 8}, ridge=True, means=True)
+    assert "ens mean" not in labels_of(rmse_figure(scores, "t2m"))
+    assert "ens mean" in labels_of(crps_figure(scores, "t2m"))
+    assert "ens mean" in labels_of(energy_ratio_figure(scores, "t2m", 24))
+    looks = [line_look(name, scores) for name in ("ens", "ens_mean")]
+    assert looks[0]["color"] == looks[1]["color"]
+    assert "linestyle" not in looks[0]
+    assert [sentence.split(",")[0] for sentence in blurring_sentences(scores, "z500")] == ["vit", "ens", "ens mean"]
+
+
+def test_long_legends_stand_below_the_axes():
+    few, many = (crps_figure(full_scores(models), "t2m") for models in ({"ens": 8}, dict.fromkeys("abcde", 4)))
+    assert few.axes[0].get_legend() is not None
+    assert many.axes[0].get_legend() is None
+    assert len(many.legends[0].get_texts()) == 9
+    assert many.get_figheight() > few.get_figheight()
 
 
 def test_published_scores_stand_apart():

@@ -92,8 +92,8 @@ def test_a_forecast_looks_as_on_the_curves(make):
     for variable in ("spherical_spectrum", "spherical_spectrum_error"):  # baselines have them too, then
         scores[variable] = scores[variable].fillna(scores[variable].sel(forecast="vit"))
     drawn, curves = lines_of(make(scores, "z500", 24)), lines_of(rmse_figure(scores, "z500"))
-    for name in ("vit", "other", "persistence", "climatology", "damped_persistence"):
-        assert look_of(drawn[name]) == look_of(curves[name.replace("_", " ")])
+    for name in ("vit", "other", "persistence", "climatology", "damped persistence"):
+        assert look_of(drawn[name]) == look_of(curves[name])
 
 
 def test_a_forecast_without_short_waves_does_not_stretch_the_axis():

@@ -7,8 +7,9 @@ import pytest
 from synthetic_scores import full_scores, simple_scores
 
 from weatherfm.evaluation.report.group_table import period_table, region_table
+from weatherfm.evaluation.results.comparison import merge_scores
 from weatherfm.evaluation.results.key_figures import headline, key_leads, key_rows, skill
-from weatherfm.evaluation.results.lookup import main_region
+from weatherfm.evaluation.results.lookup import main_region, means_of, probabilistic_baselines_of
 from weatherfm.evaluation.results.score_card import (
     LIMIT,
     blocks_of,
@@ -21,6 +22,7 @@ from weatherfm.evaluation.results.score_card import (
     shade_styles,
     shown_leads,
 )
+from weatherfm.evaluation.results.text_table import score_table
 from weatherfm.evaluation.results.words import listed, number, percent, region_in_words
 
 MANY = (*(f"{v}{level}" for v in "ztuvq" for level in (50, 100, 250, 500, 700, 850, 1000)), "t2m", "msl")
@@ -163,9 +165,69 @@ def test_references():
     assert references_of(scores, "vit") == [("rmse", name) for name in single]
     assert references_of(scores, "ens2") == [
         *(("rmse", name) for name in (*single, "vit", "ens")),
-        ("crps", "probabilistic_climatology"),
-        ("crps", "ens"),
+        ("crps_fair", "probabilistic_climatology"),
+        ("crps_fair", "ens"),
     ]
+    with_ridge = references_of(full_scores({"vit": 1, "ens": 8}, ridge=True, means=True), "ens")
+    assert with_ridge[:5] == [("rmse", name) for name in (*single, "ridge_regression", "vit")]
+    assert set(with_ridge[5:]) == {("crps_fair", "ridge_regression"), ("crps_fair", "probabilistic_climatology")}
+
+
+def test_the_card_of_an_ensemble_is_of_the_fair_crps():
+    scores = full_scores(leads=(6, 12, 24, 72), ridge=True)
+    card = score_card(scores, "ens", "ridge_regression", "global", "crps_fair")
+    assert (card.metric, card.reference) == ("Fair CRPS", "ridge regression")
+    fair = scores["crps_fair"].sel(period="all", region="global", channel="t2m").isel(lead_time=2)
+    share = 100 * (1 - float(fair.sel(forecast="ens") / fair.sel(forecast="ridge_regression")))
+    cells = dict(next(block.rows for block in card.blocks if "t2m" in dict(block.rows)))["t2m"]
+    assert cells[2].title.startswith(
+        f"t2m at 24 h: Fair CRPS {abs(share):.1f} % {'below' if share > 0 else 'above'} ridge"
+    )
+
+
+def test_headline_and_key_figures_of_an_ensemble():
+    scores = full_scores({"ens": 8}, leads=(24, 72), ridge=True, means=True)
+    crps = scores["crps_fair"].sel(period="all", region="global", channel="z500").isel(lead_time=0)
+    own, ridge = (float(crps.sel(forecast=name)) for name in ("ens", "ridge_regression"))
+    sentence = headline(scores, "z500")[1]
+    assert sentence.startswith(f"Its fair CRPS, as of an ensemble without end, is {number(own)}: ")
+    assert f"below ridge regression ({number(ridge)})" in sentence
+    sampled = float(crps.sel(forecast="probabilistic_climatology"))
+    assert f"below probabilistic climatology ({number(sampled)})" in sentence
+    row = key_rows(scores, ["z500"])[0]
+    assert {row.forecast for row in key_rows(scores, ["z500"])} == {"ens"}  # the mean's errors are the ensemble's
+    names = probabilistic_baselines_of(scores)
+    assert row.crps == number(own)
+    assert row.crps_skills[names.index("ridge_regression")] == percent(100 * (1 - own / ridge))
+    assert key_rows(full_scores({"vit": 1}), ["z500"])[0].crps_skills == ("–",)
+
+
+def test_terminal_table_of_an_ensemble():
+    scores = full_scores({"ens": 8}, leads=(24, 72), channels=("z500", "t2m"), ridge=True, means=True)
+    tables = score_table(scores).split("\n\n")
+    assert len(tables) == 2
+    lines = tables[1].splitlines()
+    assert lines[0].startswith("ens: global, 120 forecasts")
+    assert lines[0].endswith("8 members")
+    for word in ("fair CRPS ens", "ridge regression", "probabilistic climatology", "spread/RMSE"):
+        assert word in lines[1]
+    crps = scores["crps_fair"].sel(period="all", region="global", channel="t2m").isel(lead_time=1)
+    skill = 100 * (1 - float(crps.sel(forecast="ens") / crps.sel(forecast="ridge_regression")))
+    assert lines[6].split()[:2] == ["t2m", "72h"]
+    assert f"{float(crps.sel(forecast='ens')):.3g}" in lines[6]
+    assert f"{round(skill)} %" in lines[6]
+    assert lines[6].endswith("0.85  K")
+    assert "members" not in score_table(full_scores({"vit": 1}))
+
+
+def test_means_of_ensembles_are_known_after_a_merge():
+    files = [full_scores({"ens": 8}, means=True), full_scores({"ens": 8, "other": 4}, means=True)]
+    assert means_of(files[0]) == {"ens_mean": "ens"}
+    merged = merge_scores(files, ["a", "b"], force=True)
+    assert means_of(merged) == {"ens_mean (a)": "ens (a)", "ens_mean (b)": "ens (b)", "other_mean": "other"}
+    single = full_scores({"ens": 1})
+    merged = merge_scores([single, files[0]], ["a", "b"], force=True)
+    assert means_of(merged) == {"ens_mean": "ens (b)"}
 
 
 def test_forced_comparison_keeps_to_the_baselines_of_the_same_cases():

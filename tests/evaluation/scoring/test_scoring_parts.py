@@ -16,7 +16,9 @@ from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast_config import EvaluationConfig
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
+from weatherfm.evaluation.metrics.spectra import spectra_means, spectra_transforms
 from weatherfm.evaluation.results.lookup import provenance_of
 from weatherfm.evaluation.scoring import in_parts as scoring_parts
 from weatherfm.evaluation.scoring.scorer import Scorer
@@ -83,9 +85,10 @@ def whole(made):
 
 def test_everything_is_there(whole):
     assert whole["forecast"].values.tolist() == [
-        *("single", "ensemble", "persistence", "climatology", "damped_persistence", "probabilistic_climatology")
+        *("single", "ensemble", "ensemble_mean"),
+        *("persistence", "climatology", "damped_persistence", "probabilistic_climatology"),
     ]
-    assert whole["members"].values[:3].tolist() == [1, MEMBERS, 1]
+    assert whole["members"].values[:4].tolist() == [1, MEMBERS, 1, 1]
     assert whole["period"].values.tolist() == ["all", "Feb", "Mar"]
     assert whole["event"].values.tolist() == ["t850 > 275", "z500 < 55000"]
     for name in ("crps", "rmse", "brier"):
@@ -94,7 +97,7 @@ def test_everything_is_there(whole):
     xr.testing.assert_equal(alone, whole["mae"].sel(forecast=["single", "persistence"]).rename("crps"))
     assert np.isnan(whole["crps_fair"].sel(forecast="single")).all()
     assert (whole["rmse_p_value"].sel(forecast="ensemble", reference="persistence", region="global") < 0.05).all()
-    assert (whole["crps_skill_low"].sel(forecast="ensemble", reference="probabilistic_climatology") > 0).all()
+    assert (whole["crps_fair_skill_low"].sel(forecast="ensemble", reference="probabilistic_climatology") > 0).all()
     assert (whole["rmse"].sel(forecast="damped_persistence") <= whole["rmse"].sel(forecast="persistence") * 1.02).all()
     sampled = whole["members"].sel(forecast="probabilistic_climatology").item()
     assert provenance_of(whole)["baselines"]["probabilistic_climatology"].startswith(
@@ -124,6 +127,64 @@ def test_values_of_the_ensemble_against_whole_arrays(made, whole):
     np.testing.assert_allclose(
         histogram.transpose("rank", "lead_time", "channel"), shares, atol=5e-4
     )  # of ties, few in single precision
+
+
+def test_the_mean_of_the_ensemble_is_a_forecast_of_its_own(made, whole):
+    """As if it had been written to a file and scored as a single forecast; and the members beside it."""
+    store = made[0]
+    assert whole["kind"].values.tolist() == ["model", "model", "mean", *["baseline"] * 4]
+    own, ensemble = whole.sel(forecast="ensemble_mean"), whole.sel(forecast="ensemble")
+    for name in ("rmse", "mse", "mae", "bias", "acc", "activity", "activity_ratio"):
+        np.testing.assert_array_equal(own[name], ensemble[name])
+    np.testing.assert_array_equal(own["crps"], own["mae"])
+    assert np.isnan(own["crps_fair"]).all()
+    assert np.isnan(own["rmse_p_value"]).all()  # its differences are those of the ensemble
+    fields = np.stack([forecasts(member) for member in range(MEMBERS)]).astype(np.float64)
+    truth = np.stack([weather()[np.searchsorted(TIMES, INITS) + hours // 6] for hours in LEADS], 1).astype(np.float64)
+    transforms = spectra_transforms(store.grid)
+    for lead in range(len(LEADS)):
+        expected = spectra_means(fields.mean(0)[:, lead], truth[:, lead], transforms)["spherical_forecast"].mean(0)
+        np.testing.assert_allclose(own["spherical_spectrum"].isel(lead_time=lead), expected, rtol=1e-9)
+    shortest = {"total_wavenumber": slice(-3, None)}
+    ratio = own["spherical_spectrum"].isel(shortest) / ensemble["spherical_spectrum"].isel(shortest)
+    assert (ratio < 1).all()  # the members' noise, a fifth of which is left
+    happened = ((fields.mean(0)[:, :, 1] > 275) != (truth[:, :, 1] > 275)) * store.grid.area_weights
+    brier = own["brier"].sel(event="t850 > 275", period="all", region="global")
+    np.testing.assert_allclose(brier, happened.mean((-2, -1)).mean(0), rtol=1e-12)
+    weights = store.grid.area_weights / store.grid.area_weights.sum()
+    normal = np.stack([store.climatology_at(INITS + np.timedelta64(hours, "h")) for hours in LEADS], 1)
+    found = ensemble.sel(period="all", region="global")
+    error = np.sqrt((np.square(fields - truth) * weights).sum((-2, -1)).mean((0, 1)))
+    np.testing.assert_allclose(found["member_rmse"], error, rtol=1e-6)
+    sizes = [(np.square(some - normal) * weights).sum((-2, -1)) for some in (fields, truth)]
+    ratio = np.sqrt(sizes[0].mean((0, 1)) / sizes[1].mean(0))
+    np.testing.assert_allclose(found["member_activity_ratio"], ratio, rtol=1e-6)
+
+
+def test_without_the_mean_of_the_ensemble(made, whole):
+    store, _, many = made
+    settings = SETTINGS.model_copy(update={"ensemble_mean": False, "spectra": False})
+    scores = evaluate(many, store, settings=settings, channels=CHANNELS)
+    assert scores["forecast"].values[:2].tolist() == ["ensemble", "persistence"]
+    same = [one["rmse"].sel(forecast="ensemble") for one in (scores, whole)]
+    np.testing.assert_allclose(*same, rtol=1e-12)
+    with pytest.raises(InputError, match=r"'ensemble_mean' is what the mean of an ensemble is called, and .*single"):
+        evaluate(many, store, [f"ensemble_mean={made[1]}"], SETTINGS, CHANNELS)
+    evaluate(many, store, [f"ensemble_mean={made[1]}"], settings, CHANNELS)
+
+
+def test_each_field_of_the_ensemble_is_read_once(made, monkeypatch):
+    reads = []
+    read = ForecastFile.read
+
+    def counted(self, inits, lead_time, *others):
+        reads.extend((int(init), lead_time) for init in inits)
+        return read(self, inits, lead_time, *others)
+
+    monkeypatch.setattr(ForecastFile, "read", counted)
+    settings = EvaluationConfig(spectra=False, resamples=100, damped_persistence=False)
+    evaluate(made[2], made[0], settings=settings, channels=CHANNELS)
+    assert len(reads) == len(set(reads)) == len(INITS) * len(LEADS)
 
 
 def test_months_are_told_apart_by_the_valid_time(made, whole):
