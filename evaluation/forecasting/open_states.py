@@ -70,6 +70,26 @@ def open_place(
     return open_file_states(paths, channels, _accumulation(provenance), rules, cure)
 
 
+def require_read_alike(provenances: Sequence[Mapping[str, Any]], rules: Mapping[str, Any] | None) -> None:
+    """Refuse files as the states of several weights that would each read them otherwise.
+
+    Args:
+        provenances: of the weights.
+        rules: how files are read, instead of what the weights tell.
+
+    Raises:
+        InputError: they differ, or know daily statistics.
+    """
+    for told in provenances:
+        _refuse_days(told)
+    read = [(rules if rules is not None else _rules(told), _accumulation(told)) for told in provenances]
+    if any(other != read[0] for other in read[1:]):
+        raise InputError(
+            "the weights of these members come from files that were read by different rules or sums (data.source, "
+            "data.accumulation), and each would read these otherwise; forecast from a store (--store)"
+        )
+
+
 def _of_dataset(
     place: Any,
     channels: Sequence[str],
