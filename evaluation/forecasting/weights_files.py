@@ -53,6 +53,8 @@ def _files_of(name: str) -> list[Path]:
             raise InputError(f"forecast.members: nothing matches {name}; name weights files that are there")
     else:
         places = [Path(text)]
+        if not places[0].exists():
+            raise InputError(f"forecast.members: no weights file {text}; name weights files that are there")
     return [_in_folder(place) if place.is_dir() else place for place in places]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ from weatherfm.home import expanded
 from weatherfm.model.adapter import ADAPTER
 from weatherfm.training.checkpoints.export import weights_path
 from weatherfm.training.run_config import ParallelConfig
+
+_SETTING = re.compile(r"[a-z_]+(\.\w+)+=")
+"""How one begins."""
 
 
 def write_forecast(
@@ -139,6 +143,10 @@ class Asked:
             empty.append("--lead")
         if self.members is not None and not all([self.members, *(name.strip() for name in self.members)]):
             empty.append("--members")
+        if settings := [name for name in self.members or () if _SETTING.match(name) and not Path(name).exists()]:
+            raise InputError(
+                f"--members takes {settings[0]} for weights; write settings before it, behind the weights or the run"
+            )
         if empty:
             raise InputError(f"{', '.join(empty)} has no value; give one, or leave the option out")
 
