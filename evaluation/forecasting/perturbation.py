@@ -92,12 +92,7 @@ class Harmonics:
 
     def __init__(self, grid: Grid, device: torch.device) -> None:
         H, W = grid.shape
-        largest = min(_LARGEST, H - 2, (W - 1) // 2)
-        if not is_whole_globe(grid) or largest < 1:
-            raise InputError(
-                f"forecast.perturbation spherical is for whole globes, and the grid is {grid}; set "
-                "forecast.perturbation.kind: scaled"
-            )
+        largest = require_harmonics(grid)
         matrices = spectral_matrices(grid, largest)
         functions = matrices["synthesis"][0] * spectrum(largest) ** 0.5 * (H * W) ** 0.5  # [m, H, l]
         self.shape = (largest + 1, largest + 1, 2)
@@ -109,6 +104,21 @@ class Harmonics:
         """[n, m, l, 2] -> [n, H, W]."""
         rows = torch.einsum("mhl,nmlp->nhmp", self._functions, drawn)
         return torch.einsum("nhmp,wmp->nhw", rows, self._waves)
+
+
+def require_harmonics(grid: Grid) -> int:
+    """The largest total wavenumber of perturbations on a grid.
+
+    Raises:
+        InputError: no whole globe, or one of fewer than three latitudes.
+    """
+    largest = min(_LARGEST, grid.shape[0] - 2, (grid.shape[1] - 1) // 2)
+    if not is_whole_globe(grid) or largest < 1:
+        raise InputError(
+            f"forecast.perturbation spherical is for whole globes, and the grid is {grid}; set "
+            "forecast.perturbation.kind: scaled"
+        )
+    return largest
 
 
 def spectrum(largest: int) -> np.ndarray:

@@ -45,27 +45,40 @@ def member_files(names: Sequence[str]) -> list[Path]:
     return found
 
 
+def absent_members(names: Sequence[str]) -> list[str]:
+    """Those of `forecast.members.weights` that no file is there of, as before training."""
+    return [name for name in names if not (places := _places(name)) or None in map(_in_folder, places)]
+
+
 def _files_of(name: str) -> list[Path]:
+    places = _places(name)
+    if not places:
+        what = f"nothing matches {name}" if has_magic(name) else f"no weights file {name}"
+        raise InputError(f"forecast.members: {what}; name weights files that are there")
+    found = []
+    for place in places:
+        if (file := _in_folder(place)) is None:
+            raise InputError(
+                f"forecast.members: the folder {place} has no {WEIGHTS}; name that of a run that has been trained, "
+                f"or a pattern of weights files, as {place}/*/{WEIGHTS}"
+            )
+        found.append(file)
+    return found
+
+
+def _places(name: str) -> list[Path]:
+    """Files and folders that a name or a pattern means, as far as they are there."""
     text = str(expanded(name))
-    if not Path(text).exists() and has_magic(text):
-        places = [Path(match) for match in sorted(glob(text, recursive=True))]
-        if not places:
-            raise InputError(f"forecast.members: nothing matches {name}; name weights files that are there")
-    else:
-        places = [Path(text)]
-        if not places[0].exists():
-            raise InputError(f"forecast.members: no weights file {text}; name weights files that are there")
-    return [_in_folder(place) if place.is_dir() else place for place in places]
+    if Path(text).exists():
+        return [Path(text)]
+    return [Path(match) for match in sorted(glob(text, recursive=True))]
 
 
-def _in_folder(folder: Path) -> Path:
-    for name in (WEIGHTS, ADAPTER):
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(
-        f"forecast.members: the folder {folder} has no {WEIGHTS}; name the folder of a run that has been trained, or a "
-        f"pattern of weights files, as {folder}/*/{WEIGHTS}"
-    )
+def _in_folder(place: Path) -> Path | None:
+    """The weights of a run's folder; a file as it is."""
+    if not place.is_dir():
+        return place
+    return next((place / name for name in (WEIGHTS, ADAPTER) if (place / name).is_file()), None)
 
 
 def require_listed(weights: Path, config: ForecastConfig) -> None:
