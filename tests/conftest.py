@@ -28,6 +28,7 @@ LONG = (
     "distributed/test_forecast_ranks.py",
     "data_pipeline/test_crash_points.py",
     "distributed/test_shared_fields.py",
+    "distributed/test_seeds_on_ranks.py",
     "evaluation/scoring/test_scoring_parts.py",
     "distributed/test_train_layouts.py",
     "command/test_chain_notebook.py",

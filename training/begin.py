@@ -12,7 +12,7 @@ from weatherfm.device import choose_precision
 from weatherfm.training.checkpoints.best_weights import bring_back_best
 from weatherfm.training.checkpoints.checkpoint import Saved
 from weatherfm.training.checkpoints.resume import agree_on_identity, forget_other_best
-from weatherfm.training.checkpoints.state import TrainingState
+from weatherfm.training.checkpoints.state import Progress, TrainingState
 from weatherfm.training.feeding.field_cache import choose_cache, keep_fields
 from weatherfm.training.feeding.mixture import Mixture
 from weatherfm.training.feeding.samples import training_samples
@@ -67,7 +67,8 @@ def begin(
 
     ranks.all_do(stop.heed)
     identity = agree_on_identity(config, parts, dtype, saved, alive, start.identity())
-    mixture = _feed(start, parts, role, device, alive)
+    finished = saved is not None and Progress(**saved.record["progress"]).is_finished(settings)
+    mixture = _feed(start, parts, role, device, alive, keep=not finished)
     ranks.all_do(stop.heed)
     model = build_model(config, start.domain, role, device, dtype, empty=True, known_blocks=start.known_blocks)
     start.freeze(model)
@@ -91,11 +92,15 @@ def begin(
     return mixture, state, grounds, identity
 
 
-def _feed(start: RunStart, parts: list[Part], role: Role, device: torch.device, alive: Callable[[], None]) -> Mixture:
-    """This rank's batches; what fields of them are kept in memory is read here."""
+def _feed(
+    start: RunStart, parts: list[Part], role: Role, device: torch.device, alive: Callable[[], None], keep: bool
+) -> Mixture:
+    """This rank's batches; with `keep`, what fields of them are kept in memory is read here."""
     settings, loaders = start.config.training, []
     for part, own in zip(parts, roles_of(role, start.domains), strict=True):
         loaders.append(training_samples(part.config, part.store, device.type == "cuda", own.share, role.part))
+        if not keep:
+            continue
         cache = choose_cache(part.config, part.store, own.share.channels, role.part[1])
         _log.info("%s%s", f"{part.name}: " if part.name else "", cache.text)
         keep_fields(cache, part.store, own.share.channels, quiet=not role.first, alive=alive)

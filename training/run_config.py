@@ -37,8 +37,15 @@ ChannelWeights = Annotated[
 class WandbConfig(Config):
     """Weights & Biases; metrics always go to metrics.jsonl as well. `WANDB_MODE` overrides `mode`."""
 
+    later = frozenset({"group", "name"})
+
     project: str = "weatherfm"
     """Where the run is filed."""
+    group: str | None = None
+    """Runs of one group are shown together; null: none, and for `train --seeds` the name of the run's folder."""
+    name: str | None = None
+    """Of the run; null: one that Weights & Biases invents. `train --seeds` adds the seed to it, or to the name of the
+    run's folder."""
     mode: Literal["offline", "online", "disabled"] = "offline"
     """offline: written into the run's folder, for `wandb sync`; online needs a key (`wandb login`)."""
 
@@ -46,7 +53,9 @@ class WandbConfig(Config):
 class TrainingConfig(Config):
     """How the weights are found."""
 
-    later = frozenset({"schedule", "cooldown_steps", "start_from", "rollout", "channel_sampling"})
+    later = frozenset(
+        {"schedule", "cooldown_steps", "start_from", "rollout", "channel_sampling", "loss", "members", "crps_alpha"}
+    )
 
     steps: int = Field(1000, ge=1)
     """Optimizer steps in all."""
@@ -60,6 +69,15 @@ class TrainingConfig(Config):
     """Each sample draws its lead time from this list."""
     rollout: Rollout | None = None
     """Train over successive steps of the model's own output, as `{steps: {0: 1, 2000: 2}}`; without it, over one."""
+    loss: Literal["squared_error", "crps"] = "squared_error"
+    """crps: of an ensemble of `members` a sample that differ by noise (`model.noise`), almost fair: a model that knows
+    how sure it is."""
+    members: int = Field(2, ge=2)
+    """Forecasts of each sample in training with `loss: crps`; time and memory behind the aggregation over channels grow
+    with it, and two suffice."""
+    crps_alpha: float = Field(0.95, ge=0, le=1)
+    """1: the fair CRPS, of an endless ensemble like these members; 0: the CRPS of the members, which wants too little
+    spread. A little less than 1 forbids that one member is anything while another is the truth."""
     lead_time_weighting: Literal["equal", "inverse"] = "equal"
     """inverse: a sample counts in the loss by shortest lead time / its lead time, so that long leads, whose errors
     are larger, do not drown the short ones."""
@@ -134,6 +152,7 @@ class TrainingConfig(Config):
             )
         self._check_channel_weights()
         self._check_schedule()
+        self._check_loss()
         if not all(0 <= beta < 1 for beta in self.betas):
             raise InputError(f"betas must lie in [0, 1); got {list(self.betas)}")
         return self
@@ -159,6 +178,20 @@ class TrainingConfig(Config):
                 f"warmup_steps {self.warmup_steps} and cooldown_steps {cooldown} are more than steps {self.steps}; "
                 "lower one of them, or raise steps"
             )
+
+    def _check_loss(self) -> None:
+        idle = sorted({"members", "crps_alpha"} & self.model_fields_set)
+        if self.loss != "crps" and idle:
+            raise InputError(f"{' and '.join(idle)} belong to loss: crps; set it, or leave them out")
+
+    @property
+    def crps_alpha_used(self) -> float | None:
+        """`crps_alpha`; None where the loss is another."""
+        return self.crps_alpha if self.loss == "crps" else None
+
+    def steps_at(self, step: int) -> int:
+        """Successive model steps of the samples of optimizer step `step` (from 0)."""
+        return next(count for begin, count in reversed(self.model_steps.items()) if begin <= step)
 
     @property
     def model_steps(self) -> dict[int, int]:
@@ -208,6 +241,11 @@ class RunConfig(Config):
         if unknown := sorted(set(self.training.channel_weights) - known):
             raise InputError(
                 f"training.channel_weights names {', '.join(unknown)}, not among data.channels; remove or add them"
+            )
+        if (self.training.loss == "crps") != (self.model.noise > 0):
+            raise InputError(
+                f"training.loss is {self.training.loss} and model.noise {self.model.noise}: members differ by noise "
+                "alone, and learn to by the CRPS alone; set both (loss: crps, noise: 16), or neither"
             )
         roles = find_roles(self.model, self.data.channels)
         scored = {"scheme", *roles.outputs, *(parse_channel(name).variable.short for name in roles.outputs)}

@@ -33,6 +33,7 @@ from weatherfm.training.checkpoints.prolong import find_checkpoint
 from weatherfm.training.checkpoints.state import Progress, TrainingState
 from weatherfm.training.feeding.channel_sampling import inputs_shown
 from weatherfm.training.feeding.mixture import Mixture
+from weatherfm.training.feeding.noise import training_noise
 from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
 from weatherfm.training.feeding.samples import reads_inputs
 from weatherfm.training.feeding.store_checks import check_parts, warn_of_spreads
@@ -218,10 +219,8 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """All steps are done, or validation has not improved for too long."""
-        patience = self.settings.early_stopping
-        gave_up = patience is not None and self.state.progress.validations_since_best >= patience
-        return gave_up or self.state.progress.step >= self.settings.steps
+        """Nothing is left to train."""
+        return self.state.progress.is_finished(self.settings)
 
     def run(self, stop: StopSignals) -> None:
         """Train until finished or asked to stop; the last step is in a checkpoint then."""
@@ -256,7 +255,8 @@ class Trainer:
         numbers = [step * self.settings.accumulate for step in (self.state.progress.step, self.settings.steps)]
         shown = inputs_shown(self.config, lambda number: self.grounds[self.mixture.stores[number]].role, *numbers)
         grids = [part.store.grid for part in self.parts]
-        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids)
+        noise = training_noise(self.config, self.role, *numbers)
+        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids, noise)
 
     def _next_batches(self, stream: Iterator[ReadyBatch]) -> Iterator[ReadyBatch]:
         """Those of one step, each asked for when its turn comes, and held by nobody here after that."""

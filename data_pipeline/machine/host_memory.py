@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+BESIDE = "WEATHERFM_JOBS_BESIDE"
+"""Environment variable: how many jobs share the machine's memory."""
+
 
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes that are free, or hold no more than copies of files, within every limit that is set for this process.
@@ -27,6 +30,11 @@ def available_memory(root: Path = Path("/")) -> int:
 def local_processes() -> int:
     """Processes of this job on this machine, as far as the launcher has told: torchrun does, others seldom do."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def jobs_beside() -> int:
+    """Jobs that were started side by side on this machine, this one among them, as `train --at-once` tells."""
+    return int(os.environ.get(BESIDE, "1"))
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:

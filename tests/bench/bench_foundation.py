@@ -1,11 +1,13 @@
-"""What the foundation half costs a step: channels of a mix that a store lacks, and more model steps of a rollout.
+"""What a step costs: with channels of a mix that a store lacks, more model steps of a rollout, members of an ensemble.
 
     python tests/bench/bench_foundation.py                      a model of 64 channels on 32 x 64 points, width 256
     python tests/bench/bench_foundation.py --width 1024 --depth 8
 
 First table: the whole step (forward, backward, clipping, AdamW) of a model of 64 channels on a store that has 8 of
-them, beside a model of these 8 alone, and on a store that has all. Second: one, two and four model steps a sample. Time
-is that of the processor, forms in turn, the fastest of each; memory is what `weatherfm plan` counts of the same step.
+them, beside a model of these 8 alone, and on a store that has all. Second: one, two and four model steps a sample.
+Then, of few channels and of many: one forecast a sample, and two and four that differ by noise (`training.loss: crps`).
+Time is that of the processor, forms in turn, the fastest of each; memory is what `weatherfm plan` counts of the same
+step.
 """
 
 from __future__ import annotations
@@ -31,15 +33,19 @@ from weatherfm.training.stepping.untouched_rows import UntouchedRows
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 CHANNELS = [f"{name}{level}" for level in LEVELS for name in "zuvtq"][:64]
+MANY = [f"{name}{level}" for level in (*range(25, 1001, 25), 10) for name in "zuvtqrw"][:256]
 CPU = torch.device("cpu")
 
 
-def config_of(options, channels, steps):
+def config_of(options, channels, steps, members):
+    crps = {"loss": "crps", "members": members} if members > 1 else {}
+    adaptive = {"conditioning": "adaln", "noise": 16 * (members > 1)} if members else {}
     settings = {
         "run": "unused",
         "data": {"store": "unused", "source": {"kind": "planet"}, "channels": list(channels)},
-        "model": {"width": options.width, "depth": options.depth, "heads": 8, "drop_path": 0.0, "position": "place"},
-        "training": {"batch_size": options.batch, "lead_times": ["24h"], "rollout": {"steps": {0: steps}}},
+        "model": {"width": options.width, "depth": options.depth, "heads": 8, "drop_path": 0.0, "position": "place"}
+        | adaptive,
+        "training": {"batch_size": options.batch, "lead_times": ["24h"], "rollout": {"steps": {0: steps}}} | crps,
     }
     return parse_settings(RunConfig, settings, "bench")
 
@@ -53,8 +59,8 @@ def domain_of(options, channels, stores=()):
 class Form:
     """A model, and the step that is timed."""
 
-    def __init__(self, options, name, channels, stores=(), steps=1):
-        self.name, self.config = name, config_of(options, channels, steps)
+    def __init__(self, options, name, channels, stores=(), steps=1, members=0):
+        self.name, self.config = name, config_of(options, channels, steps, members)
         self.domain = domain_of(options, channels, stores)
         role = find_role(self.config.parallel, self.config.model, self.domain, None)
         self.model = build_model(self.config, self.domain, role, CPU, torch.float32).train()
@@ -109,8 +115,11 @@ def main():
     del mixed
     rollouts = [Form(options, f"{steps} model steps a sample", some, steps=steps) for steps in (1, 2, 4)]
     table("Rollout", rollouts, options.rounds)
+    for channels in (some, MANY):
+        forms = [Form(options, f"{members} of a sample", channels, members=members) for members in (1, 2, 4)]
+        table(f"Members, {len(channels)} channels", forms, options.rounds)
     blocks = [peak_with_checkpointing(form) for form in rollouts]
-    print("\nwith activation_checkpointing: block, GiB: " + ", ".join(f"{peak:.3f}" for peak in blocks))
+    print("\nrollouts with activation_checkpointing: block, GiB: " + ", ".join(f"{peak:.3f}" for peak in blocks))
 
 
 def peak_with_checkpointing(form):

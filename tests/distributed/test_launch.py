@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from jobs import alive, by_hand, free_port, launched, torchrun
 
 from weatherfm.errors import STOPPED, InputError
 from weatherfm.training.ranks.heartbeat_monitor import LOOKS, HeartbeatMonitor
-from weatherfm.training.ranks.launch import require_devices
+from weatherfm.training.ranks.launch import launch, require_devices
+from weatherfm.training.upkeep.stop_signals import StopSignals
 
 HOST = os.uname().nodename
 
@@ -139,6 +142,31 @@ def test_signals_reach_the_ranks_which_stop_together(tmp_path, number):
     job.process.send_signal(number)
     assert job.end() == (STOPPED, [])
     assert number.name in {(tmp_path / f"stopped{rank}").read_text() for rank in range(2)}
+
+
+def test_a_signal_that_came_too_late_is_not_forgotten(tmp_path, monkeypatch):
+    """Ranks that end as if nothing had been: what was to come after them must not begin."""
+    for name in ("OMP_NUM_THREADS", "TORCHELASTIC_SIGNALS_TO_HANDLE"):  # which `launch` sets
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    text = """
+import pathlib, signal, sys, time
+asked = []
+signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+pathlib.Path(sys.argv[1]).touch()
+while not asked:
+    time.sleep(0.01)
+"""
+
+    def ask() -> None:
+        while not (tmp_path / "there").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with StopSignals() as stop, ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(ask)
+        assert launch([sys.executable, "-S", "-c", text, str(tmp_path / "there")], 1, stop=stop) == 0
+        asked.result()
+    assert stop.received == "SIGTERM"
 
 
 def test_ctrl_c_where_nothing_can_be_saved_is_told_once_and_final(tmp_path):

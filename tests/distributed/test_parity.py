@@ -24,6 +24,7 @@ from weatherfm.earth.grid import regular_grid
 from weatherfm.model.initial import row_names
 from weatherfm.model.lora import is_factor
 from weatherfm.training.feeding.channel_sampling import inputs_shown
+from weatherfm.training.feeding.noise import training_noise
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.feeding.samples import reads_inputs
 from weatherfm.training.parallel.build_model import build_model
@@ -82,6 +83,17 @@ VARIANTS: dict[str, dict] = {
         "parallel": {"activation_checkpointing": "block"},
         "model": ADAPTIVE | ROLES,
     },
+    "crps-rollout-uneven-roles": {
+        "channels": 10,
+        "training": {"loss": "crps", "rollout": {"steps": {0: 2}, "inputs": "read"}, "lead_times": ["24h"]},
+        "parallel": {"activation_checkpointing": "block"},
+        "model": ADAPTIVE | ROLES | {"noise": 3},
+    },
+    "crps-attention-local-sampled": {
+        "aggregation": HIERARCHICAL,
+        "training": {"loss": "crps", "members": 3, "channel_sampling": 0.5},
+        "model": LOCAL | ADAPTIVE | {"noise": 3},
+    },
     "lora": {"training": {"start_from": {"weights": "unused", "lora": {"rank": 3, "alpha": 2}, "freeze": ["blocks"]}}},
     "lora-block-checkpointing-adaptive": {
         "training": {"start_from": {"weights": "unused", "lora": {"on": ["attention.out", "mlp"]}, "layer_decay": 0.8}},
@@ -96,10 +108,11 @@ VARIANTS: dict[str, dict] = {
 }
 TELLING = ["flat-uneven-local-adaptive-sampled", "attention", "linear-tree-uneven-sampled"]
 """Variants that between them go through all that layouts do differently."""
+CRPS = [name for name in VARIANTS if name.startswith("crps")]
 LAYOUTS = [
-    (Layout(1, 1, 2), [*TELLING, "lora"]),
+    (Layout(1, 1, 2), [*TELLING, "lora", *CRPS]),
     (Layout(1, 1, 4), TELLING),
-    (Layout(1, 2, 1), TELLING),
+    (Layout(1, 2, 1), [*TELLING, *CRPS]),
     (Layout(1, 4, 1), TELLING),
     (Layout(1, 2, 2), list(VARIANTS)),
     (Layout(2, 1, 1), TELLING),
@@ -236,7 +249,7 @@ def run(variant: str, layout: Layout | None, steps: int = STEPS, depth: int = DE
 
 def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) -> dict[str, Tensor]:
     settings = config.training
-    loss = forecast_loss(config.model, domain, {config.data.channels[0]: 3.0}, 6, role.share)
+    loss = forecast_loss(config.model, domain, {config.data.channels[0]: 3.0}, 6, role.share, settings.crps_alpha_used)
     optimizer = build_optimizer(model, settings)
     result: dict[str, Tensor] = {}
     curve, predictions = [], []
@@ -247,6 +260,8 @@ def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) ->
         batch = make_batch(role, domain, model.forcings, step, len(model.conditions), settings.model_steps[0])
         if (shown := inputs_shown(config, role, step, step + 1)) is not None:
             batch = replace(batch, present=next(shown))
+        if (drawn := training_noise(config, role, step, step + 1)) is not None:
+            batch = replace(batch, noise=next(drawn))
         optimizer.zero_grad()
         scored = compute_gradients(model, [Ground(loss, role)], [batch], 1, torch.float64, reads_inputs(config))
         norm, _, channel_loss, lead_loss, step_loss = exchange(
@@ -270,10 +285,11 @@ def parts(model: torch.nn.Module, tensors: dict[str, Tensor], kind: str) -> dict
 
 
 def outputs(role: Role, prediction: Tensor) -> dict[str, Tensor]:
-    """The prediction of all samples and channels, put together from all ranks."""
-    whole = torch.zeros(4, *prediction.shape[2:], len(role.channels))
+    """The prediction of all samples, their members and channels, put together from all ranks."""
     index, count = role.part
-    whole[index * 4 // count : (index + 1) * 4 // count] = role.spread(prediction.movedim(1, -1))
+    own = len(prediction)
+    whole = torch.zeros(own * count, *prediction.shape[2:], len(role.channels))
+    whole[index * own : (index + 1) * own] = role.spread(prediction.movedim(1, -1))
     return {"output": role.sum(whole)}
 
 

@@ -34,6 +34,7 @@ FORMS: dict[str, dict] = {
     "linear": {"kind": "hierarchical", "groups": 4, "local": "linear"},
     "tokens": {"evaluate": "tokens"},
     "rollout": {},
+    "members": {},
     "mix": {},
     "lora": {},
     "frozen": {},
@@ -47,7 +48,7 @@ LOCAL |= {"conditioning": "adaln", "position": "place"}
 """Of the hierarchical form and of whole channels."""
 FEW = [("flat", "none"), ("flat", "block"), ("hierarchical", "block"), ("whole", "block")]
 OTHERS = [("flat", "selective"), ("hierarchical", "none"), ("hierarchical", "selective")]
-OTHERS += [("linear", "block"), ("tokens", "block"), ("rollout", "block"), ("mix", "none")]
+OTHERS += [("linear", "block"), ("tokens", "block"), ("rollout", "block"), ("mix", "none"), ("members", "block")]
 """Few of them in bfloat16 on every layout, and, slower, on one all others as well, and the few in float32."""
 LAYOUTS = [Layout(1, 1, 1), Layout(1, 2, 2), Layout(2, 1, 2)]
 
@@ -62,9 +63,11 @@ def make_config(form: str, mode: str) -> RunConfig:
             "heads": 4,
             "aggregation": FORMS["tokens" if form == "whole" else form] | {"block_mib": 8},
         }
-        | (LOCAL if form in ("hierarchical", "whole") else {}),
+        | (LOCAL if form in ("hierarchical", "whole") else {})
+        | ({"conditioning": "adaln", "noise": 8} if form == "members" else {}),
         "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2 if form == "flat" else 1}
-        | ({"rollout": {"steps": {0: 1, 10: 3}}} if form == "rollout" else {})
+        | ({"rollout": {"steps": {0: 1, 10: 3}}} if form in ("rollout", "members") else {})
+        | ({"loss": "crps", "members": 3} if form == "members" else {})
         | ({"start_from": START[form]} if form in START else {}),
         "parallel": {"channels": "whole" if form == "whole" else "split", "activation_checkpointing": mode},
     }

@@ -20,6 +20,7 @@ from weatherfm.training.checkpoints import resume
 from weatherfm.training.ranks import first_failure
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.ranks.heartbeat import Heartbeat, describe, gone_ranks, late_ranks, locate, write_heartbeat
+from weatherfm.training.ranks.heartbeat_monitor import HeartbeatMonitor
 from weatherfm.training.ranks.job import Job, join_job
 from weatherfm.training.ranks.neighbour import Neighbour
 from weatherfm.training.ranks.process_group import join
@@ -236,6 +237,16 @@ def test_a_neighbour_is_silent_only_once_it_has_spoken_and_while_it_is_at_work()
     assert [neighbour.silent_looks() for _ in range(4)] == [0, 0, 1, 2]  # it looks at rank 1 instead
     write_heartbeat(store, 1, heartbeat(2, done=True))
     assert [neighbour.silent_looks() for _ in range(3)] == [0, 0, 0]  # nobody is left
+
+
+def test_the_last_words_of_one_training_are_none_of_the_next():
+    """Else a neighbour that has yet to begin the next would be left alone as done."""
+    store = HashStore()
+    first, second = (HeartbeatMonitor(store, 0, ["here"] * 2, 300.0, training) for training in (1, 2))
+    first.start()
+    first.stop()
+    assert first._heartbeats()[0].done
+    assert second._heartbeats() == [None, None]
 
 
 def test_a_watchdog_acts_once_nothing_has_moved_for_so_many_looks():

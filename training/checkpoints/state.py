@@ -18,6 +18,7 @@ from weatherfm.training.stepping.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from weatherfm.training.checkpoints.checkpoint import Saved
+    from weatherfm.training.run_config import TrainingConfig
 
 
 @dataclass
@@ -39,6 +40,12 @@ class Progress:
         else:
             self.validations_since_best += 1
         return better
+
+    def is_finished(self, settings: TrainingConfig) -> bool:
+        """All steps are done, or validation has not improved for too long."""
+        patience = settings.early_stopping
+        gave_up = patience is not None and self.validations_since_best >= patience
+        return gave_up or self.step >= settings.steps
 
 
 class Window:

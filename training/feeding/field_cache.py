@@ -14,7 +14,7 @@ from socket import gethostname
 import numpy as np
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.machine.host_memory import available_memory, local_processes
+from weatherfm.data_pipeline.machine.host_memory import available_memory, jobs_beside, local_processes
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.model.share import balanced
@@ -66,7 +66,7 @@ def choose_cache(config: RunConfig, store: Store, channels: Sequence[str], count
     if wanted.mode == "off":
         return FieldCache(False, wanted.indices, wanted.size, "fields are read from disk (training.cache=off)")
     ranks = Coordination()
-    reader = Reader(machine(), process_space(), tuple(channels), available_memory(), local_processes())
+    reader = Reader(machine(), process_space(), tuple(channels), available_memory() // jobs_beside(), local_processes())
     copy, cache = _agree(ranks, reader, wanted.judge)
     shared = share_memory(ranks, copy.sharers if cache.keep else (), wanted.size)
     if not shared.all_well:  # somewhere a copy cannot be shared: each of its ranks needs one of its own

@@ -31,6 +31,17 @@ class ReadyBatch:
     """[S - 1, B, F, H, W] at the times that the second to the last of S model steps start from; None where S is 1."""
     further_condition: Tensor | None = None
     """[S - 1, B, K] of those times."""
+    noise: Tensor | None = None
+    """[S, B * M, Z] of M members a sample, for each model step; None: the model takes none."""
+
+    @property
+    def members(self) -> int:
+        """M forecasts of each sample."""
+        return 1 if self.noise is None else self.noise.shape[1] // len(self.forcings)
+
+    def noise_of(self, step: int) -> Tensor | None:
+        """[B * M, Z] of model step `step` (from 0)."""
+        return None if self.noise is None else self.noise[step]
 
     def known(self, step: int) -> tuple[Tensor, Tensor | None]:
         """Forcings [B, F, H, W] and condition [B, K] at the times that model step `step` (from 0) starts from."""
@@ -45,7 +56,8 @@ class ReadyBatch:
         """All that is on the device."""
         batch = self.batch
         given = (batch.history, batch.target, batch.lead_time_hours, batch.further, self.forcings, self.condition)
-        return [x for x in (*given, self.present, self.further_forcings, self.further_condition) if x is not None]
+        further = (self.further_forcings, self.further_condition)
+        return [x for x in (*given, self.present, *further, self.noise) if x is not None]
 
 
 def make_ready(
@@ -55,22 +67,23 @@ def make_ready(
     stream: torch.cuda.Stream | None = None,
     present: Tensor | None = None,
     grid: Grid | None = None,
+    noise: Tensor | None = None,
 ) -> ReadyBatch:
     """Add the forcings the model wants and move all to the device; on a GPU in a stream beside its work.
 
-    `grid` is the batch's; without it, that of the data the model is on.
+    `grid` is the batch's; without it, that of the data the model is on. `noise` as of `ReadyBatch`.
     """
     starts = batch.starts  # [S, B]
     fields = torch.from_numpy(forcing_fields(model.forcings, starts.ravel(), grid or model.domain.grid))
     forcings = fields.unflatten(0, starts.shape)  # [S, B, F, H, W]
     condition = torch.from_numpy(clock(model.conditions, starts.ravel())).unflatten(0, starts.shape)  # [S, B, K]
     if stream is None:
-        shown = None if present is None else present.to(device)
-        return _put_together(batch.to(device), forcings.to(device), condition.to(device), shown)
+        shown, drawn = (None if one is None else one.to(device) for one in (present, noise))
+        return _put_together(batch.to(device), forcings.to(device), condition.to(device), shown, drawn)
     with torch.cuda.stream(stream):
         moved, known = batch.to(device), forcings.pin_memory().to(device, non_blocking=True)
-        shown = None if present is None else present.to(device)
-        return _put_together(moved, known, condition.to(device), shown, stream.record_event())
+        shown, drawn = (None if one is None else one.to(device) for one in (present, noise))
+        return _put_together(moved, known, condition.to(device), shown, drawn, stream.record_event())
 
 
 def _put_together(
@@ -78,12 +91,13 @@ def _put_together(
     forcings: Tensor,
     condition: Tensor,
     present: Tensor | None,
+    noise: Tensor | None,
     copied: torch.cuda.Event | None = None,
 ) -> ReadyBatch:
     """Of [S, B, F, H, W] forcings and [S, B, K] conditions."""
-    if len(forcings) == 1:
-        return ReadyBatch(batch, forcings[0], condition[0], present, copied)
-    return ReadyBatch(batch, forcings[0], condition[0], present, copied, forcings[1:], condition[1:])
+    more = len(forcings) > 1
+    further = (forcings[1:] if more else None, condition[1:] if more else None)
+    return ReadyBatch(batch, forcings[0], condition[0], present, copied, *further, noise)
 
 
 def read_ahead(
@@ -92,8 +106,10 @@ def read_ahead(
     device: torch.device,
     shown: Iterator[Tensor] | None = None,
     grids: Sequence[Grid] | None = None,
+    noise: Iterator[Tensor] | None = None,
 ) -> Generator[ReadyBatch, None, None]:
-    """Make batches ready one ahead of the caller, in a thread of their own; `shown` gives `present` of each.
+    """Make batches ready one ahead of the caller, in a thread of their own; `shown` gives `present` of each, `noise`
+    its noise.
 
     `grids` are those of the stores that batches are of; without them, it is that of the data the model is on now.
 
@@ -110,7 +126,8 @@ def read_ahead(
         if batch is None:
             return None
         present = None if shown is None else next(shown)
-        return make_ready(batch, model, device, stream, present, grids[batch.store])
+        drawn = None if noise is None else next(noise)
+        return make_ready(batch, model, device, stream, present, grids[batch.store], drawn)
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         before: torch.cuda.Event | None = None

@@ -20,7 +20,8 @@ adaln` norms before they are changed and what gates multiply: 4 h. With low-rank
 products of an adapted matrix. With `model.decoder_fields` E
 the head keeps h (2 + 2 E) for each value of its channels, and for those around; with `model.truncation` coefficients.
 With S model steps a sample (`training.rollout`) all that S - 1 of them keep, head and loss too, is held at each of the
-three moments of the last.
+three moments of the last. With M members a sample (`training.loss: crps`) b counts them all but for batches and the
+front end, which in the first model step they have in common.
 Work of a block is what `none` would keep of it and the gradients on both sides of GELU. Left out: dropout's masks,
 kernels' workspaces, what is not kept for weights that are frozen, and how FSDP overlaps its messages.
 """
@@ -60,8 +61,9 @@ class _Terms:
         self.config, self.model, self.layout, self.h = config, model, layout, dtype.itemsize
         samples = config.training.batch_size // layout.dp
         self.positions = patch_counts(config.model.patch, model.domain.grid.shape)
-        self.rows = samples * self.positions[0] * self.positions[1]  # b N
-        self.stream = self.rows // layout.tp * config.model.width  # b n D
+        self.rows = samples * self.positions[0] * self.positions[1]  # b N, without members
+        self.members = config.training.members if config.model.noise else 1
+        self.stream = self.members * self.rows // layout.tp * config.model.width  # b n D
         self.fields = self.rows * config.model.patch[0] * config.model.patch[1]  # b H W
         self.mode = config.parallel.activation_checkpointing
         self.aggregation = config.model.aggregation
@@ -74,11 +76,13 @@ class _Terms:
         average = 4 * (self.config.training.ema_decay > 0)
         steady = (4 + average) * held + 8 * learn + self.gathered() + self.data() + self.matrices()
         gradients = 4 * learn
-        kept = self.front_kept() + self.config.model.depth * self.block_kept(self.mode)
         again = gradients if self.config.training.accumulate > 1 else 0  # those of the batch before
-        before = (self.model_steps - 1) * (kept + self.head())
-        forward, backward = again + kept + self.head(), again + kept + self.block_work()
-        return steady + before + max(forward, backward, gradients + self.front_work())
+        blocks, later = self.config.model.depth * self.block_kept(self.mode), self.members * self.front_kept()
+        fronts = [self.front_kept(), *[later] * (self.model_steps - 1)]
+        before = sum(front + blocks + self.head() for front in fronts[:-1])
+        forward, backward = (again + fronts[-1] + blocks + x for x in (self.head(), self.block_work()))
+        work = self.front_work() * (1 if self.model_steps == 1 else self.members)
+        return steady + before + max(forward, backward, gradients + work)
 
     def matrices(self) -> float:
         """Of the truncation, for scalars and winds, there and back, in float32."""
@@ -152,7 +156,7 @@ class _Terms:
     def head(self) -> float:
         """Hidden layers, gathered positions, and prediction, target and error of own channels."""
         hidden = self.stream * (8 + 2 * self.h * self.config.model.head_depth) + self.h * self.stream * self.layout.tp
-        values = self.fields * len(self.model.share.outputs)
+        values = self.members * self.fields * len(self.model.share.outputs)
         fields = self.config.model.decoder_fields
         decoder = self.h * (2 + 2 * fields) * self.around(2, self.model.domain.grid.shape) if fields else 0
         return hidden + values * (4 * 5 + 2 * self.h + decoder + self._truncation())

@@ -34,8 +34,9 @@ def telling(model: WeatherViT, counter: StepCounter) -> Iterator[None]:
     backward(model.aggregation, "front")
     forward(model.position, "other")
     backward(model.position, "other")
-    if model.conditioning is not None:
-        backward(model.conditioning, "other")
+    for conditioning in (model.conditioning, model.noising):
+        if conditioning is not None:
+            backward(conditioning, "other")
     for i, block in enumerate(model.blocks):
         forward(block, "blocks", i)
         backward(block, "blocks", i)

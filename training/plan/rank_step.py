@@ -45,7 +45,8 @@ def planned_ground(
         )
         role = role.on(domain)
         view = view_of(model, architecture, domain, role.share, torch.device(device))
-    return Ground(forecast_loss(architecture, domain, weights, None, role.share).to(device), role, view)
+    loss = forecast_loss(architecture, domain, weights, None, role.share, config.training.crps_alpha_used)
+    return Ground(loss.to(device), role, view)
 
 
 def count_step(config: RunConfig, model: WeatherViT, ground: Ground, dtype: torch.dtype) -> StepCount:
@@ -97,8 +98,13 @@ def made_up_batch(config: RunConfig, model: WeatherViT, role: Role) -> ReadyBatc
         inputs = len(model.share.input_names(config.model.input_times))
         present = torch.ones(size, inputs, dtype=torch.bool, device=history.device)
     more = max(config.training.model_steps.values()) - 1
+    noise = None
+    if config.model.noise:
+        rows = size * config.training.members
+        noise = torch.zeros(1 + more, rows, config.model.noise, device=history.device)
     if not more:
-        return ReadyBatch(Batch(history, target, np.zeros(size), leads), forcings, condition, present)
+        batch = Batch(history, target, np.zeros(size), leads)
+        return ReadyBatch(batch, forcings, condition, present, noise=noise)
     further = [torch.zeros(more, *x.shape, device=history.device) for x in (target, forcings, condition)]
     batch = Batch(history, target, np.zeros(size), leads, further[0])
-    return ReadyBatch(batch, forcings, condition, present, None, *further[1:])
+    return ReadyBatch(batch, forcings, condition, present, None, further[1], further[2], noise)

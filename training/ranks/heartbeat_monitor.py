@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from torch.distributed import DistError, Store
+from torch.distributed import DistError, PrefixStore, Store
 
 from weatherfm.training.ranks.first_failure import claim_failure, failure_status, mark_reported
 from weatherfm.training.ranks.heartbeat import (
@@ -54,13 +54,15 @@ class HeartbeatMonitor(threading.Thread):
         rank: of this process.
         hosts: machine of each rank.
         timeout: seconds at one step after which the job is ended.
+        training: its number among those of these ranks: the last words of the one before say that its work is done.
     """
 
-    def __init__(self, store: Store, rank: int, hosts: Sequence[str], timeout: float) -> None:
+    def __init__(self, store: Store, rank: int, hosts: Sequence[str], timeout: float, training: int = 1) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self.store, self.rank, self.hosts, self.timeout = store, rank, hosts, timeout
+        self._told = PrefixStore(f"training{training}", store)
         self.every = min(max(1.0, len(hosts) / 200), timeout / 4)
-        self._neighbour = Neighbour(store, rank, len(hosts))
+        self._neighbour = Neighbour(self._told, rank, len(hosts))
         self._watched = threading.get_ident()
         self._ended = threading.Event()
         self._beats = 0
@@ -183,7 +185,7 @@ class HeartbeatMonitor(threading.Thread):
         self._beats += 1
         frame = sys._current_frames().get(self._watched)
         place, waits = locate(frame) if frame is not None else ("its end", False)
-        write_heartbeat(self.store, self.rank, Heartbeat(self._beats, self._step, self._since, place, waits, done))
+        write_heartbeat(self._told, self.rank, Heartbeat(self._beats, self._step, self._since, place, waits, done))
 
     def _look_twice(self) -> tuple[list[Heartbeat | None], list[Heartbeat | None]]:
         """Last heartbeats of all ranks, with enough time between for new ones; this one goes on telling."""
@@ -194,4 +196,4 @@ class HeartbeatMonitor(threading.Thread):
         return before, self._heartbeats()
 
     def _heartbeats(self) -> list[Heartbeat | None]:
-        return [read_heartbeat(self.store, rank) for rank in range(len(self.hosts))]
+        return [read_heartbeat(self._told, rank) for rank in range(len(self.hosts))]

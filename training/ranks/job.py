@@ -89,6 +89,7 @@ class Job:
         self.hosts, self.store = hosts, store
         self._monitor: HeartbeatMonitor | None = None
         self._checks = 0
+        self.trainings = 0
 
     @property
     def first(self) -> bool:
@@ -113,10 +114,14 @@ class Job:
         return result
 
     def watch(self, timeout: float) -> None:
-        """From now on, standing at one step for so many seconds ends the job, with the name of who was missing."""
+        """From now on, standing at one step for so many seconds ends the job, with the name of who was missing.
+
+        The ranks may train one model after another: `trainings` counts them, for what each tells in the store.
+        """
+        self.trainings += 1
         if self.store is not None:
             own = self.store.clone()  # type: ignore[attr-defined]  # the stub has forgotten it
-            self._monitor = HeartbeatMonitor(own, self.rank, self.hosts, timeout)
+            self._monitor = HeartbeatMonitor(own, self.rank, self.hosts, timeout, self.trainings)
             self._monitor.start()
 
     def beat(self, step: int | None = None) -> None:

@@ -35,7 +35,9 @@ _FINAL = (2, STOPPED, 130)
 """Statuses after which nothing is started again: wrong input, a stop that was asked for, and Ctrl-C."""
 
 
-def require_devices(devices: int, restarts: int, device: str, setting: str = "training.device") -> None:
+def require_devices(
+    devices: int, restarts: int, device: str, setting: str = "training.device", at_once: int = 1
+) -> None:
     """Refuse what cannot be started here.
 
     Args:
@@ -43,27 +45,32 @@ def require_devices(devices: int, restarts: int, device: str, setting: str = "tr
         restarts: allowed.
         device: that setting of the run.
         setting: what the messages call it.
+        at_once: so many trainings side by side, each of so many ranks.
 
     Raises:
         InputError: started by a launcher already, a number that makes no sense, one device for several ranks, fewer
             GPUs than ranks, or no memory for so many processes.
     """
+    told = f"--devices {devices}" + (f" x --at-once {at_once}" if at_once > 1 else "")
     if "RANK" in os.environ:
-        raise InputError(f"--devices {devices} under torchrun: it has started {os.environ.get('WORLD_SIZE')} already")
+        raise InputError(f"{told} under torchrun: it has started {os.environ.get('WORLD_SIZE')} already")
     if devices < 1 or restarts < 0:
         raise InputError(f"--devices must be 1 or more, --restarts 0 or more; got {devices} and {restarts}")
-    if devices > 1 and ":" in device:
-        raise InputError(f"{setting} {device} is one device, not {devices}; write auto, cuda or cpu")
+    if (wanted := devices * at_once) > 1 and ":" in device:
+        raise InputError(f"{setting} {device} is one device, not {wanted}; write auto, cuda or cpu")
     gpus = torch.cuda.device_count()
-    if ((device == "auto" and gpus) or device.startswith("cuda")) and devices > gpus:
+    if on_gpus(device) and wanted > gpus:
+        raise InputError(f"{told}, but this machine has {gpus} GPUs; start at most {gpus}, or {setting}=cpu")
+    if wanted > (most := max(1, available_memory() // _PROCESS)):
         raise InputError(
-            f"--devices {devices}, but this machine has {gpus} GPUs; start at most {gpus}, or {setting}=cpu"
+            f"{told}, but this machine has memory for {most} processes; start at most so many, best one a GPU or, on a "
+            "CPU, one a core"
         )
-    if devices > (most := max(1, available_memory() // _PROCESS)):
-        raise InputError(
-            f"--devices {devices}, but this machine has memory for {most} processes; start at most so many, best one a "
-            "GPU or, on a CPU, one a core"
-        )
+
+
+def on_gpus(device: str) -> bool:
+    """Whether ranks of such a `device` take GPUs here."""
+    return device.startswith("cuda") or (device == "auto" and torch.cuda.device_count() > 0)
 
 
 def launch(command: Sequence[str], devices: int, restarts: int = 0, stop: StopSignals | None = None) -> int:
@@ -88,6 +95,8 @@ def launch(command: Sequence[str], devices: int, restarts: int = 0, stop: StopSi
             agent.asked_to_stop = signal.Signals[stop.received]
         try:
             result = agent.run()
+            if stop is not None and agent.asked_to_stop is not None:
+                stop.received = agent.asked_to_stop.name  # it has not heard of it
             if stop is not None and (number := agent.stopped_before_it_began(result)):
                 _log.info("stopped by %s while starting; the same command goes on", number.name)
                 return STOPPED

@@ -41,7 +41,7 @@ def join(device: torch.device, timeout: float) -> Iterator[Job]:
         job.watch(timeout)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=PrefixStore("group", job.store),
+            store=PrefixStore(f"group{job.trainings}", job.store),
             rank=job.rank,
             world_size=job.world,
             timeout=timedelta(seconds=timeout + _MARGIN),

@@ -37,7 +37,9 @@ def build_grounds(
     found = []
     for part, domain, own in zip(parts, domains, roles_of(role, domains), strict=True):
         settings, config = part.config.training, part.config.model
-        loss = forecast_loss(config, domain, settings.channel_weights, shortest_lead(settings), own.share).to(device)
+        loss = forecast_loss(
+            config, domain, settings.channel_weights, shortest_lead(settings), own.share, settings.crps_alpha_used
+        ).to(device)
         view = None if len(parts) == 1 else view_of(model, config, domain, own.share, device)
         found.append(Ground(loss, own, view))
     return found

@@ -1,4 +1,4 @@
-"""The training loss: mean squared error, weighted by cell area and by channel.
+"""The training loss: mean squared error, or the CRPS of members, weighted by cell area and by channel.
 
 With e the error in normalised units (physical error / std of the channel), a the cell areas (mean 1) and w the
 channel weights (mean 1):
@@ -15,7 +15,10 @@ do not come out (`model.outputs`) have no loss. v_b is 1, or with `lead_time_wei
 time over that of the sample: squared errors grow about in proportion to lead time, and the long ones would drown the
 short ones.
 
-Legend: B batch, C channel, O channel that comes out, H lat, W lon.
+With `training.loss: crps` there are M forecasts of a sample, and in place of e^2 stands their almost fair CRPS
+(`weatherfm.training.stepping.crps`); it is in units of the error itself, so s_c counts once, and v_b is a square root.
+
+Legend: B batch, M member, C channel, O channel that comes out, H lat, W lon.
 """
 
 from __future__ import annotations
@@ -34,10 +37,11 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import ChannelShare, whole
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.stepping.channel_weights import weights_by_channel
+from weatherfm.training.stepping.crps import almost_fair_crps
 
 
 class ForecastLoss(nn.Module):
-    """Weighted mean squared error of normalised fields."""
+    """Weighted mean squared error, or CRPS, of normalised fields."""
 
     cell_weights: Tensor
     channel_weights: Tensor
@@ -54,6 +58,7 @@ class ForecastLoss(nn.Module):
         increments: tuple[Tensor, Tensor] | None = None,
         absent_weights: Tensor | None = None,
         rows: Tensor | None = None,
+        crps_alpha: float | None = None,
     ) -> None:
         """Take [H, W] or [O, H, W] weights of cells, mean 1, and [O] weights of channels, applied as they are.
 
@@ -62,10 +67,10 @@ class ForecastLoss(nn.Module):
         With `shortest_lead_hours`, a sample counts in inverse proportion to its lead time, the shortest fully. With
         `increments`, ([L] hours, [L, O] spreads of changes over them), errors are in units of those. `absent_weights`
         [O] are applied, as they are, to channels that a sample does not show; without them, the others are. `rows` [O]
-        are the places of these channels in C; without it they are all.
+        are the places of these channels in C; without it they are all. With `crps_alpha` it is the CRPS, of members.
         """
         super().__init__()
-        self.shortest_lead_hours = shortest_lead_hours
+        self.shortest_lead_hours, self.crps_alpha = shortest_lead_hours, crps_alpha
         dtype = torch.get_default_dtype()
         self.register_buffer("cell_weights", cell_weights.to(dtype), persistent=False)
         self.register_buffer("channel_weights", channel_weights.float(), persistent=False)
@@ -82,7 +87,7 @@ class ForecastLoss(nn.Module):
         """Weighted losses of every sample and channel; the loss is their mean.
 
         Args:
-            prediction: [B, C, H, W] normalised.
+            prediction: [B, C, H, W] normalised; of members [B * M, C, H, W], those of a sample side by side.
             target: [B, C, H, W] normalised.
             lead_time_hours: [B].
             shown: [B, O] bool, or [1, O], False for channels whose present state the model did not see; None: it saw
@@ -93,19 +98,29 @@ class ForecastLoss(nn.Module):
         """
         if self.rows is not None:
             prediction, target = prediction.index_select(1, self.rows), target.index_select(1, self.rows)
-        dtype = torch.promote_types(prediction.dtype, torch.float32)
-        error = prediction.to(dtype) - target.to(dtype)
-        if self.cell_weights.ndim == 3:
-            error = torch.where(self.cell_weights > 0, error, 0)
-        squared = (error.square() * self.cell_weights).mean((-2, -1))  # [B, O]
-        weighted = squared * self.channel_weights
+        score = self._score(prediction, target)
+        weighted = score * self.channel_weights
         if self.leads is not None and self.scales is not None:
-            weighted = weighted / at_lead(self.scales, self.leads, lead_time_hours).square().to(weighted.dtype)
+            scales = at_lead(self.scales, self.leads, lead_time_hours)
+            weighted = weighted / (scales if self.crps_alpha is not None else scales.square()).to(weighted.dtype)
         if shown is not None:
-            weighted = torch.where(shown, weighted, squared * self.absent_weights)
+            weighted = torch.where(shown, weighted, score * self.absent_weights)
         if self.shortest_lead_hours is None:
             return weighted
-        return weighted * (self.shortest_lead_hours / lead_time_hours.to(dtype))[:, None]
+        share = self.shortest_lead_hours / lead_time_hours.to(score.dtype)
+        return weighted * (share if self.crps_alpha is None else share.sqrt())[:, None]
+
+    def _score(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """[B, O], the mean over cells."""
+        dtype = torch.promote_types(prediction.dtype, torch.float32)
+        prediction, target = prediction.to(dtype), target.to(dtype)
+        if self.crps_alpha is not None:
+            prediction, target = prediction.unflatten(0, (len(target), -1)), target[:, None]
+        error = prediction - target
+        if self.cell_weights.ndim == 3:
+            error = torch.where(self.cell_weights > 0, error, 0)
+        score = error.square() if self.crps_alpha is None else almost_fair_crps(error, self.crps_alpha)
+        return (score * self.cell_weights).mean((-2, -1))
 
 
 def forecast_loss(
@@ -114,6 +129,7 @@ def forecast_loss(
     weights: Mapping[str, float | str],
     shortest_lead_hours: int | None = None,
     share: ChannelShare | None = None,
+    crps_alpha: float | None = None,
 ) -> ForecastLoss:
     """The loss of a model on its domain.
 
@@ -123,6 +139,7 @@ def forecast_loss(
         weights: `training.channel_weights` (see `channel_weights.py`); they are divided by their mean.
         shortest_lead_hours: see `ForecastLoss`; without it, all lead times count alike.
         share: channels that are scored here, of all that the weights are shared among; without it, all.
+        crps_alpha: of the CRPS (`weatherfm.training.stepping.crps`); None: squared error.
 
     Raises:
         InputError: every channel has weight zero.
@@ -140,7 +157,7 @@ def forecast_loss(
         leads, scales = (torch.as_tensor(values) for values in increment_scales(domain))
         scales = scales[:, places]  # [L, O]
         if len(leads) == 1:
-            by_channel = by_channel / scales[0].square()
+            by_channel = by_channel / (scales[0].square() if crps_alpha is None else scales[0])
         else:
             increments = leads.float(), scales[:, own].to(torch.get_default_dtype())
     cells = torch.as_tensor(domain.grid.area_weights)
@@ -150,12 +167,12 @@ def forecast_loss(
     rows = None
     if share.outputs != share.channels:
         rows = torch.tensor([share.channels.index(name) for name in share.outputs])
-    return ForecastLoss(cells, by_channel[own], shortest_lead_hours, increments, plain[own], rows)
+    return ForecastLoss(cells, by_channel[own], shortest_lead_hours, increments, plain[own], rows, crps_alpha)
 
 
 def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:
-    """[B, C, H, W] normalised forecast of a batch, matrix products in `dtype`."""
+    """[B * M, C, H, W] normalised forecast of a batch, matrix products in `dtype`."""
     batch = ready.batch
     with autocast(batch.history.device, dtype):
-        history = model.normalize(batch.history)
-        return model(history, ready.forcings, batch.lead_time_hours, ready.present, ready.condition)
+        history, noise = model.normalize(batch.history), ready.noise_of(0)
+        return model(history, ready.forcings, batch.lead_time_hours, ready.present, ready.condition, noise)

@@ -1,11 +1,12 @@
 """The losses of a batch over successive steps of the model's own output; over one, where a batch has one target.
 
-Legend: S model step, B batch, T input time, C channel, O channel that comes out, H lat, W lon.
+Legend: S model step, B batch, M member, T input time, C channel, O channel that comes out, H lat, W lon.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -23,22 +24,35 @@ def step_losses(
 
     Every step takes the sample's lead time, and what it gives is the present state of the next one: gradients go
     through all of them. Channels that are inputs alone stay as they were, or with `read_inputs` are the targets'; those
-    that a sample does not show stay absent.
+    that a sample does not show stay absent. Members of a sample part with the first step.
     """
-    batch, losses = ready.batch, []
+    batch, losses, members = ready.batch, [], ready.members
     leads = batch.lead_time_hours
     with autocast(batch.history.device, dtype):  # one for all steps: weights are rounded once
         history = model.normalize(batch.history)
         for step, target in enumerate(batch.targets):
             forcings, condition = ready.known(step)
             present = ready.present if step == 0 else _present_later(model, ready.present)
-            state, truth = model(history, forcings, leads, present, condition), model.normalize(target)
+            known = [forcings, leads, present, condition]
+            if step:
+                known = [_of_members(x, members) for x in known]
+            state, truth = model(history, *known, ready.noise_of(step)), model.normalize(target)
             losses.append(loss(state, truth, leads, model.known_outputs(present)))
             if step + 1 < len(batch.targets):
+                history = _of_members(history, members) if step == 0 else history
                 if read_inputs:
-                    state = model.with_inputs_of(state, truth)
+                    state = model.with_inputs_of(state, _of_members(truth, members))
                 history = advanced(history, state, model.config.input_times)
     return torch.stack(losses)
+
+
+@overload
+def _of_members(x: Tensor, members: int) -> Tensor: ...
+@overload
+def _of_members(x: Tensor | None, members: int) -> Tensor | None: ...
+def _of_members(x: Tensor | None, members: int) -> Tensor | None:
+    """[B, ...] -> [B * M, ...]; None stays."""
+    return x if x is None or members == 1 else x.repeat_interleave(members, 0)
 
 
 def _present_later(model: WeatherViT, present: Tensor | None) -> Tensor | None:

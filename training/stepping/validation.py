@@ -15,6 +15,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.on_device import squared_error_sum
 from weatherfm.evaluation.regions import mean_weights
 from weatherfm.model.model import WeatherViT
+from weatherfm.training.feeding.noise import validation_noise
 from weatherfm.training.feeding.ready_batches import read_ahead
 from weatherfm.training.feeding.samples import channels_read, validation_inits
 from weatherfm.training.parallel.parallelize import reshard
@@ -50,7 +51,7 @@ class Validator:
         self._input_times, self._lead_times = config.model.input_times, config.training.lead_times
         self._batch_size = config.training.batch_size // role.part[1]
         self._workers = config.training.workers
-        self._inits = validation_inits(config, store)
+        self._inits, self._config = validation_inits(config, store), config
         own, self._counted = role.deal_out(range(len(self._inits)))
         self._own_inits = self._inits[own]
         region = "global" if store.grid.periodic else "area"
@@ -69,7 +70,7 @@ class Validator:
 
         Returns:
             `loss` (mean over samples, lead times and channels) and `rmse` by channel and lead time in hours,
-            physical units.
+            physical units, of the members' mean where the model makes members.
 
         Raises:
             InputError: a forecast or the truth is not finite.
@@ -116,16 +117,18 @@ class Validator:
             device.type == "cuda",
             *self._read,
         )
-        for ready in read_ahead(batches, model, device):
+        noise = validation_noise(self._config, self._own_inits, self._batch_size)
+        for ready in read_ahead(batches, model, device, noise=noise):
             forecast = predict(model, ready, self._dtype)  # on every rank, whether it counts or not
             alive()
-            counted, left = min(left, len(forecast)), max(0, left - len(forecast))
+            truth = ready.batch.target
+            counted, left = min(left, len(truth)), max(0, left - len(truth))
             if not counted:
                 continue
-            truth = ready.batch.target
             known = model.known_outputs(ready.present)
             losses = self._loss(forecast, model.normalize(truth), ready.batch.lead_time_hours, known)  # [B, C]
             total[0] += losses[:counted].sum(0)
-            physical, truth = (model.outputs_of(x) for x in (model.denormalize(forecast.float()), truth))
+            mean = model.denormalize(forecast.float()).unflatten(0, (-1, ready.members)).mean(1)
+            physical, truth = model.outputs_of(mean), model.outputs_of(truth)
             total[1] += squared_error_sum(physical[:counted], truth[:counted], weights, present)
         return total

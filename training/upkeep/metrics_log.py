@@ -118,6 +118,8 @@ def start_wandb(folder: Path, config: WandbConfig, settings: dict[str, Any]) -> 
     try:
         return wandb.init(
             project=config.project,
+            group=config.group,
+            name=config.name,
             id=id_file.read_text().strip(),
             resume="allow",
             mode=mode,

@@ -13,13 +13,24 @@ from weatherfm.training.upkeep.stop_signals import StopSignals
 from weatherfm.verbs.run import Overrides, as_json, importing, load, say
 
 if TYPE_CHECKING:
+    from weatherfm.face.trained import Trained
     from weatherfm.training.run_config import RunConfig
 
 
-def train(config: Path, *overrides: Overrides, devices: int | None = None, restarts: int = 0) -> int:
+def train(
+    config: Path,
+    *overrides: Overrides,
+    devices: int | None = None,
+    restarts: int = 0,
+    seeds: int | None = None,
+    at_once: int | None = None,
+) -> int:
     """Train the model of a run on its store; goes on from the newest checkpoint by itself. Also under torchrun.
 
     SIGTERM, SIGUSR1 and Ctrl-C end it soon, with a checkpoint and exit status 75: not done, start it again.
+
+    With --seeds it trains several models that differ in training.seed alone (a deep ensemble), each in a folder of its
+    own inside the run's: seed0, seed1, ... The same command goes on with those that are not finished.
 
     Parameters
     ----------
@@ -29,15 +40,23 @@ def train(config: Path, *overrides: Overrides, devices: int | None = None, resta
         Start so many processes on this machine, one for each GPU, or on its CPU cores; without it, this one trains.
     restarts
         How often they are started again, from the newest checkpoint, when one of them fails (with --devices).
+    seeds
+        Train so many models, with the seeds from training.seed on; without it, one, in the run's folder.
+    at_once
+        So many of these side by side, each on --devices of its own; without it, one after another.
     """
     with StopSignals() as stop:  # from here on: to import PyTorch alone takes seconds
         run = load(config, overrides)
-        if devices is None and not restarts:
-            return 0 if train_run(run, stop) else STOPPED
         with importing():
-            from weatherfm.face.training import require_devices_to_restart, train_on
+            from weatherfm.face.ensemble_training import train_ensemble, ways_of
+            from weatherfm.face.training_processes import train_on
 
-        return train_on(require_devices_to_restart(devices, restarts), config, *overrides, restarts=restarts, stop=stop)
+        ways = ways_of(devices, restarts, seeds, at_once)
+        if seeds is not None:
+            return train_ensemble(run, seeds=seeds, ways=ways, stop=stop, ended=_say_end)
+        if devices is None:
+            return 0 if train_run(run, stop) else STOPPED
+        return train_on(devices, config, *overrides, restarts=restarts, stop=stop)
 
 
 def plan(
@@ -104,7 +123,11 @@ def train_run(run: RunConfig, stop: StopSignals | None = None) -> bool:
     with importing():
         from weatherfm.face.training import train as train_model
 
-    trained = train_model(run, stop=stop)
+    return _say_end(train_model(run, stop=stop))
+
+
+def _say_end(trained: Trained) -> bool:
+    """Where the weights are, or why there are none; True when training is finished."""
     if trained.stopped_by and trained.steps == trained.resumed_from:
         say(f"stopped by {trained.stopped_by} before step {trained.steps + 1}; the same command goes on from there")
         return False

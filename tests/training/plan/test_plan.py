@@ -37,6 +37,10 @@ LOCAL |= {"conditioning": "adaln", "position": "place"}
 FORWARD, BACKWARD = Moment("forward", "front"), Moment("backward", "blocks", 0)
 
 
+CRPS = {"loss": "crps", "members": 3}
+NOISY = {"noise": 8, "conditioning": "adaln"}
+
+
 def make_config(**sections) -> RunConfig:
     settings = {
         "run": "unused",
@@ -158,8 +162,11 @@ def test_deep_models_are_extrapolated_exactly(layout, mode, conditioning):
     same(simulate(config, make_domain(), layout), simulate_whole(config, make_domain(), layout))
 
 
-def test_so_are_the_model_steps_of_a_rollout():
-    config = make_config(model={"depth": 6}, training={"batch_size": 8, "rollout": {"steps": {0: 1, 100: 2}}})
+@pytest.mark.parametrize("members", [{}, CRPS], ids=["single", "members"])
+def test_so_are_the_model_steps_of_a_rollout(members):
+    model = {"depth": 6} | (NOISY if members else {})
+    training = {"batch_size": 8, "rollout": {"steps": {0: 1, 100: 2}}} | members
+    config = make_config(model=model, training=training)
     same(simulate(config, make_domain(), Layout(1, 2, 2)), simulate_whole(config, make_domain(), Layout(1, 2, 2)))
 
 
@@ -241,11 +248,20 @@ def test_the_formula_is_within_a_fifth(layout, mode, aggregation, channels, loca
     assert expected_peak(config, domain, layout, torch.bfloat16) == pytest.approx(found, rel=0.2)
 
 
-def test_so_it_is_for_a_rollout():
+@pytest.mark.parametrize(
+    ("model", "training", "mode"),
+    [
+        ({}, {"rollout": {"steps": {0: 1, 100: 3}}}, "block"),
+        (NOISY, CRPS, "none"),
+        (NOISY, CRPS | {"rollout": {"steps": {0: 1, 100: 3}}}, "block"),
+    ],
+    ids=["rollout", "members", "both"],
+)
+def test_so_it_is_for_rollouts_and_members(model, training, mode):
     config = make_config(
-        model={"width": 512, "depth": 12, "heads": 8, "forcings": [], "drop_path": 0.0},
-        training={"batch_size": 8, "rollout": {"steps": {0: 1, 100: 3}}},
-        parallel={"activation_checkpointing": "block"},
+        model={"width": 512, "depth": 12, "heads": 8, "forcings": [], "drop_path": 0.0} | model,
+        training={"batch_size": 8} | training,
+        parallel={"activation_checkpointing": mode},
     )
     domain = make_domain(64, (64, 128))
     found = simulate(config, domain, Layout(1, 2, 2)).peak

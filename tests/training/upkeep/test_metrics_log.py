@@ -133,6 +133,12 @@ def test_restart_continues_the_same_wandb_run(tmp_path, runs):
     assert (first.exit_code, second.exit_code) == (0, 1)
 
 
+def test_runs_have_their_group_and_name(tmp_path, runs):
+    MetricsLog(tmp_path, 0, WandbConfig(group="x", name="x-seed3"), {})
+    MetricsLog(tmp_path, 0, OFF, {})
+    assert [(run.settings["group"], run.settings["name"]) for run in runs] == [("x", "x-seed3"), (None, None)]
+
+
 def test_a_line_past_the_end_of_the_run_does_not_silence_wandb(tmp_path, runs):
     (tmp_path / "metrics.jsonl").write_text('{"step": 10}\n{"step": 1000000000000}\n')
     with MetricsLog(tmp_path, 10, OFF, {}, steps=40) as log:
