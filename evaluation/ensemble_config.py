@@ -19,8 +19,8 @@ class MembersConfig(Config):
     """Who the members of an ensemble are."""
 
     weights: list[str] = []
-    """Weights files, patterns such as `runs/x/seed*/weights.safetensors`, or folders of runs; these alone are the
-    members. Without it, members are made from the weights that are forecast with."""
+    """Weights files, patterns such as `runs/x/seed*/weights.safetensors`, or folders of runs (of one trained with
+    `--seeds`, all of its seeds); these alone are the members. Without it, they are of the weights forecast with."""
     each: int = Field(1, ge=1)
     """Members of each weights file, which differ by noise (`model.noise`), `dropout` or `perturbation`."""
 

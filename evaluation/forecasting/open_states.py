@@ -13,6 +13,7 @@ from weatherfm.config import Hours
 from weatherfm.data_pipeline.store.records.manifest import NAME
 from weatherfm.data_pipeline.store.states import HAVE_ALL, States
 from weatherfm.data_pipeline.store.training_store import Store, open_store
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 
@@ -70,11 +71,14 @@ def open_place(
     return open_file_states(paths, channels, _accumulation(provenance), rules, cure)
 
 
-def require_read_alike(provenances: Sequence[Mapping[str, Any]], rules: Mapping[str, Any] | None) -> None:
+def require_read_alike(
+    provenances: Sequence[Mapping[str, Any]], channels: Sequence[str], rules: Mapping[str, Any] | None
+) -> None:
     """Refuse files as the states of several weights that would each read them otherwise.
 
     Args:
         provenances: of the weights.
+        channels: that go into any of them.
         rules: how files are read, instead of what the weights tell.
 
     Raises:
@@ -82,7 +86,8 @@ def require_read_alike(provenances: Sequence[Mapping[str, Any]], rules: Mapping[
     """
     for told in provenances:
         _refuse_days(told)
-    read = [(rules if rules is not None else _rules(told), _accumulation(told)) for told in provenances]
+    sums = any(parse_channel(name).variable.accumulated for name in channels)
+    read = [(_rules(told) if rules is None else rules, _accumulation(told) if sums else None) for told in provenances]
     if any(other != read[0] for other in read[1:]):
         raise InputError(
             "the weights of these members come from files that were read by different rules or sums (data.source, "

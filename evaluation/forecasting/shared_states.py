@@ -46,7 +46,7 @@ def open_shared(
         for one in models[1:]:
             open_place(opened, one.roles.inputs, one.provenance)  # its fields are what this one knows by their names
     elif len(models) > 1 and not isinstance(place, States):
-        require_read_alike(told, rules)
+        require_read_alike(told, inputs, rules)
     states = as_states(opened)
     for one in models:
         require_fit(one.domain.grid, one.roles.inputs, states, cure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -47,7 +48,7 @@ def member_files(names: Sequence[str]) -> list[Path]:
 
 def absent_members(names: Sequence[str]) -> list[str]:
     """Those of `forecast.members.weights` that no file is there of, as before training."""
-    return [name for name in names if not (places := _places(name)) or None in map(_in_folder, places)]
+    return [name for name in names if not (places := _places(name)) or not all(map(_in_folder, places))]
 
 
 def _files_of(name: str) -> list[Path]:
@@ -55,15 +56,12 @@ def _files_of(name: str) -> list[Path]:
     if not places:
         what = f"nothing matches {name}" if has_magic(name) else f"no weights file {name}"
         raise InputError(f"forecast.members: {what}; name weights files that are there")
-    found = []
-    for place in places:
-        if (file := _in_folder(place)) is None:
-            raise InputError(
-                f"forecast.members: the folder {place} has no {WEIGHTS}; name that of a run that has been trained, "
-                f"or a pattern of weights files, as {place}/*/{WEIGHTS}"
-            )
-        found.append(file)
-    return found
+    if empty := [place for place in places if not _in_folder(place)]:
+        raise InputError(
+            f"forecast.members: the folder {empty[0]} has no {WEIGHTS}, and no seed0/{WEIGHTS}; name that of a run "
+            f"that has been trained, or a pattern of weights files, as {empty[0]}/*/{WEIGHTS}"
+        )
+    return [file for place in places for file in _in_folder(place)]
 
 
 def _places(name: str) -> list[Path]:
@@ -71,14 +69,24 @@ def _places(name: str) -> list[Path]:
     text = str(expanded(name))
     if Path(text).exists():
         return [Path(text)]
-    return [Path(match) for match in sorted(glob(text, recursive=True))]
+    return sorted(map(Path, glob(text, recursive=True)), key=_as_counted)
 
 
-def _in_folder(place: Path) -> Path | None:
-    """The weights of a run's folder; a file as it is."""
+def _in_folder(place: Path) -> list[Path]:
+    """The weights of a run's folder, or of its trainings by seed where it has none of its own; a file as it is."""
     if not place.is_dir():
-        return place
-    return next((place / name for name in (WEIGHTS, ADAPTER) if (place / name).is_file()), None)
+        return [place]
+    own = [place / name for name in (WEIGHTS, ADAPTER) if (place / name).is_file()]
+    if own:
+        return own[:1]
+    seeds = sorted(place.glob("seed*"), key=_as_counted)
+    return [file for seed in seeds if seed.is_dir() for file in _in_folder(seed)]
+
+
+def _as_counted(path: Path) -> list[tuple[int, str]]:
+    """Sorts seed2 before seed10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def require_listed(weights: Path, config: ForecastConfig) -> None:

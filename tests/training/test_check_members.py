@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
 def found(folder, model=None, **forecast) -> Finding:
     plain = toy_run.run_settings(folder)
     plain["model"] |= model or {}
+    plain["training"] |= {"loss": "crps"} if "noise" in plain["model"] else {}
     plain["forecast"] = {"lead_times": ["6h"], "init": "2000-01-22", **forecast}
     return next(f for f in check_run(parse_settings(RunConfig, plain, "test")) if f.link == "forecast")
 

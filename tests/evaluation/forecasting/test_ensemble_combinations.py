@@ -23,10 +23,13 @@ from weatherfm.data_pipeline.store.training_store import EARTH
 from weatherfm.earth.forcings import clock, forcing_fields
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting import steps
+from weatherfm.evaluation.forecasting.open_states import require_read_alike
+from weatherfm.evaluation.forecasting.weights_files import absent_members, member_files
 from weatherfm.evaluation.forecasts import writer
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.provenance_table import provenance_rows
 from weatherfm.evaluation.scoring.learned_days import refuse_days_of_weights
+from weatherfm.model.adapter import save_adapter
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.noise import member_noise
@@ -203,7 +206,51 @@ def test_members_of_runs_in_the_settings_of_another(folder, tmp_path):
     settings["forecast"]["members"] = None
     other = weatherfm.write_forecast(settings, init="2000-01-05", output=tmp_path / "b.zarr", members=folders)
     np.testing.assert_array_equal(values(path), values(other))
+    by_seed = weatherfm.write_forecast(settings, init="2000-01-05", output=tmp_path / "c.zarr", members=tmp_path)
+    np.testing.assert_array_equal(values(path), values(by_seed))
     assert str(tmp_path) not in json.dumps(ForecastFile(path).provenance)
+
+
+def test_seeds_are_counted_and_a_runs_own_weights_come_before_them(tmp_path):
+    for seed in (10, 9, 2, 0):
+        (tmp_path / f"seed{seed}").mkdir()
+        (tmp_path / f"seed{seed}/weights.safetensors").touch()
+    expected = [tmp_path / f"seed{seed}/weights.safetensors" for seed in (0, 2, 9, 10)]
+    assert member_files([str(tmp_path)]) == expected
+    assert member_files([str(tmp_path / "seed*/*.safetensors")]) == expected
+    assert member_files([str(tmp_path / "seed*")]) == expected
+    (tmp_path / "weights.safetensors").touch()
+    assert member_files([str(tmp_path)]) == [tmp_path / "weights.safetensors"]
+    assert absent_members([str(tmp_path / "seed1"), str(tmp_path / "seed2")]) == [str(tmp_path / "seed1")]
+
+
+def test_adapters_stand_beside_whole_weights(folder, store, load, capsys):
+    """`--base` is for the adapters among them."""
+    model = load("plain")
+    changed = dict(model.named_parameters()) | {"norm.weight": torch.full_like(model.norm.weight, 1.5)}
+    base = folder / "plain.safetensors"
+    save_adapter(folder / "apart.safetensors", model, member_weights.PROVENANCE, changed, 1.0, base)
+    members = ["--members", str(base), str(folder / "apart.safetensors")]
+    assert run_command(order(folder, "adapted.zarr", *members, weights="plain")) == 2
+    assert "apart.safetensors is an adapter: it holds what was learned beside plain" in capsys.readouterr().err
+    assert run_command(order(folder, "adapted.zarr", f"--base={base}", *members, weights="plain")) == 0
+    adapted = weatherfm.load(folder / "apart.safetensors", "cpu", base)
+    for number, own in enumerate((model, adapted)):
+        alone = weatherfm.forecast(own, store, ["6h", "12h"], "2000-01-03/2000-01-05")
+        np.testing.assert_allclose(values(folder / "adapted.zarr")[:, [number]], fields(alone), **SAME)
+
+
+def test_members_that_would_read_files_otherwise_are_refused():
+    """By other rules, or other sums where there are any; daily statistics are of stores."""
+    plain, other = ({"settings": {"data": {"step": step}}} for step in ("6h", "24h"))
+    ruled = {"settings": {"data": {"step": "6h", "source": {"kind": "files", "levels": {"lev": "hPa"}}}}}
+    require_read_alike([plain, other], ["z500", "t2m"], None)
+    require_read_alike([plain, ruled], ["z500"], {"levels": {}})
+    for provenances, channels in (([plain, other], ["z500", "tp"]), ([plain, ruled], ["z500"])):
+        with pytest.raises(InputError, match="read by different rules or sums"):
+            require_read_alike(provenances, channels, None)
+    with pytest.raises(InputError, match="these weights forecast from daily statistics"):
+        require_read_alike([plain, {"settings": {"data": {"daily": "mean"}}}], ["z500"], None)
 
 
 def test_interrupted_it_goes_on_and_refuses_other_members(folder, monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import member_weights
 import numpy as np
@@ -226,5 +227,15 @@ def test_members_that_forecast_other_fields_are_refused(store, load):
     ]:
         with pytest.raises(InputError, match=f"model 1 cannot be a member beside model 0: {what}"):
             make([load("plain"), other], store)
+    masked = WeatherViT(
+        ModelConfig(width=8, heads=2), replace(store.domain(), masks={"t850": np.eye(4, 8, dtype=bool)})
+    )
+    with pytest.raises(InputError, match=r"model 1 cannot be .*: it has no values of t850 at other points"):
+        make([load("plain"), masked], store)
+    sums = [WeatherViT(ModelConfig(width=8, heads=2), store.domain()) for _ in range(2)]
+    for model, hours in zip(sums, (6.0, 24.0), strict=True):
+        model.provenance = {"store": {"accumulation_hours": {"u10": hours}}}
+    with pytest.raises(InputError, match=r"model 1 cannot be .*: its u10 is a sum over 24h, not 6h"):
+        make(sums, store)
     with pytest.raises(InputError, match="model 1 cannot be a member beside model 0: it forecasts u10 as well"):
         make([fewer, load("plain")], store)
