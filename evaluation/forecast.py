@@ -12,41 +12,29 @@ from typing import Any
 
 import numpy as np
 
-from weatherfm.data_pipeline.store.states import States, as_states, require_fit
+from weatherfm.data_pipeline.store.states import States
 from weatherfm.device import choose_device
-from weatherfm.earth.domain import Domain
 from weatherfm.evaluation.forecast_config import ForecastConfig
-from weatherfm.evaluation.forecasting.init_times import choose_init_times
-from weatherfm.evaluation.forecasting.missing_channels import cure_of, warn_of_missing
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
-from weatherfm.evaluation.forecasting.open_states import open_place
-from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
-from weatherfm.model.adapter import open_weights
-from weatherfm.model.architecture import ModelConfig
+from weatherfm.evaluation.forecasting.shared_states import open_shared
+from weatherfm.evaluation.forecasting.weights_files import WeightsFile, open_weights_files
 from weatherfm.model.loading import load_weights
-from weatherfm.model.roles import find_roles
-from weatherfm.model.weights import read_header, weights_hash
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
     """A forecast that can be made: weights, states and settings fit together."""
 
-    weights: Path
+    models: tuple[WeightsFile, ...]
+    """One, or those of an ensemble in the order of its members."""
     states: States
     settings: ForecastConfig
-    model: ModelConfig
-    domain: Domain
-    provenance: dict[str, Any]
-    """Of the weights."""
     init_times: np.ndarray
     """datetime64[s], ascending."""
-    base: Path | None = None
-    """Weights that an adapter belongs to."""
 
-    def origin(self) -> dict[str, Any]:
+    def origins(self) -> list[dict[str, Any]]:
         """What the forecast says about its weights."""
-        return {"weights_sha256": weights_hash(self.weights), "training": self.provenance}
+        return [one.origin() for one in self.models]
 
 
 def open_task(
@@ -60,30 +48,20 @@ def open_task(
     """Look at everything a forecast needs; reads headers alone.
 
     Args:
-        weights: file.
+        weights: file; of no effect where `settings.members` names weights.
         place: store or file with the states.
-        settings: initial and lead times among them.
+        settings: initial times, lead times and members among them.
         speak: warn of what is forecast all the same.
         rules: how files are read; without it, as the weights tell.
         base: weights that an adapter belongs to.
 
     Raises:
-        InputError: what cannot be: no weights, an adapter without its base, states that do not fit them, or initial
-            times without states.
+        InputError: what cannot be: no weights, an adapter without its base, members that do not fit together, states
+            that do not fit them, or initial times without states.
     """
-    model, domain, provenance = read_header(weights)
-    with open_weights(weights, base):
-        pass  # both are there, and go together
-    cure = cure_of(settings, provenance)
-    inputs = find_roles(model, domain.channels).inputs
-    opened = open_place(place, inputs, provenance, rules, settings.storage_options, cure)
-    states = as_states(opened)
-    require_fit(domain.grid, inputs, states, cure)
-    init_times = choose_init_times(opened, settings, model.input_times, speak)
-    if speak:
-        warn_of_untrained(settings, provenance)
-        warn_of_missing(inputs, states, provenance)
-    return Task(weights, states, settings, model, domain, provenance, init_times, base)
+    models = open_weights_files(weights, settings, base)
+    states, init_times = open_shared(models, place, settings, rules, settings.storage_options, speak)
+    return Task(models, states, settings, init_times)
 
 
 def forecast(
@@ -97,5 +75,5 @@ def forecast(
     """Forecast with trained weights, an adapter's with those of its `base`; returns where the forecast is."""
     device = choose_device(settings.device, "forecast.device")
     task = open_task(weights, place, settings, rules=rules, base=base)
-    model = load_weights(weights, device, base)
-    return make_forecast(model, task.states, task.init_times, settings, output, task.origin())
+    models = [load_weights(one.path, device, one.base) for one in task.models]
+    return make_forecast(models, task.states, task.init_times, settings, output, task.origins())

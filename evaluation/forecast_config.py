@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from weatherfm.config import Config, Hours
 from weatherfm.device import Precision
 from weatherfm.errors import InputError
+from weatherfm.evaluation.ensemble_config import Members, PerturbationConfig
 
 _MOST_LEADS = 20_000
 
@@ -49,10 +50,13 @@ _STORAGE_OPTIONS: Any = Field({}, exclude=True, repr=False)
 class ForecastConfig(Config):
     """Which forecasts are made from the trained weights."""
 
+    later = frozenset({"members", "seed", "dropout", "perturbation"})
+
     lead_times: Annotated[list[Hours], BeforeValidator(_expand_leads)] = Field(default=[24], min_length=1)
     """Lead times written to disk, ascending; many as `24h..365d/24h`."""
-    mode: Literal["direct", "rollout"] = "direct"
-    """direct: one model step to each lead time; rollout: steps of `rollout_step` fed back into the model."""
+    mode: Literal["direct", "rollout", "mean"] = "direct"
+    """direct: one model step to each lead time; rollout: steps of `rollout_step` fed back into the model; mean: the
+    average of both, in normalised units."""
     rollout_step: Hours = 24
     """Length of a step that is fed back; lead times are multiples of it."""
     inputs: Literal["persist", "read"] = "persist"
@@ -66,6 +70,15 @@ class ForecastConfig(Config):
     allow_missing: bool = False
     """Forecast also from states that lack channels of the model, with these absent: they are predicted like the others.
     For weights that were trained with `channel_sampling`."""
+    members: Members = None
+    """Make an ensemble: 16 members, or weights files, or `{weights: [a, b], each: 4}`; null: a single forecast, by a
+    model with noise without it."""
+    seed: int = Field(0, ge=0)
+    """Of what is random in members; the same again gives the same forecast."""
+    dropout: bool = False
+    """Members differ by dropout and drop path, left on as in training; for weights that were trained with them."""
+    perturbation: PerturbationConfig | None = None
+    """Members start from states that differ; null: from the same."""
     batch_size: int = Field(16, ge=1)
     """Samples, of initial times and members, that go through the model at once."""
     device: str = "auto"
@@ -78,15 +91,20 @@ class ForecastConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> ForecastConfig:
-        given = ", ".join(f"{hours}h" for hours in self.lead_times)
         if min(self.lead_times) <= 0 or self.lead_times != sorted(set(self.lead_times)):
-            raise InputError(f"lead_times must be positive and ascend, each once; got [{given}]")
+            listed = ", ".join(f"{hours}h" for hours in self.lead_times)
+            raise InputError(f"lead_times must be positive and ascend, each once; got [{listed}]")
         for name in ("rollout_step", "init_every"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}h; write e.g. 24h")
-        if self.inputs == "read" and self.mode != "rollout":
+        if self.inputs == "read" and self.mode == "direct":
             raise InputError("forecast.inputs: read is for later steps of a rollout; set mode rollout, or leave it out")
-        if self.mode == "rollout" and (odd := [h for h in self.lead_times if h % self.rollout_step]):
+        if self.members is None and (given := [key for key in ("dropout", "perturbation") if getattr(self, key)]):
+            raise InputError(
+                f"forecast.{given[0]} makes members of an ensemble differ, and there are none; set forecast.members, "
+                "e.g. 16, or leave it out"
+            )
+        if self.mode != "direct" and (odd := [h for h in self.lead_times if h % self.rollout_step]):
             raise InputError(
                 f"lead times {', '.join(f'{h}h' for h in odd)} are not multiples of rollout_step "
                 f"{self.rollout_step}h; change either, or use mode direct"
@@ -96,7 +114,8 @@ class ForecastConfig(Config):
     @property
     def model_steps(self) -> list[int]:
         """Lead times in hours that the model itself is asked for."""
-        return [self.rollout_step] if self.mode == "rollout" else list(self.lead_times)
+        direct = [] if self.mode == "rollout" else self.lead_times
+        return sorted({*direct, *([] if self.mode == "direct" else [self.rollout_step])})
 
 
 class EvaluationConfig(Config):

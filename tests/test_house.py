@@ -108,7 +108,7 @@ GROUND = {
     ],
     "data_pipeline/formats": ["chunks", "orientation", "units", "pieces", "wanted_times", "time_values"],
     "data_pipeline/store": [],
-    "evaluation": ["forecast_config", "regions"],
+    "evaluation": ["ensemble_config", "forecast_config", "regions"],
     "evaluation/figures": ["pictures"],
     "training": ["start_config", "rollout_config", "run_config", "parts"],
 }

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from weatherfm.data_pipeline.loader import eligible_init_times, reached_leads
+from weatherfm.data_pipeline.store.states import as_states, require_fit
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasting.init_times import choose_init_times
+from weatherfm.evaluation.forecasting.missing_channels import cure_of
+from weatherfm.evaluation.forecasting.model_facts import ModelFacts, input_times_of, require_ensemble
+from weatherfm.evaluation.forecasting.perturbation import require_harmonics
+from weatherfm.evaluation.forecasting.weights_files import absent_members, open_weights_files
+from weatherfm.home import expanded
+from weatherfm.model.adapter import ADAPTER
 from weatherfm.model.architecture import patch_counts
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import channel_shares, input_names
+from weatherfm.training.checkpoints.export import weights_path
 from weatherfm.training.feeding.field_cache import choose_cache
 from weatherfm.training.feeding.store_checks import check_parts, warn_of_spreads
 from weatherfm.training.parallel.build_model import add_factors
@@ -58,7 +67,7 @@ def check_run(config: RunConfig, devices: int | None = None) -> list[Finding]:
         "training": _training,
         "model": _model,
         "layout": lambda config, parts: _layout(config, parts, devices),
-        "forecast": lambda config, parts: _forecast(config, parts[0].store),
+        "forecast": lambda config, parts: _forecast(config, parts[0]),
         "baselines": lambda config, parts: _baselines(config, parts[0].store),
     }
     if config.training.start_from is not None:
@@ -144,8 +153,9 @@ def _layout(config: RunConfig, parts: Sequence[Part], devices: int | None) -> st
     )
 
 
-def _forecast(config: RunConfig, store: Store) -> str:
-    times = choose_init_times(store, config.forecast, config.model.input_times)
+def _forecast(config: RunConfig, part: Part) -> str:
+    models, told = _members(config, part)
+    times = choose_init_times(part.store, config.forecast, input_times_of(models))
     untrained = sorted(set(config.forecast.model_steps) - set(config.training.lead_times))
     if untrained:
         named = ", ".join(f"{hours}h" for hours in untrained)
@@ -153,7 +163,31 @@ def _forecast(config: RunConfig, store: Store) -> str:
             f"forecast takes model steps of {named}, for which training.lead_times has none; "
             "train on them, or use mode rollout with a trained step"
         )
-    return f"{len(times)} initial times {times[0]} .. {times[-1]}, {len(config.forecast.lead_times)} lead times"
+    return f"{len(times)} initial times {times[0]} .. {times[-1]}, {len(config.forecast.lead_times)} lead times{told}"
+
+
+def _members(config: RunConfig, part: Part) -> tuple[Sequence[ModelFacts], str]:
+    """The models of an ensemble, as far as they are there, and what is said of it; the run's own without one."""
+    settings, own = config.forecast, [ModelFacts("the model", config.model, part.domain, {})]
+    if settings.perturbation is not None and settings.perturbation.kind == "spherical":
+        require_harmonics(part.store.grid)
+    if settings.members is None:
+        return own, " (a single forecast, without noise)" if config.model.noise else ""
+    if not settings.members.weights:
+        require_ensemble(own, settings)
+        return own, f", {settings.members.each} members"
+    if absent := absent_members(settings.members.weights):
+        return own, f", members of weights that are not there yet ({', '.join(absent)})"
+    files = open_weights_files(weights_path(config), settings, _base(config))
+    for one in files:
+        require_fit(one.domain.grid, one.roles.inputs, as_states(part.store), cure_of(settings, one.provenance))
+    return files, f", {len(files) * settings.members.each} members of {len(files)} weights files"
+
+
+def _base(config: RunConfig) -> Path | None:
+    """Weights that adapters among the members belong to."""
+    start = config.training.start_from
+    return None if start is None or weights_path(config).name != ADAPTER else expanded(start.weights)
 
 
 def _baselines(config: RunConfig, store: Store) -> str:

@@ -18,17 +18,19 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import pad
 
-from weatherfm.device import choose_device, choose_precision
+from weatherfm.device import Precision, choose_device, choose_precision
+from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast import Task, open_task
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.processes import Processes
+from weatherfm.evaluation.forecasting.weights_files import WeightsFile
 from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.share import ChannelShare, channel_shares
+from weatherfm.model.share import channel_shares
 from weatherfm.training.parallel.layout import Layout, check_layout, resolve_layout
 from weatherfm.training.parallel.load_weights import load_parts
-from weatherfm.training.parallel.mesh import build_mesh
+from weatherfm.training.parallel.mesh import Mesh, build_mesh
 from weatherfm.training.parallel.parallelize import parallelize
 from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.ranks.coordination import Coordination
@@ -51,7 +53,7 @@ def forecast_together(
     """Forecast with all ranks that were started together; returns where the forecast is. All must call it.
 
     Args:
-        weights: file.
+        weights: file; of no effect where `settings.members` names weights.
         place: store or file with the states; every rank must see it, and the folder of `output`.
         settings: initial times, lead times, device and precision.
         parallel: how the model is split, if it is; the ranks' time-out.
@@ -71,14 +73,17 @@ def forecast_together(
             return task, find_layout(parallel, job.world, task)
 
         task, layout = job.first_checks(check)
+        domains = [one.domain for one in task.models]
         if layout is None:
             processes: Ranks = Ranks(job, (job.rank, job.world))
-            model = load_weights(weights, device, base)
+            models = [load_weights(one.path, device, one.base) for one in task.models]
         else:
-            model, role = build_split(task, parallel, layout, device)
-            processes = SplitRanks(job, role, [s.outputs for s in _shares(task, parallel, layout)])
-        origin = processes.first_does(task.origin)
-        make_forecast(model, task.states, task.init_times, settings, output, origin, processes, task.domain)
+            mesh = build_mesh(layout, device.type)
+            built = [build_split(one, parallel, mesh, device, settings.precision) for one in task.models]
+            models, roles = [model for model, _ in built], [role for _, role in built]
+            processes = SplitRanks(job, roles, [_held_by(one, parallel, layout) for one in task.models])
+        origins = processes.first_does(task.origins)
+        make_forecast(models, task.states, task.init_times, settings, output, origins, processes, domains)
     return output
 
 
@@ -91,20 +96,28 @@ def find_layout(parallel: ParallelConfig, devices: int, task: Task) -> Layout | 
     if devices == 1 or (parallel.tp == 1 and (parallel.dp_shard or 1) == 1):
         return None
     layout = resolve_layout(parallel, devices)
-    check_layout(layout, parallel, task.model, task.domain, layout.dp)
+    for one in task.models:
+        check_layout(layout, parallel, one.model, one.domain, layout.dp)
+    if task.settings.dropout and layout.tp > 1:
+        raise InputError(
+            f"forecast.dropout would drop other numbers where parallel.tp {layout.tp} splits the model; set "
+            "parallel.tp=1, or make members by noise or several weights files"
+        )
     return layout
 
 
-def build_split(task: Task, parallel: ParallelConfig, layout: Layout, device: torch.device) -> tuple[WeatherViT, Role]:
-    """This rank's part of the model, from the file, and its role. All ranks must call it."""
-    role = find_role(parallel, task.model, task.domain, build_mesh(layout, device.type))
+def build_split(
+    weights: WeightsFile, parallel: ParallelConfig, mesh: Mesh, device: torch.device, precision: Precision
+) -> tuple[WeatherViT, Role]:
+    """This rank's part of a model, from its file, and its role. All ranks must call it."""
+    role = find_role(parallel, weights.model, weights.domain, mesh)
     with torch.device("meta"):
-        model = WeatherViT(task.model, task.domain, role.share)
+        model = WeatherViT(weights.model, weights.domain, role.share)
     plain = parallel.model_copy(update={"activation_checkpointing": "none"})  # nothing is kept for a backward pass
-    parallelize(model, role.mesh, plain, choose_precision(task.settings.precision, device), compile=False)
+    parallelize(model, role.mesh, plain, choose_precision(precision, device), compile=False)
     model.to_empty(device=device)
     model.set_statistics()
-    load_parts(model, task.weights, task.model, task.domain, task.base)
+    load_parts(model, weights.path, weights.model, weights.domain, weights.base)
     return model.eval(), role
 
 
@@ -148,37 +161,43 @@ class Ranks(Processes):
 
 
 class SplitRanks(Ranks):
-    """Ranks over which the model is split: all call it in step, and one of each `tp` group writes.
+    """Ranks over which each model is split: all call it in step, and one of each `tp` group writes.
 
     Args:
         job: all ranks.
-        role: of this rank.
-        shares: channels that come out of each rank of `tp`.
+        roles: of this rank, in each model.
+        shares: of each model, the channels that come out of each rank of `tp`.
     """
 
     in_step = True
 
-    def __init__(self, job: Job, role: Role, shares: Sequence[Sequence[str]]) -> None:
-        super().__init__(job, role.part)
-        assert role.mesh is not None
-        self._tp, self.writes = role.mesh.tp, role.mesh.tp_index == 0
-        self._sizes = [len(share) for share in shares]
-        held = [name for share in shares for name in share]
-        self._order = [held.index(name) for name in role.channels]
+    def __init__(self, job: Job, roles: Sequence[Role], shares: Sequence[Sequence[Sequence[str]]]) -> None:
+        mesh = roles[0].mesh
+        super().__init__(job, roles[0].part)
+        assert mesh is not None
+        self._tp, self.writes = mesh.tp, mesh.tp_index == 0
+        self._sizes = [[len(share) for share in model] for model in shares]
+        self._order = []
+        for role, model in zip(roles, shares, strict=True):
+            held = [name for share in model for name in share]
+            self._order.append([held.index(name) for name in role.channels])
 
-    def collect(self, fields: Tensor) -> Tensor:
+    def collect(self, fields: Tensor, which: int = 0) -> Tensor:
         """[I, M, C, H, W] of all channels on the rank that writes; `fields` [I, M, C own, H, W] on the others."""
-        if len(self._sizes) == 1:
+        sizes = self._sizes[which]
+        if len(sizes) == 1:
             return fields
-        padding = max(self._sizes) - fields.shape[-3]
+        padding = max(sizes) - fields.shape[-3]
         own = pad(fields, (0, 0, 0, 0, 0, padding)).contiguous()  # all ranks send equally much
-        parts = [torch.empty_like(own) for _ in self._sizes] if self.writes else None
+        parts = [torch.empty_like(own) for _ in sizes] if self.writes else None
         dist.gather(own, parts, group=self._tp.get_group(), group_dst=0)
         if parts is None:
             return fields
-        found = [part.narrow(-3, 0, size) for part, size in zip(parts, self._sizes, strict=True)]
-        return torch.cat(found, dim=-3)[:, :, self._order]
+        found = [part.narrow(-3, 0, size) for part, size in zip(parts, sizes, strict=True)]
+        return torch.cat(found, dim=-3)[:, :, self._order[which]]
 
 
-def _shares(task: Task, parallel: ParallelConfig, layout: Layout) -> list[ChannelShare]:
-    return channel_shares(task.model, task.domain, layout.tp if parallel.channels == "split" else 1)
+def _held_by(weights: WeightsFile, parallel: ParallelConfig, layout: Layout) -> list[tuple[str, ...]]:
+    """Channels that come out of each rank of `tp`."""
+    ranks = layout.tp if parallel.channels == "split" else 1
+    return [share.outputs for share in channel_shares(weights.model, weights.domain, ranks)]

@@ -1,6 +1,6 @@
 """The fields of forecasts, one lead time after the other, while the states of the next ones are being read.
 
-Legend: I initial time, M member, B = I x M sample, C channel, O channel that comes out, H lat, W lon.
+Legend: I initial time, M member, C channel, O channel that comes out, H lat, W lon.
 """
 
 from __future__ import annotations
@@ -21,11 +21,17 @@ from weatherfm.device import products_in
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.init_times import hours_read_ahead, require_inputs, required_input_times
+from weatherfm.evaluation.forecasting.members import members_of
+from weatherfm.evaluation.forecasting.perturbation import Perturbation
 from weatherfm.evaluation.forecasting.state_checks import require_sound
 from weatherfm.evaluation.forecasting.steps import Steps
 from weatherfm.evaluation.forecasting.threads import read_ahead
+from weatherfm.model.blocks import DropPath, SelfAttention
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.roles import Roles
+
+_DROPPING = (nn.Dropout, DropPath, SelfAttention)
+"""Layers that drop at random while they train."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,7 @@ class Fields(NamedTuple):
     times: np.ndarray
     """[U] datetime64, ascending."""
     values: Tensor
-    """[U, M, C, H, W] float32 in canonical units."""
+    """[U, M, C, H, W] float32 in canonical units; M of the states, 1 where they are no ensemble."""
 
     def rows(self, inits: np.ndarray, hours: int) -> Tensor:
         """[I] places in U of the times so many hours after the initial ones."""
@@ -59,9 +65,13 @@ class Forecaster:
     Args:
         model: on its device.
         states: that fit it.
-        config: lead times, mode, batch size and precision.
+        config: lead times, mode, members, batch size and precision.
         split: the model's weights are spread over processes.
         missing: channels of the whole model that the states lack.
+        first: number of its first member, after those of other models.
+
+    Raises:
+        InputError: members of states that are an ensemble already, or a perturbation that the grid has none of.
     """
 
     def __init__(
@@ -71,14 +81,18 @@ class Forecaster:
         config: ForecastConfig,
         split: bool = False,
         missing: Collection[str] = (),
+        first: int = 0,
     ) -> None:
         self.model, self.states, self.config = model, states, config
-        self.steps = Steps(model, config, split, missing)
+        self.members = members_of(model.config.noise, states, config, first)
+        self.steps = Steps(model, config, self.members, split, missing)
         self.held = tuple(name for name in model.share.inputs if name not in missing)
         self.ahead = tuple(name for name in self.held if name not in model.share.outputs and config.inputs == "read")
         self.required = required_input_times(model.config.input_times, config)
         self.reached = hours_read_ahead(config)
-        self.members = len(states.numbers or (0,))
+        self.perturbation = None
+        if (told := config.perturbation) is not None:
+            self.perturbation = Perturbation(told, config.seed, model.domain, self.held, self.steps.device)
 
     def check_inputs(self, init_times: np.ndarray) -> None:
         """Refuse initial times whose states are not there, before anything is computed."""
@@ -93,11 +107,22 @@ class Forecaster:
             groups: datetime64 [I] each.
 
         Raises:
+            InputError: as of `stream`.
+        """
+        with products_in(self.config.precision):
+            yield from self.stream(groups)
+
+    def stream(self, groups: Sequence[np.ndarray]) -> Generator[Made, None, None]:
+        """As `make`, in the precision that products of the process have.
+
+        Args:
+            groups: datetime64 [I] each.
+
+        Raises:
             InputError: a state that cannot be read, or holds a value that is not finite or not possible on Earth.
         """
         with (
-            evaluating(self.model),
-            products_in(self.config.precision),
+            evaluating(self.model, self.members.dropout),
             closing(read_ahead(self._read, groups)) as read,
         ):
             for group, read_fields in enumerate(read):
@@ -106,15 +131,17 @@ class Forecaster:
 
     def _group(self, inits: np.ndarray, fields: Fields, ahead: Fields | None) -> Iterator[Tensor]:
         """[I, M, O, H, W] in physical units at each lead time."""
-        samples = np.repeat(inits, self.members)  # [B]
         with self.steps.without_gradients():
             normal = self._normal(fields.values)
-            states = {hours: normal[fields.rows(inits, hours)].flatten(0, 1) for hours in self.required}
+            states = {hours: normal[fields.rows(inits, hours)] for hours in self.required}
+            if self.perturbation is not None:
+                change = self.perturbation.fields(inits, self.members.numbers)
+                states = {hours: state + change for hours, state in states.items()}
         later = None if ahead is None else partial(self._later, inits, ahead)
-        for state in self.steps.leads(samples, states, later):
+        for state in self.steps.leads(inits, states, later):
             with self.steps.without_gradients():
-                made = self.model.outputs_of(self.model.denormalize(state))
-            yield made.unflatten(0, (len(inits), self.members))
+                made = self.model.outputs_of(self.model.denormalize(state.flatten(0, 1)))
+            yield made.unflatten(0, (len(inits), len(self.members)))
 
     def _read(self, inits: np.ndarray) -> tuple[Fields, Fields | None]:
         """What forecasts from `inits` start from, and what is read of later times; in a thread of its own."""
@@ -130,7 +157,9 @@ class Forecaster:
         """[U, M, C, H, W] float32 in canonical units; zeros, which nobody looks at, for all but these channels."""
         domain = self.model.domain
         if not channels:  # a share of the channels, of which the states have others
-            return np.zeros((len(times), self.members, len(domain.channels), *domain.grid.shape), np.float32)
+            return np.zeros(
+                (len(times), len(self.states.numbers or (0,)), len(domain.channels), *domain.grid.shape), np.float32
+            )
         fields = self.states.read(times, channels)
         require_sound(fields, times, channels, self.states, domain.masks)
         if tuple(channels) == domain.channels:
@@ -144,15 +173,23 @@ class Forecaster:
         return self.model.normalize(values.to(self.steps.device, non_blocking=True))
 
     def _later(self, inits: np.ndarray, ahead: Fields, hours: int) -> Tensor:
-        """Normalised [B, C, H, W] so many hours after each initial time; of the channels that are read ahead alone."""
-        return self._normal(ahead.values[ahead.rows(inits, hours)]).flatten(0, 1)
+        """Normalised [I, M, C, H, W] so many hours after each initial time; of the channels that are read ahead alone,
+        and of the members of the states."""
+        return self._normal(ahead.values[ahead.rows(inits, hours)])
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside the block a model is in evaluation mode; after it, each part of it is as it was (some may be frozen)."""
+def evaluating(model: nn.Module, dropout: bool = False) -> Iterator[None]:
+    """Inside the block a model is in evaluation mode; after it, each part of it is as it was (some may be frozen).
+
+    Args:
+        model: of any kind.
+        dropout: layers that drop at random go on doing so.
+    """
     were = {part: part.training for part in model.modules()}
     model.eval()
+    for part in model.modules():
+        part.training = dropout and isinstance(part, _DROPPING)
     try:
         yield
     finally:

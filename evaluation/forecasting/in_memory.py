@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,18 +14,16 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.config import parse_settings
-from weatherfm.data_pipeline.store.states import States, as_states, missing_channels, require_fit
-from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.earth.domain import masks_of
+from weatherfm.data_pipeline.store.states import States
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
-from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast
-from weatherfm.evaluation.forecasting.init_times import choose_init_times
-from weatherfm.evaluation.forecasting.missing_channels import cure_of, warn_of_missing
-from weatherfm.evaluation.forecasting.open_states import open_place
-from weatherfm.evaluation.forecasting.provenance import origin_of, record_of
-from weatherfm.evaluation.forecasting.trained_steps import warn_of_untrained
+from weatherfm.evaluation.forecasting.ensemble import Ensemble
+from weatherfm.evaluation.forecasting.forecaster import require_finite_forecast
+from weatherfm.evaluation.forecasting.model_facts import ModelFacts, require_ensemble
+from weatherfm.evaluation.forecasting.processes import Processes
+from weatherfm.evaluation.forecasting.provenance import ensemble_record, origin_of
+from weatherfm.evaluation.forecasting.shared_states import open_shared
 from weatherfm.evaluation.forecasts.schema import MADE_BY, levels_of, variable_attributes, variables_of
 from weatherfm.model.model import WeatherViT
 
@@ -33,12 +32,17 @@ _WRITTEN = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 
 
 def forecast(
-    model: WeatherViT,
+    model: WeatherViT | Sequence[WeatherViT],
     states: Any,
     lead_times: Span | Iterable[Span] = "24h",
     init: str | datetime | np.datetime64 | Iterable[Any] | None = None,
     rollout: Span | None = None,
     *,
+    members: int | None = None,
+    seed: int = 0,
+    dropout: bool = False,
+    perturbation: Mapping[str, Any] | None = None,
+    mode: str | None = None,
     init_every: Span = "24h",
     batch_size: int = 16,
     precision: str = "auto",
@@ -49,17 +53,24 @@ def forecast(
 
         model = weatherfm.load("weights.safetensors")
         forecast = weatherfm.forecast(model, "era5_*.nc", lead_times=["24h", "72h"])
+        ensemble = weatherfm.forecast(model, "era5_*.nc", members=16)  # of a model with noise
 
     Args:
-        model: of `weatherfm.load`; it computes on the device it is on.
+        model: of `weatherfm.load`; it computes on the device it is on. Several, in a list, make an ensemble.
         states: a store (`weatherfm.open_store`) or its folder; NetCDF, GRIB or Zarr files (a path, a pattern or
             several); or an xarray.Dataset. Variables go by their ERA5, CF or short names and must say their units;
             latitude may ascend, longitude may start at -180. Constant fields are in the model.
         lead_times: "24h", ["6h", "24h"], "24h..365d/24h", or time spans.
         init: initial times: "2018-10-01T06", "2018-10-01", days, times, a list of them, or "latest", which is the
-            default: the last time that has all the states the model wants to see. Nothing is asked after it. Times of
-            numpy, pandas and xarray (`states.time[-2:]`) are UTC, as are all; those with a time zone are converted.
+            default: the last time that has all the states the model wants to see. Times of numpy, pandas and xarray
+            (`states.time[-2:]`) are UTC, as are all; those with a time zone are converted.
         rollout: feed steps of this length back into the model instead of one step a lead time, as "6h".
+        members: make an ensemble of so many, of several models so many of each: they differ by the model's noise,
+            `dropout` or `perturbation`. Without it a single forecast, or one of each model.
+        seed: of what is random in members; the same again gives the same forecast.
+        dropout: leave dropout and drop path on, as in training.
+        perturbation: what members' states differ by, as {"amplitude": 0.05, "kind": "spherical"}.
+        mode: "mean" averages direct forecasts and rolled ones; by default what `rollout` says.
         init_every: distance between initial times in days and periods.
         batch_size: samples, of initial times and members, that go through the model at once.
         precision: auto (bfloat16 on a GPU that has it), float32, tf32 or bfloat16.
@@ -67,63 +78,88 @@ def forecast(
         allow_missing: states may lack channels of the model, which it then predicts as well as it can without.
 
     Returns:
-        ERA5's names and units, dims init_time, lead_time, latitude, longitude, with level and, from an ensemble of
-        states, number; valid_time as coordinate. On a level where a variable is not forecast it is NaN.
+        ERA5's names and units, dims init_time, lead_time, latitude, longitude, with level and, of an ensemble, number;
+        valid_time as coordinate. On a level where a variable is not forecast it is NaN.
 
     Raises:
         InputError: states that do not fit the model or are missing, or arguments that mean nothing.
     """
-    _require_model(model)
-    given: dict[str, Any] = {"lead_times": lead_times_text(lead_times), "init": init_text(init)}
-    given |= {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision}
+    models = _models(model)
+    given = {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision, "dropout": dropout}
+    given |= {"seed": seed, "perturbation": perturbation, "allow_missing": allow_missing}
+    config = _config(given, lead_times, init, rollout, mode, _members(model, members))
+    require_ensemble(models, config)
+    source, inits = open_shared(models, states, config, storage_options=storage_options)
+    return _made([one.loaded for one in models], source, inits, config)
+
+
+def _config(given: dict[str, Any], lead_times: Any, init: Any, rollout: Any, mode: Any, members: Any) -> ForecastConfig:
+    given |= {"lead_times": lead_times_text(lead_times), "init": init_text(init), "members": members}
     given |= {} if rollout is None else {"mode": "rollout", "rollout_step": span_text(rollout)}
-    config = parse_settings(ForecastConfig, given | {"allow_missing": allow_missing}, "forecast")
-    opened = _open(states, model, config, storage_options)
-    source = as_states(opened)
-    inits = choose_init_times(opened, config, model.config.input_times)
-    warn_of_untrained(config, model.provenance)
-    run = Forecaster(model, source, config, missing=missing_channels(model.share.inputs, source))
+    given |= {} if mode is None else {"mode": mode}
+    return parse_settings(ForecastConfig, given, "forecast")
+
+
+def _made(loaded: Sequence[WeatherViT], source: States, inits: np.ndarray, config: ForecastConfig) -> xr.Dataset:
+    domains = [one.domain for one in loaded]
+    run = Ensemble(loaded, domains, source, config, Processes())
     run.check_inputs(inits)
-    together = max(1, config.batch_size // run.members)
-    out = _Fields(model, source, inits, config)
-    record = record_of(model, model.domain, source, config, origin_of(model), run.steps.dtype)
+    together = max(1, config.batch_size // run.size)
+    out = _Fields(run, source, inits, config)
+    record = ensemble_record(loaded, domains, source, config, [origin_of(one) for one in loaded], run.dtype)
     with closing(run.make([inits[i : i + together] for i in range(0, len(inits), together)])) as stream:
         for made in stream:
             out.put(made.group * together, made.lead, made.fields)
     return out.dataset(record)
 
 
-def _open(
-    place: Any, model: WeatherViT, config: ForecastConfig, storage_options: Mapping[str, Any] | None
-) -> Store | States:
-    cure = cure_of(config, model.provenance)
-    opened = open_place(place, model.share.inputs, model.provenance, None, storage_options, cure)
-    require_fit(model.domain.grid, model.share.inputs, as_states(opened), cure)
-    warn_of_missing(model.share.inputs, as_states(opened), model.provenance)
-    return opened
+@dataclass(frozen=True, eq=False)
+class _Loaded(ModelFacts):
+    """A model in memory."""
+
+    loaded: WeatherViT
 
 
-def _require_model(given: Any) -> None:
-    if not hasattr(given, "domain"):
+def _models(given: Any) -> list[_Loaded]:
+    several = isinstance(given, list | tuple)
+    for one in given if several else [given]:
+        if not hasattr(one, "domain"):
+            raise InputError(
+                f"the first argument is {given!r} ({type(given).__name__}), no model; give what "
+                "weatherfm.load('weights.safetensors') returns"
+            )
+    if not several:
+        return [_Loaded("the model", given.config, given.domain, given.provenance, given)]
+    if len({id(one) for one in given}) < len(given) or not given:
+        raise InputError("the list of models is empty, or has one of them twice; give each member's model once")
+    return [_Loaded(f"model {i}", one.config, one.domain, one.provenance, one) for i, one in enumerate(given)]
+
+
+def _members(models: Any, members: Any) -> Any:
+    """As settings have them; of several models by the names that messages call them."""
+    if members is not None and not isinstance(members, int | np.integer):
         raise InputError(
-            f"the first argument is {given!r} ({type(given).__name__}), no model; give what "
-            "weatherfm.load('weights.safetensors') returns"
+            f"members is a number, got {members!r}; for an ensemble of several weights give a list of models, "
+            "[weatherfm.load(path) for path in paths]"
         )
+    number = None if members is None else int(members)
+    if isinstance(models, list | tuple):
+        return {"weights": [f"model {i}" for i in range(len(models))], "each": 1 if number is None else number}
+    return number
 
 
 class _Fields:
     """The forecast as it fills up."""
 
-    def __init__(self, model: WeatherViT, states: States, inits: np.ndarray, config: ForecastConfig) -> None:
-        self.channels, self.grid, self.states = model.share.outputs, model.domain.grid, states
-        self.inits, self.leads = inits, config.lead_times
-        self.masks = masks_of(model.domain, self.channels)
+    def __init__(self, run: Ensemble, states: States, inits: np.ndarray, config: ForecastConfig) -> None:
+        self.channels, self.grid, self.states = run.channels, states.grid, states
+        self.inits, self.leads, self.numbers = inits, config.lead_times, run.numbers
+        self.masks = run.masks
         self.levels = levels_of(self.channels)
-        members = len(states.numbers or (0,))
         self.values = {}
         for name, channels in variables_of(self.channels).items():
             level = () if None in channels else (len(self.levels),)
-            shape = (len(inits), members, len(self.leads), *level, *self.grid.shape)
+            shape = (len(inits), run.size, len(self.leads), *level, *self.grid.shape)
             whole = len(channels) == (level or (1,))[0]
             self.values[name] = np.empty(shape, np.float32) if whole else np.full(shape, np.nan, np.float32)
 
@@ -131,7 +167,7 @@ class _Fields:
         """Take fields [I, M, C, H, W] from initial time number `first` on."""
         rows = slice(first, first + len(fields))
         lead_time = self.leads[lead]
-        require_finite_forecast(fields, self.channels, self.states.numbers, self.inits[rows], lead_time, self.masks)
+        require_finite_forecast(fields, self.channels, self.numbers, self.inits[rows], lead_time, self.masks)
         values = fields.cpu().numpy()
         for name, channels in variables_of(self.channels).items():
             for level, channel in channels.items():
@@ -141,7 +177,7 @@ class _Fields:
 
     def dataset(self, record: dict[str, Any]) -> xr.Dataset:
         """All of it, with coordinates, CF attributes and the record of how it came about."""
-        numbers = self.states.numbers
+        numbers = self.numbers
         member = ("number",) if numbers else ()
         variables = {}
         for name, channels in variables_of(self.channels).items():
@@ -173,6 +209,6 @@ class _Fields:
         }
         if self.levels:
             found["level"] = ("level", self.levels, pressure)
-        if self.states.numbers:
-            found["number"] = ("number", list(self.states.numbers), {"standard_name": "realization"})
+        if self.numbers:
+            found["number"] = ("number", list(self.numbers), {"standard_name": "realization"})
         return found

@@ -24,15 +24,15 @@ def cure_of(config: ForecastConfig, provenance: Mapping[str, Any]) -> str | None
     return f"{HAVE_ALL}, or without them: --allow-missing (allow_missing=True)" if _learned(provenance) else HAVE_ALL
 
 
-def warn_of_missing(inputs: Sequence[str], states: States, provenance: Mapping[str, Any]) -> None:
-    """Name the channels, of those that go into the model, that a forecast does without."""
+def warn_of_missing(inputs: Sequence[str], states: States, *provenances: Mapping[str, Any]) -> None:
+    """Name the channels, of those that go into some models, each by its provenance, that a forecast does without."""
     if missing := missing_channels(inputs, states):
         _log.warning(
             "%s lacks %s: forecast as if nothing were known of them%s",
             states.name,
             ", ".join(missing),
             ""
-            if _learned(provenance)
+            if all(map(_learned, provenances))
             else "; these weights never learned to do without (training.channel_sampling), and such a forecast may be "
             "worth nothing",
         )

@@ -15,16 +15,17 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from weatherfm.data_pipeline.store.states import States, as_states, missing_channels, require_fit
+from weatherfm.data_pipeline.store.states import States, as_states, require_fit
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.earth.domain import Domain, masks_of
+from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
-from weatherfm.evaluation.forecasting.forecaster import Forecaster, require_finite_forecast, require_inputs_to_read
+from weatherfm.evaluation.forecasting.ensemble import Ensemble
+from weatherfm.evaluation.forecasting.forecaster import require_finite_forecast, require_inputs_to_read
 from weatherfm.evaluation.forecasting.init_times import choose_init_times, forecast_init_times, required_input_times
 from weatherfm.evaluation.forecasting.missing_channels import cure_of
 from weatherfm.evaluation.forecasting.processes import Processes
-from weatherfm.evaluation.forecasting.provenance import record_of
+from weatherfm.evaluation.forecasting.provenance import ensemble_record
 from weatherfm.evaluation.forecasting.threads import WriteBehind
 from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
 from weatherfm.model.model import WeatherViT
@@ -34,31 +35,30 @@ __all__ = ["choose_init_times", "forecast_init_times", "make_forecast", "require
 
 
 def make_forecast(
-    model: WeatherViT,
+    model: WeatherViT | Sequence[WeatherViT],
     place: Store | States,
     init_times: np.ndarray,
     config: ForecastConfig,
     path: str | Path,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     processes: Processes | None = None,
-    domain: Domain | None = None,
+    domain: Sequence[Domain] | None = None,
 ) -> Path:
     """Forecast from every initial time to every lead time and write it (`weatherfm.evaluation.forecasts.writer`).
 
     Interrupted and called again with the same arguments it goes on, also with other processes; a finished forecast is
-    left as it is. States are read and forecasts written while the model computes; memory does not grow with the lead
-    time.
+    left as it is. States are read and forecasts written while the model computes.
 
     Args:
-        model: on its device; it may be split over several.
+        model: on its device; it may be split over several. A list of models makes an ensemble.
         place: holds the states at the input times; nothing else is asked of it.
         init_times: datetime64, ascending.
-        config: lead times, mode, batch size and precision.
+        config: lead times, mode, members, batch size and precision.
         path: folder to write, by custom `forecast.zarr`.
         provenance: JSON-able; at least `weights_sha256` where there is a weights file, `training` of the weights, and
-            `name` where scores shall not call it `model`.
+            `name` where scores shall not call it `model`. Of several models a list.
         processes: the processes that make it together; all must call this.
-        domain: of the whole model, where it is split.
+        domain: of the whole of each model, where they are split.
 
     Returns:
         The path.
@@ -68,24 +68,25 @@ def make_forecast(
             predicts a value that is not finite (named by channel, initial time and lead time).
     """
     processes, states = processes or Processes(), as_states(place)
-    whole = domain or model.domain
-    roles = find_roles(model.config, whole.channels)
-    require_inputs_to_read(roles, config)
-    require_fit(whole.grid, roles.inputs, states, cure_of(config, provenance.get("training", {})))
-    init_times = np.asarray(init_times).astype("datetime64[s]")
-    if not len(init_times) or not (np.diff(init_times) > np.timedelta64(0, "s")).all():
-        raise InputError(f"initial times must ascend, each once, at least one; got {len(init_times)}")
-    run = Forecaster(model, states, config, processes.in_step, missing_channels(roles.inputs, states))
+    models = list(model) if isinstance(model, Sequence) else [model]
+    origins = [provenance] if isinstance(provenance, Mapping) else list(provenance)
+    domains = [one.domain for one in models] if domain is None else list(domain)
+    for one, whole, told in zip(models, domains, origins, strict=True):
+        roles = find_roles(one.config, whole.channels)
+        require_inputs_to_read(roles, config)
+        require_fit(whole.grid, roles.inputs, states, cure_of(config, told.get("training", {})))
+    init_times = _ascending(init_times)
+    run = Ensemble(models, domains, states, config, processes)
     run.check_inputs(init_times)
     contents = ForecastContents(
-        roles.outputs,
-        whole.grid,
+        run.channels,
+        domains[0].grid,
         init_times,
         tuple(config.lead_times),
-        record_of(model, whole, states, config, provenance, run.steps.dtype),
-        states.numbers,
+        ensemble_record(models, domains, states, config, origins, run.dtype),
+        run.numbers,
         processes.parts,
-        masks_of(whole, roles.outputs),
+        run.masks,
     )
     writer = processes.first_then_all(partial(_open_writer, path, contents))
     _write_all(run, writer, processes, processes.first_does(writer.remaining))
@@ -93,6 +94,13 @@ def make_forecast(
     if processes.first:
         writer.finish()
     return Path(path)
+
+
+def _ascending(init_times: np.ndarray) -> np.ndarray:
+    init_times = np.asarray(init_times).astype("datetime64[s]")
+    if not len(init_times) or not (np.diff(init_times) > np.timedelta64(0, "s")).all():
+        raise InputError(f"initial times must ascend, each once, at least one; got {len(init_times)}")
+    return init_times
 
 
 def _open_writer(path: str | Path, contents: ForecastContents) -> ForecastWriter:
@@ -106,10 +114,10 @@ def _open_writer(path: str | Path, contents: ForecastContents) -> ForecastWriter
         ) from None
 
 
-def _write_all(run: Forecaster, writer: ForecastWriter, processes: Processes, blocks: list[slice]) -> None:
+def _write_all(run: Ensemble, writer: ForecastWriter, processes: Processes, blocks: list[slice]) -> None:
     """Make and write this process's share of some blocks."""
     config, init_times = run.config, writer.contents.init_times
-    samples = writer.block * run.members
+    samples = writer.block * run.size
     together = max(1, min(config.batch_size // samples, -(-len(blocks) // processes.parts)))
     groups = [blocks[i : i + together] for i in range(0, len(blocks), together)]
     own, counted = processes.deal_out(groups)
@@ -122,11 +130,10 @@ def _write_all(run: Forecaster, writer: ForecastWriter, processes: Processes, bl
         closing(run.make(inits)) as stream,
     ):
         for made in stream:
-            fields = processes.collect(made.fields)
             processes.beat()
             if made.group < counted:
                 if processes.writes:
-                    behind.tell(partial(_write, writer, own[made.group], made.lead, fields))
+                    behind.tell(partial(_write, writer, own[made.group], made.lead, made.fields))
                 bar.update(sum(block.stop - block.start for block in own[made.group]))
 
 

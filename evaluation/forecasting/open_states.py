@@ -13,6 +13,7 @@ from weatherfm.config import Hours
 from weatherfm.data_pipeline.store.records.manifest import NAME
 from weatherfm.data_pipeline.store.states import HAVE_ALL, States
 from weatherfm.data_pipeline.store.training_store import Store, open_store
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
 
@@ -68,6 +69,30 @@ def open_place(
     from weatherfm.data_pipeline.sources.file_states import open_file_states
 
     return open_file_states(paths, channels, _accumulation(provenance), rules, cure)
+
+
+def require_read_alike(
+    provenances: Sequence[Mapping[str, Any]], channels: Sequence[str], rules: Mapping[str, Any] | None
+) -> None:
+    """Refuse files as the states of several weights that would each read them otherwise.
+
+    Args:
+        provenances: of the weights.
+        channels: that go into any of them.
+        rules: how files are read, instead of what the weights tell.
+
+    Raises:
+        InputError: they differ, or know daily statistics.
+    """
+    for told in provenances:
+        _refuse_days(told)
+    sums = any(parse_channel(name).variable.accumulated for name in channels)
+    read = [(_rules(told) if rules is None else rules, _accumulation(told) if sums else None) for told in provenances]
+    if any(other != read[0] for other in read[1:]):
+        raise InputError(
+            "the weights of these members come from files that were read by different rules or sums (data.source, "
+            "data.accumulation), and each would read these otherwise; forecast from a store (--store)"
+        )
 
 
 def _of_dataset(

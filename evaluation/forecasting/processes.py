@@ -37,8 +37,9 @@ class Processes:
         """Own items, and how many of them count: the rest only keep all processes in step."""
         return list(items), len(items)
 
-    def collect(self, fields: Tensor) -> Tensor:
-        """[..., C, H, W] of all channels where this process writes, of fields [..., C own, H, W] of each."""
+    def collect(self, fields: Tensor, which: int = 0) -> Tensor:
+        """[..., C, H, W] of all channels where this process writes, of fields [..., C own, H, W] of each; of one of the
+        models that forecast side by side."""
         return fields
 
     def beat(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,60 @@ from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.trained_steps import untrained_steps
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.roles import find_roles
+
+_OF_WEIGHTS = ("weights_sha256", "training", "model", "log_scales")
+"""What each model of an ensemble tells for itself: of several they are lists, in the order of the members."""
+
+
+def ensemble_record(
+    models: Sequence[WeatherViT],
+    domains: Sequence[Domain],
+    states: States,
+    config: ForecastConfig,
+    origins: Sequence[Mapping[str, Any]],
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    """JSON-able; of one model what `record_of` tells, of several with lists of what is each one's own.
+
+    Args:
+        models: that forecast.
+        domains: of the whole of each.
+        states: where they start from.
+        config: mode, lead times and members.
+        origins: what is known of the weights of each, as `record_of` takes it.
+        dtype: of matrix products.
+    """
+    records = [
+        record_of(model, domain, states, config, origin, dtype)
+        for model, domain, origin in zip(models, domains, origins, strict=True)
+    ]
+    record = records[0]
+    if len(records) > 1:
+        own = {key: [one.get(key) for one in records] for key in _OF_WEIGHTS if any(key in one for one in records)}
+        hours = _union(one.get("untrained_steps_hours", []) for one in records)
+        missing = _union(one.get("missing_channels", []) for one in records)
+        variables = {name: told for one in records for name, told in one.get("variables", {}).items()}
+        named = {"untrained_steps_hours": hours, "missing_channels": missing, "variables": variables}
+        record = record | own | {key: value for key, value in named.items() if value}
+    return record | _members_record([model.config.noise for model in models], states, config)
+
+
+def _members_record(noise: Sequence[int], states: States, config: ForecastConfig) -> dict[str, Any]:
+    """How members came about; that a model which takes noise was given none."""
+    told = noise[0] if len(set(noise)) == 1 else list(noise)
+    random: dict[str, Any] = {"seed": config.seed, **({"noise": told} if any(noise) else {})}
+    if config.members is None:
+        if not any(noise):
+            return {}
+        return {"noise": "zeros"} if states.numbers is None else {"members": {"of_states": True, **random}}
+    members: dict[str, Any] = {"each": config.members.each, **random}
+    members |= {"dropout": True} if config.dropout else {}
+    members |= {"perturbation": config.perturbation.model_dump(mode="json")} if config.perturbation else {}
+    return {"members": members}
+
+
+def _union(lists: Iterable[Sequence[Any]]) -> list[Any]:
+    return list(dict.fromkeys(item for one in lists for item in one))
 
 
 def record_of(
@@ -44,7 +98,7 @@ def record_of(
         "store_source": states.source,
         "simulated": states.simulated,
         "mode": config.mode,
-        **({"rollout_step_hours": config.rollout_step} if config.mode == "rollout" else {}),
+        **({"rollout_step_hours": config.rollout_step} if config.mode != "direct" else {}),
         **({"inputs": "read"} if config.inputs == "read" else {}),
         **({"precision": str(dtype).removeprefix("torch.")} if dtype != torch.float32 else {}),
         **({"untrained_steps_hours": untrained} if untrained else {}),

@@ -26,14 +26,17 @@ def untrained_steps(config: ForecastConfig, provenance: Mapping[str, Any]) -> li
     return [hours for hours in config.model_steps if hours not in trained] if trained else []
 
 
-def warn_of_untrained(config: ForecastConfig, provenance: Mapping[str, Any]) -> None:
-    """Say which steps of a forecast the model has not seen in training."""
-    if odd := untrained_steps(config, provenance):
+def warn_of_untrained(config: ForecastConfig, *provenances: Mapping[str, Any]) -> None:
+    """Say, once, which steps of a forecast its models, each by its provenance, have not seen in training."""
+    said = dict.fromkeys(
+        (_named(odd), _named(sorted(_trained(told)))) for told in provenances if (odd := untrained_steps(config, told))
+    )
+    for steps, known in said:
         _log.warning(
             "the model was not trained for steps of %s, only of %s: such forecasts may be worth nothing; train on "
             "them, or roll out in steps it knows",
-            _named(odd),
-            _named(sorted(_trained(provenance))),
+            steps,
+            known,
         )
 
 

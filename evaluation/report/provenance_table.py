@@ -66,10 +66,18 @@ def _forecast_rows(name: str, forecast: Mapping[str, Any]) -> list[Row]:
         mode += f" in steps of {forecast['rollout_step_hours']} h"
     return [
         (f"{title}: mode", mode),
-        (f"{title}: weights, sha256", str(forecast.get("weights_sha256") or "")),
-        *_prefixed(f"{title}: model", forecast.get("model")),
+        *_of_weights(f"{title}: weights, sha256", forecast.get("weights_sha256")),
+        *_of_weights(f"{title}: model", forecast.get("model")),
+        *_prefixed(f"{title}: members", forecast.get("members")),
         (f"{title}: made by", f"weatherfm {forecast['code_version']}" if "code_version" in forecast else ""),
     ]
+
+
+def _of_weights(title: str, value: Any) -> list[Row]:
+    """A row of one weights file, or one of each where they are the members of an ensemble."""
+    if not isinstance(value, list):
+        return _prefixed(title, value)
+    return [row for i, entry in enumerate(value) for row in _prefixed(f"{title} ({i + 1} of {len(value)})", entry)]
 
 
 def _prefixed(title: str, value: Any) -> list[Row]:

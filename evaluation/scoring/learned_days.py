@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -42,7 +42,7 @@ def refuse_days_of_weights(valid: np.ndarray, store: Store, forecasts: Mapping[s
         InputError: a generation of a forecast's weights was trained on some of these times.
     """
     for name, provenance in forecasts.items():
-        for learned in generations(provenance.get("training") or {}):
+        for learned in _of_all(provenance.get("training") or {}):
             known = learned.days.contains(valid)
             if learned.world == store.world and known.any():
                 whose = "its weights were" if not learned.generation else f"weights {_before(learned)} were"
@@ -50,6 +50,12 @@ def refuse_days_of_weights(valid: np.ndarray, store: Store, forecasts: Mapping[s
                     f"{known.sum()} of {len(valid)} times to score, the first {valid[known][0]}, are days that {whose} "
                     f"trained on ({learned.days}): the scores of {name} would be too good; forecast other days"
                 )
+
+
+def _of_all(training: Mapping[str, Any] | Sequence[Mapping[str, Any] | None]) -> Iterator[Learned]:
+    """Of one weights file, or of those of an ensemble."""
+    for told in [training] if isinstance(training, Mapping) else training:
+        yield from generations(told or {})
 
 
 def generations(provenance: Mapping[str, Any]) -> Iterator[Learned]:

@@ -28,6 +28,7 @@ from weatherfm.model.loading import load_weights
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.weights import save_weights
 from weatherfm.training.forecast_on_ranks import build_split, find_layout, forecast_together
+from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.run_config import ParallelConfig
 
 CLI = [sys.executable, "-m", "weatherfm.cli", "forecast"]
@@ -236,12 +237,15 @@ def _load_on_ranks(rank: int, folder: Path, whole_first: bool) -> tuple[int, int
     parallel, device, held = ParallelConfig(tp=2), torch.device("cpu"), []
     task = command.open_task(folder / "large.safetensors", folder / "store.zarr", settings)
     layout = find_layout(parallel, 2, task)
+    mesh = build_mesh(layout, "cpu")
     small = command.open_task(folder / "flat.safetensors", folder / "store.zarr", settings)
-    build_split(small, parallel, layout, device)  # what PyTorch imports and keeps at the first time is not the model's
+    build_split(
+        small.models[0], parallel, mesh, device, "float32"
+    )  # what PyTorch imports and keeps at the first time is not the model's
     if whole_first:
-        most = measured(lambda: held.append(load_weights(task.weights)))
+        most = measured(lambda: held.append(load_weights(task.models[0].path)))
     else:
-        most = measured(lambda: held.append(build_split(task, parallel, layout, device)[0]))
+        most = measured(lambda: held.append(build_split(task.models[0], parallel, mesh, device, "float32")[0]))
     local = [p.to_local() if hasattr(p, "to_local") else p for p in (*held[0].parameters(), *held[0].buffers())]
     return most, sum(part.numel() * part.element_size() for part in local)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,17 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation import forecast
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
-from weatherfm.face.arguments import count, path_text
+from weatherfm.evaluation.forecasting.weights_files import require_listed
+from weatherfm.face.arguments import count, listed, path_text
 from weatherfm.face.launching import require_done
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, on_command_line, read_run
 from weatherfm.home import expanded
 from weatherfm.model.adapter import ADAPTER
 from weatherfm.training.checkpoints.export import weights_path
 from weatherfm.training.run_config import ParallelConfig
+
+_SETTING = re.compile(r"[a-z_]+(\.\w+)+=")
+"""How one begins."""
 
 
 def write_forecast(
@@ -39,6 +45,7 @@ def write_forecast(
     devices: int | None = None,
     allow_missing: bool = False,
     base: str | os.PathLike[str] | None = None,
+    members: int | str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
 ) -> Path:
     """Forecast from trained weights into Zarr, in WeatherBench2's layout: what `weatherfm forecast` does.
 
@@ -48,46 +55,55 @@ def write_forecast(
     Memory does not grow with it; interrupted, the same call goes on. `weatherfm.forecast` makes one in memory.
 
     Args:
-        source: a run (path of its YAML file, a dict, settings of `weatherfm.read_run`), or a weights file (then `store`
-            says where initial states are).
+        source: a run (its YAML file, a dict, settings of `weatherfm.read_run`), or a weights file (with `store`).
         overrides: settings to change, each as "section.key=value" or {"section.key": value}; of weights only
             `forecast.*` and `parallel.*`.
         store: with the initial states, or NetCDF, GRIB or Zarr files (a path or a pattern); without it, the run's.
-        init: initial times: an hour as "2018-10-01T06", days as "2018-10-01", "2018-10-01/2018-10-31" or "2018", times,
-            a list of them, or "latest". Without it those of the store's test period that can be scored; of files the
-            latest.
+        init: initial times: an hour as "2018-10-01T06", days as "2018-10-01/2018-10-31" or "2018", times, a list of
+            them, or "latest". Without it those of the store's test period that can be scored; of files the latest.
         lead: lead times as "24h", ["6h", "24h"], "24h..365d/24h", or spans of time; without it, those of the settings.
         rollout: feed steps of this length back into the model instead of one step a lead time, as "24h".
         output: folder to write; without it, forecast.zarr beside the weights.
-        devices: start so many processes on this machine, one for each GPU, or on its CPU cores. Each makes other
-            initial times; where the section `parallel` splits the model, they hold it together.
-        allow_missing: forecast also from states that lack channels of the model, with these absent: they are predicted
-            like the others. For weights that were trained with `channel_sampling`.
+        devices: start so many processes here, one for each GPU, or on CPU cores. Each makes other initial times; where
+            the section `parallel` splits the model, they hold it together.
+        allow_missing: forecast also from states that lack channels of the model, which are predicted like the others.
         base: weights that an `adapter.safetensors` started from; those of a run are named in its settings.
+        members: make an ensemble: of so many, or of these weights files, patterns or folders of runs.
 
     Returns:
         The folder: dims time, prediction_timedelta, latitude, longitude, with level and number, in canonical units.
 
     Raises:
-        InputError: settings that are wrong, states that do not fit the weights or are missing, or a folder that holds
-            something else. Processes of its own have told on stderr which it was.
+        InputError: settings that are wrong, states that do not fit or are missing, or a folder that holds something
+            else. Processes of its own have told on stderr which it was.
         OutsideError: a process failed, or the network.
     """
     asked = Asked(
         source,
         overrides,
-        None if store is None else path_text(store, "store"),
+        _path(store, "store"),
         None if init is None else init_text(init),
         None if lead is None else lead_times_text(lead),
         None if rollout is None else span_text(rollout),
-        None if output is None else path_text(output, "output"),
+        _path(output, "output"),
         count(devices, "devices"),
         allow_missing,
-        None if base is None else path_text(base, "base"),
+        _path(base, "base"),
+        None if members is None else _member_texts(members),
     )
     path, status = carry_out(asked)
     require_done(status, "forecasting")
     return path
+
+
+def _path(given: Any, what: str) -> str | None:
+    return None if given is None else path_text(given, what)
+
+
+def _member_texts(given: Any) -> list[str]:
+    if isinstance(given, Integral) and not isinstance(given, bool):
+        return [str(given)]
+    return [path_text(one, "a member") for one in listed(given, "members")]
 
 
 @dataclass(frozen=True)
@@ -104,6 +120,7 @@ class Asked:
     devices: int | None
     allow_missing: bool = False
     base: str | None = None
+    members: Sequence[str] | None = None
 
     def named(self) -> dict[str, Any]:
         """Options that take one value."""
@@ -124,6 +141,12 @@ class Asked:
         empty = [name for name, value in self.named().items() if value is not None and not str(value).strip()]
         if self.lead is not None and not all([self.lead, *self.leads()]):
             empty.append("--lead")
+        if self.members is not None and not all([self.members, *(name.strip() for name in self.members)]):
+            empty.append("--members")
+        if settings := [name for name in self.members or () if _SETTING.match(name) and not Path(name).exists()]:
+            raise InputError(
+                f"--members takes {settings[0]} for weights; write settings before it, behind the weights or the run"
+            )
         if empty:
             raise InputError(f"{', '.join(empty)} has no value; give one, or leave the option out")
 
@@ -131,6 +154,7 @@ class Asked:
         """The same for one of several processes."""
         options = [f"{name}={value}" for name, value in self.named().items() if value is not None]
         options += ["--allow-missing"] if self.allow_missing else []
+        options += [f"--members={name}" for name in self.members or ()]
         return [*options, *(f"--lead={lead}" for lead in self.leads())]
 
 
@@ -200,10 +224,14 @@ def _order(asked: Asked) -> _Order:
     if place is None:
         raise InputError(f"{weights} holds weights, no data; say where initial states are with --store")
     given |= {"lead_times": asked.leads()} if asked.lead else {}
-    given |= {"mode": "rollout", "rollout_step": asked.rollout} if asked.rollout else {}
+    rolled = "mean" if given.get("mode") == "mean" else "rollout"
+    given |= {"mode": rolled, "rollout_step": asked.rollout} if asked.rollout else {}
     given |= {"init": asked.init} if asked.init else {}
     given |= {"allow_missing": asked.allow_missing} if asked.allow_missing else {}
+    given |= {"members": list(asked.members)} if asked.members else {}
     wanted = parse_settings(ForecastConfig, given, "forecast")
+    if not is_run(asked.source):
+        require_listed(weights, wanted)
     output = Path(asked.output) if asked.output else weights.parent / "forecast.zarr"
     return _Order(weights, place, wanted, parallel, expanded(output), rules, base)
 

@@ -57,6 +57,11 @@ class Truncation(nn.Module):
         return torch.einsum("mbchp,wmp->bchw", rows, waves)
 
 
+def is_whole_globe(grid: Grid) -> bool:
+    """Whether the cells of a grid cover all of the sphere."""
+    return grid.periodic and set(np.abs(grid.latitude_bounds[[0, -1]])) == {90}
+
+
 def spectral_matrices(grid: Grid, largest: int) -> dict[str, np.ndarray]:
     """What takes a field to its coefficients, and back to the nearest one, by area, without total wavenumbers above L.
 
@@ -79,7 +84,7 @@ def spectral_matrices(grid: Grid, largest: int) -> dict[str, np.ndarray]:
         InputError: an area that is not the whole globe, a grid too coarse for L, or one too fine for these matrices.
     """
     H, W = grid.shape
-    if not grid.periodic or set(np.abs(grid.latitude_bounds[[0, -1]])) != {90}:
+    if not is_whole_globe(grid):
         raise InputError(f"model.truncation is for the whole globe; this grid is {grid}; set it to null")
     if 2 * largest >= W or largest > H - 2:  # a row on a pole says little
         raise InputError(

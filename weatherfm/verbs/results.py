@@ -25,6 +25,7 @@ def forecast(
     devices: int | None = None,
     allow_missing: bool = False,
     base: str | None = None,
+    members: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
 ) -> int:
     """Forecast from trained weights into Zarr, in WeatherBench2's layout. Also under torchrun.
 
@@ -56,6 +57,9 @@ def forecast(
     base
         Weights that an adapter.safetensors started from (a file, or the folder of its run); those of a run are named in
         its settings.
+    members
+        Make an ensemble: `--members 16` of weights with noise, or of several weights files, patterns or folders of
+        runs, as `--members a.safetensors b.safetensors`.
     """
     with importing():
         from weatherfm.face.forecasting import Asked, carry_out
@@ -63,7 +67,7 @@ def forecast(
         if "RANK" in os.environ:
             import weatherfm.training.forecast_on_ranks  # noqa: F401 - what the ranks will take
 
-    asked = Asked(source, overrides, store, init, lead, rollout, output, devices, allow_missing, base)
+    asked = Asked(source, overrides, store, init, lead, rollout, output, devices, allow_missing, base, members)
     path, status = carry_out(asked)
     if devices is None:
         say(f"forecast  {path}")
