@@ -99,11 +99,6 @@ class ForecastConfig(Config):
                 raise InputError(f"{name} must be positive, got {getattr(self, name)}h; write e.g. 24h")
         if self.inputs == "read" and self.mode == "direct":
             raise InputError("forecast.inputs: read is for later steps of a rollout; set mode rollout, or leave it out")
-        if self.members is None and (given := [key for key in ("dropout", "perturbation") if getattr(self, key)]):
-            raise InputError(
-                f"forecast.{given[0]} makes members of an ensemble differ, and there are none; set forecast.members, "
-                "e.g. 16, or leave it out"
-            )
         if self.mode != "direct" and (odd := [h for h in self.lead_times if h % self.rollout_step]):
             raise InputError(
                 f"lead times {', '.join(f'{h}h' for h in odd)} are not multiples of rollout_step "

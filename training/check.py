@@ -171,10 +171,11 @@ def _members(config: RunConfig, part: Part) -> tuple[Sequence[ModelFacts], str]:
     settings, own = config.forecast, [ModelFacts("the model", config.model, part.domain, {})]
     if settings.perturbation is not None and settings.perturbation.kind == "spherical":
         require_harmonics(part.store.grid)
+    if settings.members is None or not settings.members.weights:
+        require_ensemble(own, settings)
     if settings.members is None:
         return own, " (a single forecast, without noise)" if config.model.noise else ""
     if not settings.members.weights:
-        require_ensemble(own, settings)
         return own, f", {settings.members.each} members"
     if absent := absent_members(settings.members.weights):
         return own, f", members of weights that are not there yet ({', '.join(absent)})"

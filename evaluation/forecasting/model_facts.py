@@ -49,6 +49,7 @@ def require_ensemble(models: Sequence[ModelFacts], config: ForecastConfig) -> No
         InputError: naming the model and what is wrong.
     """
     if config.members is None:
+        _refuse_idle(config)
         return
     if len(models) * config.members.each < 2:
         raise InputError(
@@ -63,6 +64,14 @@ def require_ensemble(models: Sequence[ModelFacts], config: ForecastConfig) -> No
             )
     for one in models:
         _require_chance(one, config, config.members.each)
+
+
+def _refuse_idle(config: ForecastConfig) -> None:
+    if given := [key for key in ("dropout", "perturbation") if getattr(config, key)]:
+        raise InputError(
+            f"forecast.{given[0]} makes members of an ensemble differ, and there are none; ask for them (--members 16, "
+            "forecast.members), or leave it out"
+        )
 
 
 def _require_chance(one: ModelFacts, config: ForecastConfig, each: int) -> None:

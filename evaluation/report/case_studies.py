@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -110,19 +111,24 @@ def scored_name(file: ForecastFile, scores: xr.Dataset) -> str:
     Raises:
         InputError: it was not scored, or is another one than the one that was.
     """
-    records = provenance_of(scores).get("forecasts", {})
-    alike = [name for name in models_of(scores) if name == file.name or name.startswith(f"{file.name} (")]
-    if not alike:
-        raise InputError(
-            f"{file.path} is called {file.name!r}, but scored were {', '.join(records)}; name one of these"
-        )
+    records: dict[str, dict[str, Any]] = provenance_of(scores).get("forecasts", {})
+    names = [name for name in models_of(scores) if name in records]
     has_times = np.isin(scores["init_time"].values.astype("datetime64[s]"), file.init_times).all()
-    for name in alike if has_times else []:
-        if {
-            key: value for key, value in records[name].items() if key != "address"
-        } == file.provenance:  # may have moved
-            return name
-    raise InputError(f"{file.path} is not the forecast these scores are of; evaluate it again, then report")
+    same = [name for name in names if has_times and _record(records[name]) == file.provenance]
+    here = [name for name in same if records[name].get("address") == str(file.path)]
+    called = [name for name in same if name == file.name or name.startswith(f"{file.name} (")]
+    told = same if file.provenance and len(same) == 1 else []  # scored under a name of its own, and moved
+    if found := here or called or told:
+        return found[0]
+    raise InputError(
+        f"{file.path} is not the forecast these scores are of ({', '.join(names)}); name that one, or evaluate this "
+        "one and report again"
+    )
+
+
+def _record(record: dict[str, Any]) -> dict[str, Any]:
+    """All but where it was: it may have moved."""
+    return {key: value for key, value in record.items() if key != "address"}
 
 
 def _row(case: Case, name: str, scores: xr.Dataset) -> CaseRow:

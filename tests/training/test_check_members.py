@@ -52,6 +52,7 @@ def test_members_are_told(folder, model, forecast, text):
     ("model", "forecast", "text"),
     [
         ({}, {"members": 16}, "all 16 members of the model would be the same"),
+        ({}, {"perturbation": {"amplitude": 0.1}}, "makes members of an ensemble differ, and there are none"),
         ({"dropout": 0, "drop_path": 0}, {"members": 4, "dropout": True}, "trained with neither dropout nor drop_path"),
         ({}, {"members": ["{folder}/plain.safetensors"]}, "plain.safetensors alone, one member"),
         (

@@ -168,6 +168,27 @@ def values(path) -> np.ndarray:
         return fields(opened.load())
 
 
+def test_settings_of_members_may_stand_in_a_runs_file_and_their_number_on_the_command(folder, capsys):
+    run = {
+        "run": str(folder / "elsewhere"),
+        "data": {
+            "store": str(folder / "store.zarr"),
+            "source": {"kind": "planet"},
+            "channels": list(member_weights.CHANNELS),
+        },
+        "forecast": {"perturbation": {"amplitude": 0.1}, "device": "cpu"},
+    }
+    (folder / "elsewhere").mkdir()
+    shutil.copy(folder / "plain.safetensors", folder / "elsewhere" / "weights.safetensors")
+    path = folder / "perturbed.yaml"
+    path.write_text(json.dumps(run))
+    asked = ["forecast", str(path), "--init", "2000-01-03", "--lead", "6h", "--output", str(folder / "perturbed.zarr")]
+    assert run_command(asked) == 2
+    assert "forecast.perturbation makes members of an ensemble differ, and there are none" in capsys.readouterr().err
+    assert run_command([*asked, "--members", "3"]) == 0
+    assert values(folder / "perturbed.zarr").shape[1] == 3
+
+
 def test_the_three_spellings(folder, store, load):
     noisy, other = (str(folder / f"{name}.safetensors") for name in ("noisy", "other"))
     orders = {

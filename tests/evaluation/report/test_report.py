@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 from html.parser import HTMLParser
 
@@ -263,8 +264,17 @@ def test_another_forecast_is_refused(run, tmp_path):
     named = make_forecast(
         TestModel(store.domain(), identity), store, inits, config, tmp_path / "named", {"name": "rival"}
     )
-    with pytest.raises(InputError, match=r"called 'rival', but scored were model"):
+    with pytest.raises(InputError, match=r"is not the forecast these scores are of \(model\); name that one"):
         write_report(folder / "scores.nc", tmp_path / "r.html", named, store)
+
+
+def test_a_forecast_scored_under_another_name_is_found_by_what_it_is(run, tmp_path):
+    """`evaluate NAME=PATH`: by its place, and, when it has moved, by its record."""
+    folder, store = run
+    scores = evaluate(f"rival={folder / 'f.zarr'}", store)
+    assert scored_name(ForecastFile(folder / "f.zarr"), scores) == "rival"
+    moved = shutil.copytree(folder / "f.zarr", tmp_path / "moved.zarr")
+    assert scored_name(ForecastFile(moved), scores) == "rival"
 
 
 def test_other_refusals(run, tmp_path):
