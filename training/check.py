@@ -168,7 +168,7 @@ def _forecast(config: RunConfig, part: Part) -> str:
 
 def _members(config: RunConfig, part: Part) -> tuple[Sequence[ModelFacts], str]:
     """The models of an ensemble, as far as they are there, and what is said of it; the run's own without one."""
-    settings, own = config.forecast, [ModelFacts("the model", config.model, part.domain, {})]
+    settings, own = config.forecast, [ModelFacts("the model", config.model, part.store.domain(), {})]
     if settings.perturbation is not None and settings.perturbation.kind == "spherical":
         require_harmonics(part.store.grid)
     if settings.members is None or not settings.members.weights:

@@ -19,6 +19,7 @@ from weatherfm.earth.domain import Domain, masks_of
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.forecaster import Forecaster, Made
 from weatherfm.evaluation.forecasting.processes import Processes
+from weatherfm.evaluation.forecasting.read_once import ReadOnce
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.roles import find_roles
 
@@ -48,6 +49,7 @@ class Ensemble:
         self.config, self.processes = config, processes
         roles = [find_roles(model.config, domain.channels) for model, domain in zip(models, domains, strict=True)]
         each = 0 if config.members is None else config.members.each
+        states = ReadOnce(states) if len(roles) > 1 else states
         self.forecasters = [
             Forecaster(model, states, config, processes.in_step, missing_channels(own.inputs, states), i * each)
             for i, (model, own) in enumerate(zip(models, roles, strict=True))

@@ -154,6 +154,32 @@ def test_members_share_what_comes_before_the_noise(store, load):
     assert batches == [1] * 12  # members in twos, of three initial times, at two lead times
 
 
+class Counted:
+    """A store's states that count how often they are read."""
+
+    name, simulated, source, numbers = "counted", True, {"kind": "counted"}, None
+
+    def __init__(self, store, broken: bool = False) -> None:
+        self.store, self.channels, self.grid, self.times = store, tuple(store.channels), store.grid, store.times
+        self.reads, self.broken = [], broken
+
+    def read(self, times, channels):
+        self.reads.append((times.astype(str).tolist(), tuple(channels)))
+        if self.broken:
+            raise OSError("the disk is gone")
+        return self.store.read(self.store.index_of(times), channels)[:, None]
+
+
+def test_models_that_start_from_the_same_states_read_them_once(store, load):
+    models, states = [load("noisy"), load("plain"), load("dropping")], Counted(store)
+    made = weatherfm.forecast(models, states, ["6h"], INITS, batch_size=3)
+    assert len(states.reads) == len(INITS)
+    alone = weatherfm.forecast(models[1], store, ["6h"], INITS)
+    np.testing.assert_allclose(fields(made)[:, [1]], fields(alone), **SAME)
+    with pytest.raises(OSError, match="the disk is gone"):
+        weatherfm.forecast(models, Counted(store, broken=True), ["6h"], INITS)
+
+
 # --- on disk ---------------------------------------------------------------------------------------------------
 
 
