@@ -97,6 +97,8 @@ def _training(config: RunConfig, parts: Sequence[Part]) -> str:
     settings = config.training
     counts = "; ".join(f"{part.name}{': ' * bool(part.name)}{_samples(part)}" for part in parts)
     steps = f"{settings.steps} steps of {settings.batch_size * settings.accumulate}"
+    if settings.loss == "crps":
+        steps += f" in {settings.members} members each, by their CRPS"
     if settings.rollout:
         steps += f" over model steps of their own output ({settings.rollout})"
     caches = [choose_cache(part.config, part.store, part.config.data.channels).text for part in parts]

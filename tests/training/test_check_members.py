@@ -78,3 +78,10 @@ def test_smooth_perturbations_of_an_area_are_a_problem(folder, monkeypatch):
     assert found(folder, **told).ok
     monkeypatch.setattr(perturbation, "is_whole_globe", lambda grid: False)
     assert "spherical is for whole globes" in found(folder, **told).text
+
+
+def test_members_in_training_are_told(folder):
+    settings = toy_run.run_settings(folder, loss="crps", members=3)
+    settings["model"] |= NOISE
+    told = next(f for f in check_run(parse_settings(RunConfig, settings, "test")) if f.link == "training")
+    assert "24 steps of 4 in 3 members each, by their CRPS" in told.text
