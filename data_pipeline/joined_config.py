@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from weatherfm.config import Config
+from weatherfm.data_pipeline.picture_config import PictureSource
 from weatherfm.data_pipeline.source_config import OneSource, SourceConfig
 from weatherfm.errors import InputError
 
@@ -17,8 +18,8 @@ from weatherfm.errors import InputError
 class JoinPart(Config):
     """A source, and what is taken from it."""
 
-    source: Source
-    """Any source, with its own settings."""
+    source: WeatherSource
+    """Any source of weather, with its own settings."""
     channels: list[str] = []
     """Of `data.channels`, those that it gives. The part that names neither channels nor static fields gives all that
     the others do not."""
@@ -62,8 +63,8 @@ class JoinSource(SourceConfig):
 class ChainPart(Config):
     """A source, and the day from which on it gives the fields."""
 
-    source: Source
-    """Any source, with its own settings."""
+    source: WeatherSource
+    """Any source of weather, with its own settings."""
     start: date | None = None
     """First day of this part, as `2023-01-01`; only the first part has none."""
 
@@ -102,7 +103,9 @@ def _located(part: JoinPart | ChainPart) -> JoinPart | ChainPart:
     return part.model_copy(update={"source": part.source.located()})
 
 
-Source = Annotated[OneSource | JoinSource | ChainSource, Field(discriminator="kind")]
+WeatherSource = Annotated[OneSource | JoinSource | ChainSource, Field(discriminator="kind")]
+Source = Annotated[OneSource | PictureSource | JoinSource | ChainSource, Field(discriminator="kind")]
+"""Pictures stand alone: they are not joined with anything."""
 
 JoinPart.model_rebuild()
 ChainPart.model_rebuild()

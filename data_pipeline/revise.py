@@ -86,6 +86,7 @@ def append(
         _refuse_foreign(root, read_files(root, store.manifest))
         _refuse_other_settings(store, config)
         source = source or open_config(config)
+        _refuse_numbered(root, source)
 
         def design_without(empty: np.ndarray) -> StoreDesign:
             design = design_store(config, source, workers, memory, scheduler, empty)
@@ -153,6 +154,15 @@ def repair(
         _refuse_foreign(root, read_files(successor.path, successor.manifest))
         swap(root)
         return open_store(root)
+
+
+def _refuse_numbered(root: Path, source: SourceData) -> None:
+    """Fields that are numbered anew where files come or go would stand at times of others."""
+    if source.periods is not None:
+        raise InputError(
+            f"crops of pictures are counted through all files, and {root} has others at the same times: append cannot "
+            "make it longer; prepare another store"
+        )
 
 
 def _refuse_foreign(root: Path, files: Mapping[str, Any]) -> None:

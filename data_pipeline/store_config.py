@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from weatherfm.config import Config, Hours
 from weatherfm.data_pipeline.joined_config import Source
 from weatherfm.data_pipeline.period_config import Days as Days
 from weatherfm.data_pipeline.period_config import Period as Period
+from weatherfm.data_pipeline.picture_config import refuse_for_pictures
 from weatherfm.data_pipeline.source_config import absolute
 from weatherfm.data_pipeline.variable_config import NAME, Statistic, VariableConfig
-from weatherfm.earth.variables import VARIABLES, add_variables, parse_channel
+from weatherfm.earth.variables import VARIABLES, add_variables, expand_channels, parse_channel
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
+
+Channels = Annotated[
+    list[str], BeforeValidator(lambda given: expand_channels(given) if isinstance(given, list | tuple) else given)
+]
+"""Short names; a range of wavelengths is written out."""
 
 
 def _short(channel: str) -> str:
@@ -101,7 +107,7 @@ class MixPart(Config):
     """What logs and weights files call it; without it, the folder's name without its ending."""
     source: Source | None = None
     """As `data.source`."""
-    channels: list[str] | None = Field(None, min_length=1)
+    channels: Channels | None = Field(None, min_length=1)
     """Those of `data.channels` that it has, in its own order."""
     static: list[Literal["orography", "lsm"]] | None = None
     """As `data.static`."""
@@ -148,8 +154,9 @@ class DataConfig(Config):
     variables: dict[Annotated[str, Field(pattern=NAME)], VariableConfig] = {}
     """Variables that the channel table does not have, by the short names that `channels` then may use:
     `{dust: {long_name: dust_optical_depth, units: '1', bounds: [0, 20]}}`."""
-    channels: list[str] = Field(min_length=1)
-    """Short names in the order of the store, e.g. `[z500, t850, t2m]`."""
+    channels: Channels = Field(min_length=1)
+    """Short names in the order of the store, e.g. `[z500, t850, t2m]`; of wavelengths also a range with its step in nm,
+    `[refl400..1000/5]`."""
     static: list[Literal["orography", "lsm"]] = []
     """Constant fields to keep beside the channels."""
     area: Area | None = None
@@ -316,6 +323,8 @@ class DataConfig(Config):
         for of_others in (False, True):  # a statistic may be one of a variable that is defined here
             new = {short: one for short, one in self.variables.items() if (one.of is not None) == of_others}
             add_variables({short: one.definition(VARIABLES) for short, one in new.items()})
+        changed = {n: v for n in type(self).model_fields if (v := getattr(self, n)) != _DEFAULTS[n]}
+        refuse_for_pictures(self.source, changed)
         names = [parse_channel(name).name for name in self.channels]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise InputError(f"channels repeat {', '.join(repeated)}; name each once")
@@ -336,3 +345,7 @@ class DataConfig(Config):
                     raise InputError(
                         f"{name} ({period}) and {other} ({held}) share days: scores would be too good; separate them"
                     )
+
+
+_DEFAULTS = {name: field.get_default(call_default_factory=True) for name, field in DataConfig.model_fields.items()}
+"""Of `DataConfig`."""

@@ -19,6 +19,8 @@ NAME = r"^[a-z][a-z0-9_]*$"
 class VariableConfig(Config):
     """One physical quantity, as files hold it and the store keeps it, or another one's daily statistic."""
 
+    later = frozenset({"on_wavelengths"})
+
     of: str | None = None
     """Another variable by its short name, of which this is a statistic over each day (`data.daily`): of `t2m`, as in
     `{t2m_max: {of: t2m, daily: maximum}}`; it then has that one's units and bounds."""
@@ -40,6 +42,8 @@ class VariableConfig(Config):
     """A sum over a span that ends at its time."""
     masked: bool = False
     """It has values over the sea alone, or over land alone."""
+    on_wavelengths: bool = False
+    """Of pictures: at wavelengths of light; channels are its name and the wavelength in nm, as `radiance550`."""
 
     @model_validator(mode="after")
     def _whole(self) -> VariableConfig:
@@ -51,6 +55,8 @@ class VariableConfig(Config):
         lacking = [name for name, value in {"long_name": self.long_name, **own}.items() if value is None]
         if self.of is None and lacking:
             raise ValueError(f"{' and '.join(lacking)} missing; a variable needs long_name, units and bounds")
+        if self.on_wavelengths and (self.on_levels or self.of is not None):
+            raise ValueError("a variable at wavelengths has no pressure levels and no days; leave the others out")
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
             raise ValueError(f"bounds {self.bounds[0]:g} and {self.bounds[1]:g} must ascend")
         return self

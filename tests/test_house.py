@@ -101,6 +101,7 @@ GROUND = {
     "data_pipeline": [
         "access",
         "source_config",
+        "picture_config",
         "joined_config",
         "variable_config",
         "period_config",
@@ -115,9 +116,12 @@ GROUND = {
 """Loose files of a folder below all of its rooms; the other loose ones, its faces, are above them."""
 ROOMS = {
     "data_pipeline": [
-        "machine", "fields", "store", "formats", "cds", "planet", "sources", "design", "writing", "verification",
+        "machine", "fields", "store", "formats", "cds", "planet", "leaves", "sources",
+        "design", "writing", "verification",
     ],
-    "data_pipeline/formats": ["zarr", "opendap", "files", "meaning", "datasets", "grib", "choice", "sums", "reading"],
+    "data_pipeline/formats": [
+        "zarr", "opendap", "files", "meaning", "datasets", "grib", "choice", "sums", "reading", "cubes",
+    ],
     "data_pipeline/store": ["records"],
     "evaluation/figures": ["maps"],
     "training": ["upkeep", "ranks", "parallel", "starting", "feeding", "stepping", "checkpoints", "plan"],

@@ -49,7 +49,8 @@ def open_parts(config: RunConfig) -> list[Part]:
         InputError: a store that is not there or not finished, or channels that a store cannot lack.
     """
     if not config.data.mix:
-        return [Part("", 1.0, config, open_store(config.data.store))]
+        store = open_store(config.data.store)
+        return [Part("", 1.0, with_own_split(config, store), store)]
     parts = config.data.parts()
     lacking = [name for name, _, data in parts if len(data.channels) < len(config.data.channels)]
     if lacking and config.model.aggregation.kind != "flat":
@@ -60,10 +61,18 @@ def open_parts(config: RunConfig) -> list[Part]:
     if config.parallel.channels == "whole":
         raise InputError("data.mix cannot be trained with parallel.channels: whole; split them, which is the default")
     total = sum(weight for _, weight, _ in parts)
-    return [
-        Part(name, weight / total, _alone(config, data.channels, data), open_store(data.store))
-        for name, weight, data in parts
+    opened = [
+        (name, weight, _alone(config, data.channels, data), open_store(data.store)) for name, weight, data in parts
     ]
+    return [Part(name, weight / total, with_own_split(own, store), store) for name, weight, own, store in opened]
+
+
+def with_own_split(config: RunConfig, store: Store) -> RunConfig:
+    """The run with the validation days of its store, where the source and not the settings kept pictures apart."""
+    days = store.periods.get("validation")
+    if not store.grid.plane or config.data.validation is not None or days is None:
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={"validation": days})})
 
 
 def _alone(config: RunConfig, channels: Sequence[str], data: object) -> RunConfig:

@@ -139,7 +139,8 @@ def fault_of(channel: Channel, field: np.ndarray, grid: Grid, hours: float | Non
         )
     if (text := _out_of_bounds(channel, low, high, hours)) is not None:
         return Fault(text)
-    if low == high and field.size > 1 and channel.variable.short not in MAY_BE_UNIFORM:
+    empty = grid.plane and low == 0  # background alone
+    if low == high and field.size > 1 and not empty and channel.variable.short not in MAY_BE_UNIFORM:
         return Fault(f"is the same everywhere ({low:.6g} {channel.units})", certain=low == 0)
     return None
 

@@ -255,7 +255,7 @@ def design_store(
         raise InputError(f"workers must be 1 or more, got {workers}")
     grid = source.grid
     axis = select_times(source.state["time"].values, config, empty)
-    periods = resolve_periods(config, axis.times)
+    periods = resolve_periods(config, axis.times) if source.periods is None else source.periods
     train = periods["train"]
     assert train is not None  # resolve_periods fills it
     training_times = axis.times[train.contains(axis.times)]

@@ -144,6 +144,8 @@ def with_units(value: float, channel: Channel) -> str:
 
 def is_global(grid: Grid) -> bool:
     """True where the grid leaves out no more than a cap about each pole."""
+    if grid.plane:
+        return False
     step = 360 / grid.shape[1]
     around = bool(np.allclose(np.diff(grid.longitude), step, atol=0.01 * step))
     return around and float(np.ptp(grid.latitude) - np.diff(grid.latitude).min()) > 165

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.fields.positions import STATE_DIMS, ArrayFields, Readable
-from weatherfm.earth.grid import Grid
+from weatherfm.data_pipeline.period_config import Days
+from weatherfm.earth.grid import Grid, grid_of
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,10 @@ class SourceData:
     read."""
     read_from: Readable | None = None
     """The fields of `state` by position; without it, `state` itself is read, at the cost of its graph."""
+    plane: bool = False
+    """True where the fields are pictures: the grid is a plane of pixels, and times only number them."""
+    periods: Mapping[str, Days | None] | None = None
+    """`train`, `validation` and `test`, where the source itself keeps them apart; None where the settings do."""
 
     def __post_init__(self) -> None:
         if self.state.dims != STATE_DIMS or self.state.dtype != np.float32:
@@ -103,7 +108,7 @@ class SourceData:
     @property
     def grid(self) -> Grid:
         """Of every field."""
-        return Grid(self.state["latitude"].values, self.state["longitude"].values)
+        return grid_of(self.state["latitude"].values, self.state["longitude"].values, self.plane)
 
     @property
     def fields(self) -> Readable:

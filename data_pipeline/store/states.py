@@ -95,6 +95,19 @@ def require_fit(grid: Grid, inputs: Sequence[str], states: States, cure: str | N
         )
 
 
+def require_weather(store: Store) -> None:
+    """Refuse a store of pictures where states are to follow one another.
+
+    Raises:
+        InputError: its times only number pictures.
+    """
+    if store.grid.plane:
+        raise InputError(
+            f"{store.path} holds pictures of {store.grid}, which do not follow one another in time: there is nothing "
+            "to forecast"
+        )
+
+
 def held(states: States, times: np.ndarray) -> np.ndarray:
     """[n] bool: which of the datetime64 `times` [n] there are states at."""
     return np.isin(np.asarray(times).astype("datetime64[s]"), states.times)

@@ -140,9 +140,11 @@ class Store(SmallArrays):
     @property
     def world(self) -> str:
         """Whose weather it is: the Earth's, or that of a simulated source, which another request (a seed) would make
-        another."""
-        request = self.manifest["source"].get("request") or {}
-        return f"simulated {checksum(canonical_json(request).encode())[:16]}" if self.simulated else EARTH
+        another. Pictures are each request's own."""
+        if not self.simulated and not self.grid.plane:
+            return EARTH
+        request = checksum(canonical_json(self.manifest["source"].get("request") or {}).encode())[:16]
+        return f"{'simulated' if self.simulated else 'pictures'} {request}"
 
     @property
     def shard_shape(self) -> tuple[int, int]:

@@ -43,7 +43,7 @@ def check_values(store: Store, report: VerifyReport, sample: int | None) -> None
         if not whole:
             compare_extremes(store, report, channel, scan)
         else:
-            row |= check_changes(store, report, channel, scan)
+            row |= {} if store.grid.plane else check_changes(store, report, channel, scan)
         if notes is not None and scan.whole:
             compare_statistics(store, report, channel, scan)
             notes.compare(report, channel, scan)
@@ -56,7 +56,8 @@ def check_values(store: Store, report: VerifyReport, sample: int | None) -> None
     if whole:
         report.facts.append("mean, std, minimum, maximum and tendency_std computed again")
         report.facts.append("climatology of two days computed again, at up to four hours")
-        report.facts.append("every field compared with the one before it")
+        if not store.grid.plane:  # pictures do not follow one another
+            report.facts.append("every field compared with the one before it")
     else:
         report.facts.append("a sample: statistics, climatology and changes were not computed again")
 
@@ -110,6 +111,8 @@ def _check_range(store: Store, report: VerifyReport, channel: int, scan: Channel
 def _check_uniform(store: Store, report: VerifyReport, channel: int, scan: ChannelScan) -> None:
     parsed = parse_channel(store.channels[channel])
     uniform = scan.low == scan.high
+    if store.grid.plane:
+        uniform &= scan.low != 0  # background alone
     if parsed.variable.short in MAY_BE_UNIFORM or not uniform.any():
         return
     found = stretches(store.times[uniform], store.step_hours)

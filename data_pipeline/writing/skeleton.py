@@ -22,6 +22,7 @@ from weatherfm.earth.variables import VARIABLES, parse_channel
 _COMPRESSOR = BloscCodec(typesize=4, cname="lz4", clevel=5, shuffle="bitshuffle")
 """Reads as fast as no compression and takes 0.69 of the space, where zstd halves the speed for no less."""
 _SECONDS_PER_HOUR = 3600
+_PRESSURE = {"long_name": "pressure level, NaN without one", "units": "hPa"}
 
 
 def skeleton_files(design: StoreDesign, static: np.ndarray | None) -> dict[str, bytes]:
@@ -125,6 +126,10 @@ def _attributes(design: StoreDesign) -> dict[str, Any]:
     }
 
 
+def _what(design: StoreDesign) -> str:
+    return "pictures" if design.grid.plane else "state of the atmosphere"
+
+
 def _add_big_arrays(group: zarr.Group, design: StoreDesign) -> None:
     sharding, fields = design.sharding, design.grid.shape
     chunk = (sharding.channel_block, *fields)
@@ -135,7 +140,7 @@ def _add_big_arrays(group: zarr.Group, design: StoreDesign) -> None:
         chunks=(1, *chunk),
         shards=(sharding.shard_times, sharding.shard_channels, *fields),
         dimension_names=STATE_DIMS,
-        attributes={"long_name": "state of the atmosphere, one field a channel; its units stand in `units`"},
+        attributes={"long_name": f"{_what(design)}, one field a channel; its units stand in `units`"},
         **common,
     )
     group.create_array(
@@ -155,6 +160,10 @@ def _add_coordinates(group: zarr.Group, design: StoreDesign) -> None:
     time = {"standard_name": "time", "units": TIME_UNITS, "calendar": "proleptic_gregorian", "axis": "T"}
     latitude = {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"}
     longitude = {"standard_name": "longitude", "units": "degrees_east", "axis": "X"}
+    if design.grid.plane:
+        time |= {"comment": "numbers the pictures; no time at which they were taken"}
+        latitude, longitude = ({"long_name": f"{axis} of pixels", "units": "1"} for axis in ("row", "column"))
+    spectral = any(c.variable.on_wavelengths for c in channels)
     levels = np.array([np.nan if c.level is None else c.level for c in channels], np.float64)
     _add(group, "time", hours, ("time",), time)
     _add(group, "latitude", design.grid.latitude, ("latitude",), latitude)
@@ -162,7 +171,8 @@ def _add_coordinates(group: zarr.Group, design: StoreDesign) -> None:
     _add(group, "channel", np.array([c.name for c in channels]), ("channel",), {"long_name": "short name"})
     _add(group, "units", np.array([c.units for c in channels]), ("channel",), {"long_name": "units of the channel"})
     _add(group, "long_name", np.array([c.variable.era5 for c in channels]), ("channel",), {"long_name": "ERA5 name"})
-    _add(group, "level", levels, ("channel",), {"long_name": "pressure level, NaN without one", "units": "hPa"})
+    level = {"long_name": "wavelength", "units": "nm"} if spectral else _PRESSURE
+    _add(group, "level", levels, ("channel",), level)
     _add(group, "dayofyear", design.days, ("dayofyear",), {"long_name": "day of year, 1 to 366; 0: all days"})
     _add(group, "hour", design.hours, ("hour",), {"long_name": "hour of day, UTC"})
 

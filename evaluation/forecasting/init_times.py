@@ -15,7 +15,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.time_axis import name_times, over_leap_day, skipped_leap_days
 from weatherfm.data_pipeline.loader import eligible_init_times
-from weatherfm.data_pipeline.store.states import States, as_states, extent, held
+from weatherfm.data_pipeline.store.states import States, as_states, extent, held, require_weather
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.store_config import Period
 from weatherfm.errors import InputError
@@ -44,6 +44,8 @@ def choose_init_times(
     Raises:
         InputError: a text that means no time, or times whose states are not there.
     """
+    if isinstance(place, Store):
+        require_weather(place)
     states = as_states(place)
     if config.init is None and (isinstance(place, Store) or hasattr(place, "periods")):
         return forecast_init_times(place, config, input_times)  # type: ignore[arg-type]

@@ -41,7 +41,7 @@ def variable_in_words(channel: Channel) -> str:
 
 def at_level(words: str, channel: Channel) -> str:
     """`words` with the level of a channel that has one: `geopotential at 500 hPa`."""
-    return words if channel.level is None else f"{words} at {channel.level} hPa"
+    return words if channel.level is None else f"{words} at {channel.level} {channel.level_units}"
 
 
 def in_words(forecast: str) -> str:

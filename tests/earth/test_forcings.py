@@ -7,8 +7,9 @@ import pytest
 
 from weatherfm.earth.constants import SOLAR_CONSTANT
 from weatherfm.earth.forcings import FORCINGS, forcing_fields
-from weatherfm.earth.grid import Grid, regular_grid
+from weatherfm.earth.grid import Grid, plane_of, regular_grid
 from weatherfm.earth.solar import sun_position, toa_incident_solar_radiation, toa_solar_fraction
+from weatherfm.errors import InputError
 
 GRID = regular_grid((32, 64))
 POLES = Grid(np.array([90.0, 60.0, 30.0, 0.0, -30.0, -60.0, -90.0]), np.arange(0, 360, 15.0))
@@ -136,3 +137,10 @@ def test_a_year_gives_every_hemisphere_the_same():
     total = toa_incident_solar_radiation(year(24), GRID, 24).sum(axis=(0, 2))
     # Kepler's second law; 365 days lack a quarter of a day (up to 2/1000 of a pole's light) of an orbit
     np.testing.assert_allclose(total, total[::-1], rtol=3e-3)
+
+
+def test_pictures_have_no_forcings():
+    times = np.array(["2001-01-01"], "datetime64[s]")
+    assert forcing_fields([], times, plane_of((3, 4))).shape == (1, 0, 3, 4)
+    with pytest.raises(InputError, match=r"names latitude, .* set model.forcings: \[\]"):
+        forcing_fields(["latitude"], times, plane_of((3, 4)))

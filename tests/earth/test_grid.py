@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
-from weatherfm.earth.grid import Grid, regular_grid
+from weatherfm.data_pipeline.fields.plausible import is_global
+from weatherfm.earth.grid import Grid, Plane, plane_of, regular_grid
 from weatherfm.errors import InputError
+from weatherfm.model.neighbours import Edges
 
 LON = np.arange(8) * 45.0
 
@@ -89,3 +93,42 @@ def test_round_trip_and_equality_within_archive_precision():
 def test_wrong_coordinates_are_refused(latitude, longitude, message):
     with pytest.raises(InputError, match=message):
         Grid(np.array(latitude), np.array(longitude))
+
+
+# --- planes of pixels ---
+
+
+def test_a_plane_counts_every_pixel_alike_and_has_edges():
+    plane = plane_of((3, 360))
+    assert plane.shape == (3, 360)
+    assert plane.plane
+    assert not plane.periodic
+    assert (plane.area_weights == 1).all()
+    assert plane.latitude_bounds.tolist() == [-0.5, 0.5, 1.5, 2.5]
+    assert plane.longitude_step == 1
+    assert str(plane) == "3 x 360 pixels"
+    assert not is_global(plane_of((180, 360)))
+    edges = Edges.of(plane)
+    assert not edges.periodic
+    assert edges.north is None
+    assert edges.south is None
+
+
+def test_a_plane_survives_json_and_is_no_grid_on_earth():
+    plane = plane_of((4, 5))
+    again = Grid.from_dict(json.loads(json.dumps(plane.to_dict())))
+    assert isinstance(again, Plane)
+    assert again == plane
+    assert again != plane_of((5, 4))
+    earth = Grid(np.arange(3, -1, -1.0), np.arange(5.0))
+    assert earth != plane
+    assert plane != earth
+    assert Grid.from_dict({"latitude": [3, 2], "longitude": [0, 1]}) == Grid(np.array([3, 2]), np.array([0, 1]))
+
+
+@pytest.mark.parametrize("rows", [[0], [1, 2], [1, 0], [0, 2], [0, np.nan]])
+def test_rows_of_a_plane_are_counted(rows):
+    with pytest.raises(InputError, match="rows of a plane of pixels are 0, 1, 2"):
+        Plane(np.array(rows), np.arange(4))
+    with pytest.raises(InputError, match="columns of a plane"):
+        Plane(np.arange(4), np.array(rows))

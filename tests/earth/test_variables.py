@@ -6,7 +6,15 @@ import eccodes
 import pytest
 
 from weatherfm.data_pipeline.formats.units import conversion_to
-from weatherfm.earth.variables import VARIABLES, find_variable, parse_channel
+from weatherfm.earth.variables import (
+    _OWN,
+    VARIABLES,
+    add_variables,
+    expand_channels,
+    find_variable,
+    own_variables,
+    parse_channel,
+)
 from weatherfm.errors import InputError
 
 
@@ -18,8 +26,9 @@ def test_no_name_means_two_variables():
 def test_every_variable_is_found_by_every_name_and_has_sane_bounds():
     for variable in VARIABLES.values():
         for name in (variable.short, variable.era5, *variable.aliases):
-            assert find_variable(name) is variable
-            assert find_variable(name.upper()) is variable
+            found = None if variable.on_wavelengths else variable  # these are told from files by no name
+            assert find_variable(name) is found
+            assert find_variable(name.upper()) is found
         assert variable.bounds[0] < variable.bounds[1]
         assert variable.units
 
@@ -92,3 +101,43 @@ def parameter(variable) -> tuple[str, str] | None:
         finally:
             eccodes.codes_release(message)
     return None
+
+
+# --- wavelengths ---
+
+
+@pytest.mark.parametrize(("name", "level"), [("refl550", 550), ("refl100", 100), ("refl12000", 12000)])
+def test_wavelengths_are_levels_in_nm(name, level):
+    channel = parse_channel(name)
+    assert (channel.name, channel.level, channel.level_units, channel.units) == (name, level, "nm", "1")
+    assert parse_channel("w550").level_units == "hPa"
+
+
+@pytest.mark.parametrize("name", ["refl99", "refl20001", "refl-5"])
+def test_what_is_no_light_is_unknown(name):
+    with pytest.raises(InputError, match="unknown channel"):
+        parse_channel(name)
+
+
+def test_ranges_of_wavelengths_are_written_out():
+    assert expand_channels(["t2m", "refl400..410/4", "refl500..500/1"]) == [
+        "t2m", "refl400", "refl404", "refl408", "refl500",
+    ]  # fmt: skip
+    assert expand_channels(["t500", 5]) == ["t500", 5]
+
+
+@pytest.mark.parametrize("name", ["refl410..400/2", "refl400..410/0", "z500..850/50", "refl0..900000/1"])
+def test_ranges_that_are_none(name):
+    with pytest.raises(InputError, match="is no range of channels; write wavelengths in nm"):
+        expand_channels([name])
+
+
+def test_own_variables_at_wavelengths_keep_their_kind(request):
+    request.addfinalizer(lambda: [(VARIABLES.pop(name, None), _OWN.discard(name)) for name in ("radiance", "haze")])
+    told = {"era5": "own_radiance", "standard_name": "", "units": "W m-2", "bounds": [0, 9]}
+    add_variables({"radiance": told | {"on_wavelengths": True}, "haze": told | {"era5": "own_haze", "on_levels": True}})
+    kept = own_variables(["radiance700", "haze700"])
+    assert kept["radiance"]["on_wavelengths"] is True
+    assert "on_wavelengths" not in kept["haze"]  # as stores were written before there were any
+    with pytest.raises(InputError, match="is that of refl"):
+        add_variables({"refl": told | {"on_wavelengths": True}})

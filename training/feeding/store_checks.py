@@ -9,6 +9,7 @@ import torch
 
 from weatherfm.data_pipeline.fields.spread import doubts_about_spread
 from weatherfm.data_pipeline.loader import eligible_init_times, reached_leads
+from weatherfm.data_pipeline.store.states import require_weather
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
@@ -90,6 +91,7 @@ def check_training(config: RunConfig, store: Store) -> None:
 
 
 def _check_store(config: RunConfig, store: Store) -> None:
+    require_weather(store)
     _check_fields(config, store)
     _check_statistics(config, store)
     _check_days(config, store)

@@ -8,6 +8,7 @@ import numpy as np
 
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.solar import toa_solar_fraction
+from weatherfm.errors import InputError
 
 _TROPICAL_YEAR_DAYS = 365.2422
 
@@ -53,8 +54,26 @@ def clock(names: Sequence[str], times: np.ndarray) -> np.ndarray:
     return told[:, [CLOCK.index(name) for name in names]].astype(np.float32)
 
 
+def require_place(names: Sequence[str], grid: Grid) -> None:
+    """Refuse forcings of a plane of pixels, which has no place on Earth and no time of day.
+
+    Raises:
+        InputError: there are some.
+    """
+    if grid.plane and names:
+        raise InputError(
+            f"model.forcings names {', '.join(names)}, and the fields are pictures ({grid}), which lie nowhere on "
+            "Earth and at no time of day; set model.forcings: []"
+        )
+
+
 def forcing_fields(names: Sequence[str], times: np.ndarray, grid: Grid) -> np.ndarray:
-    """[time, forcing, lat, lon] float32 for datetime64 `times` [time] (UTC)."""
+    """[time, forcing, lat, lon] float32 for datetime64 `times` [time] (UTC).
+
+    Raises:
+        InputError: the grid is a plane of pixels.
+    """
+    require_place(names, grid)
     hours = _hours(times)
     out = np.empty((len(times), len(names), *grid.shape), np.float32)
     for i, name in enumerate(names):

@@ -1,16 +1,20 @@
-"""Grid: the latitudes and longitudes of a field, validated once, and its exact cell areas (numpy only)."""
+"""Grid: the latitudes and longitudes of a field, or the pixels of a picture, validated once, and exact cell areas.
+
+(numpy only)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from weatherfm.errors import InputError
 
+_PLANE = "plane"
 _TOLERANCE = 1e-3  # degrees; archives store coordinates in float32
 
 
@@ -28,6 +32,8 @@ class Grid:
 
     latitude: np.ndarray
     longitude: np.ndarray
+    plane: ClassVar[bool] = False
+    """True of pixels of a picture, which lie nowhere on Earth."""
 
     def __post_init__(self) -> None:
         latitude = np.asarray(self.latitude, np.float64)
@@ -74,6 +80,7 @@ class Grid:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Grid)
+            and self.plane == other.plane
             and self.shape == other.shape
             and np.allclose(self.latitude, other.latitude, rtol=0, atol=_TOLERANCE)
             and np.allclose(self.longitude, other.longitude, rtol=0, atol=_TOLERANCE)
@@ -126,14 +133,68 @@ class Grid:
         rows = edges[:-1] - edges[1:]
         return np.repeat((rows / rows.mean())[:, None], self.shape[1], axis=1)  # [lat, lon]
 
-    def to_dict(self) -> dict[str, list[float]]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain lists for JSON."""
         return {"latitude": self.latitude.tolist(), "longitude": self.longitude.tolist()}
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Grid:
-        """Inverse of `to_dict`."""
-        return cls(np.asarray(data["latitude"]), np.asarray(data["longitude"]))
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Grid:
+        """Inverse of `to_dict`, of a plane too."""
+        return grid_of(np.asarray(data["latitude"]), np.asarray(data["longitude"]), data.get("kind") == _PLANE)
+
+
+@dataclass(frozen=True, eq=False)
+class Plane(Grid):
+    """The pixels of a picture: rows counted downwards and columns to the right, from 0. All count alike.
+
+    They are called latitude and longitude, as the axes of every field are, and are no places: nothing that follows from
+    places on Earth (sunlight, regions, maps, neighbours across a pole) is made of a plane.
+
+    Raises:
+        InputError: rows or columns that are not 0, 1, 2, ...
+    """
+
+    plane: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, axis in (("rows", "latitude"), ("columns", "longitude")):
+            values = np.asarray(getattr(self, axis), np.float64)
+            object.__setattr__(self, axis, values)
+            if values.ndim != 1 or len(values) < 2 or not np.array_equal(values, np.arange(len(values))):
+                raise InputError(f"{name} of a plane of pixels are 0, 1, 2, ... and at least two, got {values[:4]}")
+
+    def __str__(self) -> str:
+        return f"{self.shape[0]} x {self.shape[1]} pixels"
+
+    @cached_property
+    def periodic(self) -> bool:
+        """Never: a picture has edges."""
+        return False
+
+    @cached_property
+    def latitude_bounds(self) -> np.ndarray:
+        """[row + 1] edges of the pixels, ascending."""
+        return np.arange(self.shape[0] + 1) - 0.5
+
+    @cached_property
+    def area_weights(self) -> np.ndarray:
+        """[row, column] float64: 1 everywhere."""
+        return np.ones(self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists for JSON, and what they are."""
+        return {"kind": _PLANE, **super().to_dict()}
+
+
+def plane_of(shape: Sequence[int]) -> Plane:
+    """The plane of [rows, columns] pixels."""
+    rows, columns = shape
+    return Plane(np.arange(rows), np.arange(columns))
+
+
+def grid_of(latitude: np.ndarray, longitude: np.ndarray, plane: bool) -> Grid:
+    """A plane of pixels, or a grid on Earth."""
+    return Plane(latitude, longitude) if plane else Grid(latitude, longitude)
 
 
 def regular_grid(shape: Sequence[int]) -> Grid:

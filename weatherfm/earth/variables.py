@@ -6,6 +6,7 @@ A *variable* is a physical quantity (`z`, geopotential); a *channel* is one two-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -41,6 +42,8 @@ class Variable:
     masked: bool = False
     """True for a field that has values over the sea alone, or over land alone: points where it never has any are left
     out of all that is computed."""
+    on_wavelengths: bool = False
+    """True for a variable at wavelengths of light: its levels are whole nm."""
 
 
 VARIABLES: dict[str, Variable] = {
@@ -108,6 +111,7 @@ VARIABLES: dict[str, Variable] = {
         Variable("lsf", "large_scale_snowfall", "lwe_thickness_of_stratiform_snowfall_amount", "m", (-1e-3, 5), (), accumulated=True),
         Variable("tisr", "toa_incident_solar_radiation", "", "J m-2", (-1, 1e8), ("toa_incident_solar_radiation_6hr", "toa_incident_solar_radiation_12hr", "toa_incident_solar_radiation_24hr"), accumulated=True),
         Variable("orography", "geopotential_at_surface", "", "m2 s-2", (-1.5e4, 1e5), ("z_surface", "zsurf", "orog", "hgtsfc", "hgt_surface", "phis", "hsurf"), constant=True),
+        Variable("refl", "reflectance", "", "1", (-0.2, 2.0), (), on_wavelengths=True),
         Variable("lsm", "land_sea_mask", "land_binary_mask", "1", (-0.01, 1.01), ("land_mask", "land", "sftlf", "landsfc", "land_surface", "fr_land"), constant=True),
     )
 }  # fmt: skip
@@ -115,8 +119,14 @@ VARIABLES: dict[str, Variable] = {
 _BY_ANY_NAME: dict[str, Variable] = {
     name.lower(): variable
     for variable in VARIABLES.values()
+    if not variable.on_wavelengths
     for name in (variable.short, variable.era5, *variable.aliases)
 }
+"""Names that files of weather have; variables at wavelengths are told from files by no name."""
+
+_SHORTEST, _LONGEST = 100, 20_000
+"""nm: wavelengths of light, from ultraviolet to thermal infrared."""
+_RANGE = re.compile(r"([a-z_]+)(\d{1,6})\.\.(\d{1,6})/(\d{1,6})")
 
 _OWN: set[str] = set()
 """Short names of variables that came to the table in this process."""
@@ -144,28 +154,35 @@ def add_variables(definitions: Mapping[str, Mapping[str, Any]]) -> None:
             if (other := _known(name)) is not None:
                 raise InputError(f"variable {short!r}: the name {name!r} is that of {other} already; choose another")
         VARIABLES[short] = variable
-        _BY_ANY_NAME.update(dict.fromkeys((name.lower() for name in names), variable))
         _OWN.add(short)
+        if variable.on_wavelengths:
+            continue
+        _BY_ANY_NAME.update(dict.fromkeys((name.lower() for name in names), variable))
 
 
 def own_variables(channels: Iterable[str]) -> dict[str, dict[str, Any]]:
     """JSON-able definitions of what `add_variables` brought, of these channels; in files beside their data."""
     used = {parse_channel(name).variable.short for name in channels} & _OWN
-    fields = {short: asdict(VARIABLES[short]) for short in sorted(used)}
-    return {short: {key: value for key, value in told.items() if key != "short"} for short, told in fields.items()}
+    return {short: _definition(VARIABLES[short]) for short in sorted(used)}
+
+
+def _definition(variable: Variable) -> dict[str, Any]:
+    """All fields but the short name; `on_wavelengths`, which came later, where it is true."""
+    told = asdict(variable)
+    return {key: value for key, value in told.items() if key != "short" and (key != "on_wavelengths" or value)}
 
 
 def _known(name: str) -> str | None:
     """What a name means already, in words."""
-    if (variable := find_variable(name)) is not None:
+    if (variable := find_variable(name) or VARIABLES.get(name)) is not None:
         return f"{variable.short} ({variable.era5})"
     channel = _on_level(name)
-    return None if channel is None else f"{channel.variable.short} at {channel.level} hPa"
+    return None if channel is None else f"{channel.variable.short} at {channel.level} {channel.level_units}"
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One field: a variable, and the pressure level in hPa where it has one."""
+    """One field: a variable, and where it has one the pressure level in hPa, or the wavelength in nm."""
 
     variable: Variable
     level: int | None = None
@@ -179,6 +196,11 @@ class Channel:
     def units(self) -> str:
         """Canonical units, CF spelling."""
         return self.variable.units
+
+    @property
+    def level_units(self) -> str:
+        """Of the level: hPa, or nm of a wavelength."""
+        return "nm" if self.variable.on_wavelengths else "hPa"
 
 
 def find_variable(name: str) -> Variable | None:
@@ -200,7 +222,32 @@ def _on_level(name: str) -> Channel | None:
             return None
         if variable is not None and variable.on_levels and 1 <= int(level) <= 1100:
             return Channel(variable, int(level))
+        if variable is not None and variable.on_wavelengths and _SHORTEST <= int(level) <= _LONGEST:
+            return Channel(variable, int(level))
     return None
+
+
+def expand_channels(names: Iterable[Any]) -> list[Any]:
+    """Ranges of wavelengths written out: `refl400..1000/5` is refl400, refl405, ... refl1000; all else as it is.
+
+    Raises:
+        InputError: a range that descends, or of no variable at wavelengths.
+    """
+    found: list[Any] = []
+    for name in names:
+        parts = _RANGE.fullmatch(name) if isinstance(name, str) else None
+        if parts is None:
+            found.append(name)
+            continue
+        short, first, last, step = parts[1], int(parts[2]), int(parts[3]), int(parts[4])
+        variable = VARIABLES.get(short)
+        if step < 1 or last < first or last - first > _LONGEST or (variable and not variable.on_wavelengths):
+            raise InputError(
+                f"{name!r} is no range of channels; write wavelengths in nm from the shortest to the longest, and the "
+                "step, as refl400..1000/5"
+            )
+        found += [f"{short}{level}" for level in range(first, last + 1, step)]
+    return found
 
 
 def parse_channel(name: str) -> Channel:
@@ -210,13 +257,14 @@ def parse_channel(name: str) -> Channel:
         InputError: no variable has this name, or its level is missing or out of place.
     """
     variable = VARIABLES.get(name)
-    if variable is not None and not variable.on_levels:
+    if variable is not None and not (variable.on_levels or variable.on_wavelengths):
         return Channel(variable)  # u10 is the wind at 10 m, as in ERA5; the 10 hPa wind has no short name
     if (channel := _on_level(name)) is not None:
         return channel
     if variable is not None:
-        raise InputError(f"channel {name!r} ({variable.era5}) needs its level in hPa; write e.g. {name}500")
-    known = [v.short + ("500" if v.on_levels else "") for v in VARIABLES.values()]
+        what = "wavelength in whole nm" if variable.on_wavelengths else "level in hPa"
+        raise InputError(f"channel {name!r} ({variable.era5}) needs its {what}; write e.g. {name}500")
+    known = [v.short + ("500" if v.on_levels or v.on_wavelengths else "") for v in VARIABLES.values()]
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
     raise InputError(f"unknown channel {name!r}; {hint} (upper-air channels carry their level in hPa, as z500)")

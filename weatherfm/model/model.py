@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weatherfm.earth.domain import Domain
-from weatherfm.earth.forcings import CLOCK
+from weatherfm.earth.forcings import CLOCK, require_place
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.architecture import ModelConfig, patch_counts
@@ -97,6 +97,7 @@ class WeatherViT(nn.Module):
         self.loaded = None
         self.domain = domain.restricted(self.share.channels, self.share.static_names) if share else domain
         self.forcings = self.share.forcings
+        require_place(config.forcings, domain.grid)
         self.conditions = CLOCK if config.conditioning == "adaln" else ()
         self.tokens = patch_counts(config.patch, domain.grid.shape)
         self.padded = (self.tokens[0] * config.patch[0], self.tokens[1] * config.patch[1])

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weatherfm.earth.grid import Grid
+from weatherfm.errors import InputError
 
 _WAVELENGTHS = 4.0 * 0.5 ** np.arange(8)
 """Earth radii."""
@@ -46,7 +47,15 @@ def place_features(grid: Grid, patch: tuple[int, int]) -> np.ndarray:
 
     A patch that reaches beyond the grid has the centre and the size of what of it lies on the grid, which is what it
     predicts.
+
+    Raises:
+        InputError: the grid is a plane of pixels.
     """
+    if grid.plane:
+        raise InputError(
+            f"model.position: place is by where on Earth a patch lies, and the fields are pictures ({grid}); set "
+            "model.position: learned"
+        )
     rows, columns = (_edges(size, step) for size, step in zip(grid.shape, patch, strict=True))
     latitude = grid.latitude_bounds[rows]
     longitude = grid.longitude[0] + grid.longitude_step * (columns - 0.5)

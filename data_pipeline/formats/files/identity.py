@@ -103,10 +103,10 @@ def identities_of(opened: Mapping[str, Access], grows: bool = False) -> dict[str
     """
     how = {origin_of(path): access for path, access in opened.items()}
     sources = sorted(how)
-    return dict(zip(_short_names(sources), (identity_of(path, how[path], grows) for path in sources), strict=True))
+    return dict(zip(short_names(sources), (identity_of(path, how[path], grows) for path in sources), strict=True))
 
 
-def _short_names(paths: Sequence[str]) -> list[str]:
+def short_names(paths: Sequence[str]) -> list[str]:
     """The last part of each path, and as many parts before it as tell it from the others."""
     parts = [path.rstrip("/").split("/") for path in paths]
     length = [1] * len(paths)

@@ -1,0 +1,1 @@
+"""Pictures of many bands on disk: ENVI and NumPy."""

@@ -1,0 +1,107 @@
+"""Which cubes a source means, and whether they go together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from weatherfm.data_pipeline.formats.cubes.cube import Cube
+from weatherfm.data_pipeline.formats.cubes.envi import open_envi
+from weatherfm.data_pipeline.formats.cubes.wavelengths import same_bands, stated_wavelengths
+from weatherfm.data_pipeline.formats.files.identity import short_names, stamp_of
+from weatherfm.data_pipeline.formats.files.paths import find_files
+from weatherfm.data_pipeline.picture_config import CUBE, FOLDER, CubesSource
+from weatherfm.errors import InputError
+
+ENDINGS = (".hdr", ".npy", ".npz")
+
+
+def open_cubes(source: CubesSource) -> list[Cube]:
+    """All cubes of a source, in the order of their paths; headers are read, no pixels.
+
+    Raises:
+        InputError: as of `open_cube`; a cube that does not tell its wavelengths, or has other bands than the first.
+    """
+    paths = find_files(source.paths, ())
+    stated = stated_wavelengths(source)
+    names = short_names(paths)
+    cubes = [
+        _with_wavelengths(open_cube(path, os.path.splitext(name)[0], source), stated)
+        for path, name in zip(paths, names, strict=True)
+    ]
+    for cube in cubes:
+        _refuse_other_bands(cubes[0], cube)
+    return cubes
+
+
+def open_cube(path: str, name: str, source: CubesSource) -> Cube:
+    """One file, by its ending; its wavelengths may be missing.
+
+    Raises:
+        InputError: another ending, or what a file says does not fit it.
+    """
+    ending = os.path.splitext(path)[1].lower()
+    if ending == ".hdr":
+        return open_envi(path, name, source)
+    if ending in ENDINGS:
+        return _open_array(path, name, source)
+    raise InputError(f"{path} is none of the cubes that are read; name headers of ENVI (.hdr), .npy or .npz files")
+
+
+def beside(pattern: str, cube: Cube) -> str:
+    """The path of a reference or mask of a cube."""
+    folder = os.path.dirname(cube.path)
+    return os.path.normpath(pattern.replace(FOLDER, folder).replace(CUBE, cube.name))
+
+
+def _open_array(path: str, name: str, source: CubesSource) -> Cube:
+    try:
+        if path.endswith(".npz"):
+            with np.load(path, allow_pickle=False) as archive:
+                if len(archive.files) != 1:
+                    raise InputError(f"{path} holds {len(archive.files)} arrays ({', '.join(archive.files)}); keep one")
+                array, offset = archive[archive.files[0]], 0
+        else:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            offset = int(getattr(array, "offset", 0))
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is no array of NumPy, or is cut ({error}); write it with numpy.save") from None
+    if array.ndim != 3 or array.dtype.kind not in "iuf":
+        raise InputError(
+            f"{path} holds {array.dtype} of shape {array.shape}; a cube is an array of real numbers with three axes, "
+            f"{', '.join(source.axes)} (source.axes)"
+        )
+    sizes = dict(zip(source.axes, array.shape, strict=True))
+    shape = (sizes["row"], sizes["column"], sizes["band"])
+    axes = source.axes if array.flags.c_contiguous or path.endswith(".npz") else source.axes[::-1]  # of Fortran
+    return Cube(path, path, name, shape, array.dtype.str, axes, offset, stamp_of(path))
+
+
+def _with_wavelengths(cube: Cube, stated: Sequence[float]) -> Cube:
+    if cube.wavelengths:
+        return cube
+    if not stated:
+        raise InputError(
+            f"{cube.path} does not say at which wavelengths its {cube.shape[2]} bands are; say them with "
+            "source.wavelengths: [400.0, ...], or a text file of numbers, and source.wavelength_units"
+        )
+    if len(stated) != cube.shape[2]:
+        raise InputError(
+            f"source.wavelengths names {len(stated)}, and {cube.path} has {cube.shape[2]} bands; give one a band"
+        )
+    return replace(cube, wavelengths=tuple(stated))
+
+
+def _refuse_other_bands(first: Cube, cube: Cube) -> None:
+    if same_bands(first.wavelengths, cube.wavelengths):
+        return
+    one, two = (
+        f"{len(own.wavelengths)} bands from {min(own.wavelengths):g} to {max(own.wavelengths):g} nm"
+        for own in (first, cube)
+    )
+    raise InputError(
+        f"{cube.path} has {two}, and {first.path} {one}: a store is of cubes with the same bands; prepare one of each"
+    )
