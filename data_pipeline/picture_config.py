@@ -69,7 +69,7 @@ class CubesSource(SourceConfig):
     """Crops on which training measures itself, as `{rows: 0.2}` or `{cubes: [leaf_07]}`; they share no pixel with
     others."""
     test: HeldOut | None = None
-    """Crops from which nothing is learned or chosen, likewise."""
+    """Crops from which nothing is learned or chosen, as `{cubes: [leaf_09]}`, with the settings of `validation`."""
     tolerance: float = Field(2.0, gt=0)
     """nm by which the centre of the nearest band may miss a channel's wavelength."""
     band_width: float | None = Field(None, gt=0)
@@ -136,7 +136,7 @@ class LeavesSource(SourceConfig):
 
     kind: Literal["leaves"]
     size: int | tuple[int, int] = 16
-    """Pixels of a picture, one number or [rows, columns]; each takes about a millisecond to compute."""
+    """Pixels of a picture, one number or [rows, columns]; each takes one to four milliseconds."""
     seed: int = Field(0, ge=0)
     """Another seed is other leaves."""
 

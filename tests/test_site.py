@@ -72,8 +72,8 @@ def described(schema: dict[str, Any], node: dict[str, Any], key: str) -> Iterato
         yield from described(schema, node["items"], key)
         return
     parts = [part for part in node.get("oneOf", node.get("anyOf", [])) if "$ref" in part]
-    told = ("parts.source", "mix.source", "mix.area", "mix.regrid")
-    if key.endswith(told):  # sources of sources have the settings of sources, and stores of a mix those of stores
+    told = ("parts.source", "mix.source", "mix.area", "mix.regrid", "source.test")
+    if key.endswith(told):  # sources of sources, stores of a mix and crops for test have settings told before
         parts = []
     held = [schema["$defs"][part["$ref"].rpartition("/")[2]].get("properties", {}) for part in parts]
     if any(not set(one) >= PERIOD for one in held):

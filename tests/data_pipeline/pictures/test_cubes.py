@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from itertools import product
 
 import numpy as np
@@ -295,6 +296,14 @@ def test_sets_share_no_pixel(tmp_path, crop, stride):
 
 
 # --- all that a store can do ---
+
+
+def test_fields_are_read_by_other_processes(tmp_path):
+    source = open_source(config(leaves(tmp_path, 2), tmp_path, white=1000, plant={"at": 800, "above": 0.4}))
+    sent = pickle.loads(pickle.dumps(source.fields))
+    times, channels = np.array([7, 2]), np.array([3, 0])
+    np.testing.assert_array_equal(sent.read(times, channels), source.state.values[times][:, channels])
+    assert source.place(1, 3).endswith("leaf_0.hdr, rows 3-5, columns 4-7, 550.5 nm")
 
 
 def test_a_store_opens_with_xarray_and_says_what_it_is(tmp_path):
