@@ -13,7 +13,10 @@ from weatherfm.errors import InputError
 
 CUBE, FOLDER = "{cube}", "{folder}"
 """Stand in names of files for the name of each cube, without its ending, and for its folder."""
-_NO_PICTURES = ("static", "area", "regrid", "accumulation", "step", "step_offset", "daily", "tendency_leads", "exclude")
+_NO_PICTURES = (
+    "static", "area", "regrid", "accumulation", "step", "step_offset", "daily", "exclude", "tendency_lead",
+    "tendency_leads",
+)  # fmt: skip
 """Settings of `data` that mean nothing where fields are pictures."""
 
 

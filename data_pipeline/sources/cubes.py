@@ -59,7 +59,8 @@ def open_source(data: DataConfig) -> SourceData:
             f"{len(crops.cube):,} crops are more than a store can number by days ({_MOST:,}); choose a larger "
             "source.crop or source.stride, or make several stores"
         )
-    _log.info("%d crops of %d cubes: %s", len(crops.cube), len(cubes), dict(crops.counts))
+    told = ", ".join(f"{count} {name}" for name, count in crops.counts.items())
+    _log.info("%d cubes of %d bands, %d crops: %s", len(cubes), len(cubes[0].wavelengths), len(crops.cube), told)
     fields = CropFields(cubes, crops, bands, source)
     times = np.datetime64(EPOCH, "s") + np.arange(len(crops.cube)) * np.timedelta64(86400, "s")
     blocks = _blocks(len(times), 4 * len(channels) * int(np.prod(source.crop_shape)))
@@ -130,8 +131,9 @@ class CropFields(Readable):
 
     @property
     def block_bytes(self) -> int:
-        """Held beside one crop while it is read: as stored, in float64, and the bands that are averaged."""
-        return 24 * sum(map(len, self._bands)) * int(np.prod(self.shape[2:]))
+        """Held while crops are read: of one as stored, in float64, and the bands that are averaged; of archives all."""
+        whole = [8 * int(np.prod(cube.shape)) for cube in self._cubes if cube.packed]
+        return 24 * sum(map(len, self._bands)) * int(np.prod(self.shape[2:])) + 2 * max(whole, default=0)
 
     def read(self, times: np.ndarray, channels: np.ndarray) -> np.ndarray:
         """[len(times), len(channels), h, w] for positions on the two axes."""

@@ -53,19 +53,27 @@ class Cube:
             InputError: the file changed since it was opened.
         """
         refuse_changed(self.data, self.stamp)
-        return _opened(self)
+        held = _unpacked(self) if self.packed else _mapped(self)
+        return held.transpose([self.axes.index(axis) for axis in AXES])
+
+    @property
+    def packed(self) -> bool:
+        """True of an archive, which can only be read as a whole."""
+        return self.data.endswith(".npz")
 
 
 @lru_cache(maxsize=16)
-def _opened(cube: Cube) -> np.ndarray:
-    if cube.data.endswith(".npz"):
-        with np.load(cube.data, allow_pickle=False) as archive:
-            held: np.ndarray = archive[archive.files[0]]
-    else:
-        sizes = dict(zip(AXES, cube.shape, strict=True))
-        shape = tuple(sizes[axis] for axis in cube.axes)
-        held = np.memmap(cube.data, np.dtype(cube.dtype), "r", cube.offset, shape)
-    return held.transpose([cube.axes.index(axis) for axis in AXES])
+def _mapped(cube: Cube) -> np.ndarray:
+    sizes = dict(zip(AXES, cube.shape, strict=True))
+    shape = tuple(sizes[axis] for axis in cube.axes)
+    return np.memmap(cube.data, np.dtype(cube.dtype), "r", cube.offset, shape)
+
+
+@lru_cache(maxsize=2)
+def _unpacked(cube: Cube) -> np.ndarray:
+    with np.load(cube.data, allow_pickle=False) as archive:
+        held: np.ndarray = archive[archive.files[0]]
+    return held
 
 
 def refuse_other_size(cube: Cube) -> None:

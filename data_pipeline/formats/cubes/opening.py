@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
-from weatherfm.data_pipeline.formats.cubes.cube import Cube
+from weatherfm.data_pipeline.formats.cubes.cube import Cube, refuse_other_size
 from weatherfm.data_pipeline.formats.cubes.envi import open_envi
 from weatherfm.data_pipeline.formats.cubes.wavelengths import same_bands, stated_wavelengths
 from weatherfm.data_pipeline.formats.files.identity import short_names, stamp_of
@@ -58,26 +60,45 @@ def beside(pattern: str, cube: Cube) -> str:
 
 
 def _open_array(path: str, name: str, source: CubesSource) -> Cube:
+    packed = path.endswith(".npz")
     try:
-        if path.endswith(".npz"):
-            with np.load(path, allow_pickle=False) as archive:
-                if len(archive.files) != 1:
-                    raise InputError(f"{path} holds {len(archive.files)} arrays ({', '.join(archive.files)}); keep one")
-                array, offset = archive[archive.files[0]], 0
-        else:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            offset = int(getattr(array, "offset", 0))
-    except (OSError, ValueError, EOFError) as error:
+        given, fortran, dtype, offset = _header_in_archive(path) if packed else _header_of_array(path)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(f"{path} is no array of NumPy, or is cut ({error}); write it with numpy.save") from None
-    if array.ndim != 3 or array.dtype.kind not in "iuf":
+    if len(given) != 3 or dtype.kind not in "iuf":
         raise InputError(
-            f"{path} holds {array.dtype} of shape {array.shape}; a cube is an array of real numbers with three axes, "
+            f"{path} holds {dtype} of shape {given}; a cube is an array of real numbers with three axes, "
             f"{', '.join(source.axes)} (source.axes)"
         )
-    sizes = dict(zip(source.axes, array.shape, strict=True))
+    sizes = dict(zip(source.axes, given, strict=True))
     shape = (sizes["row"], sizes["column"], sizes["band"])
-    axes = source.axes if array.flags.c_contiguous or path.endswith(".npz") else source.axes[::-1]  # of Fortran
-    return Cube(path, path, name, shape, array.dtype.str, axes, offset, stamp_of(path))
+    axes = source.axes[::-1] if fortran and not packed else source.axes
+    cube = Cube(path, path, name, shape, dtype.str, axes, offset, stamp_of(path))
+    if not packed:
+        refuse_other_size(cube)
+    return cube
+
+
+def _header_of_array(path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """(shape, in Fortran's order, type, bytes before the numbers) of a .npy file."""
+    with open(path, "rb") as file:
+        return (*_header(file), file.tell())
+
+
+def _header_in_archive(path: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """The same of the only array in a .npz file, without unpacking it."""
+    with ZipFile(path) as archive:
+        names = archive.namelist()
+        if len(names) != 1:
+            raise InputError(f"{path} holds {len(names)} arrays ({', '.join(names)}); keep one")
+        with archive.open(names[0]) as file:
+            return (*_header(file), 0)
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
 
 
 def _with_wavelengths(cube: Cube, stated: Sequence[float]) -> Cube:

@@ -17,7 +17,7 @@ from weatherfm.data_pipeline.picture_config import CubesSource
 from weatherfm.errors import InputError
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def references_of(cube: Cube, settings: str) -> tuple[np.ndarray, np.ndarray]:
     """(what is subtracted, what it is then divided by): [W or 1, B or 1] float64.
 

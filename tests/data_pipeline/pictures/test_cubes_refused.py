@@ -112,6 +112,7 @@ def test_cubes_of_other_bands(tmp_path):
         ("a.hdr", b"ENVI\nwavelength units = \xb5m\n", "a.hdr is no header of ENVI"),
         ("a.hdr", b"ENVI\nsamples = 2\n", "has no data beside it"),
         ("a.npy", b"\x93NUMPY", "a.npy is no array of NumPy, or is cut"),
+        ("a.npz", b"PK\3\4 cut", "a.npz is no array of NumPy, or is cut"),
         ("a.tif", b"II*\0", "none of the cubes that are read"),
     ],
 )
@@ -143,6 +144,16 @@ def test_two_files_of_one_header(tmp_path):
 def test_arrays_that_are_no_cubes(tmp_path, array, told, message):
     np.save(tmp_path / "a.npy", array)
     refused(tmp_path / "a.npy", message, **({"wavelength_units": "nm"} | told))
+
+
+def test_arrays_that_are_cut_and_archives_of_several(tmp_path):
+    told = {"wavelengths": [450.0, 550.0, 670.0, 800.0], "wavelength_units": "nm"}
+    np.save(tmp_path / "a.npy", np.ones(SMALL))
+    whole = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(whole[:-8])
+    refused(tmp_path / "a.npy", r"a.npy has [\d,]+ bytes, and 6 rows x 8 columns x 4 bands of float64", **told)
+    np.savez(tmp_path / "b.npz", one=np.ones(SMALL), two=np.ones(SMALL))
+    refused(tmp_path / "b.npz", r"b.npz holds 2 arrays \(one.npy, two.npy\); keep one", **told)
 
 
 def test_a_mask_of_another_shape(tmp_path):
