@@ -17,7 +17,7 @@ from weatherfm.device import choose_device
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.on_disk import make_forecast
 from weatherfm.evaluation.forecasting.shared_states import open_shared
-from weatherfm.evaluation.forecasting.weights_files import WeightsFile, open_weights_files
+from weatherfm.evaluation.forecasting.weights_files import WeightsFile, open_weights_files, require_different
 from weatherfm.model.loading import load_weights
 
 
@@ -33,8 +33,14 @@ class Task:
     """datetime64[s], ascending."""
 
     def origins(self) -> list[dict[str, Any]]:
-        """What the forecast says about its weights."""
-        return [one.origin() for one in self.models]
+        """What the forecast says about its weights.
+
+        Raises:
+            InputError: two files of the same weights, whose members would be the same.
+        """
+        found = [one.origin() for one in self.models]
+        require_different(self.models, [one["weights_sha256"] for one in found], self.settings)
+        return found
 
 
 def open_task(

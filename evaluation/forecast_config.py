@@ -50,7 +50,7 @@ _STORAGE_OPTIONS: Any = Field({}, exclude=True, repr=False)
 class ForecastConfig(Config):
     """Which forecasts are made from the trained weights."""
 
-    later = frozenset({"members", "seed", "dropout", "perturbation"})
+    later = frozenset({"members", "seed", "noise_scale", "dropout", "perturbation"})
 
     lead_times: Annotated[list[Hours], BeforeValidator(_expand_leads)] = Field(default=[24], min_length=1)
     """Lead times written to disk, ascending; many as `24h..365d/24h`."""
@@ -75,6 +75,9 @@ class ForecastConfig(Config):
     model with noise without it."""
     seed: int = Field(0, ge=0)
     """Of what is random in members; the same again gives the same forecast."""
+    noise_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Size of members' noise (`model.noise`), 1 as in training. More of it spreads them more: members that are too sure
+    on days that are not learned from can be mended so, by what validation days ask for."""
     dropout: bool = False
     """Members differ by dropout and drop path, left on as in training; for weights that were trained with them."""
     perturbation: PerturbationConfig | None = None

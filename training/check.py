@@ -18,10 +18,12 @@ from weatherfm.evaluation.forecasting.missing_channels import cure_of
 from weatherfm.evaluation.forecasting.model_facts import ModelFacts, input_times_of, require_ensemble
 from weatherfm.evaluation.forecasting.perturbation import require_harmonics
 from weatherfm.evaluation.forecasting.weights_files import absent_members, open_weights_files
+from weatherfm.evaluation.metrics.events import event_position, parse_event
 from weatherfm.home import expanded
 from weatherfm.model.adapter import ADAPTER
 from weatherfm.model.architecture import patch_counts
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.roles import find_roles
 from weatherfm.model.share import channel_shares, input_names
 from weatherfm.training.checkpoints.export import weights_path
 from weatherfm.training.feeding.field_cache import choose_cache
@@ -199,4 +201,13 @@ def _baselines(config: RunConfig, store: Store) -> str:
     hours = valid.astype("datetime64[h]").astype(int) % 24
     if missing := sorted(set(hours.ravel().tolist()) - set(np.asarray(store.climatology_hours).tolist())):
         raise InputError(f"the climatology has no {missing[0]:02d} UTC, where a forecast ends; choose other lead times")
-    return f"persistence, and the climatology of {store.climatology_period}"
+    wanted = config.evaluation
+    scored = [name for name in find_roles(config.model, config.data.channels).outputs if name in store.channels]
+    for event in map(parse_event, wanted.events):
+        event_position(event, scored)
+    if not wanted.ridge_regression:
+        return f"persistence, and the climatology of {store.climatology_period}"
+    from weatherfm.evaluation.baselines.ridge_predictors import ridge_starts  # brings scipy
+
+    starts, _ = ridge_starts(store, scored, config.forecast.lead_times, times, wanted.ridge_times)
+    return f"persistence, the climatology of {store.climatology_period}, and ridge regression on {len(starts)} times"

@@ -44,7 +44,7 @@ def principal_components(anomalies: np.ndarray, area: np.ndarray, most: int) -> 
     Args:
         anomalies: [n, channel, lat, lon] float32 in physical units, finite; overwritten.
         area: [lat, lon] weights of the grid cells, mean 1.
-        most: components at most; fewer where there are no more.
+        most: components at most, 1 or more; fewer where there are no more, and one of zeros where nothing varies.
     """
     count = len(anomalies)
     squares = np.stack([(np.square(field, dtype=np.float64) * area).mean((1, 2)) for field in anomalies]).mean(0)
@@ -56,11 +56,13 @@ def principal_components(anomalies: np.ndarray, area: np.ndarray, most: int) -> 
     matrix = _products(flat if snapshots else flat.T) / count
     largest = (max(0, len(matrix) - most), len(matrix) - 1)
     variance, axes = (found[..., ::-1] for found in eigh(matrix, subset_by_index=largest))
-    kept = variance > _LEAST * max(float(variance[0]), 1e-300)
+    if not variance[0] > 0:
+        return PrincipalComponents(np.zeros((1, *anomalies.shape[1:]), np.float32), np.zeros(1))
+    kept = variance > _LEAST * float(variance[0])
     variance, axes = variance[kept], axes[:, kept]
     if snapshots:
         axes = axes / np.sqrt(variance * count)
-        vectors = np.stack([axis.astype(np.float32) @ flat for axis in axes.T]) if len(axes.T) else flat[:0]
+        vectors = np.stack([axis.astype(np.float32) @ flat for axis in axes.T])
     else:
         vectors = axes.T
     vectors = vectors.reshape(-1, *scale.shape) * scale

@@ -74,10 +74,7 @@ def ridge_predictors(
         InputError: too few start times in the training days, fields that do not fit into memory, a case whose earlier
             input times the store lacks, or a value that is not finite.
     """
-    starts = _start_times(store, lead_times, input_times)
-    _refuse_absent(store, init_times, input_times)
-    components = min(most, len(starts) // (_STARTS_A_COMPONENT * len(input_times)))
-    refuse_large(store, channels, lead_times, len(starts), components * len(input_times), memory)
+    starts, components = ridge_starts(store, channels, lead_times, init_times, input_times, most, memory)
 
     def anomalies(times: np.ndarray) -> np.ndarray:
         fields = states_at(store, channels, times)
@@ -91,8 +88,33 @@ def ridge_predictors(
     return Predictors(tuple(lead_times), tuple(input_times), starts, train, init_times, now, found)
 
 
+def ridge_starts(
+    store: Store,
+    channels: Sequence[str],
+    lead_times: Sequence[int],
+    init_times: np.ndarray,
+    input_times: Sequence[int] = (0,),
+    most: int = COMPONENTS,
+    memory: int | None = None,
+) -> tuple[np.ndarray, int]:
+    """(start times in the training days [n], components at most), before anything is read.
+
+    Arguments and errors are those of `ridge_predictors`.
+    """
+    starts = _start_times(store, lead_times, input_times)
+    _refuse_absent(store, init_times, input_times)
+    components = min(most, len(starts) // (_STARTS_A_COMPONENT * len(input_times)))
+    refuse_large(store, channels, lead_times, len(starts), components * len(input_times), memory)
+    return starts, components
+
+
 def _start_times(store: Store, lead_times: Sequence[int], input_times: Sequence[int]) -> np.ndarray:
     """Evenly thinned so that all hours of the day stay, as few as the limit asks for."""
+    if odd := [hours for hours in input_times if hours % store.step_hours]:
+        raise InputError(
+            f"evaluation.ridge_times has {odd[0]}h, and {store.path} a state every {store.step_hours}h: choose "
+            "multiples of that"
+        )
     found = training_starts(training_times(store), (*input_times, *lead_times))
     if len(found) < _FEWEST * len(input_times):
         raise InputError(

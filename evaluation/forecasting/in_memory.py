@@ -40,6 +40,7 @@ def forecast(
     *,
     members: int | None = None,
     seed: int = 0,
+    noise_scale: float = 1.0,
     dropout: bool = False,
     perturbation: Mapping[str, Any] | None = None,
     mode: str | None = None,
@@ -68,6 +69,7 @@ def forecast(
         members: make an ensemble of so many, of several models so many of each: they differ by the model's noise,
             `dropout` or `perturbation`. Without it a single forecast, or one of each model.
         seed: of what is random in members; the same again gives the same forecast.
+        noise_scale: size of members' noise, 1 as in training.
         dropout: leave dropout and drop path on, as in training.
         perturbation: what members' states differ by, as {"amplitude": 0.05, "kind": "spherical"}.
         mode: "mean" averages direct forecasts and rolled ones; by default what `rollout` says.
@@ -86,7 +88,7 @@ def forecast(
     """
     models = _models(model)
     given = {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision, "dropout": dropout}
-    given |= {"seed": seed, "perturbation": perturbation, "allow_missing": allow_missing}
+    given |= {"seed": seed, "noise_scale": noise_scale, "perturbation": perturbation, "allow_missing": allow_missing}
     config = _config(given, lead_times, init, rollout, mode, _members(model, members))
     require_ensemble(models, config)
     source, inits = open_shared(models, states, config, storage_options=storage_options)

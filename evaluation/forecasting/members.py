@@ -38,6 +38,8 @@ class ModelMembers:
     """Z of the model."""
     drawn: bool = False
     """Noise is drawn; else it is zeros, which is a forecast without."""
+    scale: float = 1.0
+    """Of the noise."""
     dropout: bool = False
 
     def __len__(self) -> int:
@@ -56,7 +58,7 @@ class ModelMembers:
         numbers = self.numbers[part]
         if not self.drawn:
             return torch.zeros(len(inits) * len(numbers), self.noise)
-        return torch.from_numpy(member_noise(self.noise, self.seed, inits, numbers, hours))
+        return self.scale * torch.from_numpy(member_noise(self.noise, self.seed, inits, numbers, hours))
 
     def dropout_seed(self, init: np.datetime64, member: int, hours: int) -> int:
         """What seeds dropout in a step of one sample; `member` is its place in M."""
@@ -80,13 +82,14 @@ def members_of(noise: int, states: States, config: ForecastConfig, first: int = 
     asked = config.members
     if asked is None:
         numbers = tuple(number % _WORD for number in states.numbers or (0,))
-        return ModelMembers(numbers, config.seed, noise, states.numbers is not None)
+        return ModelMembers(numbers, config.seed, noise, states.numbers is not None, config.noise_scale)
     if states.numbers is not None:
         raise InputError(
             f"forecast.members asks for an ensemble, and {states.name} has {len(states.numbers)} members already: "
             "leave members out, which forecasts from each of them, or give states of one"
         )
-    return ModelMembers(tuple(range(first, first + asked.each)), config.seed, noise, True, config.dropout)
+    numbers = tuple(range(first, first + asked.each))
+    return ModelMembers(numbers, config.seed, noise, True, config.noise_scale, config.dropout)
 
 
 def warn_of_no_noise(noise: Sequence[int], states: States, config: ForecastConfig) -> None:

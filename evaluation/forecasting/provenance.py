@@ -56,7 +56,8 @@ def ensemble_record(
 def _members_record(noise: Sequence[int], states: States, config: ForecastConfig) -> dict[str, Any]:
     """How members came about; that a model which takes noise was given none."""
     told = noise[0] if len(set(noise)) == 1 else list(noise)
-    random: dict[str, Any] = {"seed": config.seed, **({"noise": told} if any(noise) else {})}
+    scaled = {"noise_scale": config.noise_scale} if config.noise_scale != 1 else {}
+    random: dict[str, Any] = {"seed": config.seed, **({"noise": told} | scaled if any(noise) else {})}
     if config.members is None:
         if not any(noise):
             return {}

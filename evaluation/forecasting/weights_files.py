@@ -48,7 +48,11 @@ def member_files(names: Sequence[str]) -> list[Path]:
 
 def absent_members(names: Sequence[str]) -> list[str]:
     """Those of `forecast.members.weights` that no file is there of, as before training."""
-    return [name for name in names if not (places := _places(name)) or not all(map(_in_folder, places))]
+    return [name for name in names if not (places := _places(name)) or not all(map(_is_trained, places))]
+
+
+def _is_trained(place: Path) -> bool:
+    return bool(_in_folder(place)) and not _unfinished(place)
 
 
 def _files_of(name: str) -> list[Path]:
@@ -60,6 +64,11 @@ def _files_of(name: str) -> list[Path]:
         raise InputError(
             f"forecast.members: the folder {empty[0]} has no {WEIGHTS}, and no seed0/{WEIGHTS}; name that of a run "
             f"that has been trained, or a pattern of weights files, as {empty[0]}/*/{WEIGHTS}"
+        )
+    if early := [one for place in places for one in _unfinished(place)]:
+        raise InputError(
+            f"forecast.members: {', '.join(map(str, early))} has no {WEIGHTS} yet, beside seeds that have: weatherfm "
+            f"train --seeds goes on with it; or name the files that are to be members, as {early[0].parent}/*/{WEIGHTS}"
         )
     return [file for place in places for file in _in_folder(place)]
 
@@ -77,10 +86,18 @@ def _in_folder(place: Path) -> list[Path]:
     if not place.is_dir():
         return [place]
     own = [place / name for name in (WEIGHTS, ADAPTER) if (place / name).is_file()]
-    if own:
-        return own[:1]
-    seeds = sorted(place.glob("seed*"), key=_as_counted)
-    return [file for seed in seeds if seed.is_dir() for file in _in_folder(seed)]
+    return own[:1] or [file for seed in _seeds_of(place) for file in _in_folder(seed)]
+
+
+def _seeds_of(place: Path) -> list[Path]:
+    """The folders of a run's trainings by seed, finished or not."""
+    return [one for one in sorted(place.glob("seed*"), key=_as_counted) if one.is_dir()]
+
+
+def _unfinished(place: Path) -> list[Path]:
+    """Of a run's trainings by seed, where they are the members, those without weights."""
+    files = _in_folder(place)
+    return [] if place in [file.parent for file in files] else [one for one in _seeds_of(place) if not _in_folder(one)]
 
 
 def _as_counted(path: Path) -> list[tuple[int, str]]:
@@ -125,6 +142,27 @@ def open_weights_files(weights: Path, config: ForecastConfig, base: Path | None 
         raise InputError(f"none of forecast.members is an adapter, and base {base} is for one; leave base out")
     require_ensemble(opened, config)
     return opened
+
+
+def require_different(files: Sequence[WeightsFile], hashes: Sequence[str], config: ForecastConfig) -> None:
+    """Refuse copies of one file as members that nothing else makes differ.
+
+    Args:
+        files: of the members.
+        hashes: SHA-256 of each.
+        config: of the forecast.
+
+    Raises:
+        InputError: naming both.
+    """
+    if config.dropout or config.perturbation is not None:
+        return
+    for i, (file, sha256) in enumerate(zip(files, hashes, strict=True)):
+        if sha256 in hashes[:i] and not file.model.noise:
+            raise InputError(
+                f"forecast.members: {files[hashes.index(sha256)].name} and {file.name} hold the same weights, and "
+                "their members would be the same; name each once"
+            )
 
 
 def _open(path: Path, base: Path | None, among_others: bool) -> WeightsFile:

@@ -20,6 +20,8 @@ _PROGRESS = "progress.json"
 _DONE = "progress"
 _BLOCK = "init_times_a_block"
 """How a forecast is cut into files decides nothing in it; once begun, it stays."""
+_MOST_SHOWN = 200
+"""Characters of what differs; the training of several weights has thousands."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,16 @@ def clear_leftovers(path: Path) -> None:
 def _refuse_difference(path: Path, held: dict[str, Any], asked: dict[str, Any]) -> None:
     keys = sorted(key for key in (held.keys() | asked.keys()) - {_BLOCK} if held.get(key) != asked.get(key))
     if keys:
-        key = keys[0]
+        key, there, now = min(((key, repr(held.get(key)), repr(asked.get(key))) for key in keys), key=_length)
         raise InputError(
-            f"{path} holds another forecast: {', '.join(keys)} differ ({key}: there {held.get(key)!r}, now "
-            f"{asked.get(key)!r}); remove it or choose another path"
+            f"{path} holds another forecast: {', '.join(keys)} differ ({key}: there {_shortened(there)}, now "
+            f"{_shortened(now)}); remove it or choose another path"
         )
+
+
+def _length(texts: tuple[str, ...]) -> int:
+    return sum(map(len, texts))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

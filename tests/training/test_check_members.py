@@ -18,12 +18,13 @@ def folder(tmp_path_factory):
     return folder
 
 
-def found(folder, model=None, **forecast) -> Finding:
+def found(folder, model=None, link="forecast", evaluation=None, **forecast) -> Finding:
     plain = toy_run.run_settings(folder)
     plain["model"] |= model or {}
     plain["training"] |= {"loss": "crps"} if "noise" in plain["model"] else {}
     plain["forecast"] = {"lead_times": ["6h"], "init": "2000-01-22", **forecast}
-    return next(f for f in check_run(parse_settings(RunConfig, plain, "test")) if f.link == "forecast")
+    plain["evaluation"] = evaluation or {}
+    return next(f for f in check_run(parse_settings(RunConfig, plain, "test")) if f.link == link)
 
 
 NOISE = {"noise": 4, "conditioning": "adaln"}
@@ -85,3 +86,20 @@ def test_members_in_training_are_told(folder):
     settings["model"] |= NOISE
     told = next(f for f in check_run(parse_settings(RunConfig, settings, "test")) if f.link == "training")
     assert "24 steps of 4 in 3 members each, by their CRPS" in told.text
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "text"),
+    [
+        ({"ridge_regression": True}, "and ridge regression on 79 times"),  # 20 days of 4, and the next 6h
+        ({"ridge_regression": True, "ridge_times": ["-6h"], "events": ["t850 > 280"]}, "on 78 times"),
+        ({"ridge_regression": True, "ridge_times": ["-6h", "0h"]}, "needs 100 start times"),
+        ({"ridge_regression": True, "ridge_times": ["-5h"]}, "ridge_times has -5h, and"),
+        ({"events": ["t500 > 280"]}, "there is no t500 among z500, t850, u10"),
+    ],
+    ids=str,
+)
+def test_what_is_scored_is_looked_at(folder, evaluation, text):
+    told = found(folder, link="baselines", evaluation=evaluation)
+    assert text in told.text
+    assert told.ok == (" times" in text and "needs" not in text)

@@ -132,6 +132,12 @@ class Asked:
         parts = [lead.split(",") if isinstance(lead, str) else [lead] for lead in self.lead or ()]
         return [part.strip() if isinstance(part, str) else part for listed in parts for part in listed]
 
+    def spans(self) -> list[Override]:
+        """Options that a run's mode has to go with, as its settings; those of its file may not."""
+        given = {"forecast.lead_times": self.leads()} if self.lead else {}
+        given |= {"forecast.rollout_step": self.rollout} if self.rollout else {}
+        return [given] if given else []
+
     def require_values(self) -> None:
         """Refuse options that are there and say nothing, as of an unset variable of a script.
 
@@ -209,7 +215,7 @@ def _order(asked: Asked) -> _Order:
     place: str | None
     rules, base = None, None if asked.base is None else expanded(asked.base)
     if is_run(asked.source):
-        run = read_run(asked.source, *asked.overrides)
+        run = read_run(asked.source, *asked.overrides, *asked.spans())
         weights, place = weights_path(run), asked.store or run.data.store
         if base is None and weights.name == ADAPTER and run.training.start_from is not None:
             base = expanded(run.training.start_from.weights)
@@ -232,8 +238,23 @@ def _order(asked: Asked) -> _Order:
     wanted = parse_settings(ForecastConfig, given, "forecast")
     if not is_run(asked.source):
         require_listed(weights, wanted)
+    elif wanted.members is None or not wanted.members.weights:
+        _require_own(weights)
     output = Path(asked.output) if asked.output else weights.parent / "forecast.zarr"
     return _Order(weights, place, wanted, parallel, expanded(output), rules, base)
+
+
+def _require_own(weights: Path) -> None:
+    """Refuse a run that has weights of its trainings by seed alone, where none of them is named.
+
+    Raises:
+        InputError: with what to name.
+    """
+    if not weights.is_file() and (seeds := sorted(weights.parent.glob(f"seed*/{weights.name}"))):
+        raise InputError(
+            f"no weights file {weights}, and {len(seeds)} of trainings by seed; forecast with all of them (--members "
+            f"{weights.parent}), or with one (run={seeds[0].parent})"
+        )
 
 
 def _weights(source: Any) -> Path:

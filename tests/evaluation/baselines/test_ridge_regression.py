@@ -94,6 +94,18 @@ def test_what_does_not_vary_is_no_component(store):
     np.testing.assert_array_equal(found.vectors[:, 1:], 0)
 
 
+def test_where_nothing_varies_the_forecast_is_the_climatology(store):
+    """As of an ice-free sea that is scored alone; with a traceback before."""
+    still = Moving(60, 60)
+    still.state = still._normal(still.times).astype(np.float32)
+    known, ridge = fitted(still, (24,), slice(2, 5))
+    assert (known.now.shape, known.components.share) == ((3, 1), 0)
+    normal = still.climatology_at(still.times[3:6])
+    made = ridge.forecast(still.times[2:5], normal, 0)
+    np.testing.assert_array_equal(made.mean, normal)
+    np.testing.assert_array_equal(made.std, 0)
+
+
 def test_against_least_squares_with_augmented_rows(store, fit):
     """Ridge regression is least squares with sqrt(n k) I below the predictors and zeros below the target."""
     known, ridge = fit

@@ -9,6 +9,7 @@ from dataclasses import replace
 import member_weights
 import numpy as np
 import pytest
+import torch
 import toy_run
 import xarray as xr
 from member_weights import by_hand, fields
@@ -88,6 +89,17 @@ def test_the_seed_decides(store, load):
     first, again, other = (fields(make(model, store, members=2, seed=seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).mean() > 0.01
+
+
+def test_larger_noise_is_the_same_to_the_network_as_larger_weights_of_it(store, load):
+    model, louder = load("noisy"), load("noisy")
+    with torch.no_grad():
+        louder.noising.expand.weight[:, -model.config.noise :] *= 1.5
+    expected = make(louder, store, "rollout", members=2, seed=1)
+    made = make(model, store, "rollout", members=2, seed=1, noise_scale=1.5)
+    np.testing.assert_allclose(fields(made), fields(expected), **SAME)
+    assert json.loads(made.attrs["provenance"])["members"]["noise_scale"] == 1.5
+    assert "noise_scale" not in json.loads(expected.attrs["provenance"])["members"]
 
 
 @pytest.mark.parametrize("mode", ["direct", "rollout", "mean"])
@@ -196,6 +208,7 @@ def test_what_the_record_tells(store, load, folder):
         ("plain", {"members": 2, "perturbation": {"amplitude": 0}}, "perturbation.amplitude: input should be greater"),
         ("plain", {"members": 2, "perturbation": {}}, "perturbation.amplitude is missing"),
         ("noisy", {"members": ["a.safetensors", "b"]}, "members is a number, got .* give a list of models"),
+        ("noisy", {"members": 2, "noise_scale": 0}, "noise_scale: input should be greater than 0"),
         ("noisy", {"members": 2, "seed": -1}, "seed: input should be greater than or equal to 0"),
         ([], {}, "the list of models is empty"),
     ],
