@@ -66,10 +66,9 @@ def forecast(
             default: the last time that has all the states the model wants to see. Times of numpy, pandas and xarray
             (`states.time[-2:]`) are UTC, as are all; those with a time zone are converted.
         rollout: feed steps of this length back into the model instead of one step a lead time, as "6h".
-        members: make an ensemble of so many, of several models so many of each: they differ by the model's noise,
-            `dropout` or `perturbation`. Without it a single forecast, or one of each model.
+        members: an ensemble of so many, of several models so many of each, by noise, `dropout` or `perturbation`.
         seed: of what is random in members; the same again gives the same forecast.
-        noise_scale: size of members' noise, 1 as in training.
+        noise_scale: of members' noise; 1 as in training.
         dropout: leave dropout and drop path on, as in training.
         perturbation: what members' states differ by, as {"amplitude": 0.05, "kind": "spherical"}.
         mode: "mean" averages direct forecasts and rolled ones; by default what `rollout` says.
@@ -80,8 +79,8 @@ def forecast(
         allow_missing: states may lack channels of the model, which it then predicts as well as it can without.
 
     Returns:
-        ERA5's names and units, dims init_time, lead_time, latitude, longitude, with level and, of an ensemble, number;
-        valid_time as coordinate. On a level where a variable is not forecast it is NaN.
+        ERA5's names and units by init_time, lead_time, latitude, longitude, perhaps level and number; valid_time as
+        coordinate. On a level where a variable is not forecast it is NaN.
 
     Raises:
         InputError: states that do not fit the model or are missing, or arguments that mean nothing.
