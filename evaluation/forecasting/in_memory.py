@@ -58,13 +58,13 @@ def forecast(
 
     Args:
         model: of `weatherfm.load`; it computes on the device it is on. Several, in a list, make an ensemble.
-        states: a store (`weatherfm.open_store`) or its folder; NetCDF, GRIB or Zarr files (a path, a pattern or
-            several); or an xarray.Dataset. Variables go by their ERA5, CF or short names and must say their units;
-            latitude may ascend, longitude may start at -180. Constant fields are in the model.
+        states: a store or its folder; NetCDF, GRIB or Zarr files (a path, a pattern or several); or an xarray.Dataset.
+            Variables go by their ERA5, CF or short names and must say their units; latitude may ascend, longitude may
+            start at -180. Constant fields are in the model.
         lead_times: "24h", ["6h", "24h"], "24h..365d/24h", or time spans.
-        init: initial times: "2018-10-01T06", "2018-10-01", days, times, a list of them, or "latest", which is the
-            default: the last time that has all the states the model wants to see. Times of numpy, pandas and xarray
-            (`states.time[-2:]`) are UTC, as are all; those with a time zone are converted.
+        init: initial times: "2018-10-01T06", days, times, a list of them, or "latest", the default: the last that has
+            all states the model wants to see. Times of numpy, pandas and xarray are UTC, as are all; those with a time
+            zone are converted.
         rollout: feed steps of this length back into the model instead of one step a lead time, as "6h".
         members: an ensemble of so many, of several models so many of each, by noise, `dropout` or `perturbation`.
         seed: of what is random in members; the same again gives the same forecast.
@@ -75,7 +75,7 @@ def forecast(
         init_every: distance between initial times in days and periods.
         batch_size: samples, of initial times and members, that go through the model at once.
         precision: auto (bfloat16 on a GPU that has it), float32, tf32 or bfloat16.
-        storage_options: what opens a private store of states by its address, as {"token": ...}; kept nowhere.
+        storage_options: what opens a private store of states, as {"token": ...}; kept nowhere.
         allow_missing: states may lack channels of the model, which it then predicts as well as it can without.
 
     Returns:
@@ -85,23 +85,26 @@ def forecast(
     Raises:
         InputError: states that do not fit the model or are missing, or arguments that mean nothing.
     """
-    models = _models(model)
-    given = {"init_every": span_text(init_every), "batch_size": batch_size, "precision": precision, "dropout": dropout}
-    given |= {"seed": seed, "noise_scale": noise_scale, "perturbation": perturbation, "allow_missing": allow_missing}
-    config = _config(given, lead_times, init, rollout, mode, _members(model, members))
-    require_ensemble(models, config)
-    source, inits = open_shared(models, states, config, storage_options=storage_options)
-    return _made([one.loaded for one in models], source, inits, config)
+    chance = {"seed": seed, "noise_scale": noise_scale, "dropout": dropout, "perturbation": perturbation}
+    given = {"batch_size": batch_size, "precision": precision, "allow_missing": allow_missing} | chance
+    given |= {"init_every": span_text(init_every), "members": _members(model, members)}
+    config = _config(given, lead_times, init, rollout, mode)
+    return _made(_models(model), states, config, storage_options)
 
 
-def _config(given: dict[str, Any], lead_times: Any, init: Any, rollout: Any, mode: Any, members: Any) -> ForecastConfig:
-    given |= {"lead_times": lead_times_text(lead_times), "init": init_text(init), "members": members}
+def _config(given: dict[str, Any], lead_times: Any, init: Any, rollout: Any, mode: Any) -> ForecastConfig:
+    given |= {"lead_times": lead_times_text(lead_times), "init": init_text(init)}
     given |= {} if rollout is None else {"mode": "rollout", "rollout_step": span_text(rollout)}
     given |= {} if mode is None else {"mode": mode}
     return parse_settings(ForecastConfig, given, "forecast")
 
 
-def _made(loaded: Sequence[WeatherViT], source: States, inits: np.ndarray, config: ForecastConfig) -> xr.Dataset:
+def _made(
+    models: Sequence[_Loaded], states: Any, config: ForecastConfig, storage_options: Mapping[str, Any] | None
+) -> xr.Dataset:
+    require_ensemble(models, config)
+    source, inits = open_shared(models, states, config, storage_options=storage_options)
+    loaded = [one.loaded for one in models]
     domains = [one.domain for one in loaded]
     run = Ensemble(loaded, domains, source, config, Processes())
     run.check_inputs(inits)
