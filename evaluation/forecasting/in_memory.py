@@ -85,11 +85,12 @@ def forecast(
     Raises:
         InputError: states that do not fit the model or are missing, or arguments that mean nothing.
     """
+    models = _models(model)
     chance = {"seed": seed, "noise_scale": noise_scale, "dropout": dropout, "perturbation": perturbation}
     given = {"batch_size": batch_size, "precision": precision, "allow_missing": allow_missing} | chance
     given |= {"init_every": span_text(init_every), "members": _members(model, members)}
     config = _config(given, lead_times, init, rollout, mode)
-    return _made(_models(model), states, config, storage_options)
+    return _made(models, states, config, storage_options)
 
 
 def _config(given: dict[str, Any], lead_times: Any, init: Any, rollout: Any, mode: Any) -> ForecastConfig:
