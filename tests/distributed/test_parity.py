@@ -92,7 +92,7 @@ VARIANTS: dict[str, dict] = {
     "crps-attention-local-sampled": {
         "aggregation": HIERARCHICAL,
         "training": {"loss": "crps", "members": 3, "channel_sampling": 0.5},
-        "model": LOCAL | ADAPTIVE | {"noise": 3},
+        "model": LOCAL | {"noise": 3},
     },
     "lora": {"training": {"start_from": {"weights": "unused", "lora": {"rank": 3, "alpha": 2}, "freeze": ["blocks"]}}},
     "lora-block-checkpointing-adaptive": {

@@ -7,21 +7,24 @@ import pytest
 import torch
 from toy_model import clock_of, inputs, make_model, scramble
 
-from weatherfm.config import parse_settings
 from weatherfm.errors import InputError
-from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.noise import member_draws, member_noise
 
 INITS = np.array(["1959-01-01T00", "2020-02-29T18"], "datetime64[s]")
 
 
 def noisy(dtype=torch.float64, **settings):
-    model = scramble(make_model(conditioning="adaln", noise=5, **settings)).to(dtype).eval()
-    return model, (*inputs(model, dtype=dtype), None, clock_of(model, dtype=dtype))
+    model = scramble(make_model(**{"conditioning": "adaln", "noise": 5} | settings)).to(dtype).eval()
+    return model, (*inputs(model, dtype=dtype), None, condition_of(model, dtype))
 
 
-def test_members_of_a_sample_are_what_each_alone_would_be():
-    model, batch = noisy(input_times=["0h", "-24h"])
+def condition_of(model, dtype=torch.float32):
+    return clock_of(model, dtype=dtype) if model.conditions else None
+
+
+@pytest.mark.parametrize("conditioning", ["adaln", "embed"])
+def test_members_of_a_sample_are_what_each_alone_would_be(conditioning):
+    model, batch = noisy(input_times=["0h", "-24h"], conditioning=conditioning)
     noise = torch.from_numpy(member_noise(5, 3, INITS, range(3))).double()  # [2 * 3, 5]
     whole = model(*batch, noise)
     assert whole.shape[0] == 6
@@ -41,14 +44,34 @@ def test_so_they_are_where_samples_lack_channels_and_channels_have_roles(setting
     torch.testing.assert_close(whole, torch.stack(alone, 1).flatten(0, 1), rtol=1e-12, atol=1e-12)
 
 
-def test_noise_starts_as_nothing_and_learns_at_once():
-    plain = make_model(conditioning="adaln", predict="state")
-    model = make_model(conditioning="adaln", predict="state", noise=5)
-    batch, condition = inputs(model), clock_of(model)
+@pytest.mark.parametrize("conditioning", ["adaln", "embed"])
+def test_noise_starts_as_nothing_and_learns_at_once(conditioning):
+    plain = scramble(make_model(conditioning=conditioning, predict="state"))
+    model = make_model(conditioning=conditioning, predict="state", noise=5)
+    model.load_state_dict(plain.state_dict(), strict=False)  # but for the noise, which is at its start
+    batch, condition = inputs(model), condition_of(model)
     given = model(*batch, condition=condition, noise=torch.randn(4, 5))
     torch.testing.assert_close(given, plain(*batch, condition=condition).repeat_interleave(2, 0))
     given.square().mean().backward()
     assert model.noising.blocks[0].weight.grad.norm() > 0
+
+
+def test_norms_with_weights_are_changed_by_the_formula():
+    """Gates start at one, and each block adds gate * layer(norm * (1 + scale) + shift)."""
+    model, (history, forcings, lead, _, condition) = noisy(conditioning="embed")
+    assert condition is None
+    seen, noise = [], torch.randn(2, 5, dtype=torch.float64)
+    for module in (*model.blocks, model.head):
+        module.register_forward_pre_hook(lambda module, given: seen.append(given))
+    model(history, forcings, lead, None, None, noise)
+    changes = model.noising(lead, noise).unflatten(1, (-1, 1))[:, :, 0]  # [B, 6 L + 2, D]
+    x = seen[0][0]
+    for i, block in enumerate(model.blocks):
+        for norm, layer, at in ((block.attention_norm, block.attention, 0), (block.mlp_norm, block.mlp, 3)):
+            shift, scale, gate = (changes[:, 6 * i + at + k, None] for k in range(3))
+            x = x + (1 + gate) * layer(norm(x) * (1 + scale) + shift)
+    shift, scale = (changes[:, 6 * len(model.blocks) + k, None] for k in range(2))
+    torch.testing.assert_close(seen[-1][0], model.norm(x) * (1 + scale) + shift)
 
 
 def test_noise_acts_together_with_the_lead_time():
@@ -98,8 +121,3 @@ def test_a_model_without_noise_refuses_it():
     model = make_model(conditioning="adaln")
     with pytest.raises(InputError, match="takes 0 numbers of noise"):
         model(*inputs(model), condition=clock_of(model), noise=torch.zeros(2, 5))
-
-
-def test_noise_needs_adaptive_norms():
-    with pytest.raises(InputError, match="set conditioning: adaln, or leave noise out"):
-        parse_settings(ModelConfig, {"noise": 4}, "model")

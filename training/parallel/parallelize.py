@@ -109,7 +109,7 @@ def split_sequence(model: WeatherViT, tp: DeviceMesh, index: int) -> None:
 def block_styles(block: Block) -> dict[str, Any]:
     """Tensor parallelism of a block's matrices, sequence parallelism of its norms and of what runs between blocks.
 
-    Adaptive norms have no weights, and what changes them comes from outside: they run on the rank's own positions.
+    What changes norms comes from outside, and so they give the rank's own positions; adaptive ones have no weights.
     """
     gathered = partial(PrepareModuleInput, input_layouts=Shard(1), desired_input_layouts=Replicate())
     columns, rows = (AdaptedParallel(s) for s in (ColwiseParallel(), RowwiseParallel(output_layouts=Shard(1))))
@@ -124,7 +124,8 @@ def block_styles(block: Block) -> dict[str, Any]:
         "mlp.contract": rows,
     }
     if block.attention_norm.weight is not None:
-        styles |= {"attention_norm": SequenceParallel(), "mlp_norm": SequenceParallel()}
+        own = SequenceParallel(use_local_output=True)
+        styles |= {"attention_norm": own, "mlp_norm": own}
     return styles | ({"mlp.neighbours": RowsOfHiddenUnits()} if block.mlp.neighbours is not None else {})
 
 

@@ -16,8 +16,8 @@ Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for
     block      4                        its input
 
 With `model.mlp_convolution`, `none` keeps its input as well: h r, and the patches around; with `model.conditioning:
-adaln` norms before they are changed and what gates multiply: 4 h. With low-rank factors `selective` keeps both
-products of an adapted matrix. With `model.decoder_fields` E
+adaln` or `noise` norms before they are changed and what gates multiply: 4 h. With low-rank factors `selective` keeps
+both products of an adapted matrix. With `model.decoder_fields` E
 the head keeps h (2 + 2 E) for each value of its channels, and for those around; with `model.truncation` coefficients.
 With S model steps a sample (`training.rollout`) all that S - 1 of them keep, head and loss too, is held at each of the
 three moments of the last. With M members a sample (`training.loss: crps`) b counts them all but for batches and the
@@ -117,7 +117,7 @@ class _Terms:
         factor = {"none": 8 + h * (4 + 2 * r + 2 * tp), "selective": 8 + h * (4 + r + 2 * tp), "block": 4}[mode]
         if mode == "none" and self.config.model.mlp_convolution:
             factor += h * r * self.around(1, self.positions)
-        if mode == "none" and self.config.model.conditioning == "adaln":
+        if mode == "none" and (self.config.model.conditioning == "adaln" or self.config.model.noise):
             factor += 4 * h
         if mode == "selective":
             factor += h * self.low_rank_products()

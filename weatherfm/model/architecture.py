@@ -45,7 +45,7 @@ class ModelConfig(Config):
     of every block, by nothing at the start."""
     noise: int = Field(0, ge=0)
     """Random numbers a sample that change the norms of every block, by nothing at the start: members of an ensemble
-    differ by them (`training.loss: crps`, `forecast.members`). Needs `conditioning: adaln`; 0: none."""
+    differ by them (`training.loss: crps`, `forecast.members`). 0: none."""
     position: Literal["learned", "place"] = "learned"
     """learned: a vector a patch, of one grid (ClimaX); place: by where on Earth a patch lies, on any grid."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -89,11 +89,6 @@ class ModelConfig(Config):
             )
         if self.input_gates and self.aggregation.kind != "flat":
             raise InputError("input_gates belong to aggregation.kind flat; leave them out, or aggregate flat")
-        if self.noise and self.conditioning != "adaln":
-            raise InputError(
-                f"noise: {self.noise} changes adaptive norms, and conditioning is {self.conditioning}; set "
-                "conditioning: adaln, or leave noise out"
-            )
         if unknown := [name for name in self.forcings if name not in FORCINGS]:
             raise InputError(f"unknown forcings {', '.join(unknown)}; known are {', '.join(FORCINGS)}")
         if 0 not in self.input_times or max(self.input_times) > 0 or len(set(self.input_times)) < len(self.input_times):

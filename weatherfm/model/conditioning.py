@@ -8,7 +8,8 @@ the last norm shift and scale (adaLN-Zero, arXiv 2212.09748, section 3.2; on the
 All of them start at zero (`initial`), so that each block starts as the identity. With `model.noise` a second such
 network, whose conditions are the first one's and noise, makes further changes that are added to these: at zero too, so
 that members of an ensemble start alike, and weights without noise can be gone on from (noise through norms as in
-functional generative networks, arXiv 2506.10772, and AIFS-CRPS, arXiv 2412.15832).
+functional generative networks, arXiv 2506.10772, and AIFS-CRPS, arXiv 2412.15832). Where norms have weights instead
+(`conditioning: embed`) they are changed by that one alone, and gates start at one.
 
 Legend: B batch, K condition, E hidden number, L block, N position, D width.
 """
@@ -58,6 +59,13 @@ class Conditioning(nn.Module):
         hidden = F.silu(self.mix(F.silu(self.expand(known))))  # [B, E]
         changes = torch.cat([modulation(hidden) for modulation in (*self.blocks, self.last)], 1)
         return changes.unflatten(1, (-1, self.width))
+
+
+def opened(changes: Tensor) -> Tensor:
+    """Changes [B, 6 L + 2, D] with 1 added to the gates: none of them is a block as it is without."""
+    places = torch.arange(changes.shape[1], device=changes.device)
+    gates = (places % 3 == 2) & (places < changes.shape[1] - 2)
+    return changes + gates.to(changes.dtype)[:, None]
 
 
 def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from weatherfm.errors import InputError
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.blocks import Block
-from weatherfm.model.conditioning import CHANGES, Conditioning, modulated
+from weatherfm.model.conditioning import CHANGES, Conditioning, modulated, opened
 from weatherfm.model.decoder import ChannelDecoder, require_grid
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.increments import at_lead, increment_scales
@@ -247,22 +247,31 @@ class WeatherViT(nn.Module):
     ) -> Tensor:
         """Tokens [B, N, D] of the front end -> [B, N, D], normalised, for the head."""
         places = () if self.places is None else (self.places,)
+        x = self.position(x, *places)
         if self.lead_time is not None:
-            lead_time = self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)  # [B, D]
-            x = self.dropout(self.position(x, *places) + lead_time[:, None])
+            x = x + self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)[:, None]
+        x = self.dropout(x)
+        whole = self._changes(lead_time_hours, condition, noise)
+        if whole is None:
             for block in self.blocks:
                 x = block(x)
             return self.norm(x)
-        x = self.dropout(self.position(x, *places))
-        assert self.conditioning is not None  # where there is no lead time by itself
-        assert condition is not None  # as `forward` saw to
-        whole = self.conditioning(lead_time_hours, condition)  # [B, 6 L + 2, D]
-        if self.noising is not None and noise is not None:
-            whole = whole + self.noising(lead_time_hours, torch.cat([condition, noise.to(condition.dtype)], 1))
         *changes, last = whole.split([*[CHANGES] * len(self.blocks), 2], 1)
         for block, change in zip(self.blocks, changes, strict=True):
             x = block(x, change)
         return modulated(self.norm(x), *last[:, :, None].unbind(1))
+
+    def _changes(self, lead_time_hours: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor | None:
+        """[B, 6 L + 2, D] of all norms; None: they are as they are."""
+        whole = None
+        if self.conditioning is not None:
+            assert condition is not None  # as `forward` saw to
+            whole = self.conditioning(lead_time_hours, condition)
+        if self.noising is None or noise is None:
+            return whole
+        known = noise if condition is None else torch.cat([condition, noise.to(condition.dtype)], 1)
+        random = self.noising(lead_time_hours, known)
+        return opened(random) if whole is None else whole + random
 
     def with_inputs_of(self, state: Tensor, other: Tensor) -> Tensor:
         """A state [B, C, H, W] with the channels that are inputs alone of another one."""

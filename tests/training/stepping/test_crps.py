@@ -89,7 +89,7 @@ RUN = {"run": "r", "data": {"store": "s", "source": {"kind": "planet"}, "channel
     ("model", "training", "message"),
     [
         ({}, {"loss": "crps"}, "set both"),
-        ({"noise": 4, "conditioning": "adaln"}, {}, "set both"),
+        ({"noise": 4}, {}, "set both"),
     ],
 )
 def test_noise_and_its_loss_belong_together(model, training, message):
