@@ -271,7 +271,7 @@ def test_words():
 
 @pytest.mark.parametrize("variable", VARIABLES.values(), ids=lambda v: v.short)
 def test_every_variable_can_be_shown(variable):
-    name = variable.short + ("500" if variable.on_levels else "")
+    name = variable.short + ("500" if variable.on_levels or variable.on_wavelengths else "")
     assert display_of(name).colours in matplotlib.colormaps
     assert quantity_in_words(name)
 
