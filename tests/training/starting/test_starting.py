@@ -265,6 +265,28 @@ def test_a_checkpoint_of_climax_is_started_from(folder, tmp_path):
     assert trainer.train(given).steps == 1
 
 
+def test_noise_joins_a_checkpoint_of_climax_and_changes_nothing_at_first(folder, tmp_path):
+    write_climax(tmp_path / "noisy.ckpt")
+    model = {"predict": "state", "patch_size": 4, "forcings": ["latitude"], "input_gates": False}
+    begun = []
+    for noise in (0, 5):
+        given = config(
+            folder, f"noisy{noise}", start={"weights": str(tmp_path / "noisy.ckpt")}, model=model | {"noise": noise},
+            **({"loss": "crps", "steps": 1} if noise else {}),
+        )  # fmt: skip
+        start = find_start(given, open_parts(given))
+        begun.append(WeatherViT(given.model, start.domain).eval())
+        start.fill(begun[-1])
+    assert start.match.joined == ("noise",)
+    history = torch.randn(2, 1, *begun[0].domain.mean.shape, *begun[0].domain.grid.shape)
+    forcings, lead = torch.randn(2, 1, *begun[0].domain.grid.shape), torch.tensor([6, 24])
+    with torch.no_grad():
+        plain = begun[0](history, forcings, lead)
+        members = begun[1](history, forcings, lead, noise=torch.randn(6, 5))
+    torch.testing.assert_close(members, plain.repeat_interleave(3, 0))
+    assert trainer.train(given).steps == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "message"), [({"variables": 20}, "20 variables, ClimaX's own 48"), ({"tokens": 100}, "100 positions")]
 )
