@@ -39,23 +39,6 @@ INITS = ["2000-01-03T00", "2000-01-07T06", "2000-01-20T18"]
 SAME = {"rtol": 1e-6, "atol": 1e-5}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("combined")
-    member_weights.make_weights(folder)
-    return folder
-
-
-@pytest.fixture
-def store(folder):
-    return weatherfm.open_store(folder / "store.zarr")
-
-
-@pytest.fixture
-def load(folder):
-    return lambda name: weatherfm.load(folder / f"{name}.safetensors", "cpu")
-
-
 def of_sea(store, width: int, **settings):
     config = ModelConfig(
         patch_size=2, width=width, depth=2, heads=2, conditioning="adaln", outputs=["-sst"], **settings

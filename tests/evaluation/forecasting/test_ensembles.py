@@ -25,23 +25,6 @@ SAME = {"rtol": 1e-6, "atol": 1e-5}  # 54,000 m2 s-2 in single precision are exa
 DIRECT, ROLLED = [(0, 6), (0, 12), (0, 18)], [(0, 6), (6, 6), (12, 6)]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ensembles")
-    member_weights.make_weights(folder)
-    return folder
-
-
-@pytest.fixture
-def store(folder):
-    return weatherfm.open_store(folder / "store.zarr")
-
-
-@pytest.fixture
-def load(folder):
-    return lambda name: weatherfm.load(folder / f"{name}.safetensors", "cpu")
-
-
 def make(models, store, mode="direct", init=INITS, **settings) -> xr.Dataset:
     rollout = None if mode == "direct" else "6h"
     return weatherfm.forecast(

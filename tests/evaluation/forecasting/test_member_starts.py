@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import member_weights
 import numpy as np
 import pytest
 import torch
@@ -23,23 +22,7 @@ INITS = np.array(["2000-01-03T00", "2000-01-07T06"], "datetime64[s]")
 SAME = {"rtol": 1e-6, "atol": 1e-5}
 CPU = choose_device("cpu")
 ROLLED = [(0, 6), (6, 6)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("starts")
-    member_weights.make_weights(folder, ("noisy", "plain", "early", "dropping"))
-    return folder
-
-
-@pytest.fixture
-def store(folder):
-    return weatherfm.open_store(folder / "store.zarr")
-
-
-@pytest.fixture
-def load(folder):
-    return lambda name: weatherfm.load(folder / f"{name}.safetensors", "cpu")
+MEMBERS = ("noisy", "plain", "early", "dropping")
 
 
 def perturbation(kind: str, grid=None, amplitude=1.0, seed=0, channels=("z500", "t850"), held=("z500", "t850")):
