@@ -79,9 +79,9 @@ def test_grids_that_do_not_divide_into_patches(grid):
 def test_padding_continues_a_global_grid_round_the_earth():
     model = make_model(make_domain(regular_grid((8, 18))), patch_size=4)
     x = torch.arange(18.0).expand(1, 1, 8, 18)
-    assert model._pad(x)[0, 0, 0, 18:].tolist() == [0.0, 1.0]
+    assert model.pad(x)[0, 0, 0, 18:].tolist() == [0.0, 1.0]
     area = make_model(make_domain(Grid(np.linspace(60, 30, 8), np.linspace(0, 17, 18))), patch_size=4)
-    assert area._pad(x)[0, 0, 0, 18:].tolist() == [17.0, 17.0]
+    assert area.pad(x)[0, 0, 0, 18:].tolist() == [17.0, 17.0]
 
 
 def test_every_input_every_lead_and_every_parameter_matters():
