@@ -1,0 +1,1 @@
+"""How well a masked autoencoder fills in what it does not see: scores, pictures and a page."""

@@ -1,0 +1,137 @@
+"""One self-contained HTML page about a masked autoencoder: pictures, errors by channel, training and provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from weatherfm import __version__
+from weatherfm.atomic import write_atomically
+from weatherfm.earth.variables import parse_channel
+from weatherfm.evaluation.figures.pictures import Picture, png_picture, svg_picture
+from weatherfm.evaluation.figures.training_curve import training_pictures
+from weatherfm.evaluation.reconstructions.figures import Sample, error_figure, sample_figure, spectra_figure
+from weatherfm.evaluation.reconstructions.scores import ReconstructionScores
+from weatherfm.evaluation.reconstructions.wavelengths import colour_channels
+
+_PLACES = (Path(__file__).with_name("template"), Path(__file__).parents[1] / "report" / "template")
+_MOST_ROWS = 60
+"""Channels that the table shows; of more, every so many."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    channel: str
+    rmse: str
+    visible: str
+    mean: str
+    skill: str
+    units: str
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    title: str
+    pictures: tuple[Picture, ...]
+
+
+def write_page(
+    out: Path,
+    scores: ReconstructionScores,
+    samples: Sequence[Sample],
+    provenance: Mapping[str, Any],
+    metrics_jsonl: Path | None = None,
+    shown: Sequence[str] = (),
+    title: str = "Reconstruction",
+) -> Path:
+    """Write the page, whole or not at all.
+
+    Args:
+        out: the HTML file.
+        scores: on all samples.
+        samples: those to show.
+        provenance: JSON-able; `simulated` marks the page.
+        metrics_jsonl: log of training; without it the page has no training curve.
+        shown: channels to show, where these are not at wavelengths.
+        title: heading.
+    """
+    every = -(-len(scores.channels) // _MOST_ROWS)
+    context = {
+        "title": title,
+        "version": __version__,
+        "simulated": bool(provenance.get("simulated")),
+        "summary": _summary(scores, provenance),
+        "headline": headline(scores),
+        "legend": _legend(scores.channels),
+        "samples": [_pictures(sample, shown) for sample in samples],
+        "errors": svg_picture(error_figure(scores), "Error by channel"),
+        "rows": [_row(scores, place) for place in range(0, len(scores.channels), every)],
+        "thinned": f"Every {every}th of {len(scores.channels)} channels is shown." if every > 1 else "",
+        "training": training_pictures(metrics_jsonl) if metrics_jsonl is not None else [],
+        "record": json.dumps(provenance, indent=2, sort_keys=True, ensure_ascii=False),
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_PLACES),
+        autoescape=jinja2.select_autoescape(("html", "j2")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    write_atomically(out, environment.get_template("reconstruction.html.j2").render(context).encode())
+    return out
+
+
+def headline(scores: ReconstructionScores) -> list[str]:
+    """What is to be known first."""
+    skill = scores.skill[np.isfinite(scores.skill)]
+    lines = []
+    if len(skill):
+        explained = 100 * float(np.median(skill))
+        lines.append(
+            f"Of the variance about the mean of what is seen, {explained:.0f} % is reconstructed (median of "
+            f"{len(skill)} channels; the worst {100 * skill.min():.0f} %, the best {100 * skill.max():.0f} %)."
+        )
+    if (index := scores.vegetation) is not None:
+        lines.append(
+            f"NDVI on hidden pixels: mean {index.mean:.3f}, error {index.rmse:.3f} (RMSE), bias {index.bias:+.3f}, of "
+            f"{index.points:,} pixels."
+        )
+    return lines
+
+
+def _summary(scores: ReconstructionScores, provenance: Mapping[str, Any]) -> str:
+    hidden = f"{100 * scores.hidden:.0f} % of the points hidden"
+    told = f"{len(scores.channels)} channels, {scores.samples} samples, {hidden}"
+    return f"{told}, {provenance['period']}" if provenance.get("period") else told
+
+
+def _legend(channels: Sequence[str]) -> str:
+    colours = colour_channels(channels)
+    if colours is None:
+        return "What the model sees is left as it is in the reconstruction. A row has one scale of colours."
+    nm = "/".join(str(parse_channel(channels[place]).level) for place in colours)
+    return (
+        f"Red, green and blue are {nm} nm, stretched alike in a row. What the model sees is left as it is in the "
+        "reconstruction; grey is hidden, or background."
+    )
+
+
+def _pictures(sample: Sample, shown: Sequence[str]) -> _Pictures:
+    spectra = spectra_figure(sample)
+    drawn = [png_picture(sample_figure(sample, shown), f"{sample.title}: original, seen and reconstructed", dpi=110)]
+    drawn += [svg_picture(spectra, f"{sample.title}: spectra of hidden pixels")] if spectra else []
+    return _Pictures(sample.title, tuple(drawn))
+
+
+def _row(scores: ReconstructionScores, place: int) -> _Row:
+    name, skill = scores.channels[place], scores.skill[place]
+    numbers = (scores.rmse[place], scores.rmse_of_visible[place], scores.rmse_of_mean[place])
+    own, visible, mean = (f"{value:.4g}" for value in numbers)
+    told = "-" if np.isnan(skill) else f"{skill:.3f}"
+    return _Row(name, own, visible, mean, told, parse_channel(name).variable.units)
