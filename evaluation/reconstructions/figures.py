@@ -24,6 +24,8 @@ from weatherfm.evaluation.reconstructions.wavelengths import (
 _TRUE, _MADE, _GUESS = "#1b2733", "#0072B2", "#D55E00"
 _Row: TypeAlias = tuple[tuple[str, str, str], list[Any], dict[str, Any], str]
 """Titles, three images, properties of the images, label of the colour bar ('': none)."""
+_NDVI_SPAN = 0.1
+"""Of the scale of colours at least, so that noise does not fill it."""
 _SPECTRA = ("#0072B2", "#D55E00", "#009E73")
 
 
@@ -89,9 +91,9 @@ def _rows(sample: Sample, shown: Sequence[str]) -> Iterator[_Row]:
         true, made = (vegetation_index(x[places[0]], x[places[1]]) for x in (sample.truth, sample.filled))
         seen = np.where(sample.hidden, np.nan, true)
         named = ("NDVI of the original", "where it is seen", "of the reconstruction")
-        finite = true[np.isfinite(true)]
-        limits = np.percentile(finite, [2, 98]) if len(finite) else (-1, 1)
-        look = {"cmap": "RdYlGn", "vmin": limits[0], "vmax": limits[1]}
+        low, high = np.nanpercentile(np.stack([true, made]), [2, 98]) if np.isfinite(true).any() else (0.0, 0.0)
+        middle, half = (low + high) / 2, max(high - low, _NDVI_SPAN) / 2
+        look = {"cmap": "RdYlGn", "vmin": middle - half, "vmax": middle + half}
         yield named, [true, seen, made], look, "NDVI"
 
 
