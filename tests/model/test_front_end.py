@@ -9,8 +9,8 @@ import front_end_page
 import pytest
 import torch
 import torch.nn.functional as F
-from toy_model import make_model, scramble
 from torch import Tensor, nn
+from toy_model import make_model, scramble
 
 from weatherfm.errors import InputError
 from weatherfm.model.front_end import ChannelBackEnd, ChannelFrontEnd

@@ -169,5 +169,5 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 
 def _reaches(other: DeviceMesh, mesh: DeviceMesh) -> bool:
-    """Whether a mesh has all ranks of this one."""
-    return set(mesh.mesh.flatten().tolist()) <= set(other.mesh.flatten().tolist())
+    """Whether a mesh has all ranks of this one, where these are several."""
+    return mesh.size() > 1 and set(mesh.mesh.flatten().tolist()) <= set(other.mesh.flatten().tolist())
