@@ -24,7 +24,7 @@ from weatherfm.errors import InputError
 from weatherfm.model.front_end import ChannelBackEnd, ChannelEnd, ChannelFrontEnd
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.training.parallel.channel_parallel import gather_positions, join_channels, keep_positions
-from weatherfm.training.parallel.channel_rows import local
+from weatherfm.training.parallel.channel_rows import belongs_to_channels, local
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
@@ -91,7 +91,7 @@ def sum_shared_gradients(model: nn.Module, mesh: DeviceMesh) -> Tensor:
         InputError: no front end, no gradients, or weights of channels that are sharded over this mesh as though ranks
             held the same.
     """
-    own = {id(parameter) for end in _ends(model) for parameter in end.of_channels()}
+    own = _of_channels(model)
     parameters = [p for p in model.parameters() if p.grad is not None]
     if not parameters:
         raise InputError("no weight has a gradient; call backward on this rank's part of the loss first")
@@ -120,6 +120,11 @@ def _ends(model: nn.Module) -> list[ChannelEnd]:
     return ends
 
 
+def _of_channels(model: nn.Module) -> set[int]:
+    """Identities of the parameters that belong to channels: no other rank knows them."""
+    return {id(p) for end in _ends(model) for name, p in end.named_parameters() if belongs_to_channels(name)}
+
+
 def _join(end: ChannelEnd, tp: DeviceMesh, positions: str) -> None:
     """Set the seams of an end that holds one share of the channels."""
     if positions == "own":
@@ -138,7 +143,7 @@ def _join(end: ChannelEnd, tp: DeviceMesh, positions: str) -> None:
 @torch.no_grad()
 def _equalise(model: nn.Module, mesh: DeviceMesh) -> None:
     """Give all ranks the shared weights and buffers of the first, as data parallelism does."""
-    own = {id(parameter) for end in _ends(model) for parameter in end.of_channels()}
+    own = _of_channels(model)
     for values in chain(model.parameters(), model.buffers()):
         if id(values) not in own and not values.is_meta:
             sent = values.detach().contiguous()

@@ -8,7 +8,7 @@ Legend: B batch, C channel, H lat or row, W lon or column, N patch token, D widt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -86,10 +86,6 @@ class ChannelEnd(nn.Module):
     def holds(self) -> ChannelShare:
         """The channels that are here."""
         return ChannelShare(self.channels[self.own], (), ())
-
-    def of_channels(self) -> Iterator[nn.Parameter]:
-        """Parameters that belong to the channels here: no other rank knows them."""
-        raise NotImplementedError
 
     def require_shares(self, count: int) -> None:
         """Refuse what cannot be split.
@@ -192,12 +188,6 @@ class ChannelFrontEnd(ChannelEnd):
             )
         return self.aggregation(patchify(fields, self.config.patch), self.tokenizer, present)
 
-    def of_channels(self) -> Iterator[nn.Parameter]:
-        """Rows of the tokenizer, and level-1 groups of the hierarchical form."""
-        yield from self.tokenizer.parameters()
-        if isinstance(self.aggregation, HierarchicalAggregation):
-            yield from self.aggregation.groups.parameters()
-
     def keep(self, index: int, count: int) -> None:
         """As of all ends."""
         super().keep(index, count)
@@ -250,10 +240,6 @@ class ChannelBackEnd(ChannelEnd):
                 "it has to keep the number of positions and the width"
             )
         return unpatchify(self.to_patches(tokens), self.config.patch, self.config.size)
-
-    def of_channels(self) -> Iterator[nn.Parameter]:
-        """Rows of the output."""
-        return self.to_patches.parameters()
 
     def keep(self, index: int, count: int) -> None:
         """As of all ends."""
