@@ -11,6 +11,12 @@ What the command does, with the same words, and what it makes, as xarray has it:
     model = weatherfm.load("weights.safetensors")
     forecast = weatherfm.forecast(model, states, lead_times=["24h", "72h"])  # xarray in, xarray out
 
+The front end that makes many channels cheap, around a model of one's own, on one rank or many (docs/front_end.md):
+
+    front_end = weatherfm.ChannelFrontEnd(channels, size, patch, width, heads)  # fields -> tokens
+    back_end = weatherfm.ChannelBackEnd(front_end)                              # tokens -> fields
+    weatherfm.split_channels(model, mesh)                                       # a rank has some of the channels
+
 What cannot be is `weatherfm.InputError`, a ValueError whose message says what to do; what the world outside has ended,
 as a network or a process that is gone, is `weatherfm.OutsideError`.
 
@@ -35,10 +41,14 @@ if _typing.TYPE_CHECKING:
     from weatherfm.face.training import train
     from weatherfm.face.verification import verify
     from weatherfm.model.adapter import merge_adapter
+    from weatherfm.model.front_end import ChannelBackEnd, ChannelFrontEnd
     from weatherfm.model.loading import load
+    from weatherfm.training.parallel.foreign_model import split_channels, sum_shared_gradients
 
 __version__ = "0.1.0"
 __all__ = [
+    "ChannelBackEnd",
+    "ChannelFrontEnd",
     "InputError",
     "OutsideError",
     "__version__",
@@ -55,12 +65,16 @@ __all__ = [
     "prepare",
     "read_run",
     "report",
+    "split_channels",
+    "sum_shared_gradients",
     "train",
     "verify",
     "write_forecast",
 ]
 
 _PLACES = {
+    "ChannelBackEnd": "weatherfm.model.front_end",
+    "ChannelFrontEnd": "weatherfm.model.front_end",
     "InputError": "weatherfm.errors",
     "OutsideError": "weatherfm.errors",
     "append": "weatherfm.face.stores",
@@ -76,6 +90,8 @@ _PLACES = {
     "prepare": "weatherfm.face.stores",
     "read_run": "weatherfm.face.runs",
     "report": "weatherfm.face.results",
+    "split_channels": "weatherfm.training.parallel.foreign_model",
+    "sum_shared_gradients": "weatherfm.training.parallel.foreign_model",
     "train": "weatherfm.face.training",
     "verify": "weatherfm.face.verification",
     "write_forecast": "weatherfm.face.forecasting",

@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from weatherfm.training.parallel.channel_parallel import (
     gather_groups,
     gather_positions,
+    keep_positions,
     merge_softmax,
     split_positions,
     sum_positions,
@@ -66,6 +67,9 @@ def cross_all(rank: int, size: int) -> dict[str, bool]:
     # all ranks go on alike, so each has the same gradient, of which by the rule it holds one part of a sum
     y, g, _, _ = through(split_positions, fields[0], same[:, own], tp)
     checks["split positions"] = torch.allclose(y, fields[0][:, own]) and torch.allclose(g * size, same)
+
+    y, g, _, _ = through(keep_positions, fields[0], pulls[rank], tp)
+    checks["keep positions"] = torch.allclose(y, fields[0]) and torch.allclose(g * size, sum(pulls))
 
     tokens, pull = draw(7, B, N, 2 * size, D), draw(8, B, N, 2 * size, D)
     mine = slice(2 * rank, 2 * rank + 2)

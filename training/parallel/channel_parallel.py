@@ -2,22 +2,25 @@
 
 The rule that makes all of it right: **between ranks of `tp`, a rank's gradient is its part of a sum.** Each rank
 scores its own channels, so the loss is a sum over ranks; a weight that several ranks use has the sum of their
-gradients (taken by FSDP, see parallelize.py). Forward and backward of the four crossings:
+gradients (taken by FSDP, see parallelize.py). Forward and backward of the five crossings:
 
     sum_positions      partial sums [B, N, ...]      -> own positions    reduce-scatter | all-gather
     gather_positions   own positions                 -> all positions    all-gather     | reduce-scatter
     gather_groups      own groups' tokens            -> all groups'      all-gather     | own slice times tp
     split_positions    all positions, on every rank  -> own positions    own slice      | all-gather, divided by tp
+    keep_positions     all positions, on every rank  -> all positions    nothing        | all-reduce, divided by tp
 
-The last two enclose the final attention of the hierarchical form, which every rank computes whole (D-CHAG, arXiv
-2506.21411). There all ranks hold the same gradient; by the rule each may keep one tp-th of it, so that the sum is the
-gradient again, and the sum of the ranks' gradients for a group's token is tp times one's own: nothing need be sent.
+The last three enclose the final attention of the hierarchical form, which every rank computes whole (D-CHAG, arXiv
+2506.21411); the last of them is for models of which every rank computes all positions (docs/front_end.md). There all
+ranks hold the same gradient; by the rule each may keep one tp-th of it, so that the sum is the gradient again, and the
+sum of the ranks' gradients for a group's token is tp times one's own: nothing need be sent.
 
 Legend: B batch, N position, G group, D width, h head.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +29,19 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard
 
+from weatherfm.model.aggregation import ChannelAttention
+from weatherfm.model.hierarchical import HierarchicalAggregation
+
 _POSITIONS, _GROUPS = Shard(1), Shard(2)
+
+
+def join_channels(aggregation: ChannelAttention | HierarchicalAggregation, tp: DeviceMesh) -> None:
+    """D-CHAG: each rank aggregates its own channels; what is left to join are sums or group tokens."""
+    if isinstance(aggregation, ChannelAttention):
+        aggregation.merge = partial(merge_softmax, tp=tp)
+    else:
+        aggregation.gather = partial(gather_groups, tp=tp)
+        aggregation.split = partial(split_positions, tp=tp)
 
 
 def sum_positions(x: Tensor, tp: DeviceMesh) -> Tensor:
@@ -47,6 +62,11 @@ def gather_groups(tokens: Tensor, tp: DeviceMesh) -> Tensor:
 def split_positions(x: Tensor, tp: DeviceMesh) -> Tensor:
     """Own positions [B, N / tp, D] of [B, N, D], which is the same on every rank."""
     return _cross(share_gradient(x, tp), tp, Replicate(), _POSITIONS)
+
+
+def keep_positions(x: Tensor, tp: DeviceMesh) -> Tensor:
+    """All positions [B, N, D], which are the same on every rank; ranks go on with different channels."""
+    return _cross(share_gradient(x, tp), tp, Replicate(), Replicate(), gradient=Partial())
 
 
 def share_gradient(x: Tensor, tp: DeviceMesh) -> Tensor:

@@ -31,20 +31,13 @@ from torch.distributed.tensor.parallel import (
     parallelize_module,
 )
 
-from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.blocks import Block
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.neighbours import NeighbourMixing
 from weatherfm.training.parallel.activation_checkpointing import wrap_blocks
 from weatherfm.training.parallel.adapted_layers import AdaptedParallel
-from weatherfm.training.parallel.channel_parallel import (
-    gather_groups,
-    gather_positions,
-    merge_softmax,
-    replicated,
-    split_positions,
-)
+from weatherfm.training.parallel.channel_parallel import gather_positions, join_channels, replicated
 from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.parallel.mesh import Mesh
 from weatherfm.training.run_config import ParallelConfig
@@ -69,7 +62,7 @@ def parallelize(
     """
     # 1. Split over tp, while every parameter is still a plain tensor: DTensor first, FSDP shards what it leaves.
     if mesh is not None:
-        split_channels(model, mesh.tp) if config.channels == "split" else split_heads(model, mesh.tp)
+        join_channels(model.aggregation, mesh.tp) if config.channels == "split" else split_heads(model, mesh.tp)
         split_sequence(model, mesh.tp, mesh.tp_index)
         for block in model.blocks:
             parallelize_module(block, mesh.tp, block_styles(cast(Block, block)))
@@ -79,15 +72,6 @@ def parallelize(
     # 3. FSDP last, innermost first: a block is gathered when it runs and freed afterwards.
     if mesh is not None:
         shard_weights(model, mesh, config, dtype)
-
-
-def split_channels(model: WeatherViT, tp: DeviceMesh) -> None:
-    """D-CHAG: each rank aggregates its own channels; what is left to join are sums or group tokens."""
-    if isinstance(model.aggregation, ChannelAttention):
-        model.aggregation.merge = partial(merge_softmax, tp=tp)
-    else:
-        model.aggregation.gather = partial(gather_groups, tp=tp)
-        model.aggregation.split = partial(split_positions, tp=tp)
 
 
 def split_heads(model: WeatherViT, tp: DeviceMesh) -> None:

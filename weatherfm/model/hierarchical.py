@@ -10,7 +10,7 @@ Legend: B batch, N position, C channel, G group, P values in a patch, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 
 import torch
@@ -63,6 +63,12 @@ class HierarchicalAggregation(nn.Module):
                 occupied = self.gather(occupied[:, None].to(tokens.dtype))[:, 0] > 0  # [B, G]
         x = self.final(tokens, occupied)
         return x if self.split is None else self.split(x)
+
+    def keep(self, groups: Collection[int]) -> None:
+        """Drop all other groups, in place."""
+        self.runs = [(number, size) for number, size in self.runs if number in groups]
+        for number in [number for number in self.groups if int(number) not in groups]:
+            del self.groups[number]
 
     def _by_group(self, x: Tensor, dim: int) -> Sequence[Tensor]:
         """The channels of each group; cut and put together once, so that the gradient is as well."""

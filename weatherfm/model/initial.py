@@ -7,14 +7,13 @@ holds a share of the channels starts from exactly the rows of the model that hol
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from weatherfm.model.aggregation import LearnedQuery
-from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.conditioning import Modulation
 from weatherfm.model.decoder import ChannelDecoder
 from weatherfm.model.hierarchical import LearnedSum
@@ -26,12 +25,34 @@ from weatherfm.model.share import ChannelShare
 from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer
 
 
-class Model(Protocol):
-    """What initial values depend on, as `WeatherViT` has it."""
+class Settings(Protocol):
+    """What of the settings initial values depend on, as `ModelConfig` has it."""
 
-    config: ModelConfig
-    holds: ChannelShare
+    @property
+    def width(self) -> int:
+        """Of a token."""
+
+    @property
+    def predict(self) -> str:
+        """The increment, whose output begins with zeros, or the state."""
+
+    @property
+    def input_times(self) -> Sequence[int]:
+        """Hours."""
+
+
+class Model(Protocol):
+    """What initial values depend on, as `WeatherViT` and the ends of one's own model have it."""
+
     tokens: tuple[int, int]
+
+    @property
+    def config(self) -> Settings:
+        """Of the architecture."""
+
+    @property
+    def holds(self) -> ChannelShare:
+        """Channels whose rows its weights have."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """As of any module."""
