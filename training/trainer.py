@@ -32,6 +32,7 @@ from weatherfm.training.checkpoints.export import export_weights, weights_path
 from weatherfm.training.checkpoints.prolong import find_checkpoint
 from weatherfm.training.checkpoints.state import Progress, TrainingState
 from weatherfm.training.feeding.channel_sampling import inputs_shown
+from weatherfm.training.feeding.hidden_patches import patches_shown
 from weatherfm.training.feeding.mixture import Mixture
 from weatherfm.training.feeding.noise import training_noise
 from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
@@ -48,10 +49,11 @@ from weatherfm.training.starting.run_start import RunStart, choose_layout_of, fi
 from weatherfm.training.stepping.grounds import require_losses
 from weatherfm.training.stepping.not_finite import refuse_step
 from weatherfm.training.stepping.optimizer import learning_rate
+from weatherfm.training.stepping.reconstruction_validation import build_validator
 from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, step_seed, update_weights
 from weatherfm.training.stepping.step_result import StepResult
 from weatherfm.training.stepping.untouched_rows import UntouchedRows
-from weatherfm.training.stepping.validation import Validator, together
+from weatherfm.training.stepping.validation import together
 from weatherfm.training.upkeep.metrics_log import MetricsLog
 from weatherfm.training.upkeep.run_lock import hold_run
 from weatherfm.training.upkeep.speed import Speed
@@ -207,7 +209,7 @@ class Trainer:
         if len(parts) > 1:
             self.untouched = UntouchedRows(state.model, state.optimizer, [ground.role.share for ground in grounds])
         self.validators = [
-            Validator(part.config, part.store, ground, self.dtype) if part.config.data.validation else None
+            build_validator(part.config, part.store, ground, self.dtype) if part.config.data.validation else None
             for part, ground in zip(parts, grounds, strict=True)
         ]
         self.checkpoints = checkpoints
@@ -256,7 +258,8 @@ class Trainer:
         shown = inputs_shown(self.config, lambda number: self.grounds[self.mixture.stores[number]].role, *numbers)
         grids = [part.store.grid for part in self.parts]
         noise = training_noise(self.config, self.role, *numbers)
-        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids, noise)
+        seen = patches_shown(self.config, self.role, lambda number: grids[self.mixture.stores[number]], *numbers)
+        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids, noise, seen)
 
     def _next_batches(self, stream: Iterator[ReadyBatch]) -> Iterator[ReadyBatch]:
         """Those of one step, each asked for when its turn comes, and held by nobody here after that."""
