@@ -316,6 +316,7 @@ class Trainer:
         by_channel, by_lead, norm, by_step = state.window.take()
         rollout = {str(i): value for i, value in enumerate(by_step, 1) if not np.isnan(value)}
         leads = zip(self.settings.lead_times, by_lead, strict=True)
+        by_hours = [(str(hours), value) for hours, value in leads if not np.isnan(value)]
         loss, told = float(np.nanmean(by_channel)), list(zip(self.role.channels, by_channel, strict=True))
         if self.log is not None:
             self.log.write(
@@ -323,7 +324,7 @@ class Trainer:
                     "step": step,
                     "loss": loss,
                     "loss_by_channel": {name: value for name, value in told if not np.isnan(value)},
-                    "loss_by_lead_time": {str(hours): value for hours, value in leads if not np.isnan(value)},
+                    **({"loss_by_lead_time": dict(by_hours)} if self.settings.objective == "forecast" else {}),
                     **({"loss_by_rollout_step": rollout} if rollout else {}),
                     "learning_rate": learning_rate(step - 1, self.settings),
                     "gradient_norm": norm,

@@ -246,7 +246,9 @@ def excite(model: torch.nn.Module) -> None:
                 own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
                 own.add_(local_part(waves, parameter))
             if name == "to_patches.weight" and model.reconstruction is not None:  # there they stand right behind one
-                waves = torch.arange(parameter.shape[1:].numel()).sin().view(parameter.shape[1:]).expand(parameter.shape)
+                waves = (
+                    torch.arange(parameter.shape[1:].numel()).sin().view(parameter.shape[1:]).expand(parameter.shape)
+                )
                 own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
                 own.add_(0.1 * local_part(waves, parameter))
             if name == "tokenizer.gate":

@@ -147,8 +147,9 @@ def warn_of_spreads(parts: Sequence[Part]) -> None:
 def warn_of_spread(config: RunConfig, store: Store) -> None:
     """Warn of channels of a run that hardly vary, or hardly change; once, not on every rank."""
     index = [store.channels.index(name) for name in config.data.channels]
+    changes = store.tendency_std if config.model.reconstruction is None else store.std  # else nothing is to change
     texts = doubts_about_spread(
-        config.data.channels, store.std[index], store.tendency_std[index], store.minimum[index], store.maximum[index],
+        config.data.channels, store.std[index], changes[index], store.minimum[index], store.maximum[index],
         store.manifest["tendency"]["lead_hours"], store.log_scales,
     )  # fmt: skip
     for text in texts:
