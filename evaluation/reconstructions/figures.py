@@ -91,8 +91,10 @@ def _rows(sample: Sample, shown: Sequence[str]) -> Iterator[_Row]:
         true, made = (vegetation_index(x[places[0]], x[places[1]]) for x in (sample.truth, sample.filled))
         seen = np.where(sample.hidden, np.nan, true)
         named = ("NDVI of the original", "where it is seen", "of the reconstruction")
-        low, high = np.nanpercentile(np.stack([true, made]), [2, 98]) if np.isfinite(true).any() else (0.0, 0.0)
-        middle, half = (low + high) / 2, max(high - low, _NDVI_SPAN) / 2
+        both = np.stack([true, made])
+        both = both[np.isfinite(both)]
+        least, most = np.percentile(both, [2, 98]).tolist() if len(both) else (0.0, 0.0)
+        middle, half = (least + most) / 2, max(most - least, _NDVI_SPAN) / 2
         look = {"cmap": "RdYlGn", "vmin": middle - half, "vmax": middle + half}
         yield named, [true, seen, made], look, "NDVI"
 
