@@ -33,6 +33,7 @@ if _typing.TYPE_CHECKING:
     from weatherfm.face.runs import read_run
     from weatherfm.face.stores import append, prepare
     from weatherfm.face.training import train
+    from weatherfm.face.validation import validate
     from weatherfm.face.verification import verify
     from weatherfm.model.adapter import merge_adapter
     from weatherfm.model.loading import load
@@ -56,6 +57,7 @@ __all__ = [
     "read_run",
     "report",
     "train",
+    "validate",
     "verify",
     "write_forecast",
 ]
@@ -77,6 +79,7 @@ _PLACES = {
     "read_run": "weatherfm.face.runs",
     "report": "weatherfm.face.results",
     "train": "weatherfm.face.training",
+    "validate": "weatherfm.face.validation",
     "verify": "weatherfm.face.verification",
     "write_forecast": "weatherfm.face.forecasting",
 }
