@@ -32,6 +32,9 @@ from weatherfm.training.validating.shortened import with_changes
 from weatherfm.training.validating.stirring import stir
 from weatherfm.training.validating.table import Row
 
+Alive = Callable[[], None]
+"""Called now and then: this rank is at work."""
+
 _READ = {"samples read": evidence.SAMPLES, "weights at the start": evidence.START}
 _COMPUTED = {
     "outputs": evidence.OUTPUTS,
@@ -42,7 +45,7 @@ _COMPUTED = {
 
 
 def function_rows(config: RunConfig, mesh: Mesh | None, device: torch.device, first: bool, alive: Alive) -> list[Row]:
-    """Compare on all ranks together.
+    """Compare on all ranks together; the rows are on rank 0, which alone knows all bounds.
 
     Args:
         config: a run that one rank can take, without random regularisation.
@@ -62,14 +65,15 @@ def function_rows(config: RunConfig, mesh: Mesh | None, device: torch.device, fi
     rows += _computed("float64", comparison, Bound(FLOAT64))
     comparison = compare(take_steps(config, mesh, device, False, alive), exact, alive)
     name = "tf32" if config.training.precision == "tf32" else str(dtype).removeprefix("torch.")
-    return rows + _computed(name, comparison, in_precision(dtype, rounding))
-
-
-Alive = Callable[[], None]
+    return rows + _computed(name, comparison, in_precision(rounding))
 
 
 def _computed(precision: str, comparison: Comparison, bound: Bound) -> list[Row]:
-    return [judge(f"{check}, {precision}", kind, comparison, bound) for check, kind in _COMPUTED.items()]
+    rounds = bool(bound.rounding)
+    return [
+        judge(f"{check}, {precision}", kind, comparison, bound, together=rounds and kind == evidence.WEIGHTS)
+        for check, kind in _COMPUTED.items()
+    ]
 
 
 def _alone(config: RunConfig, device: torch.device, alive: Alive) -> tuple[Mapping[Key, Tensor], dict[Key, float]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -52,16 +52,27 @@ class Bound:
         return [max(self.least, TIMES * max(own / size, overall)) for own, size in zip(shown, sizes, strict=True)]
 
 
-def in_precision(dtype: torch.dtype, rounding: Mapping[Key, float]) -> Bound:
-    """For the run's precision: at least some roundings of one number."""
-    return Bound(TIMES * torch.finfo(dtype).eps, rounding)
+def in_precision(rounding: Mapping[Key, float]) -> Bound:
+    """For the run's precision: at least some roundings of one number in float32, which all sums are in."""
+    return Bound(TIMES * torch.finfo(torch.float32).eps, rounding)
 
 
-def judge(check: str, kind: str, comparison: Comparison, bound: Bound) -> Row:
-    """The row of one kind: the worst tensor, on which ranks what is wrong."""
+def judge(check: str, kind: str, comparison: Comparison, bound: Bound, together: bool = False) -> Row:
+    """The row of one kind: the worst tensor, on which ranks what is wrong.
+
+    Args:
+        check: what the table calls it.
+        kind: of the tensors.
+        comparison: on all ranks.
+        bound: of the errors.
+        together: of all tensors as one vector. Adam's first step goes as far for a gradient of nearly zero as for any
+            other, up or down: in the run's precision a small tensor may be off by one such number, all are not.
+    """
     differences = comparison.of(kind)
     if (told := _wrong_names(differences, comparison.strange(kind))) is not None:
         return Row("function", check, told, ok=False)
+    if together:
+        differences, bound = _as_one(differences, bound)
     sizes, limits = _sizes(differences), bound.limits(differences)
     errors = [{r: d / size for r, d in one.by_rank.items()} for one, size in zip(differences, sizes, strict=True)]
     worst = max(range(len(errors)), key=lambda i: _ratio(max(errors[i].values()), limits[i]))
@@ -74,6 +85,14 @@ def judge(check: str, kind: str, comparison: Comparison, bound: Bound) -> Row:
         found = f"{error:.1e} {_on(beyond, everybody)}, {name}"
     told = f"{limit:.1e}{bound.text}" if limit else "to the bit"
     return Row("function", check, found, told, ok, error, limit)
+
+
+def _as_one(differences: Sequence[Difference], bound: Bound) -> tuple[list[Difference], Bound]:
+    key = Key(differences[0].key.kind, "all as one vector")
+    ranks = {rank for one in differences for rank in one.by_rank}
+    apart = {rank: _norm([one.by_rank.get(rank, 0.0) for one in differences]) for rank in ranks}
+    rounding = {key: _norm([bound.rounding.get(one.key, 0.0) for one in differences])}
+    return [Difference(key, _norm([one.size for one in differences]), apart)], replace(bound, rounding=rounding)
 
 
 def _on(ranks: set[int], everybody: set[int]) -> str:
