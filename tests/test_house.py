@@ -124,7 +124,7 @@ ROOMS = {
     ],
     "data_pipeline/store": ["records"],
     "evaluation/figures": ["maps"],
-    "training": ["upkeep", "ranks", "parallel", "starting", "feeding", "stepping", "checkpoints", "plan"],
+    "training": ["upkeep", "ranks", "parallel", "starting", "feeding", "stepping", "checkpoints", "plan", "validating"],
     "evaluation": [
         "forecasts", "forecasting", "metrics", "baselines", "scoring", "significance", "results", "figures", "report",
     ],

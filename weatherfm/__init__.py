@@ -42,6 +42,7 @@ if _typing.TYPE_CHECKING:
     from weatherfm.face.runs import read_run
     from weatherfm.face.stores import append, prepare
     from weatherfm.face.training import train
+    from weatherfm.face.validation import validate
     from weatherfm.face.verification import verify
     from weatherfm.model.adapter import merge_adapter
     from weatherfm.model.front_end import ChannelBackEnd, ChannelFrontEnd
@@ -73,6 +74,7 @@ __all__ = [
     "split_channels",
     "sum_shared_gradients",
     "train",
+    "validate",
     "verify",
     "write_forecast",
     "write_reconstruction",
@@ -100,6 +102,7 @@ _PLACES = {
     "split_channels": "weatherfm.training.parallel.foreign_model",
     "sum_shared_gradients": "weatherfm.training.parallel.foreign_model",
     "train": "weatherfm.face.training",
+    "validate": "weatherfm.face.validation",
     "verify": "weatherfm.face.verification",
     "write_forecast": "weatherfm.face.forecasting",
     "write_reconstruction": "weatherfm.face.reconstructing",
