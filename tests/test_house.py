@@ -127,6 +127,7 @@ ROOMS = {
     "training": ["upkeep", "ranks", "parallel", "starting", "feeding", "stepping", "checkpoints", "plan", "validating"],
     "evaluation": [
         "forecasts", "forecasting", "metrics", "baselines", "scoring", "significance", "results", "figures", "report",
+        "reconstructions",
     ],
 }  # fmt: skip
 """Of a folder, from the ground up: none imports one above it."""

@@ -19,7 +19,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.reconstructions.of_store import score_store, times_to_reconstruct
 from weatherfm.evaluation.reconstructions.page import headline, write_page
 from weatherfm.evaluation.reconstructions.scores import ReconstructionScores
-from weatherfm.face.arguments import path_text
+from weatherfm.face.arguments import count, file_to_write, path_text
 from weatherfm.face.runs import Override, RunLike, is_run, read_run
 from weatherfm.model.loading import load
 from weatherfm.training.checkpoints.export import weights_path
@@ -68,39 +68,46 @@ def write_reconstruction(
         samples: how many states to show.
         output: page to write; without it, reconstruction.html beside the weights. The numbers are written beside it.
 
+    Returns:
+        Scores on what was hidden, and where page and numbers are.
+
     Raises:
         InputError: weights that forecast, a period without states or with days that were trained on, or a store that
             does not fit.
     """
-    if samples < 1:
-        raise InputError(f"samples must be 1 at least, got {samples}")
     run = read_run(source, *overrides) if is_run(source) else None
     if run is None and overrides:
         raise InputError(f"{source} is no run: no settings can follow it, got {' '.join(map(str, overrides))}")
     weights = weights_path(run) if run else Path(path_text(source, "a run or a weights file"))
-    states = _store(store, run)
+    page = weights.with_name("reconstruction.html") if output is None else file_to_write(output, "output")
+    if (shown := count(samples, "samples")) is None:
+        raise InputError("samples is how many states to show, got None")
+    return _written(weights, page, _store(store, run), run, on, shown)
+
+
+def _written(
+    weights: Path, page: Path, store: Store, run: RunConfig | None, on: str | None, shown: int
+) -> Reconstructed:
     model = load(weights, run.training.device if run else "auto")
     if model.config.reconstruction is None:
         raise InputError(
             f"{weights} forecasts (weatherfm forecast); to reconstruct, train with training.objective: reconstruct"
         )
-    wanted, period = _period(on, states, run)
+    wanted, period = _period(on, store, run)
     seed = run.training.seed if run else 0
-    times = times_to_reconstruct(states, period, model.config.input_times, wanted)
+    times = times_to_reconstruct(store, period, model.config.input_times, wanted)
     dtype = choose_precision(run.training.precision if run else "float32", model.mean.device)
-    scores, shown = score_store(model, states, times, samples, seed, dtype)
-    page = Path(path_text(output, "output")) if output is not None else weights.with_name("reconstruction.html")
+    scores, samples = score_store(model, store, times, shown, seed, dtype)
     provenance = {
         "weights": {"file": str(weights), **model.provenance},
-        "store": str(states.path),
-        "simulated": states.simulated,
+        "store": str(store.path),
+        "simulated": store.simulated,
         "period": f"{wanted}: {period}" if wanted in _PERIODS else str(period),
         "mask_ratio": model.config.reconstruction.mask_ratio,
         "seed": seed,
     }
     log = weights.with_name("metrics.jsonl")
-    log_of_training = log if log.is_file() else None
-    write_page(page, scores, shown, provenance, log_of_training, model.share.outputs[:_HEADLINE])
+    write_page(page, scores, samples, provenance, log if log.is_file() else None, model.share.outputs[:_HEADLINE])
     numbers = page.with_suffix(".json")
     write_atomically(numbers, json.dumps(_as_json(scores, provenance), indent=2).encode())
     return Reconstructed(scores, page, numbers)
