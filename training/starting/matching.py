@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig, patch_counts
+from weatherfm.model.backbone_config import is_own
 from weatherfm.model.roles import find_roles
 from weatherfm.model.share import input_names
 from weatherfm.training.starting.donor import Donor, require_known
@@ -36,6 +37,8 @@ class Match:
     """Numbers of blocks that the weights do not have; they start as the identity."""
     joined: tuple[str, ...] = field(default=())
     """Parts of the model that the weights do not have; they start without an effect."""
+    attention: tuple[str, ...] = ()
+    """Where blocks see other positions than in the weights, in words."""
 
     def lines(self, own_statistics: bool = False) -> list[str]:
         """The table, for the log and `weatherfm check`; with the store's own statistics or the weights'."""
@@ -55,6 +58,7 @@ class Match:
             "resized": (self.resized, "resampled"),
             "new blocks": ([str(number) for number in self.added_blocks], "start as the identity"),
             "new parts": (self.joined, "start without an effect"),
+            "attention": (self.attention, "the same weights"),
         }
         return [f"{name:<12}{_some(names)} ({why})" for name, (names, why) in rows.items() if names]
 
@@ -98,7 +102,15 @@ def match(donor: Donor, config: ModelConfig, domain: Domain, new_channels: Mappi
         resized.append(f"positions from {_by(donor.tokens)} to {_by(tokens)}")
     joined = [name for name in _MAY_JOIN if getattr(config, name) and not getattr(donor.config, name)]
     added = tuple(range(donor.config.depth, config.depth))
-    return Match(inputs, outputs, dropped, tuple(resized), added, tuple(joined))
+    seen = [_seen(one) for one in (donor.config, config)]
+    attention = (f"of {seen[0]}, now of {seen[1]}",) if seen[0] != seen[1] else ()
+    return Match(inputs, outputs, dropped, tuple(resized), added, tuple(joined), attention)
+
+
+def _seen(config: ModelConfig) -> str:
+    """Which positions blocks attend to, in words."""
+    own = [f"{key} {value}" for key, value in config.windows] if config.backbone == "windows" else []
+    return f"{config.backbone} ({', '.join(own)})" if own else config.backbone
 
 
 def _alike(name: str, donor: Donor, config: ModelConfig, wanted: Sequence[str]) -> list[str]:
@@ -128,6 +140,7 @@ def _require_architecture(donor: Donor, config: ModelConfig) -> None:
         for name in _MAY_JOIN
         if getattr(theirs, name) and getattr(config, name) != getattr(theirs, name)
     ]
+    wrong += _other_backbone(config, theirs)
     if config.depth < theirs.depth:
         wrong.append(f"model.depth is {config.depth}, less than the {theirs.depth} blocks of the weights")
     ours, held = (one.aggregation.model_dump(exclude={"evaluate", "block_mib"}) for one in (config, theirs))
@@ -135,6 +148,18 @@ def _require_architecture(donor: Donor, config: ModelConfig) -> None:
         wrong.append(f"model.aggregation is {ours}, the weights have {held}")
     if wrong:
         raise InputError(f"{donor.path} does not fit the model: " + "; ".join(wrong) + ": set it so, or start anew")
+
+
+def _other_backbone(config: ModelConfig, theirs: ModelConfig) -> list[str]:
+    """Blocks of ours have the same weights whatever they see; a backbone of the user's own is one of a kind."""
+    if not (is_own(config.backbone) or is_own(theirs.backbone)):
+        return []
+    names = ["backbone", "backbone_options", *(["depth"] if config.depth > theirs.depth else [])]
+    return [
+        f"model.{name} is {getattr(config, name)}, the weights have {getattr(theirs, name)}"
+        for name in names
+        if getattr(config, name) != getattr(theirs, name)
+    ]
 
 
 def _require_gates(config: ModelConfig, donor: Donor, wanted: Sequence[str], others: Sequence[str]) -> None:

@@ -17,14 +17,16 @@ from weatherfm.earth.forcings import CLOCK
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.architecture import ModelConfig
-from weatherfm.model.blocks import Block
-from weatherfm.model.conditioning import CHANGES, Conditioning, modulated, opened
+from weatherfm.model.backbone_config import is_own
+from weatherfm.model.blocks import transformer_blocks
+from weatherfm.model.conditioning import CHANGES, LEAD_TIME, Conditioning, known_of, modulated, opened
 from weatherfm.model.decoder import ChannelDecoder, require_grid
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.increments import at_lead
 from weatherfm.model.initial import initialise
 from weatherfm.model.neighbours import Edges
 from weatherfm.model.on_data import OnData
+from weatherfm.model.own_backbone import OwnBackbone
 from weatherfm.model.place import Place
 from weatherfm.model.position import Position
 from weatherfm.model.roles import find_roles
@@ -69,16 +71,22 @@ class WeatherViT(OnData):
         self.position = Place(D) if config.position == "place" else Position(self.tokens[0] * self.tokens[1], D)
         plain = config.conditioning == "embed"
         self.lead_time = nn.Linear(1, D) if plain else None
-        self.conditioning = None if plain else Conditioning(D, config.depth, len(self.conditions))
-        known = len(self.conditions) + config.noise
-        self.noising = Conditioning(D, config.depth, known) if config.noise else None
+        own, known = is_own(config.backbone), len(self.conditions) + config.noise
+        self.conditioning = None if plain or own else Conditioning(D, config.depth, len(self.conditions))
+        self.noising = Conditioning(D, config.depth, known) if config.noise and not own else None
         self.dropout = nn.Dropout(config.dropout)
-        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         edges = Edges.of(domain.grid)
         if config.decoder_fields:
             require_grid(domain.grid.shape)
-        self.blocks = nn.ModuleList(Block(config, rate, self.tokens, edges.of_patches()) for rate in rates)
-        self.norm = nn.LayerNorm(D, elementwise_affine=plain)
+        self.blocks = transformer_blocks(config, self.tokens, edges.of_patches())
+        self.own: OwnBackbone | None = None
+        self.backbone: nn.Module | None = None
+        if own:
+            self.own = OwnBackbone(config, self.tokens, edges.periodic, 0 if plain else LEAD_TIME + known)
+            self.backbone = self.own.build()
+            if not self.position.weight.is_meta:
+                self.own.restore(self.backbone.to_empty(device=self.position.weight.device), None)
+        self.norm = nn.LayerNorm(D, elementwise_affine=plain or own)
         hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(D, D), nn.GELU())]
         self.head = nn.Sequential(*hidden)
         outputs, largest = self.share.outputs, config.truncation
@@ -186,6 +194,9 @@ class WeatherViT(OnData):
         if self.lead_time is not None:
             x = x + self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)[:, None]
         x = self.dropout(x)
+        if self.backbone is not None:
+            known = None if self.lead_time is not None else known_of(lead_time_hours, condition, noise, x.dtype)
+            return self.norm(self.backbone(x, known))
         whole = self._changes(lead_time_hours, condition, noise)
         if whole is None:
             for block in self.blocks:
@@ -224,6 +235,20 @@ class WeatherViT(OnData):
             exact = fields.to(torch.promote_types(fields.dtype, torch.float32))
             matrices = (matrix.to(exact.dtype) for matrix in (self.waves, self.analysis, self.synthesis))
             return self.truncation(exact, *matrices)
+
+    @property
+    def units(self) -> list[nn.Module]:
+        """What is gathered, compiled and made again by itself: the blocks, or, of a backbone without, all of it."""
+        if self.backbone is None:
+            return list(self.blocks)
+        blocks = getattr(self.backbone, "blocks", None)
+        return list(blocks) if isinstance(blocks, nn.ModuleList) and len(blocks) else [self.backbone]
+
+    def set_statistics(self, device: torch.device | None = None) -> None:
+        """Of the data, and what a backbone of one's own has beside weights (`OnData.set_statistics`)."""
+        super().set_statistics(device)
+        if self.own is not None and self.backbone is not None:
+            self.own.restore(self.backbone, device)
 
     def place_positions(self) -> None:
         """Give the position embedding its part of the sequence, as `sequence` says: (which, of how many)."""
