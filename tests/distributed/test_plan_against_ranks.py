@@ -126,7 +126,7 @@ def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout):
 
 
 def test_so_it_does_where_few_numbers_learn_and_with_other_backbones():
-    others = [("windows", "none"), ("windows", "selective"), ("own", "block")]
+    others = [("windows", "none"), ("own", "block")]
     compare(Layout(1, 2, 2), torch.bfloat16, [("lora", "none"), ("frozen", "block"), *others])
 
 

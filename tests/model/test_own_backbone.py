@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+from types import ModuleType
 
 import numpy as np
 import own_backbones
 import pytest
 import torch
+from places import ROOT
 from toy_model import clock_of, inputs, make_domain, scramble
 
 from weatherfm.earth.grid import Grid, regular_grid
@@ -233,3 +236,14 @@ def test_a_plan_is_spelt_out_and_has_to_divide():
     (problem,) = plan_problems(config("Plain"), shape, True, 2)
     assert "own_backbones:Plain does not say how it is split; give the class tensor_parallel" in problem
     assert plan_problems(config("Plain"), shape, True, 1) == []
+
+
+def test_the_example_of_the_page_is_one(monkeypatch):
+    text = (ROOT / "docs" / "backbones.md").read_text()
+    example = text.split("```python\n")[2].split("```")[0]
+    module = ModuleType("of_the_page")
+    exec(example, module.__dict__)
+    monkeypatch.setitem(sys.modules, "of_the_page", module)
+    given = config(backbone="of_the_page:Layers", backbone_options={"hidden": 2})
+    try_backbones([(given, make_domain()), (given, make_domain(OTHER))])
+    assert plan_problems(given, (8, 16), True, 4) == []
