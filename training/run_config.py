@@ -18,6 +18,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.home import expanded
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.backbone_config import is_own
 from weatherfm.model.roles import find_roles
 from weatherfm.training.rollout_config import Rollout
 from weatherfm.training.start_config import StartFrom
@@ -284,7 +285,9 @@ class RunConfig(Config):
             raise InputError(
                 f"training.channel_weights names {', '.join(idle)}, which model.outputs leaves out: no loss is theirs"
             )
-        if (start := self.training.start_from) is not None and start.lora is not None:
+        if (start := self.training.start_from) is not None and is_own(self.model.backbone):
+            start.require_blocks_unasked(self.model.backbone)
+        if start is not None and start.lora is not None:
             start.lora.require_fit(self.model.width, int(self.model.width * self.model.mlp_ratio))
         if self.training.rollout is not None:
             if self.training.rollout.inputs == "read" and set(roles.inputs) <= set(roles.outputs):

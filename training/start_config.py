@@ -87,8 +87,8 @@ class StartFrom(Config):
     where weights were trained on several stores (`data.mix`), each with its own."""
     freeze: list[str] = []
     """Parts that do not learn, by the start of their names: `tokenizer`, `aggregation`, `position`, `lead_time` or
-    `conditioning`, `noising`, `blocks` (or `blocks.0`), `norm`, `head`, `to_patches`, `decoder`, `truncation`,
-    `reconstruction`."""
+    `conditioning`, `noising`, `blocks` (or `blocks.0`, or `backbone`), `norm`, `head`, `to_patches`, `decoder`,
+    `truncation`, `reconstruction`."""
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Factor of the learning rate from each block to the one below it: the head learns at the full rate, blocks below
     it ever slower, what makes tokens slowest."""
@@ -103,6 +103,19 @@ class StartFrom(Config):
         if empty := [name for name, others in self.new_channels.items() if not others]:
             raise InputError(f"start_from.new_channels names nothing for {', '.join(empty)}; leave it out")
         return self
+
+    def require_blocks_unasked(self, backbone: str) -> None:
+        """Refuse what is for the blocks of weatherfm alone.
+
+        Raises:
+            InputError: the backbone is another, and this asks for them.
+        """
+        asked = [name for name in ("lora", "layer_decay") if getattr(self, name) is not None]
+        if asked:
+            raise InputError(
+                f"training.start_from.{asked[0]} is for the blocks of weatherfm, which model.backbone {backbone} does "
+                "not have; leave it out (freeze: [backbone] keeps all of it as it is)"
+            )
 
     def record(self) -> dict[str, Any]:
         """What decides the weights beside the file itself, which is named by its digest."""

@@ -12,6 +12,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.backbone_config import is_own
 from weatherfm.model.roles import Roles, find_roles
 
 
@@ -86,6 +87,11 @@ def _refuse_idle(config: ForecastConfig) -> None:
 
 def _require_chance(one: ModelFacts, config: ForecastConfig, each: int) -> None:
     model = one.model
+    if config.dropout and is_own(model.backbone):
+        raise InputError(
+            f"forecast.dropout: what {model.backbone} of {one.name} drops is not known; leave it out, or make members "
+            "by noise (model.noise), perturbation or several weights files"
+        )
     if config.dropout and not model.dropout and not (model.drop_path and model.depth > 1):
         raise InputError(
             f"forecast.dropout: {one.name} was trained with neither dropout nor drop_path, and has nothing to drop; "

@@ -47,8 +47,10 @@ def folder(tmp_path_factory) -> Path:
         "flat": {},
         "tokens": {"aggregation": {"evaluate": "tokens"}},
         "groups": {"aggregation": {"kind": "hierarchical", "groups": 2}, "input_times": ["-6h", "0h"]},
+        "windows": {"backbone": "windows", "patch_size": 1, "windows": {"size": 3}},
+        "own": {"backbone": "own_backbones:Layers", "conditioning": "adaln"},
     }.items():
-        model = WeatherViT(ModelConfig(**MODEL, **settings), store.domain())
+        model = WeatherViT(ModelConfig(**MODEL | settings), store.domain())
         scramble(model)
         trained = {"settings": {"training": {"lead_times": ["6h", "12h"]}}}
         save_weights(folder / f"{name}.safetensors", model, trained)
@@ -108,8 +110,10 @@ def _on_ranks(rank: int, folder: Path, name: str, parallel: dict, settings: dict
         ("flat", {"dp_shard": 2}, 2),
         ("groups", {"tp": 2, "dp_shard": 2}, 4),
         ("tokens", {"tp": 2, "channels": "whole"}, 2),
+        ("windows", {"tp": 2}, 2),
+        ("own", {"tp": 2}, 2),
     ],
-    ids=["tp2-replicate2", "shard2", "tp2-shard2-groups", "tp2-whole-channels"],
+    ids=["tp2-replicate2", "shard2", "tp2-shard2-groups", "tp2-whole-channels", "tp2-windows", "tp2-own"],
 )
 def test_every_layout_makes_the_same_forecast(folder, name, parallel, world):
     """Seven initial times for two data-parallel groups: one of them makes some twice, to keep step."""

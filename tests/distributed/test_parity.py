@@ -120,6 +120,17 @@ VARIANTS: dict[str, dict] = {
         "parallel": {"activation_checkpointing": "selective"},
         "model": MASKED,
     },
+    "windows-uneven-local-adaptive": {
+        "channels": 10,
+        "parallel": {"activation_checkpointing": "block"},
+        "model": LOCAL | ADAPTIVE | {"patch_size": 2, "backbone": "windows", "windows": {"size": 3}},
+    },
+    "own-uneven-adaptive": {
+        "channels": 10,
+        "parallel": {"activation_checkpointing": "block"},
+        "model": ADAPTIVE | {"backbone": "own_backbones:Layers", "backbone_options": {"hidden": 1}},
+    },
+    "own-heads-divided": {"aggregation": HIERARCHICAL, "model": {"backbone": "own_backbones:HeadsDivided"}},
     "tensor-parallel-alone-local-adaptive": {
         "aggregation": {"evaluate": "tokens"},
         "parallel": {"channels": "whole"},
@@ -128,12 +139,13 @@ VARIANTS: dict[str, dict] = {
 }
 TELLING = ["flat-uneven-local-adaptive-sampled", "attention", "linear-tree-uneven-sampled"]
 """Variants that between them go through all that layouts do differently."""
+BACKBONES = [name for name in VARIANTS if name.startswith(("windows", "own"))]
 CRPS = [name for name in VARIANTS if name.startswith("crps")]
 RECONSTRUCT = [name for name in VARIANTS if name.startswith("reconstruct")]
 LAYOUTS = [
-    (Layout(1, 1, 2), [*TELLING, "lora", *CRPS, *RECONSTRUCT]),
+    (Layout(1, 1, 2), [*TELLING, "lora", *CRPS, *BACKBONES, *RECONSTRUCT]),
     (Layout(1, 1, 4), TELLING),
-    (Layout(1, 2, 1), [*TELLING, *CRPS, *RECONSTRUCT]),
+    (Layout(1, 2, 1), [*TELLING, *CRPS, *BACKBONES, *RECONSTRUCT]),
     (Layout(1, 4, 1), TELLING),
     (Layout(1, 2, 2), list(VARIANTS)),
     (Layout(2, 1, 1), TELLING),
@@ -156,7 +168,7 @@ def make_config(variant: str, depth: int = DEPTH) -> RunConfig:
             "width": 16,
             "depth": depth,
             "heads": 4,
-            "drop_path": 0.0,
+            **({} if given.get("model", {}).get("backbone", "").startswith("own") else {"drop_path": 0.0}),
             "input_times": ["0h", "-24h"],
             "aggregation": given.get("aggregation", {}),
         }

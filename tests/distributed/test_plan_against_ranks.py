@@ -38,6 +38,12 @@ FORMS: dict[str, dict] = {
     "mix": {},
     "lora": {},
     "frozen": {},
+    "windows": {},
+    "own": {},
+}
+BACKBONES = {
+    "windows": {"backbone": "windows", "windows": {"size": 3}, "patch_size": [4, 2]},
+    "own": {"backbone": "own_backbones:Layers", "conditioning": "adaln"},
 }
 START = {
     "lora": {"weights": "unused", "lora": {"rank": 8}, "freeze": ["blocks"]},
@@ -64,7 +70,8 @@ def make_config(form: str, mode: str) -> RunConfig:
             "aggregation": FORMS["tokens" if form == "whole" else form] | {"block_mib": 8},
         }
         | (LOCAL if form in ("hierarchical", "whole") else {})
-        | ({"conditioning": "adaln", "noise": 8} if form == "members" else {}),
+        | ({"conditioning": "adaln", "noise": 8} if form == "members" else {})
+        | BACKBONES.get(form, {}),
         "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2 if form == "flat" else 1}
         | ({"rollout": {"steps": {0: 1, 10: 3}}} if form in ("rollout", "members") else {})
         | ({"loss": "crps", "members": 3} if form == "members" else {})
@@ -118,8 +125,9 @@ def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout):
     compare(layout, torch.bfloat16, FEW)
 
 
-def test_so_it_does_where_few_numbers_learn():
-    compare(Layout(1, 2, 2), torch.bfloat16, [("lora", "none"), ("frozen", "block")])
+def test_so_it_does_where_few_numbers_learn_and_with_other_backbones():
+    others = [("windows", "none"), ("own", "block")]
+    compare(Layout(1, 2, 2), torch.bfloat16, [("lora", "none"), ("frozen", "block"), *others])
 
 
 @pytest.mark.slow

@@ -22,6 +22,13 @@ TP: dict = {"tp": 2}
 SHARD: dict = {"dp_shard": 2}
 BOTH: dict = {"tp": 2, "dp_shard": 2}
 COPIES: dict = {"tp": 2, "dp_replicate": 2}
+BACKBONES = {
+    "windows": {"width": 16, "heads": 2, "depth": 2, "drop_path": 0.0, "patch_size": 1}
+    | {"backbone": "windows", "windows": {"size": 3}},
+    "own": {"width": 16, "heads": 2, "depth": 1, "patch_size": 2, "conditioning": "adaln"}
+    | {"backbone": "own_backbones:Layers"},
+}
+"""Models of runs whose names begin so."""
 SHORT = {"steps": 12, "validate_every": 4, "checkpoint_every": 5, "log_every": 1, "validation_samples": 5}
 
 
@@ -51,6 +58,7 @@ class StopAfter:
 def settings(folder: Path, run: str, layout: dict, **training) -> dict:
     plain = toy_run.run_settings(folder, run, **(SHORT | training))
     plain["model"] |= {"dropout": 0.0, "drop_path": 0.0}  # random numbers differ between layouts
+    plain["model"] = BACKBONES.get(run.partition("-")[0], plain["model"])
     return plain | {"parallel": layout}
 
 
@@ -107,9 +115,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def assert_same_function(folder: Path, run: str) -> None:
-    assert curve(folder / run) == pytest.approx(curve(folder / "alone"), rel=1e-6)
-    expected = load_file(folder / "alone" / "weights.safetensors")
+def assert_same_function(folder: Path, run: str, alone: str = "alone") -> None:
+    assert curve(folder / run) == pytest.approx(curve(folder / alone), rel=1e-6)
+    expected = load_file(folder / alone / "weights.safetensors")
     found = load_file(folder / run / "weights.safetensors")
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -136,3 +144,11 @@ def test_on_ranks_a_run_is_the_same_and_goes_on_bit_for_bit(folder):
     assert_same_function(folder, "whole")
     assert curve(folder / "broken") == curve(folder / "whole")
     assert (folder / "broken/weights.safetensors").read_bytes() == (folder / "whole/weights.safetensors").read_bytes()
+
+
+def test_so_it_is_with_other_backbones(folder):
+    """Broken off on ranks that share samples, and gone on with there."""
+    go(folder, *((f"{name}-alone", ALONE, None) for name in BACKBONES))
+    go(folder, *((f"{name}-tp", TP, stop) for name in BACKBONES for stop in (5, None)))
+    for name in BACKBONES:
+        assert_same_function(folder, f"{name}-tp", f"{name}-alone")

@@ -17,6 +17,7 @@ from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.reconstruction_config import ReconstructionConfig
 from weatherfm.training.feeding.samples import training_period, training_samples
+from weatherfm.training.parallel.own_backbone_trial import try_backbones
 from weatherfm.training.parts import Part
 from weatherfm.training.run_config import RunConfig
 
@@ -27,8 +28,9 @@ def check_parts(config: RunConfig, parts: Sequence[Part]) -> None:
     """Check that a run can train on its stores, each by itself and together.
 
     Raises:
-        InputError: as of `check_training`, a grid that the model is not for, grids that one table of positions cannot
-            serve, or days that one store learns from and another holds out.
+        InputError: as of `check_training`, a grid that the model is not for, a backbone that cannot be had or does not
+            do what it has to, grids that one table of positions cannot serve, or days that one store learns from and
+            another holds out.
     """
     _require_validation(config, any(part.config.data.validation is not None for part in parts))
     for part in parts:
@@ -47,6 +49,7 @@ def check_parts(config: RunConfig, parts: Sequence[Part]) -> None:
             f"the stores of data.mix have other numbers of patches ({told}), and a table of positions has one; set "
             "model.position: place"
         )
+    try_backbones([(part.config.model, part.domain) for part in parts])
     for part in parts:
         for other in parts:
             _require_held_out(part, other)

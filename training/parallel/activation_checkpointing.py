@@ -30,14 +30,15 @@ _KEPT = {
 
 
 def wrap_blocks(model: WeatherViT, mode: Literal["none", "block", "selective"], compile: bool) -> None:
-    """Let the blocks of a model forget their activations, compiled or not; in place.
+    """Let the blocks of a model forget their activations, compiled or not; in place. Of a backbone of the user's own
+    that has none, all of it counts as one.
 
     block: a block keeps its input alone. selective: it keeps the results of matrix products as well and makes
     norms, GELU and the like again. The compiler cannot enter a context that checkpointing needs when it runs by itself,
     so the compiled block is what is checkpointed; but which results are kept only the compiler can decide inside of
     what it compiles, so there selective checkpointing is part of the graph.
     """
-    for block in model.all_blocks:
+    for block in model.units:
         block.forward = _wrapped(block.forward, mode, compile)
 
 
@@ -52,10 +53,10 @@ def _wrapped(forward: Callable[..., Any], mode: str, compile: bool) -> Callable[
 
 
 def _forgetful(forward: Callable[..., Any], context: dict[str, Any]) -> Callable[..., Any]:
-    def run(*given: torch.Tensor) -> Any:
+    def run(*given: Any, **named: Any) -> Any:
         # stopped early, a block made again would leave its last collective unwaited for, and that its buffer for ever
         with set_checkpoint_early_stop(False):
-            return checkpoint(forward, *given, use_reentrant=False, **context)
+            return checkpoint(partial(forward, **named), *given, use_reentrant=False, **context)
 
     return run
 

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig, patch_counts
+from weatherfm.model.backbone_config import is_own
 from weatherfm.model.reconstruction import decoder_config
 from weatherfm.model.roles import find_roles
 from weatherfm.model.share import channel_groups, most_shares
+from weatherfm.model.tensor_plan import plan_problems
 from weatherfm.training.run_config import ParallelConfig
 
 
@@ -100,7 +102,7 @@ def layout_problems(
     split = {
         "model.heads": model.heads,
         "model.width": model.width,
-        "the MLP's width": int(model.width * model.mlp_ratio),
+        **({} if is_own(model.backbone) else {"the MLP's width": int(model.width * model.mlp_ratio)}),
         f"the number of positions ({positions[0]} x {positions[1]})": positions[0] * positions[1],
     }
     if model.reconstruction is not None:
@@ -112,6 +114,7 @@ def layout_problems(
         }
     problems = [f"tp {tp} does not divide {name} {size}" for name, size in split.items() if size % tp]
     problems += _of_visible(model, positions[0] * positions[1], tp)
+    problems += plan_problems(model, domain.grid.shape, domain.grid.periodic, tp)
     if model.aggregation.kind == "hierarchical" and model.aggregation.groups and model.aggregation.groups % tp:
         problems.append(f"tp {tp} does not divide model.aggregation.groups {model.aggregation.groups}")
     if config.channels == "split" and tp > most:

@@ -40,6 +40,7 @@ from weatherfm.training.parallel.adapted_layers import AdaptedParallel
 from weatherfm.training.parallel.channel_parallel import gather_positions, join_channels, replicated
 from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.parallel.mesh import Mesh
+from weatherfm.training.parallel.own_backbone_parallel import split_backbone, split_layers
 from weatherfm.training.run_config import ParallelConfig
 
 # Two warnings of PyTorch that do not concern us: no output of a module is changed in place, and a bias that is split
@@ -66,6 +67,8 @@ def parallelize(
         split_sequence(model, mesh.tp, mesh.tp_index)
         for block in model.all_blocks:
             parallelize_module(block, mesh.tp, block_styles(cast(Block, block)))
+        if model.backbone is not None:
+            split_backbone(model, mesh.tp, mesh.tp_index)
     # 2. Compile and checkpoint what a block computes, the collectives of step 1 inside it, before FSDP puts its hooks
     # around it: those are not for the compiler, and weights are gathered once for what is made again.
     wrap_blocks(model, config.activation_checkpointing, compile)
@@ -135,6 +138,15 @@ def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: 
     for block in model.all_blocks:
         fully_shard(block, mesh=mesh.data, mp_policy=precision, shard_placement_fn=_evenly(size, first=0))
     shared: list[list[nn.Module]] = [[model.position], [model.norm, model.head], [model.aggregation]]
+    if model.backbone is not None:  # all of it in float32: only its own blocks know what to cast, and when
+        for unit in model.units:
+            if layers := split_layers(unit):
+                fully_shard(layers, mesh=mesh.data, shard_placement_fn=_evenly(size, first=0))
+            shared.append([unit])
+        if model.backbone not in model.units:
+            if layers := [m for m in split_layers(model.backbone) if not isinstance(m, FSDPModule)]:
+                fully_shard(layers, mesh=mesh.data, shard_placement_fn=_evenly(size, first=0))
+            shared.append([model.backbone])
     if model.lead_time is not None:
         shared[0].append(model.lead_time)
     if model.reconstruction is not None:

@@ -17,6 +17,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError, OutsideError
 from weatherfm.model.aggregation import AggregationConfig
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.backbone_config import is_own
 from weatherfm.model.share import channel_groups
 from weatherfm.training.parallel.layout import Layout, feasible_layouts, layout_problems
 from weatherfm.training.plan.machine import GB, Machine, Seconds
@@ -52,8 +53,8 @@ class Candidate:
 
     choice: Choice
     count: StepCount
-    expected: float
-    """Peak memory by formula, bytes, as a check."""
+    expected: float | None
+    """Peak memory by formula, bytes, as a check; None where the backbone is the user's own."""
     seconds: Seconds
     fits: bool
 
@@ -134,7 +135,8 @@ def evaluate(
 
 def _count(choice: Choice, domain: Domain, machine: Machine, dtype: torch.dtype) -> Candidate:
     count = simulate(choice.config, domain, choice.layout, dtype)
-    expected = expected_peak(choice.config, domain, choice.layout, dtype)
+    known = not is_own(choice.config.model.backbone)
+    expected = expected_peak(choice.config, domain, choice.layout, dtype) if known else None
     return Candidate(choice, count, expected, machine.seconds(choice.layout, count), count.peak / GB <= machine.usable)
 
 

@@ -14,6 +14,7 @@ from weatherfm.earth.grid import regular_grid
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.home import expanded
+from weatherfm.training.parallel.own_backbone_trial import try_backbones
 from weatherfm.training.parts import Part, joint_domain, open_parts
 from weatherfm.training.plan.candidates import CHECKPOINTING, Candidate, choices, evaluate, form_name
 from weatherfm.training.plan.machine import GB, Machine, Training
@@ -109,8 +110,10 @@ def make_plan(
         jobs: processes that simulate; by default one a core.
 
     Raises:
-        InputError: no layout can train the model, or none fits, with what would help.
+        InputError: no layout can train the model, or none fits, with what would help; a backbone of the user's own that
+            cannot be had or does not do what it has to.
     """
+    try_backbones([(config.model, domain)])
     dtype = torch.float32 if config.training.precision == "float32" else torch.bfloat16
     found = evaluate(choices(config, domain, machine.devices), domain, machine, dtype, jobs)
     if not any(c.fits and not c.alone for c in found):

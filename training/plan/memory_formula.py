@@ -16,7 +16,8 @@ Kept by a block, a number of it in units of b n D (r: MLP ratio; `tp` stands for
     block      4                        its input
 
 With `model.mlp_convolution`, `none` keeps its input as well: h r, and the patches around; with `model.conditioning:
-adaln` or `noise` norms before they are changed and what gates multiply: 4 h. With low-rank factors `selective` keeps
+adaln` or `noise` norms before they are changed and what gates multiply: 4 h; in blocks whose attention stays within
+windows (`model.backbone`) its result in the order of positions as well: h. With low-rank factors `selective` keeps
 both products of an adapted matrix. With `model.decoder_fields` E
 the head keeps h (2 + 2 E) for each value of its channels, and for those around; with `model.truncation` coefficients.
 With S model steps a sample (`training.rollout`) all that S - 1 of them keep, head and loss too, is held at each of the
@@ -43,7 +44,7 @@ from weatherfm.training.starting.learning import freeze
 
 
 def expected_peak(config: RunConfig, domain: Domain, layout: Layout, dtype: torch.dtype) -> float:
-    """Bytes of the heaviest rank."""
+    """Bytes of the heaviest rank, for a backbone of ours (of others' nothing is known)."""
     split = config.parallel.channels == "split"
     index = heaviest_rank(config, domain, layout)
     share = channel_shares(config.model, domain, layout.tp)[index] if split else whole(config.model, domain)
@@ -119,6 +120,9 @@ class _Terms:
             factor += h * r * self.around(1, self.positions)
         if mode == "none" and (self.config.model.conditioning == "adaln" or self.config.model.noise):
             factor += 4 * h
+        if mode == "none" and self.config.model.backbone == "windows":
+            kinds = self.config.model.windows.kinds(self.config.model.depth)
+            factor += h * sum(shifted is not None for shifted in kinds) / len(kinds)
         if mode == "selective":
             factor += h * self.low_rank_products()
         return self.stream * factor

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.plan.counter import Moment, StepCounter
@@ -37,7 +38,7 @@ def telling(model: WeatherViT, counter: StepCounter) -> Iterator[None]:
     for conditioning in (model.conditioning, model.noising):
         if conditioning is not None:
             backward(conditioning, "other")
-    for i, block in enumerate(model.blocks):
+    for i, block in enumerate(model.blocks if model.backbone is None else model.units):
         forward(block, "blocks", i)
         backward(block, "blocks", i)
     forward(model.norm, "head")
@@ -53,7 +54,8 @@ def _on_gradient(act: Callable[[], None]) -> Callable[..., None]:
     """A forward hook that acts when the gradient of the output is there."""
 
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-        if output.requires_grad:
-            output.register_hook(lambda gradient: act())
+        made = next((x for x in tree_leaves(output) if isinstance(x, Tensor) and x.requires_grad), None)
+        if made is not None:  # blocks of others may give several
+            made.register_hook(lambda gradient: act())
 
     return hook

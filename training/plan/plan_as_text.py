@@ -30,9 +30,10 @@ def to_text(plan: Plan) -> str:
     most = max(training.model_steps.values())
     rollout = f", {most} model steps a sample (the most of training.rollout)" if most > 1 else ""
     members = f" of {training.members} members a sample" if training.loss == "crps" else ""
+    backbone = "" if model.backbone == "vit" else f", backbone {model.backbone}"
     lines = [
         f"{len(plan.domain.channels)} channels on {H} x {W}, patch {model.patch[0]} x {model.patch[1]}, "
-        f"width {model.width}, depth {model.depth}; batch {training.batch_size}{members}{rollout}, "
+        f"width {model.width}, depth {model.depth}{backbone}; batch {training.batch_size}{members}{rollout}, "
         f"{str(plan.dtype).removeprefix('torch.')}; {machine.devices} devices of {machine.memory:g} GB",
         "",
         *_table(plan),
@@ -79,7 +80,7 @@ def _candidate(plan: Plan, candidate: Candidate) -> dict[str, Any]:
         "activation_checkpointing": choice.checkpointing,
         "fits": candidate.fits,
         "peak_gb": count.peak / GB,
-        "formula_gb": candidate.expected / GB,
+        "formula_gb": None if candidate.expected is None else candidate.expected / GB,
         "peak_during": f"{moment.phase} {moment.part}",
         "at_peak_gb": _named(count.at_peak),
         "sent_gb": _named(count.total_sent()),
@@ -119,7 +120,8 @@ def _row(plan: Plan, candidate: Candidate, width: int, places: int) -> str:
     for (axis, _), size in count.total_sent().items():
         sent["tp" if axis == "tp" else "dp"] += size
     line = f"{mark} {choice.form:<{width}} {choice.layout!s:<{places}} {choice.checkpointing:<9}"
-    line += f" {_short(count.peak / GB):>6} {_short(candidate.expected / GB):>7} |"
+    formula = "-" if candidate.expected is None else _short(candidate.expected / GB)
+    line += f" {_short(count.peak / GB):>6} {formula:>7} |"
     line += "".join(f"{_short(size / GB):>8}" for size in memory_groups(count).values())
     line += f" |{_short(sent['tp'] / GB):>7}{_short(sent['dp'] / GB):>7} |"
     flops = sum(count.total_flops().values()) / 1e12

@@ -14,17 +14,16 @@ from torch.distributed.tensor import debug
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
+from weatherfm.model.backbone_config import is_own
 from weatherfm.training.parallel.build_model import meta_model
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
 from weatherfm.training.parallel.role import find_role, heaviest_rank
 from weatherfm.training.plan.rank_step import count_step, planned_ground
-from weatherfm.training.plan.step_count import StepCount, accumulated, extrapolate
+from weatherfm.training.plan.step_count import StepCount, accumulated, extrapolate, shallower
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.learning import freeze
 
-_DEPTHS = (3, 4)
-"""Depths that deeper models are extrapolated from: a first block, a last one, and one or two between."""
 _BATCHES = 2
 """Batches of a step that are simulated: the first, and one that finds gradients there."""
 
@@ -41,20 +40,23 @@ def simulate(config: RunConfig, domain: Domain, layout: Layout, dtype: torch.dty
     Raises:
         InputError: this process belongs to a process group already.
     """
-    depth, batches, alike = config.model.depth, config.training.accumulate, not _names_blocks(config)
+    depth, batches, period = config.model.depth, config.training.accumulate, _period(config)
     if batches > _BATCHES:
         config = _changed(config, training={"accumulate": _BATCHES})
     with _ranks(layout, heaviest_rank(config, domain, layout)) as mesh:
-        depths = _DEPTHS if depth > _DEPTHS[1] and alike else (depth,)
-        counts = [_simulate(_changed(config, model={"depth": d}), domain, mesh, dtype) for d in depths]
-    count = extrapolate(counts[0], counts[1], _DEPTHS, depth) if len(counts) > 1 else counts[0]
+        pair = None if period is None else shallower(depth, period)
+        counts = [_simulate(_changed(config, model={"depth": d}), domain, mesh, dtype) for d in pair or (depth,)]
+    count = extrapolate(counts[0], counts[1], pair, depth, period) if pair and period else counts[0]
     return count if batches <= _BATCHES else accumulated(count, _BATCHES, batches)
 
 
-def _names_blocks(config: RunConfig) -> bool:
-    """Whether some blocks are frozen by number, so that others are not like them."""
-    start = config.training.start_from
-    return start is not None and any(part.startswith("blocks.") for part in start.freeze)
+def _period(config: RunConfig) -> int | None:
+    """After how many blocks they are alike again; None: nothing is known of that."""
+    start, model = config.training.start_from, config.model
+    by_number = start is not None and any(part.startswith("blocks.") for part in start.freeze)
+    if by_number or is_own(model.backbone):
+        return None
+    return model.windows.period if model.backbone == "windows" else 1
 
 
 def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch.dtype) -> StepCount:

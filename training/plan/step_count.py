@@ -59,23 +59,31 @@ class StepCount:
         return cls(_peaks(counter.events), dict(counter.flops), dict(counter.sent))
 
 
-def extrapolate(shallow: StepCount, deep: StepCount, depths: tuple[int, int], depth: int) -> StepCount:
+def shallower(depth: int, period: int) -> tuple[int, int] | None:
+    """Two depths that a deeper model is extrapolated from: a first block, a last one, one or two periods between, and
+    the last as it is there. None where that would not be less."""
+    first = period + 2 + (depth - period - 2) % period
+    return (first, first + period) if depth > first + period else None
+
+
+def extrapolate(shallow: StepCount, deep: StepCount, depths: tuple[int, int], depth: int, period: int = 1) -> StepCount:
     """The step of a model of `depth` blocks from those of two shallower ones, exactly.
 
-    All blocks but the first and the last are alike, so at a moment outside the blocks, and at one in a block of given
-    number from the front or the back, everything counted is a + b * depth; between the second block and the last but
-    one it lies between what it is in these.
+    All blocks but the first and the last are like those a period away, so at a moment outside the blocks, and at one in
+    a block of given number from the front or the back, everything counted is a + b * depth; between the first period
+    behind the first block and the last before the last it lies between what it is in these.
 
     Args:
-        shallow: at depths[0], 3 or more.
-        deep: at depths[1], larger.
-        depths: of the two.
-        depth: wanted.
+        shallow: at depths[0], at least two more than a period.
+        deep: at depths[1], a period more.
+        depths: of the two (`shallower`).
+        depth: wanted, by periods more.
+        period: 1 where all blocks are alike.
     """
     share = (depth - depths[0]) / (depths[1] - depths[0])
     peaks = {}
     for moment in deep.peaks:
-        for at_depth in _places(moment, depths, depth):
+        for at_depth in _places(moment, depths, depth, period):
             low, high = shallow.peaks.get(at_depth[0], {}), deep.peaks[moment]
             peaks[at_depth[1]] = {
                 use: low.get(use, 0) + share * (high.get(use, 0) - low.get(use, 0)) for use in {*low, *high}
@@ -97,13 +105,13 @@ def accumulated(count: StepCount, batches: int, wanted: int) -> StepCount:
     return StepCount(count.peaks, flops, sent)
 
 
-def _places(moment: Moment, depths: tuple[int, int], depth: int) -> list[tuple[Moment, Moment]]:
+def _places(moment: Moment, depths: tuple[int, int], depth: int, period: int) -> list[tuple[Moment, Moment]]:
     """The same moment at the shallow depth and at the wanted one, for a moment at the deep one."""
     block = moment.block
     if block is None:
         return [(moment, moment)]
-    found = [(block, block)] if block < 2 else []  # from the front
-    if (behind := depths[1] - block) <= 2:  # from the back
+    found = [(block, block)] if block < 1 + period else []  # from the front
+    if (behind := depths[1] - block) <= 1 + period:  # from the back
         found.append((depths[0] - behind, depth - behind))
     return [(moment._replace(block=low), moment._replace(block=there)) for low, there in found]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig, patch_counts
+from weatherfm.model.backbone_config import is_own
 from weatherfm.model.reconstruction import decoder_config
 from weatherfm.model.roles import find_roles
 from weatherfm.model.share import input_names
@@ -44,6 +45,8 @@ class Match:
     anew: tuple[str, ...] = ()
     """Parts that start at initial values whatever the weights have: these learned to reconstruct, and the run is to
     forecast, or the other way round."""
+    attention: tuple[str, ...] = ()
+    """Where blocks see other positions than in the weights, in words."""
 
     def takes(self, name: str) -> bool:
         """Whether a weight comes from the weights to start from, if they have it."""
@@ -68,6 +71,7 @@ class Match:
             "resized": (self.resized, "resampled"),
             "new blocks": ([str(number) for number in self.added_blocks], "start as the identity"),
             "new parts": (self.joined, "start without an effect"),
+            "attention": (self.attention, "the same weights"),
         }
         return [f"{name:<12}{_some(names)} ({why})" for name, (names, why) in rows.items() if names]
 
@@ -114,7 +118,15 @@ def match(donor: Donor, config: ModelConfig, domain: Domain, new_channels: Mappi
     joined = [name for name in _MAY_JOIN if getattr(config, name) and not getattr(donor.config, name)]
     added = tuple(range(donor.config.depth, config.depth))
     there = tuple(part for part in anew if part in _parts_of(config))
-    return Match(inputs, outputs, dropped, tuple(resized), added, tuple(joined), there)
+    seen = [_seen(one) for one in (donor.config, config)]
+    attention = (f"of {seen[0]}, now of {seen[1]}",) if seen[0] != seen[1] else ()
+    return Match(inputs, outputs, dropped, tuple(resized), added, tuple(joined), there, attention)
+
+
+def _seen(config: ModelConfig) -> str:
+    """Which positions blocks attend to, in words."""
+    own = [f"{key} {value}" for key, value in config.windows] if config.backbone == "windows" else []
+    return f"{config.backbone} ({', '.join(own)})" if own else config.backbone
 
 
 def _learned_other(donor: Donor, config: ModelConfig) -> bool:
@@ -159,6 +171,7 @@ def _require_architecture(donor: Donor, config: ModelConfig) -> None:
         for name in may_join
         if getattr(theirs, name) and getattr(config, name) != getattr(theirs, name)
     ]
+    wrong += _other_backbone(config, theirs)
     if config.depth < theirs.depth:
         wrong.append(f"model.depth is {config.depth}, less than the {theirs.depth} blocks of the weights")
     ours, held = (one.aggregation.model_dump(exclude={"evaluate", "block_mib"}) for one in (config, theirs))
@@ -173,6 +186,18 @@ def _require_architecture(donor: Donor, config: ModelConfig) -> None:
             wrong.append(f"model.reconstruction is {decoders[0]}, the weights have {decoders[1]}")
     if wrong:
         raise InputError(f"{donor.path} does not fit the model: " + "; ".join(wrong) + ": set it so, or start anew")
+
+
+def _other_backbone(config: ModelConfig, theirs: ModelConfig) -> list[str]:
+    """Blocks of ours have the same weights whatever they see; a backbone of the user's own is one of a kind."""
+    if not (is_own(config.backbone) or is_own(theirs.backbone)):
+        return []
+    names = ["backbone", "backbone_options", *(["depth"] if config.depth > theirs.depth else [])]
+    return [
+        f"model.{name} is {getattr(config, name)}, the weights have {getattr(theirs, name)}"
+        for name in names
+        if getattr(config, name) != getattr(theirs, name)
+    ]
 
 
 def _require_gates(config: ModelConfig, donor: Donor, wanted: Sequence[str], others: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from weatherfm.model.lora import is_factor
+from weatherfm.model.own_backbone import PREFIX
 from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.run_config import TrainingConfig
 
@@ -20,8 +21,11 @@ def decays(name: str, parameter: Tensor) -> bool:
     """Whether weight decay pulls a parameter to zero: matrices (and patch embeddings) do.
 
     So do the factors of a low-rank change, which is drawn to the weights that training started from by that. Biases,
-    norms, queries, channel and position embeddings do not: for them zero is no natural value.
+    norms, queries, channel and position embeddings do not: for them zero is no natural value. Of a backbone of one's
+    own all that is no vector does.
     """
+    if name.startswith(PREFIX):
+        return parameter.ndim >= 2
     matrix = name.rpartition(".")[2] == "weight" or is_factor(name)
     return matrix and parameter.ndim >= 2 and not name.endswith("position.weight")
 

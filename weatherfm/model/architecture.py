@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from weatherfm.config import Config, Hours
 from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
+from weatherfm.model.backbone_config import WindowsConfig, left_out, require_backbone
 from weatherfm.model.reconstruction_config import ReconstructionConfig
 
 _OF_FORECASTS = ("mlp_convolution", "decoder_fields", "truncation", "noise", "head_depth", "predict", "backbone")
@@ -23,7 +24,7 @@ class ModelConfig(Config):
     later = frozenset(
         {
             "input_gates", "mlp_convolution", "rotary", "decoder_fields", "truncation", "conditioning", "position",
-            "inputs", "outputs", "noise", "reconstruction",
+            "inputs", "outputs", "noise", "reconstruction", "backbone", "windows", "backbone_options",
         }
     )  # fmt: skip
 
@@ -35,6 +36,12 @@ class ModelConfig(Config):
     """Transformer blocks."""
     heads: int = Field(8, ge=1)
     """Of the attention, in the blocks and over the channels."""
+    backbone: str = "vit"
+    """What mixes positions between aggregation and head. vit: every block attends to all positions (ClimaX); windows:
+    within windows (`model.windows`), for fine grids; `package.module:Class`: one of your own."""
+    windows: WindowsConfig = WindowsConfig()
+    backbone_options: dict[str, Any] = {}
+    """Of a backbone of your own: what its constructor takes beside what all do."""
     mlp_ratio: float = Field(4.0, gt=0)
     """Hidden units of a block's MLP, as a multiple of `width`."""
     mlp_convolution: bool = False
@@ -111,6 +118,8 @@ class ModelConfig(Config):
         if min(self.patch) < 1:
             raise InputError(f"patch_size must be positive, got {self.patch_size}")
         self._check_reconstruction()
+        told = self.model_fields_set - (set() if self.noise else {"noise"})
+        require_backbone(self.backbone, self.backbone_options, self.conditioning == "adaln", told)
         return self
 
     def _check_reconstruction(self) -> None:
@@ -130,6 +139,11 @@ class ModelConfig(Config):
                 f"reconstruction.width {width} does not go with its {heads} heads; choose a multiple of {size}, e.g. "
                 f"{(width // size + 1) * size}, or other reconstruction.heads"
             )
+
+    @model_serializer(mode="wrap")
+    def _record(self, usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        told = super()._record(usual)
+        return {key: value for key, value in told.items() if key not in left_out(self.backbone)}
 
     @property
     def patch(self) -> tuple[int, int]:

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from weatherfm.model.architecture import ModelConfig
+from weatherfm.model.backbone_config import is_own
 from weatherfm.model.conditioning import modulated
 from weatherfm.model.neighbours import Edges, NeighbourMixing
 from weatherfm.model.position import Rotary
+from weatherfm.model.windows import Windows
 
 
 class DropPath(nn.Module):
@@ -34,13 +36,18 @@ class DropPath(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over positions; with `rotary`, turned by them (`weatherfm.model.position`)."""
+    """Multi-head self-attention over positions, of all or of each window (`weatherfm.model.windows`).
 
-    of_data = ("rotary",)
+    With `rotary`, turned by positions (`weatherfm.model.position`).
+    """
 
-    def __init__(self, width: int, heads: int, dropout: float, rotary: Rotary | None = None) -> None:
+    of_data = ("rotary", "windows")
+
+    def __init__(
+        self, width: int, heads: int, dropout: float, rotary: Rotary | None = None, windows: Windows | None = None
+    ) -> None:
         super().__init__()
-        self.rotary = rotary
+        self.rotary, self.windows = rotary, windows
         self.head_size, self.dropout = width // heads, dropout
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
         self.key = nn.Linear(width, width, bias=False)  # a key bias adds the same to every score: no effect
@@ -53,8 +60,11 @@ class SelfAttention(nn.Module):
         )  # [B, h, N, d]
         if self.rotary is not None:
             query, key = self.rotary(query, chosen), self.rotary(key, chosen)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # [B, h, N, d]
+        attention = partial(F.scaled_dot_product_attention, dropout_p=self.dropout if self.training else 0.0)
+        if self.windows is None:
+            mixed = attention(query, key, value)  # [B, h, N, d]
+        else:
+            mixed = self.windows.attend(query, key, value, attention)
         return self.out(mixed.transpose(1, 2).flatten(2))  # [B, N, D]
 
 
@@ -96,16 +106,24 @@ class Block(nn.Module):
         drop_path: share of samples that training skips a branch for.
         tokens: (lat, lon) patches.
         edges: of the patches.
+        windows: that its attention stays within; None: it has all positions.
     """
 
-    def __init__(self, config: ModelConfig, drop_path: float, tokens: tuple[int, int], edges: Edges) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        drop_path: float,
+        tokens: tuple[int, int],
+        edges: Edges,
+        windows: Windows | None = None,
+    ) -> None:
         super().__init__()
         D, hidden = config.width, int(config.width * config.mlp_ratio)
         rotary = Rotary(tokens, D // config.heads, edges.periodic) if config.rotary else None
         neighbours = NeighbourMixing(hidden, tokens, edges) if config.mlp_convolution else None
         weights = config.conditioning == "embed"
         self.attention_norm, self.mlp_norm = (Norm(D, elementwise_affine=weights) for _ in range(2))
-        self.attention = SelfAttention(D, config.heads, config.dropout, rotary)
+        self.attention = SelfAttention(D, config.heads, config.dropout, rotary, windows)
         self.mlp = MLP(D, hidden, config.dropout, neighbours)
         self.drop_path = DropPath(drop_path)
 
@@ -122,6 +140,22 @@ class Block(nn.Module):
             return x + self.drop_path(layer(norm(x)))
         shift, scale, gate = changes.unbind(1)
         return x + self.drop_path(gate * layer(modulated(norm(x), shift, scale)))
+
+
+def transformer_blocks(config: ModelConfig, tokens: tuple[int, int], edges: Edges) -> nn.ModuleList:
+    """All blocks of a model; none where its backbone is one of the user's own.
+
+    Args:
+        config: architecture.
+        tokens: (lat, lon) patches.
+        edges: of the patches.
+    """
+    depth = 0 if is_own(config.backbone) else config.depth
+    rates = [config.drop_path * i / max(1, depth - 1) for i in range(depth)]
+    kinds = config.windows.kinds(depth) if config.backbone == "windows" else [None] * depth
+    sides, periodic = config.windows.sides, edges.periodic
+    windows = [None if shifted is None else Windows.over(tokens, sides, shifted, periodic) for shifted in kinds]
+    return nn.ModuleList(Block(config, rate, tokens, edges, of) for rate, of in zip(rates, windows, strict=True))
 
 
 def _for_products(x: Tensor) -> Tensor:

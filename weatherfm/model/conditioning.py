@@ -27,7 +27,7 @@ CHANGES = 6
 _HIDDEN = 64
 """A sample is told by a handful of numbers: with D in its place, what makes the changes of all blocks of it would be
 half as large as the blocks."""
-_LEAD_TIME = 32
+LEAD_TIME = 32
 """Sines and cosines of the lead time."""
 
 
@@ -47,18 +47,23 @@ class Conditioning(nn.Module):
     def __init__(self, width: int, depth: int, conditions: int) -> None:
         super().__init__()
         self.width = width
-        self.expand, self.mix = nn.Linear(_LEAD_TIME + conditions, _HIDDEN), nn.Linear(_HIDDEN, _HIDDEN)
+        self.expand, self.mix = nn.Linear(LEAD_TIME + conditions, _HIDDEN), nn.Linear(_HIDDEN, _HIDDEN)
         self.blocks = nn.ModuleList(Modulation(_HIDDEN, CHANGES * width) for _ in range(depth))
         self.last = Modulation(_HIDDEN, 2 * width)
 
     def forward(self, lead_time_hours: Tensor, condition: Tensor) -> Tensor:
         """[B] and [B, K] -> [B, 6 L + 2, D]: of each block in turn, then shift and scale of the last norm."""
-        exact = torch.promote_types(self.expand.weight.dtype, torch.float32)
-        lead_time = sincos(lead_time_hours.to(exact), _LEAD_TIME)
-        known = torch.cat([lead_time, condition.to(exact)], 1)
+        known = known_of(lead_time_hours, condition, None, self.expand.weight.dtype)
         hidden = F.silu(self.mix(F.silu(self.expand(known))))  # [B, E]
         changes = torch.cat([modulation(hidden) for modulation in (*self.blocks, self.last)], 1)
         return changes.unflatten(1, (-1, self.width))
+
+
+def known_of(lead_time_hours: Tensor, condition: Tensor | None, noise: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """What is known of a sample, in float32 or better: [B], [B, K], [B, Z] -> [B, LEAD_TIME + K + Z]."""
+    exact = torch.promote_types(dtype, torch.float32)
+    lead_time = sincos(lead_time_hours.to(exact), LEAD_TIME)
+    return torch.cat([lead_time, *(x.to(exact) for x in (condition, noise) if x is not None)], 1)
 
 
 def opened(changes: Tensor) -> Tensor:

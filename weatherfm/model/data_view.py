@@ -18,6 +18,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.initial import row_names
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.own_backbone import require_other_grid
 from weatherfm.model.share import ChannelShare
 
 ROW_PARTS = ("tokenizer", "to_patches", "decoder", "truncation")
@@ -48,6 +49,7 @@ def view_of(
     """
     with torch.device("meta"):
         built = WeatherViT(config, domain, share)
+    require_other_grid(model, built)
     built.set_statistics(device)
     rows = {}
     for part in ROW_PARTS:

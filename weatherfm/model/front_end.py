@@ -74,6 +74,9 @@ class ChannelEnd(nn.Module):
         positions: places among all N tokens of those that are here; all, unless the model is split by position.
     """
 
+    own_backbone = None
+    """What stands between the ends begins as it is."""
+
     def __init__(self, channels: Sequence[str] | int, settings: EndSettings, groups: int | None) -> None:
         super().__init__()
         self.channels = _names(channels)

@@ -19,6 +19,7 @@ from weatherfm.model.decoder import ChannelDecoder
 from weatherfm.model.hierarchical import LearnedSum
 from weatherfm.model.lora import FACTORS
 from weatherfm.model.neighbours import NeighbourMixing
+from weatherfm.model.own_backbone import PREFIX, OwnBackbone
 from weatherfm.model.place import WAVES, Place
 from weatherfm.model.position import Position, sincos_position
 from weatherfm.model.share import ChannelShare
@@ -47,6 +48,10 @@ class Model(Protocol):
     tokens: tuple[int, int]
 
     @property
+    def own_backbone(self) -> OwnBackbone | None:
+        """How its backbone is made, where that is the user's own."""
+
+    @property
     def config(self) -> Settings:
         """Of the architecture."""
 
@@ -73,6 +78,8 @@ def initialise(model: Model, seed: int) -> None:
 
 def initial_tensor(model: Model, name: str, seed: int) -> Tensor:
     """The initial values of one parameter of a model (on any device, the meta device too): float32, on the CPU."""
+    if model.own_backbone is not None and name.startswith(PREFIX):
+        return model.own_backbone.take_initial(name.removeprefix(PREFIX), _number(seed, PREFIX))
     shape = model.get_parameter(name).shape
     rows = row_names(model, name)
     with torch.device("cpu"):
@@ -90,8 +97,11 @@ def row_names(model: Model, name: str) -> list[str] | None:
 
 
 def _generator(seed: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little"))
+    return torch.Generator().manual_seed(_number(seed, name))
+
+
+def _number(seed: int, name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:8], "little")
 
 
 def _draw(model: Model, name: str, shape: torch.Size, random: torch.Generator) -> Tensor:

@@ -17,14 +17,16 @@ from weatherfm.earth.forcings import CLOCK
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import ChannelAttention
 from weatherfm.model.architecture import ModelConfig
-from weatherfm.model.blocks import Block
-from weatherfm.model.conditioning import CHANGES, Conditioning, modulated, opened
+from weatherfm.model.backbone_config import is_own
+from weatherfm.model.blocks import transformer_blocks
+from weatherfm.model.conditioning import CHANGES, LEAD_TIME, Conditioning, known_of, modulated, opened
 from weatherfm.model.decoder import ChannelDecoder, require_grid
 from weatherfm.model.hierarchical import HierarchicalAggregation
 from weatherfm.model.increments import at_lead
 from weatherfm.model.initial import initialise
 from weatherfm.model.neighbours import Edges
 from weatherfm.model.on_data import OnData
+from weatherfm.model.own_backbone import OwnBackbone
 from weatherfm.model.place import Place
 from weatherfm.model.position import Position
 from weatherfm.model.reconstruction import ReconstructionDecoder, decoder_config, require_visible
@@ -70,16 +72,22 @@ class WeatherViT(OnData):
         self.position = Place(D) if config.position == "place" else Position(self.tokens[0] * self.tokens[1], D)
         plain = config.conditioning == "embed"
         self.lead_time = nn.Linear(1, D) if plain and config.reconstruction is None else None
-        self.conditioning = None if plain else Conditioning(D, config.depth, len(self.conditions))
-        known = len(self.conditions) + config.noise
-        self.noising = Conditioning(D, config.depth, known) if config.noise else None
+        own, known = is_own(config.backbone), len(self.conditions) + config.noise
+        self.conditioning = None if plain or own else Conditioning(D, config.depth, len(self.conditions))
+        self.noising = Conditioning(D, config.depth, known) if config.noise and not own else None
         self.dropout = nn.Dropout(config.dropout)
-        rates = [config.drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         edges = Edges.of(domain.grid)
         if config.decoder_fields:
             require_grid(domain.grid.shape)
-        self.blocks = nn.ModuleList(Block(config, rate, self.tokens, edges.of_patches()) for rate in rates)
-        self.norm = nn.LayerNorm(D, elementwise_affine=plain)
+        self.blocks = transformer_blocks(config, self.tokens, edges.of_patches())
+        self.own_backbone: OwnBackbone | None = None
+        self.backbone: nn.Module | None = None
+        if own:
+            self.own_backbone = OwnBackbone(config, self.tokens, edges.periodic, 0 if plain else LEAD_TIME + known)
+            self.backbone = self.own_backbone.build()
+            if not self.position.weight.is_meta:
+                self.own_backbone.restore(self.backbone.to_empty(device=self.position.weight.device), None)
+        self.norm = nn.LayerNorm(D, elementwise_affine=plain or own)
         masked = config.reconstruction is not None
         layers = 0 if masked else config.head_depth
         hidden = [layer for _ in range(layers) for layer in (nn.Linear(D, D), nn.GELU())]
@@ -167,7 +175,9 @@ class WeatherViT(OnData):
                 "weatherfm.model.noise.member_noise as a tensor, or zeros"
             )
 
-    def _front(self, history: Tensor, forcings: Tensor, present: Tensor | None, visible: Tensor | None) -> Tensor:
+    def _front(
+        self, history: Tensor, forcings: Tensor, present: Tensor | None, visible: Tensor | None = None
+    ) -> Tensor:
         """States [B, T, C, H, W] and forcings [B, F, H, W] -> tokens [B, N, D] of all positions, or of those [B, N]
         that are `visible`; of all channels."""
         x = self.assemble(history, forcings)  # [B, I, H, W]
@@ -212,6 +222,9 @@ class WeatherViT(OnData):
         if self.lead_time is not None:
             x = x + self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)[:, None]
         x = self.dropout(x)
+        if self.backbone is not None:
+            known = None if self.lead_time is not None else known_of(lead_time_hours, condition, noise, x.dtype)
+            return self.norm(self.backbone(x, known))
         whole = self._changes(lead_time_hours, condition, noise)
         if whole is None:
             for block in self.blocks:
@@ -253,8 +266,23 @@ class WeatherViT(OnData):
 
     @property
     def all_blocks(self) -> list[nn.Module]:
-        """Transformer blocks, those of a masked autoencoder's decoder behind the others."""
+        """Transformer blocks, those of a masked autoencoder's decoder behind the others; a backbone of one's own has
+        none."""
         return [*self.blocks, *([] if self.reconstruction is None else self.reconstruction.blocks)]
+
+    @property
+    def units(self) -> list[nn.Module]:
+        """What is gathered, compiled and made again by itself: the blocks, or, of a backbone without, all of it."""
+        if self.backbone is None:
+            return self.all_blocks
+        blocks = getattr(self.backbone, "blocks", None)
+        return list(blocks) if isinstance(blocks, nn.ModuleList) and len(blocks) else [self.backbone]
+
+    def set_statistics(self, device: torch.device | None = None) -> None:
+        """Of the data, and what a backbone of one's own has beside weights (`OnData.set_statistics`)."""
+        super().set_statistics(device)
+        if self.own_backbone is not None and self.backbone is not None:
+            self.own_backbone.restore(self.backbone, device)
 
     def place_positions(self) -> None:
         """Give position embeddings their part of the sequence, as `sequence` says: (which, of how many)."""
