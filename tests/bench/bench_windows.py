@@ -1,6 +1,6 @@
 """Memory and operations of windows against global attention at 0.25 degrees, and on up to 16,384 simulated ranks.
 
-    python tests/bench/bench_windows.py              both tables (two minutes on one core)
+    python tests/bench/bench_windows.py              both tables (some ten seconds of processor time a row)
     python tests/bench/bench_windows.py --width 1024
 
 Grid 721 x 1440, 84 channels in and out, flat folded aggregation, bfloat16, one sample a device or group of `tp`; blocks

@@ -184,3 +184,14 @@ def test_on_data_of_another_grid_windows_are_those_of_that_grid():
 def test_settings_that_do_not_go_together_are_refused(settings, message):
     with pytest.raises((ValidationError, ValueError), match=re.escape(message)):
         ModelConfig(**settings)
+
+
+def test_a_block_with_windows_is_one_graph_for_the_compiler():
+    model = scramble(make_model(backbone="windows", patch_size=2, windows={"size": 3}, rotary=True))
+    block, x = model.blocks[1], torch.randn(2, 32, 32, requires_grad=True)
+    compiled = torch.compile(block.forward, backend="aot_eager", fullgraph=True)
+    found, expected = compiled(x), block(x)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(y.square().sum(), [x, *block.parameters()]) for y in (found, expected)]
+    for own, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)

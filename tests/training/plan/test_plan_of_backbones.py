@@ -102,7 +102,7 @@ def test_one_without_a_plan_is_refused_on_tp_and_told_what_to_add():
 
 @pytest.mark.parametrize("backbone", ["windows", "own_backbones:Plain"])
 def test_the_command_plans_them(backbone, capsys):
-    file, given = str(ROOT / "configs" / "debug.yaml"), ["--grid", "16x32", "--jobs", "1", "--devices", "2"]
+    file, given = str(ROOT / "configs" / "debug.yaml"), ["--grid", "16x32", "--jobs", "1", "--devices", "1"]
     assert run_command(["plan", file, "model.depth=1", f"model.backbone={backbone}", *given, "--memory", "8"]) == 0
     text = capsys.readouterr().out
     assert f"backbone {backbone}" in text
