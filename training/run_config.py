@@ -274,10 +274,10 @@ class RunConfig(Config):
                 "alone, and learn to by the CRPS alone; set both (loss: crps, noise: 16), or neither"
             )
         if (self.training.objective == "reconstruct") != (self.model.reconstruction is not None):
+            given = "null" if self.model.reconstruction is None else "given"
             raise InputError(
-                f"training.objective is {self.training.objective} and model.reconstruction "
-                f"{'given' if self.model.reconstruction else 'null'}; set both (objective: reconstruct, "
-                "reconstruction: {mask_ratio: 0.75}), or neither"
+                f"training.objective is {self.training.objective} and model.reconstruction {given}; set both "
+                "(objective: reconstruct, reconstruction: {mask_ratio: 0.75}), or neither"
             )
         roles = find_roles(self.model, self.data.channels)
         scored = {"scheme", *roles.outputs, *(parse_channel(name).variable.short for name in roles.outputs)}

@@ -36,6 +36,7 @@ FORMS: dict[str, dict] = {
     "rollout": {},
     "members": {},
     "mix": {},
+    "reconstruct": {"kind": "hierarchical", "groups": 4},
     "lora": {},
     "frozen": {},
     "windows": {},
@@ -71,10 +72,12 @@ def make_config(form: str, mode: str) -> RunConfig:
         }
         | (LOCAL if form in ("hierarchical", "whole") else {})
         | ({"conditioning": "adaln", "noise": 8} if form == "members" else {})
-        | BACKBONES.get(form, {}),
+        | BACKBONES.get(form, {})
+        | ({"rotary": True, "reconstruction": {"width": 16, "heads": 2}} if form == "reconstruct" else {}),
         "training": {"batch_size": 4, "ema_decay": 0.9, "accumulate": 2 if form == "flat" else 1}
         | ({"rollout": {"steps": {0: 1, 10: 3}}} if form in ("rollout", "members") else {})
         | ({"loss": "crps", "members": 3} if form == "members" else {})
+        | ({"objective": "reconstruct"} if form == "reconstruct" else {})
         | ({"start_from": START[form]} if form in START else {}),
         "parallel": {"channels": "whole" if form == "whole" else "split", "activation_checkpointing": mode},
     }
@@ -128,6 +131,11 @@ def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout):
 def test_so_it_does_where_few_numbers_learn_and_with_other_backbones():
     others = [("windows", "none"), ("own", "block")]
     compare(Layout(1, 2, 2), torch.bfloat16, [("lora", "none"), ("frozen", "block"), *others])
+
+
+@pytest.mark.parametrize("layout", [Layout(1, 1, 1), Layout(1, 2, 2)], ids=str)
+def test_so_it_does_where_patches_are_hidden(layout):
+    compare(layout, torch.bfloat16, [("reconstruct", "none"), ("reconstruct", "block")])
 
 
 @pytest.mark.slow

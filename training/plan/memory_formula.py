@@ -22,7 +22,9 @@ both products of an adapted matrix. With `model.decoder_fields` E
 the head keeps h (2 + 2 E) for each value of its channels, and for those around; with `model.truncation` coefficients.
 With S model steps a sample (`training.rollout`) all that S - 1 of them keep, head and loss too, is held at each of the
 three moments of the last. With M members a sample (`training.loss: crps`) b counts them all but for batches and the
-front end, which in the first model step they have in common.
+front end, which in the first model step they have in common. Of a masked autoencoder (`model.reconstruction`) N are the
+positions that are seen, and the decoder's blocks, of its own D and of all positions, are kept and worked on likewise;
+it has no target but the state.
 Work of a block is what `none` would keep of it and the gradients on both sides of GELU. Left out: dropout's masks,
 kernels' workspaces, what is not kept for weights that are frozen, and how FSDP overlaps its messages.
 """
@@ -34,6 +36,7 @@ import torch
 from weatherfm.earth.domain import Domain
 from weatherfm.model.architecture import patch_counts
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.reconstruction import decoder_config
 from weatherfm.model.share import channel_shares, whole
 from weatherfm.training.parallel.build_model import add_factors
 from weatherfm.training.parallel.channel_rows import belongs_to_channels
@@ -62,10 +65,16 @@ class _Terms:
         self.config, self.model, self.layout, self.h = config, model, layout, dtype.itemsize
         samples = config.training.batch_size // layout.dp
         self.positions = patch_counts(config.model.patch, model.domain.grid.shape)
-        self.rows = samples * self.positions[0] * self.positions[1]  # b N, without members
+        everywhere = self.positions[0] * self.positions[1]
+        self.masked = config.model.reconstruction
+        self.rows = samples * everywhere if self.masked is None else samples * self.masked.visible(everywhere)
+        self.seen = self.rows / (samples * everywhere)  # `rows` are b N, without members
         self.members = config.training.members if config.model.noise else 1
         self.stream = self.members * self.rows // layout.tp * config.model.width  # b n D
-        self.fields = self.rows * config.model.patch[0] * config.model.patch[1]  # b H W
+        self.fields = samples * everywhere * config.model.patch[0] * config.model.patch[1]  # b H W
+        self.decoder = None if self.masked is None else decoder_config(config.model)
+        width = config.model.width if self.decoder is None else self.decoder.width
+        self.last = self.members * samples * everywhere // layout.tp * width  # b n D, before the output rows
         self.mode = config.parallel.activation_checkpointing
         self.aggregation = config.model.aggregation
         self.split = config.parallel.channels == "split"
@@ -78,7 +87,8 @@ class _Terms:
         steady = (4 + average) * held + 8 * learn + self.gathered() + self.data() + self.matrices()
         gradients = 4 * learn
         again = gradients if self.config.training.accumulate > 1 else 0  # those of the batch before
-        blocks, later = self.config.model.depth * self.block_kept(self.mode), self.members * self.front_kept()
+        blocks = self.config.model.depth * self.block_kept(self.mode, self.stream) + self.decoder_kept()
+        later = self.members * self.front_kept()
         fronts = [self.front_kept(), *[later] * (self.model_steps - 1)]
         before = sum(front + blocks + self.head() for front in fronts[:-1])
         forward, backward = (again + fronts[-1] + blocks + x for x in (self.head(), self.block_work()))
@@ -109,23 +119,31 @@ class _Terms:
 
     def data(self) -> float:
         """The batch at work and the one read ahead: history and targets."""
-        states = len(self.config.model.input_times) + self.model_steps
+        targets = self.model_steps if self.masked is None else 0
+        states = len(self.config.model.input_times) + targets
         return 4 * 2 * self.fields * len(self.model.domain.channels) * states
 
-    def block_kept(self, mode: str) -> float:
-        """By one block."""
+    def decoder_kept(self) -> float:
+        """Of a masked autoencoder: the encoder's last norm, what the decoder begins with, and its blocks."""
+        if self.decoder is None:
+            return 0
+        begun = self.stream * (8 + self.h) + 4 * self.last
+        return begun + self.decoder.depth * self.block_kept(self.mode, self.last, changed=False)
+
+    def block_kept(self, mode: str, stream: float, changed: bool = True) -> float:
+        """By one block of so many numbers; `changed`: its norms are adaptive if the model's are."""
         h, r, tp = self.h, self.config.model.mlp_ratio, self.layout.tp
         factor = {"none": 8 + h * (4 + 2 * r + 2 * tp), "selective": 8 + h * (4 + r + 2 * tp), "block": 4}[mode]
         if mode == "none" and self.config.model.mlp_convolution:
             factor += h * r * self.around(1, self.positions)
-        if mode == "none" and (self.config.model.conditioning == "adaln" or self.config.model.noise):
+        if mode == "none" and changed and (self.config.model.conditioning == "adaln" or self.config.model.noise):
             factor += 4 * h
         if mode == "none" and self.config.model.backbone == "windows":
             kinds = self.config.model.windows.kinds(self.config.model.depth)
             factor += h * sum(shifted is not None for shifted in kinds) / len(kinds)
         if mode == "selective":
             factor += h * self.low_rank_products()
-        return self.stream * factor
+        return stream * factor
 
     def low_rank_products(self) -> float:
         """Of one block, in units of b n D: split by output as the matrix is, or a part of a sum over all positions."""
@@ -136,14 +154,15 @@ class _Terms:
         return sum(self.layout.tp if name in whole else size / width for name, size in rows.items())
 
     def block_work(self) -> float:
-        """Of one block in its backward pass, beside what it keeps."""
-        again = max(0.0, self.block_kept("none") - self.block_kept(self.mode))
-        return again + 2 * self.h * self.config.model.mlp_ratio * self.stream
+        """Of one block in its backward pass, beside what it keeps: of the larger ones."""
+        stream = max(self.stream, self.last if self.decoder else 0)
+        again = max(0.0, self.block_kept("none", stream) - self.block_kept(self.mode, stream))
+        return again + 2 * self.h * self.config.model.mlp_ratio * stream
 
     def front_kept(self) -> float:
         """Input patches and group tokens; over tokens these, keys and values."""
         aggregation, heads = self.aggregation, 1 if self.split else self.layout.tp
-        kept = 2 * 4 * self.fields * self._inputs() + 3 * self._tokens(aggregation.groups or 0)
+        kept = (1 + self.seen) * 4 * self.fields * self._inputs() + 3 * self._tokens(aggregation.groups or 0)
         if aggregation.evaluate == "tokens":
             kept += (1 + 2 / heads) * self._tokens(self._inputs())
         return kept
@@ -154,12 +173,13 @@ class _Terms:
         work = self.front_kept() + 2 * self._tokens(aggregation.groups or 0)
         if aggregation.evaluate == "tokens":
             return work + 2 * self._tokens(self._inputs())
-        whole = self.h * self.fields * self._inputs() * self.config.model.heads
+        whole = self.h * self.seen * self.fields * self._inputs() * self.config.model.heads
         return work + 2 * min(aggregation.block_bytes("cuda"), whole)
 
     def head(self) -> float:
         """Hidden layers, gathered positions, and prediction, target and error of own channels."""
-        hidden = self.stream * (8 + 2 * self.h * self.config.model.head_depth) + self.h * self.stream * self.layout.tp
+        layers = self.config.model.head_depth if self.masked is None else 0
+        hidden = self.last * (8 + 2 * self.h * layers) + self.h * self.last * self.layout.tp
         values = self.members * self.fields * len(self.model.share.outputs)
         fields = self.config.model.decoder_fields
         decoder = self.h * (2 + 2 * fields) * self.around(2, self.model.domain.grid.shape) if fields else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -283,6 +284,41 @@ def test_so_it_is_where_few_numbers_learn(layout, mode):
     domain = make_domain(64, (64, 128))
     found = simulate(config, domain, layout).peak
     assert expected_peak(config, domain, layout, torch.bfloat16) == pytest.approx(found, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("layout", "mode", "aggregation", "reconstruction"),
+    [
+        (Layout(1, 1, 1), "none", {}, {"depth": 4, "width": 256}),
+        (Layout(1, 1, 1), "block", {}, {"mask_ratio": 0.9}),
+        (Layout(1, 2, 4), "none", {"kind": "hierarchical", "groups": 4}, {"mask_ratio": 0.5, "depth": 8}),
+    ],
+    ids=str,
+)
+def test_so_it_is_where_patches_are_hidden(layout, mode, aggregation, reconstruction):
+    config = make_config(
+        model={"width": 512, "depth": 12, "heads": 8, "forcings": [], "drop_path": 0.0, "aggregation": aggregation}
+        | {"reconstruction": reconstruction},
+        training={"batch_size": 4 * layout.dp, "objective": "reconstruct"},
+        parallel={"activation_checkpointing": mode},
+    )
+    domain = make_domain(64, (64, 128))
+    found = simulate(config, domain, layout).peak
+    assert expected_peak(config, domain, layout, torch.bfloat16) == pytest.approx(found, rel=0.2)
+
+
+def test_a_masked_autoencoder_computes_less_the_more_is_hidden():
+    def flops(ratio: float) -> Counter[str]:
+        config = make_config(
+            model={"width": 64, "forcings": [], "reconstruction": {"mask_ratio": ratio, "depth": 1, "width": 16}},
+            training={"objective": "reconstruct"},
+        )
+        return simulate(config, make_domain(64), Layout(1, 1, 1)).total_flops()
+
+    half, quarter = flops(0.5), flops(0.75)
+    assert quarter["blocks"] < 0.5 * half["blocks"]
+    assert 0.5 * half["front"] < quarter["front"] < 0.75 * half["front"]  # multiplying the parameters out stays
+    assert quarter["head"] < half["head"] < 1.1 * quarter["head"]  # the decoder has all of them
 
 
 def test_ranks_are_not_simulated_inside_a_job():
