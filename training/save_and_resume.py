@@ -6,8 +6,9 @@ It is the user's run in a folder of its own beside the run's, which is gone in t
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,14 +26,20 @@ from weatherfm.training.validating.table import Row
 
 _SAVED, _STEPS = 2, 4
 """Steps between checkpoints, and in all."""
+NAMED = "WEATHERFM_VALIDATE"
+"""Environment variable: how the folder's name ends, for who removes it should the ranks be ended."""
+
+
+def name_beside(run: Path, end: str) -> Path:
+    """The folder beside the run's."""
+    return run.parent / f".{run.name}-validate-{end}"
 
 
 @contextmanager
 def folder_beside(run: Path) -> Iterator[Path]:
     """A new folder beside the run's, and away again in the end; for rank 0."""
-    parent = run.parent
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{run.name}-validate-", dir=parent))
+    folder = name_beside(run, os.environ.get(NAMED) or uuid.uuid4().hex[:8])
+    folder.mkdir(parents=True)
     try:
         yield folder
     finally:

@@ -13,6 +13,9 @@ import toy_run
 import yaml
 from jobs import LAUNCH, Job, start
 
+import weatherfm
+from weatherfm.errors import OutsideError
+from weatherfm.face import validation
 from weatherfm.training.validating.table import PHASES, of_dict, to_text
 
 COMMAND = [sys.executable, "-m", "weatherfm.cli", "validate"]
@@ -71,6 +74,7 @@ def test_two_ranks_hold_what_was_planned_and_compute_what_one_does(folder, tmp_p
     assert figures["sent a step"] > 0
 
 
+@pytest.mark.slow
 def test_under_torchrun_the_first_rank_tells(folder):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "weatherfm.cli"]
     status, lines = start([*command, "validate", config(folder), "--json"], 2).end()
@@ -101,11 +105,16 @@ def test_a_rank_that_hangs_is_named(folder):
     assert sum(f"no answer from rank 1 ({HOST})" in line for line in lines) == 1, lines
 
 
-def test_what_fails_late_leaves_no_folder_behind(folder):
+def test_what_fails_late_leaves_no_folder_behind(folder, monkeypatch, capfd):
+    """Rank 0 is ended by the launcher, which knows its folder."""
     before = contents(folder)
-    status, lines = with_liar("fail_late", config(folder)).end()
-    assert status == 1
-    assert "weatherfm: unexpected RuntimeError: a wheel came off" in lines
+    command = [sys.executable, LIAR, "fail_late", "validate"]
+    monkeypatch.setattr(validation, "verb_command", lambda verb, arguments: [*command, *arguments])
+    for name in ("OMP_NUM_THREADS", "TORCHELASTIC_SIGNALS_TO_HANDLE"):  # which `launch` sets
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    with pytest.raises(OutsideError, match="validation on several processes failed with status 1"):
+        weatherfm.validate(config(folder), devices=2)
+    assert "unexpected RuntimeError: a wheel came off" in capfd.readouterr().err
     assert contents(folder) == before
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from weatherfm.atomic import write_atomically
 from weatherfm.errors import OutsideError
@@ -14,6 +19,9 @@ from weatherfm.face.launching import require_done
 from weatherfm.face.runs import Override, RunLike, on_command_line, read_run
 from weatherfm.face.training_processes import verb_command
 from weatherfm.training.validating.table import Validation, of_dict, to_dict
+
+if TYPE_CHECKING:
+    from weatherfm.training.run_config import RunConfig
 
 
 def validate(
@@ -79,10 +87,28 @@ def _on_processes(devices: int, config: RunLike, *overrides: Override) -> tuple[
     """On processes of its own, whose first writes what was found into a file."""
     from weatherfm.training.ranks.launch import launch, require_devices
 
-    require_devices(devices, 0, read_run(config, *overrides).training.device)
-    with tempfile.TemporaryDirectory(prefix="weatherfm") as folder, on_command_line(config, overrides) as arguments:
+    run = read_run(config, *overrides)
+    require_devices(devices, 0, run.training.device)
+    with (
+        tempfile.TemporaryDirectory(prefix="weatherfm") as folder,
+        on_command_line(config, overrides) as arguments,
+        _removing_folder_of(run),
+    ):
         path = Path(folder) / "validation.json"
         status = launch(verb_command("validate", [*arguments, "--quiet", "--output", str(path)]), devices)
         if not path.is_file():
             return status or 1, None
         return 0, of_dict(json.loads(path.read_text()))
+
+
+@contextmanager
+def _removing_folder_of(run: RunConfig) -> Iterator[None]:
+    """Name the folder in which the processes save and resume, and remove it where they could not."""
+    from weatherfm.training.save_and_resume import NAMED, name_beside
+
+    os.environ[NAMED] = end = uuid.uuid4().hex[:8]
+    try:
+        yield
+    finally:
+        del os.environ[NAMED]
+        shutil.rmtree(name_beside(run.folder, end), ignore_errors=True)

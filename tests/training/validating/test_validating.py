@@ -1,4 +1,4 @@
-"""What validation holds things to, on values by hand; in one process, where a run is too large or does not go on."""
+"""What validation holds things to, by hand; and in one process, where a run is too large or does not go on."""
 
 from __future__ import annotations
 
