@@ -33,7 +33,7 @@ class Batch:
     history: torch.Tensor
     """[B, T, C, H, W] float32, T in the order of the input times."""
     target: torch.Tensor
-    """[B, C, H, W] float32 at `init_time` + `lead_time_hours`."""
+    """[B, C, H, W] float32 at `init_time` + `lead_time_hours`; [0, C, H, W] of samples without a target."""
     init_time: np.ndarray
     """[B] datetime64[s]."""
     lead_time_hours: torch.Tensor
@@ -116,8 +116,8 @@ class SampleLoader:
         pin_memory: hand out page-locked memory (for a GPU).
         part: (index, count): hand out only this one of `count` equal parts of every batch.
         successive: step -> how many targets a sample has from there on, each a lead time after the one before,
-            ascending from 0; one without it. Samples are those with room for the largest number, at every step: their
-            order does not depend on when it comes.
+            ascending from 0; one without it. With {0: 0} a sample is its input states alone. Samples are those with
+            room for the largest number, at every step: their order does not depend on when it comes.
         seen: those of `channels` that input states are read of; all without it. The others are zero there.
         scored: those of `channels` that targets are read of, likewise.
 
@@ -210,17 +210,18 @@ def fixed_batches(
     pin_memory: bool = False,
     seen: Sequence[str] | None = None,
     scored: Sequence[str] | None = None,
+    successive: int = 1,
 ) -> Iterator[Batch]:
     """All `inits` [init] in order at one lead time in hours, as validation needs them; the last batch may be short.
 
-    `seen` and `scored` as of `SampleLoader`.
+    `seen`, `scored` and `successive` as of `read_batch`.
     """
     buffers = Buffers(pin_memory)
 
     def read(start: int) -> Batch:
         part = np.asarray(inits[start : start + batch_size])
         leads = np.full(len(part), lead_time, np.int64)
-        return read_batch(store, part, input_times, leads, channels, buffers, 1, seen, scored)
+        return read_batch(store, part, input_times, leads, channels, buffers, successive, seen, scored)
 
     return read_ahead_of(read, range(0, len(inits), batch_size), workers)
 
@@ -238,8 +239,9 @@ def read_batch(
 ) -> Batch:
     """Read samples given by init time [B] and lead time [B] in hours, into memory of `buffers` where given.
 
-    Each has so many `successive` targets, each a lead time after the one before. Of `channels` those that are `seen`
-    are read at the input times, and those that are `scored` at the targets' (all without it); the others are zero.
+    Each has so many `successive` targets (0: none), each a lead time after the one before. Of `channels` those that are
+    `seen` are read at the input times, and those that are `scored` at the targets' (all without it); the others are
+    zero.
 
     Raises:
         InputError: a time that the store does not hold, or an unknown channel.
@@ -260,7 +262,8 @@ def read_batch(
     history = fields[:n_history].unflatten(0, history_times.shape)  # [B, T, C, H, W]
     targets = fields[n_history:].unflatten(0, target_times.shape)  # [S, B, C, H, W]
     further = targets[1:] if successive > 1 else None
-    return Batch(history, targets[0], inits, torch.as_tensor(leads, dtype=torch.int64), further)
+    target = targets[0] if successive else fields[:0]
+    return Batch(history, target, inits, torch.as_tensor(leads, dtype=torch.int64), further)
 
 
 def _read_some(

@@ -69,9 +69,10 @@ def check_run(config: RunConfig, devices: int | None = None) -> list[Finding]:
         "training": _training,
         "model": _model,
         "layout": lambda config, parts: _layout(config, parts, devices),
-        "forecast": lambda config, parts: _forecast(config, parts[0]),
-        "baselines": lambda config, parts: _baselines(config, parts[0].store),
     }
+    if config.model.reconstruction is None:
+        links["forecast"] = lambda config, parts: _forecast(config, parts[0])
+        links["baselines"] = lambda config, parts: _baselines(config, parts[0].store)
     if config.training.start_from is not None:
         links["start"] = _start
     for name, look in links.items():
@@ -99,6 +100,8 @@ def _training(config: RunConfig, parts: Sequence[Part]) -> str:
     settings = config.training
     counts = "; ".join(f"{part.name}{': ' * bool(part.name)}{_samples(part)}" for part in parts)
     steps = f"{settings.steps} steps of {settings.batch_size * settings.accumulate}"
+    if config.model.reconstruction is not None:
+        steps += f", reconstructing {config.model.reconstruction.mask_ratio:.0%} of the patches from the others"
     if settings.loss == "crps":
         steps += f" in {settings.members} members each, by their CRPS"
     if settings.rollout:

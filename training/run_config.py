@@ -54,9 +54,15 @@ class TrainingConfig(Config):
     """How the weights are found."""
 
     later = frozenset(
-        {"schedule", "cooldown_steps", "start_from", "rollout", "channel_sampling", "loss", "members", "crps_alpha"}
-    )
+        {
+            "schedule", "cooldown_steps", "start_from", "rollout", "channel_sampling", "loss", "members", "crps_alpha",
+            "objective",
+        }
+    )  # fmt: skip
 
+    objective: Literal["forecast", "reconstruct"] = "forecast"
+    """reconstruct: make of some patches of a state all others (`model.reconstruction`), to learn from data without
+    forecasts, as pictures; every time of the store is a sample by itself."""
     steps: int = Field(1000, ge=1)
     """Optimizer steps in all."""
     batch_size: int = Field(32, ge=1)
@@ -66,7 +72,7 @@ class TrainingConfig(Config):
     start_from: StartFrom | None = None
     """Trained weights to start from, as `{weights: runs/pretrained}`; without it, initial values."""
     lead_times: list[Hours] = Field(default=[24], min_length=1)
-    """Each sample draws its lead time from this list."""
+    """Each sample draws its lead time from this list; with `objective: reconstruct` there are none."""
     rollout: Rollout | None = None
     """Train over successive steps of the model's own output, as `{steps: {0: 1, 2000: 2}}`; without it, over one."""
     loss: Literal["squared_error", "crps"] = "squared_error"
@@ -141,9 +147,19 @@ class TrainingConfig(Config):
     machine that read the same channels share one copy."""
     wandb: WandbConfig = WandbConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _at_once(cls, given: Any) -> Any:
+        """What is reconstructed is the state itself."""
+        if isinstance(given, dict) and given.get("objective") == "reconstruct":
+            return {"lead_times": [0]} | given
+        return given
+
     @model_validator(mode="after")
     def _sensible(self) -> TrainingConfig:
-        if min(self.lead_times) <= 0 or len(set(self.lead_times)) < len(self.lead_times):
+        if self.objective == "reconstruct":
+            self._check_reconstruction()
+        elif min(self.lead_times) <= 0 or len(set(self.lead_times)) < len(self.lead_times):
             given = ", ".join(f"{hours}h" for hours in self.lead_times)
             raise InputError(f"lead_times must be positive and each given once; got [{given}]")
         if self.min_learning_rate > self.learning_rate:
@@ -178,6 +194,15 @@ class TrainingConfig(Config):
                 f"warmup_steps {self.warmup_steps} and cooldown_steps {cooldown} are more than steps {self.steps}; "
                 "lower one of them, or raise steps"
             )
+
+    def _check_reconstruction(self) -> None:
+        idle = [] if self.lead_times == [0] else ["lead_times"]
+        idle += [key for key in ("rollout", "loss", "lead_time_weighting") if self._is_set(key)]
+        if idle:
+            raise InputError(f"{', '.join(idle)} belong to forecasts, and objective is reconstruct; leave them out")
+
+    def _is_set(self, key: str) -> bool:
+        return bool(getattr(self, key) != type(self).model_fields[key].default)
 
     def _check_loss(self) -> None:
         idle = sorted({"members", "crps_alpha"} & self.model_fields_set)
@@ -246,6 +271,12 @@ class RunConfig(Config):
             raise InputError(
                 f"training.loss is {self.training.loss} and model.noise {self.model.noise}: members differ by noise "
                 "alone, and learn to by the CRPS alone; set both (loss: crps, noise: 16), or neither"
+            )
+        if (self.training.objective == "reconstruct") != (self.model.reconstruction is not None):
+            raise InputError(
+                f"training.objective is {self.training.objective} and model.reconstruction "
+                f"{'given' if self.model.reconstruction else 'null'}; set both (objective: reconstruct, reconstruction: "
+                "{mask_ratio: 0.75}), or neither"
             )
         roles = find_roles(self.model, self.data.channels)
         scored = {"scheme", *roles.outputs, *(parse_channel(name).variable.short for name in roles.outputs)}

@@ -87,7 +87,8 @@ class StartFrom(Config):
     where weights were trained on several stores (`data.mix`), each with its own."""
     freeze: list[str] = []
     """Parts that do not learn, by the start of their names: `tokenizer`, `aggregation`, `position`, `lead_time` or
-    `conditioning`, `noising`, `blocks` (or `blocks.0`), `norm`, `head`, `to_patches`, `decoder`, `truncation`."""
+    `conditioning`, `noising`, `blocks` (or `blocks.0`), `norm`, `head`, `to_patches`, `decoder`, `truncation`,
+    `reconstruction`."""
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Factor of the learning rate from each block to the one below it: the head learns at the full rate, blocks below
     it ever slower, what makes tokens slowest."""

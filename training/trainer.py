@@ -32,6 +32,7 @@ from weatherfm.training.checkpoints.export import export_weights, weights_path
 from weatherfm.training.checkpoints.prolong import find_checkpoint
 from weatherfm.training.checkpoints.state import Progress, TrainingState
 from weatherfm.training.feeding.channel_sampling import inputs_shown
+from weatherfm.training.feeding.hidden_patches import patches_shown
 from weatherfm.training.feeding.mixture import Mixture
 from weatherfm.training.feeding.noise import training_noise
 from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
@@ -48,10 +49,11 @@ from weatherfm.training.starting.run_start import RunStart, choose_layout_of, fi
 from weatherfm.training.stepping.grounds import require_losses
 from weatherfm.training.stepping.not_finite import refuse_step
 from weatherfm.training.stepping.optimizer import learning_rate
+from weatherfm.training.stepping.reconstruction_validation import build_validator
 from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, step_seed, update_weights
 from weatherfm.training.stepping.step_result import StepResult
 from weatherfm.training.stepping.untouched_rows import UntouchedRows
-from weatherfm.training.stepping.validation import Validator, together
+from weatherfm.training.stepping.validation import together
 from weatherfm.training.upkeep.metrics_log import MetricsLog
 from weatherfm.training.upkeep.run_lock import hold_run
 from weatherfm.training.upkeep.speed import Speed
@@ -207,7 +209,7 @@ class Trainer:
         if len(parts) > 1:
             self.untouched = UntouchedRows(state.model, state.optimizer, [ground.role.share for ground in grounds])
         self.validators = [
-            Validator(part.config, part.store, ground, self.dtype) if part.config.data.validation else None
+            build_validator(part.config, part.store, ground, self.dtype) if part.config.data.validation else None
             for part, ground in zip(parts, grounds, strict=True)
         ]
         self.checkpoints = checkpoints
@@ -256,7 +258,8 @@ class Trainer:
         shown = inputs_shown(self.config, lambda number: self.grounds[self.mixture.stores[number]].role, *numbers)
         grids = [part.store.grid for part in self.parts]
         noise = training_noise(self.config, self.role, *numbers)
-        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids, noise)
+        seen = patches_shown(self.config, self.role, lambda number: grids[self.mixture.stores[number]], *numbers)
+        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids, noise, seen)
 
     def _next_batches(self, stream: Iterator[ReadyBatch]) -> Iterator[ReadyBatch]:
         """Those of one step, each asked for when its turn comes, and held by nobody here after that."""
@@ -313,6 +316,7 @@ class Trainer:
         by_channel, by_lead, norm, by_step = state.window.take()
         rollout = {str(i): value for i, value in enumerate(by_step, 1) if not np.isnan(value)}
         leads = zip(self.settings.lead_times, by_lead, strict=True)
+        by_hours = [(str(hours), value) for hours, value in leads if not np.isnan(value)]
         loss, told = float(np.nanmean(by_channel)), list(zip(self.role.channels, by_channel, strict=True))
         if self.log is not None:
             self.log.write(
@@ -320,7 +324,7 @@ class Trainer:
                     "step": step,
                     "loss": loss,
                     "loss_by_channel": {name: value for name, value in told if not np.isnan(value)},
-                    "loss_by_lead_time": {str(hours): value for hours, value in leads if not np.isnan(value)},
+                    **({"loss_by_lead_time": dict(by_hours)} if self.settings.objective == "forecast" else {}),
                     **({"loss_by_rollout_step": rollout} if rollout else {}),
                     "learning_rate": learning_rate(step - 1, self.settings),
                     "gradient_norm": norm,

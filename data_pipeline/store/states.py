@@ -104,7 +104,7 @@ def require_weather(store: Store) -> None:
     if store.grid.plane:
         raise InputError(
             f"{store.path} holds pictures of {store.grid}, which do not follow one another in time: there is nothing "
-            "to forecast"
+            "to forecast; learn to reconstruct them (training.objective: reconstruct)"
         )
 
 

@@ -46,8 +46,10 @@ def require_ensemble(models: Sequence[ModelFacts], config: ForecastConfig) -> No
     """Refuse members that cannot stand side by side, or that would all be the same.
 
     Raises:
-        InputError: naming the model and what is wrong.
+        InputError: naming the model and what is wrong, also one that reconstructs and does not forecast.
     """
+    for one in models:
+        _require_forecasts(one)
     if config.members is None:
         _refuse_idle(config)
         return
@@ -64,6 +66,14 @@ def require_ensemble(models: Sequence[ModelFacts], config: ForecastConfig) -> No
             )
     for one in models:
         _require_chance(one, config, config.members.each)
+
+
+def _require_forecasts(one: ModelFacts) -> None:
+    if one.model.reconstruction is not None:
+        raise InputError(
+            f"{one.name} is a masked autoencoder (training.objective: reconstruct), which forecasts nothing; train a "
+            "model that forecasts from it (training.start_from), or let it reconstruct (docs/reconstruction.md)"
+        )
 
 
 def _refuse_idle(config: ForecastConfig) -> None:

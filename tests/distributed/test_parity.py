@@ -24,6 +24,7 @@ from weatherfm.earth.grid import regular_grid
 from weatherfm.model.initial import row_names
 from weatherfm.model.lora import is_factor
 from weatherfm.training.feeding.channel_sampling import inputs_shown
+from weatherfm.training.feeding.hidden_patches import patches_shown
 from weatherfm.training.feeding.noise import training_noise
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.feeding.samples import reads_inputs
@@ -34,7 +35,7 @@ from weatherfm.training.parallel.mesh import build_mesh
 from weatherfm.training.parallel.role import Role, find_role
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.learning import freeze
-from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.stepping.objective import loss_of
 from weatherfm.training.stepping.optimizer import build_optimizer
 from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, update_weights
 
@@ -50,6 +51,7 @@ LOCAL = {"mlp_convolution": True, "rotary": True, "decoder_fields": 2, "truncati
 ADAPTIVE = {"conditioning": "adaln", "position": "place"}
 ROLES = {"inputs": ["-z600"], "outputs": ["-u100", "-u300"]}
 HIERARCHICAL = {"kind": "hierarchical", "groups": 4}
+MASKED = {"reconstruction": {"mask_ratio": 0.5, "depth": 1, "width": 16, "heads": 4}}
 VARIANTS: dict[str, dict] = {
     "flat": {},
     "flat-tokens": {"aggregation": {"evaluate": "tokens"}},
@@ -100,6 +102,24 @@ VARIANTS: dict[str, dict] = {
         "parallel": {"activation_checkpointing": "block"},
         "model": ADAPTIVE,
     },
+    "reconstruct-uneven-roles-adaptive-sampled": {
+        "channels": 10,
+        "training": {"objective": "reconstruct", "channel_sampling": 0.5},
+        "model": ADAPTIVE | ROLES | MASKED | {"rotary": True},
+    },
+    "reconstruct-attention-block-checkpointing": {
+        "aggregation": HIERARCHICAL,
+        "training": {"objective": "reconstruct"},
+        "parallel": {"activation_checkpointing": "block"},
+        "model": MASKED,
+    },
+    "reconstruct-linear-tree-uneven-selective": {
+        "channels": 10,
+        "aggregation": HIERARCHICAL | {"local": "linear", "tree": 2},
+        "training": {"objective": "reconstruct"},
+        "parallel": {"activation_checkpointing": "selective"},
+        "model": MASKED,
+    },
     "tensor-parallel-alone-local-adaptive": {
         "aggregation": {"evaluate": "tokens"},
         "parallel": {"channels": "whole"},
@@ -109,15 +129,16 @@ VARIANTS: dict[str, dict] = {
 TELLING = ["flat-uneven-local-adaptive-sampled", "attention", "linear-tree-uneven-sampled"]
 """Variants that between them go through all that layouts do differently."""
 CRPS = [name for name in VARIANTS if name.startswith("crps")]
+RECONSTRUCT = [name for name in VARIANTS if name.startswith("reconstruct")]
 LAYOUTS = [
-    (Layout(1, 1, 2), [*TELLING, "lora", *CRPS]),
+    (Layout(1, 1, 2), [*TELLING, "lora", *CRPS, *RECONSTRUCT]),
     (Layout(1, 1, 4), TELLING),
-    (Layout(1, 2, 1), [*TELLING, *CRPS]),
+    (Layout(1, 2, 1), [*TELLING, *CRPS, *RECONSTRUCT]),
     (Layout(1, 4, 1), TELLING),
     (Layout(1, 2, 2), list(VARIANTS)),
     (Layout(2, 1, 1), TELLING),
     (Layout(2, 2, 1), TELLING),
-    (Layout(2, 1, 2), [*TELLING, "rollout-uneven-roles", "lora-block-checkpointing-adaptive"]),
+    (Layout(2, 1, 2), [*TELLING, "rollout-uneven-roles", "lora-block-checkpointing-adaptive", RECONSTRUCT[0]]),
 ]
 """The fast tests; the slow ones take every variant to four ranks of one axis, and the telling ones to eight of all
 three."""
@@ -127,6 +148,7 @@ def make_config(variant: str, depth: int = DEPTH) -> RunConfig:
     given = VARIANTS.get(variant, {"compile": True})
     levels = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700)[: given.get("channels", 8)]
     names = [f"{'zu'[i % 2]}{level}" for i, level in enumerate(levels)]
+    masked = given.get("training", {}).get("objective") == "reconstruct"
     settings = {
         "run": "unused",
         "data": {"store": "unused", "source": {"kind": "planet"}, "channels": names},
@@ -147,7 +169,9 @@ def make_config(variant: str, depth: int = DEPTH) -> RunConfig:
             "steps": LONG,
             "seed": 3,
             "compile": given.get("compile", False),
+            "channel_weights": {names[0]: 3.0},
         }
+        | ({} if masked else {"lead_times": ["6h"], "lead_time_weighting": "inverse"})
         | given.get("training", {}),
         "parallel": given.get("parallel", {}),
     }
@@ -221,6 +245,12 @@ def excite(model: torch.nn.Module) -> None:
                 waves = torch.arange(parameter.numel()).sin().view(parameter.shape)
                 own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
                 own.add_(local_part(waves, parameter))
+            if name == "to_patches.weight" and model.reconstruction is not None:  # there they stand right behind one
+                waves = (
+                    torch.arange(parameter.shape[1:].numel()).sin().view(parameter.shape[1:]).expand(parameter.shape)
+                )
+                own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+                own.add_(0.1 * local_part(waves, parameter))
             if name == "tokenizer.gate":
                 own = parameter.to_local() if isinstance(parameter, DTensor) else parameter
                 new = torch.tensor([row.startswith("u") for row in row_names(model, name)])
@@ -249,7 +279,7 @@ def run(variant: str, layout: Layout | None, steps: int = STEPS, depth: int = DE
 
 def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) -> dict[str, Tensor]:
     settings = config.training
-    loss = forecast_loss(config.model, domain, {config.data.channels[0]: 3.0}, 6, role.share, settings.crps_alpha_used)
+    loss = loss_of(settings, config.model, domain, role.share)
     optimizer = build_optimizer(model, settings)
     result: dict[str, Tensor] = {}
     curve, predictions = [], []
@@ -262,6 +292,8 @@ def measure(config: RunConfig, domain: Domain, role: Role, model, steps: int) ->
             batch = replace(batch, present=next(shown))
         if (drawn := training_noise(config, role, step, step + 1)) is not None:
             batch = replace(batch, noise=next(drawn))
+        if (seen_patches := patches_shown(config, role, lambda number: domain.grid, step, step + 1)) is not None:
+            batch = replace(batch, visible=next(seen_patches))
         optimizer.zero_grad()
         scored = compute_gradients(model, [Ground(loss, role)], [batch], 1, torch.float64, reads_inputs(config))
         norm, _, channel_loss, lead_loss, step_loss = exchange(

@@ -173,10 +173,10 @@ def _part(total: int, index: int, count: int) -> slice:
 
 
 def _fields_read(config: RunConfig, count: int) -> int:
-    """States that training reads in all: of each sample its input times and its target."""
+    """States that training reads in all: of each sample its input times and, of forecasts, its target."""
     settings = config.training
     samples = settings.steps * settings.accumulate * settings.batch_size // count
-    return samples * (len(config.model.input_times) + 1)
+    return samples * (len(config.model.input_times) + (config.model.reconstruction is None))
 
 
 def _text(n_bytes: int) -> str:

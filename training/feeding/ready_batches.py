@@ -33,6 +33,8 @@ class ReadyBatch:
     """[S - 1, B, K] of those times."""
     noise: Tensor | None = None
     """[S, B * M, Z] of M members a sample, for each model step; None: the model takes none."""
+    visible: Tensor | None = None
+    """[B, V] numbers of the patches that a masked autoencoder sees; None: the model forecasts."""
 
     @property
     def members(self) -> int:
@@ -57,7 +59,7 @@ class ReadyBatch:
         batch = self.batch
         given = (batch.history, batch.target, batch.lead_time_hours, batch.further, self.forcings, self.condition)
         further = (self.further_forcings, self.further_condition)
-        return [x for x in (*given, self.present, *further, self.noise) if x is not None]
+        return [x for x in (*given, self.present, *further, self.noise, self.visible) if x is not None]
 
 
 def make_ready(
@@ -68,36 +70,41 @@ def make_ready(
     present: Tensor | None = None,
     grid: Grid | None = None,
     noise: Tensor | None = None,
+    visible: Tensor | None = None,
 ) -> ReadyBatch:
     """Add the forcings the model wants and move all to the device; on a GPU in a stream beside its work.
 
-    `grid` is the batch's; without it, that of the data the model is on. `noise` as of `ReadyBatch`.
+    `grid` is the batch's; without it, that of the data the model is on. `noise` and `visible` as of `ReadyBatch`.
     """
     starts = batch.starts  # [S, B]
     fields = torch.from_numpy(forcing_fields(model.forcings, starts.ravel(), grid or model.domain.grid))
     forcings = fields.unflatten(0, starts.shape)  # [S, B, F, H, W]
     condition = torch.from_numpy(clock(model.conditions, starts.ravel())).unflatten(0, starts.shape)  # [S, B, K]
+    beside = (present, noise, visible)
     if stream is None:
-        shown, drawn = (None if one is None else one.to(device) for one in (present, noise))
-        return _put_together(batch.to(device), forcings.to(device), condition.to(device), shown, drawn)
+        moved, known = batch.to(device), forcings.to(device)
+        return _put_together(moved, known, condition.to(device), _moved(beside, device))
     with torch.cuda.stream(stream):
         moved, known = batch.to(device), forcings.pin_memory().to(device, non_blocking=True)
-        shown, drawn = (None if one is None else one.to(device) for one in (present, noise))
-        return _put_together(moved, known, condition.to(device), shown, drawn, stream.record_event())
+        return _put_together(moved, known, condition.to(device), _moved(beside, device), stream.record_event())
+
+
+def _moved(tensors: Sequence[Tensor | None], device: torch.device) -> tuple[Tensor | None, ...]:
+    return tuple(None if one is None else one.to(device) for one in tensors)
 
 
 def _put_together(
     batch: Batch,
     forcings: Tensor,
     condition: Tensor,
-    present: Tensor | None,
-    noise: Tensor | None,
+    beside: tuple[Tensor | None, ...],
     copied: torch.cuda.Event | None = None,
 ) -> ReadyBatch:
-    """Of [S, B, F, H, W] forcings and [S, B, K] conditions."""
+    """Of [S, B, F, H, W] forcings, [S, B, K] conditions, and beside them `present`, `noise` and `visible`."""
+    present, noise, visible = beside
     more = len(forcings) > 1
     further = (forcings[1:] if more else None, condition[1:] if more else None)
-    return ReadyBatch(batch, forcings[0], condition[0], present, copied, *further, noise)
+    return ReadyBatch(batch, forcings[0], condition[0], present, copied, *further, noise, visible)
 
 
 def read_ahead(
@@ -107,9 +114,10 @@ def read_ahead(
     shown: Iterator[Tensor] | None = None,
     grids: Sequence[Grid] | None = None,
     noise: Iterator[Tensor] | None = None,
+    visible: Iterator[Tensor] | None = None,
 ) -> Generator[ReadyBatch, None, None]:
     """Make batches ready one ahead of the caller, in a thread of their own; `shown` gives `present` of each, `noise`
-    its noise.
+    its noise, `visible` the patches that are seen.
 
     `grids` are those of the stores that batches are of; without them, it is that of the data the model is on now.
 
@@ -125,9 +133,8 @@ def read_ahead(
             through.synchronize()
         if batch is None:
             return None
-        present = None if shown is None else next(shown)
-        drawn = None if noise is None else next(noise)
-        return make_ready(batch, model, device, stream, present, grids[batch.store], drawn)
+        present, drawn, seen = (None if given is None else next(given) for given in (shown, noise, visible))
+        return make_ready(batch, model, device, stream, present, grids[batch.store], drawn, seen)
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         before: torch.cuda.Event | None = None

@@ -37,9 +37,9 @@ def training_samples(
     Raises:
         InputError: too few for one batch.
     """
-    settings = config.training
+    settings, alone = config.training, config.model.reconstruction is not None
     share = share or whole(config.model, store.domain(config.data.channels))
-    seen, scored = channels_read(share, reads_inputs(config))
+    seen, scored = (None, None) if alone else channels_read(share, reads_inputs(config))
     return SampleLoader(
         store,
         training_period(config, store),
@@ -51,7 +51,7 @@ def training_samples(
         share.channels,
         pin_memory,
         part,
-        {step * settings.accumulate: count for step, count in settings.model_steps.items()},
+        {0: 0} if alone else {step * settings.accumulate: count for step, count in settings.model_steps.items()},
         seen,
         scored,
     )

@@ -13,8 +13,9 @@ from weatherfm.data_pipeline.store.states import require_weather
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
-from weatherfm.model.architecture import patch_counts
+from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.reconstruction_config import ReconstructionConfig
 from weatherfm.training.feeding.samples import training_period, training_samples
 from weatherfm.training.parts import Part
 from weatherfm.training.run_config import RunConfig
@@ -91,7 +92,10 @@ def check_training(config: RunConfig, store: Store) -> None:
 
 
 def _check_store(config: RunConfig, store: Store) -> None:
-    require_weather(store)
+    if config.model.reconstruction is None:
+        require_weather(store)
+    else:
+        _check_reconstruction(config.model, config.model.reconstruction, store)
     _check_fields(config, store)
     _check_statistics(config, store)
     _check_days(config, store)
@@ -102,6 +106,23 @@ def _check_store(config: RunConfig, store: Store) -> None:
     if rows > store.grid.shape[0] or columns > store.grid.shape[1]:
         raise InputError(
             f"model.patch_size {config.model.patch_size} is larger than the grid, {store.grid}; choose smaller"
+        )
+
+
+def _check_reconstruction(model: ModelConfig, settings: ReconstructionConfig, store: Store) -> None:
+    rows, columns = patch_counts(model.patch, store.grid.shape)
+    settings.visible(rows * columns)
+    if not store.grid.plane:
+        return
+    if model.input_times != [0]:
+        raise InputError(
+            f"model.input_times asks for earlier states, and {store.path} holds pictures, which do not follow one "
+            "another; leave it out"
+        )
+    if model.conditioning == "adaln":
+        raise InputError(
+            f"model.conditioning: adaln tells a model time of day and of year, and {store.path} holds pictures, which "
+            "have none; leave it out"
         )
 
 
@@ -126,8 +147,9 @@ def warn_of_spreads(parts: Sequence[Part]) -> None:
 def warn_of_spread(config: RunConfig, store: Store) -> None:
     """Warn of channels of a run that hardly vary, or hardly change; once, not on every rank."""
     index = [store.channels.index(name) for name in config.data.channels]
+    changes = store.tendency_std if config.model.reconstruction is None else store.std  # else nothing is to change
     texts = doubts_about_spread(
-        config.data.channels, store.std[index], store.tendency_std[index], store.minimum[index], store.maximum[index],
+        config.data.channels, store.std[index], changes[index], store.minimum[index], store.maximum[index],
         store.manifest["tendency"]["lead_hours"], store.log_scales,
     )  # fmt: skip
     for text in texts:

@@ -37,7 +37,7 @@ def wrap_blocks(model: WeatherViT, mode: Literal["none", "block", "selective"], 
     so the compiled block is what is checkpointed; but which results are kept only the compiler can decide inside of
     what it compiles, so there selective checkpointing is part of the graph.
     """
-    for block in model.blocks:
+    for block in model.all_blocks:
         block.forward = _wrapped(block.forward, mode, compile)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig, patch_counts
+from weatherfm.model.reconstruction import decoder_config
 from weatherfm.model.roles import find_roles
 from weatherfm.model.share import channel_groups, most_shares
 from weatherfm.training.run_config import ParallelConfig
@@ -102,20 +103,43 @@ def layout_problems(
         "the MLP's width": int(model.width * model.mlp_ratio),
         f"the number of positions ({positions[0]} x {positions[1]})": positions[0] * positions[1],
     }
+    if model.reconstruction is not None:
+        own = decoder_config(model)
+        split |= {
+            "the reconstruction's heads": own.heads,
+            "the reconstruction's width": own.width,
+            "its MLP's width": int(own.width * own.mlp_ratio),
+        }
     problems = [f"tp {tp} does not divide {name} {size}" for name, size in split.items() if size % tp]
+    problems += _of_visible(model, positions[0] * positions[1], tp)
     if model.aggregation.kind == "hierarchical" and model.aggregation.groups and model.aggregation.groups % tp:
         problems.append(f"tp {tp} does not divide model.aggregation.groups {model.aggregation.groups}")
     if config.channels == "split" and tp > most:
         problems.append(f"tp {tp} is more than the {most} channels: some devices would have none")
     if config.channels == "whole" and (model.aggregation.kind, model.aggregation.evaluate) != ("flat", "tokens"):
         problems.append("parallel.channels: whole needs model.aggregation.kind flat and evaluate tokens")
-    if tp > 1 and model.width % tp == 0 and model.width % (tp * layout.dp_shard):  # biases are split by both
-        problems.append(f"tp x dp_shard {tp * layout.dp_shard} does not divide model.width {model.width}")
+    widths = {name: size for name, size in split.items() if name in ("model.width", "the reconstruction's width")}
+    for name, width in widths.items():
+        if tp > 1 and width % tp == 0 and width % (tp * layout.dp_shard):  # biases are split by both
+            problems.append(f"tp x dp_shard {tp * layout.dp_shard} does not divide {name} {width}")
     if batch_size % layout.dp:
         problems.append(
             f"training.batch_size {batch_size} is not a multiple of the {layout.dp} data-parallel groups that share it"
         )
     return problems
+
+
+def _of_visible(model: ModelConfig, positions: int, tp: int) -> list[str]:
+    """Devices of `tp` share the patches that are seen, too, and how many these are no layout may decide."""
+    settings = model.reconstruction
+    if settings is None or not (seen := settings.visible(positions)) % tp:
+        return []
+    ratios = settings.ratios_for(positions, tp)
+    cure = f"; model.reconstruction.mask_ratio {', '.join(ratios)} would do" if ratios else ""
+    return [
+        f"tp {tp} does not divide the {seen} of {positions} patches that are seen (model.reconstruction.mask_ratio "
+        f"{settings.mask_ratio:g}){cure}"
+    ]
 
 
 def feasible_layouts(

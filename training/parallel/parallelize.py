@@ -64,7 +64,7 @@ def parallelize(
     if mesh is not None:
         join_channels(model.aggregation, mesh.tp) if config.channels == "split" else split_heads(model, mesh.tp)
         split_sequence(model, mesh.tp, mesh.tp_index)
-        for block in model.blocks:
+        for block in model.all_blocks:
             parallelize_module(block, mesh.tp, block_styles(cast(Block, block)))
     # 2. Compile and checkpoint what a block computes, the collectives of step 1 inside it, before FSDP puts its hooks
     # around it: those are not for the compiler, and weights are gathered once for what is made again.
@@ -88,6 +88,8 @@ def split_sequence(model: WeatherViT, tp: DeviceMesh, index: int) -> None:
     model.sequence = (index, tp.size())
     model.place_positions()
     model.to_patches.register_forward_pre_hook(lambda module, inputs: (gather_positions(inputs[0], tp),))
+    if model.reconstruction is not None:
+        model.reconstruction.gather = partial(gather_positions, tp=tp)
 
 
 def block_styles(block: Block) -> dict[str, Any]:
@@ -130,11 +132,13 @@ def shard_weights(model: WeatherViT, mesh: Mesh, config: ParallelConfig, dtype: 
     size = mesh.layout.dp_shard
     low = torch.float32.itemsize > dtype.itemsize
     precision = MixedPrecisionPolicy(dtype, torch.float32, cast_forward_inputs=False) if low else MixedPrecisionPolicy()
-    for block in model.blocks:
+    for block in model.all_blocks:
         fully_shard(block, mesh=mesh.data, mp_policy=precision, shard_placement_fn=_evenly(size, first=0))
     shared: list[list[nn.Module]] = [[model.position], [model.norm, model.head], [model.aggregation]]
     if model.lead_time is not None:
         shared[0].append(model.lead_time)
+    if model.reconstruction is not None:
+        shared.append([model.reconstruction])
     if model.conditioning is not None:
         shared.append([model.conditioning])
     if model.noising is not None:

@@ -19,7 +19,7 @@ from weatherfm.training.plan.model_parts import telling
 from weatherfm.training.plan.step_count import StepCount
 from weatherfm.training.plan.traffic import axis_names
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.stepping.objective import loss_of
 from weatherfm.training.stepping.optimizer import build_optimizer
 from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, update_weights
 from weatherfm.training.stepping.weight_average import WeightAverage
@@ -37,7 +37,7 @@ def planned_ground(
         role: of the rank.
         device: where the model is.
     """
-    view, architecture, weights = None, config.model, config.training.channel_weights
+    view, architecture = None, config.model
     if domain.stores:
         domain, architecture = (
             domain.restricted(domain.stores[0], domain.static_names),
@@ -45,8 +45,7 @@ def planned_ground(
         )
         role = role.on(domain)
         view = view_of(model, architecture, domain, role.share, torch.device(device))
-    loss = forecast_loss(architecture, domain, weights, None, role.share, config.training.crps_alpha_used)
-    return Ground(loss.to(device), role, view)
+    return Ground(loss_of(config.training, architecture, domain, role.share).to(device), role, view)
 
 
 def count_step(config: RunConfig, model: WeatherViT, ground: Ground, dtype: torch.dtype) -> StepCount:
@@ -89,7 +88,11 @@ def made_up_batch(config: RunConfig, model: WeatherViT, role: Role) -> ReadyBatc
     size = config.training.batch_size // role.part[1]
     shape = (len(model.domain.channels), *model.domain.grid.shape)
     history = torch.zeros(size, len(config.model.input_times), *shape, device=model.mean.device)
-    target = torch.zeros(size, *shape, device=history.device)
+    visible = None
+    if config.model.reconstruction is not None:
+        seen = config.model.reconstruction.visible(model.tokens[0] * model.tokens[1])
+        visible = torch.arange(seen, device=history.device).expand(size, -1).contiguous()
+    target = torch.zeros(size if visible is None else 0, *shape, device=history.device)
     forcings = torch.zeros(size, len(model.forcings), *shape[1:], device=history.device)
     leads = torch.full((size,), 24, device=history.device)
     condition = torch.zeros(size, len(model.conditions), device=history.device)
@@ -104,7 +107,7 @@ def made_up_batch(config: RunConfig, model: WeatherViT, role: Role) -> ReadyBatc
         noise = torch.zeros(1 + more, rows, config.model.noise, device=history.device)
     if not more:
         batch = Batch(history, target, np.zeros(size), leads)
-        return ReadyBatch(batch, forcings, condition, present, noise=noise)
+        return ReadyBatch(batch, forcings, condition, present, noise=noise, visible=visible)
     further = [torch.zeros(more, *x.shape, device=history.device) for x in (target, forcings, condition)]
     batch = Batch(history, target, np.zeros(size), leads, further[0])
     return ReadyBatch(batch, forcings, condition, present, None, further[1], further[2], noise)

@@ -62,7 +62,7 @@ def _simulate(config: RunConfig, domain: Domain, mesh: Mesh | None, dtype: torch
     role = find_role(config.parallel, config.model, domain, mesh)
     model = meta_model(config, domain, role, dtype)
     ground = planned_ground(config, model, domain, role, "meta")
-    for block in model.blocks:
+    for block in model.all_blocks:
         block.attention.dropout = 0.0  # type: ignore[union-attr]  # a GPU's attention keeps no mask, this CPU's would
     # on meta there are tensors without values, of no process; inside they become simulated ones of this device
     with FakeTensorMode(allow_non_fake_inputs=True):

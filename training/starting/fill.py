@@ -53,11 +53,11 @@ def _start_of(
 ) -> Tensor:
     """Of one parameter, with the rows of this rank's channels."""
     rows = row_names(model, name)
-    if name not in donor.names:
+    if name not in donor.names or not match.takes(name):
         return _new(model, name, match, rows, seed)
     theirs = read(name)
     if rows is None:
-        is_table = name == "position.weight" and model.config.position == "learned"
+        is_table = name.endswith("position.weight") and model.config.position == "learned"
         return interpolate_position(theirs, donor.tokens, model.tokens) if is_table else theirs
     return _rows(model, name, rows, _resized(name, theirs, donor, model), donor, match, seed)
 

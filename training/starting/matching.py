@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig, patch_counts
+from weatherfm.model.reconstruction import decoder_config
 from weatherfm.model.roles import find_roles
 from weatherfm.model.share import input_names
 from weatherfm.training.starting.donor import Donor, require_known
@@ -18,6 +19,10 @@ _SAME = (
 """Settings of the model that must be the weights' own: others would compute another function with the same numbers."""
 _MAY_JOIN = ("mlp_convolution", "decoder_fields", "input_gates", "noise")
 """Parts that a model may have beyond the weights: they change nothing before they have learned."""
+_OUTPUT_SIDE = ("head", "to_patches", "decoder", "truncation", "reconstruction")
+"""Parts behind the encoder, which weights of a masked autoencoder and of forecasts do not share."""
+_OF_OUTPUT_SIDE = ("head_depth", "predict", "truncation", "decoder_fields", "noise")
+"""Settings that say nothing of the encoder."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,13 @@ class Match:
     """Numbers of blocks that the weights do not have; they start as the identity."""
     joined: tuple[str, ...] = field(default=())
     """Parts of the model that the weights do not have; they start without an effect."""
+    anew: tuple[str, ...] = ()
+    """Parts that start at initial values whatever the weights have: these learned to reconstruct, and the run is to
+    forecast, or the other way round."""
+
+    def takes(self, name: str) -> bool:
+        """Whether a weight comes from the weights to start from, if they have it."""
+        return name.partition(".")[0] not in self.anew
 
     def lines(self, own_statistics: bool = False) -> list[str]:
         """The table, for the log and `weatherfm check`; with the store's own statistics or the weights'."""
@@ -49,8 +61,9 @@ class Match:
             "kept": (kept, f"by name, with {statistics}"),
             "made": ([f"{name} of {'+'.join(source)}" for name, source in made.items()], start),
             "new": (new, f"initial rows, {start}"),
-            "new outputs": ([n for n in others if n in self.inputs], "start at persistence"),
-            "outputs alone": ([n for n in others if n not in self.inputs], "start at their mean"),
+            "new outputs": ([n for n in others if n in self.inputs and not self.anew], "start at persistence"),
+            "outputs alone": ([n for n in others if n not in self.inputs and not self.anew], "start at their mean"),
+            "anew": (self.anew, "initial values: of the weights, which learned something else, the encoder is taken"),
             "dropped": (self.dropped, "the run has no such input"),
             "resized": (self.resized, "resampled"),
             "new blocks": ([str(number) for number in self.added_blocks], "start as the identity"),
@@ -78,7 +91,9 @@ def match(donor: Donor, config: ModelConfig, domain: Domain, new_channels: Mappi
         raise InputError(f"start_from.new_channels names {', '.join(idle)}, not among data.channels; add or drop them")
     wanted, roles = input_names(config, domain), find_roles(config, domain.channels)
     inputs = {name: _source(name, donor.inputs, new_channels) for name in wanted}
-    outputs = {name: _source(name, _alike(name, donor, config, wanted), new_channels) for name in roles.outputs}
+    anew = _OUTPUT_SIDE if _learned_other(donor, config) else ()
+    held = [] if anew else donor.outputs
+    outputs = {name: _source(name, _alike(name, held, donor, config, wanted), new_channels) for name in roles.outputs}
     if not any(inputs.values()):
         raise InputError(
             f"none of the run's channels is in {donor.path}, which has {_some(donor.inputs)}; start without start_from"
@@ -86,7 +101,7 @@ def match(donor: Donor, config: ModelConfig, domain: Domain, new_channels: Mappi
     dropped = tuple(name for name in donor.inputs if name not in inputs)
     others = [name for name, source in inputs.items() if source != (name,)]
     _require_gates(config, donor, wanted, others)
-    if config.predict == "state" and (new := [name for name, source in outputs.items() if not source]):
+    if not anew and config.predict == "state" and (new := [name for name, source in outputs.items() if not source]):
         raise InputError(
             f"outputs {', '.join(new)} are not in {donor.path}, and with model.predict: state they could not start at "
             "persistence; leave them out, or name what they start as in start_from.new_channels"
@@ -98,14 +113,28 @@ def match(donor: Donor, config: ModelConfig, domain: Domain, new_channels: Mappi
         resized.append(f"positions from {_by(donor.tokens)} to {_by(tokens)}")
     joined = [name for name in _MAY_JOIN if getattr(config, name) and not getattr(donor.config, name)]
     added = tuple(range(donor.config.depth, config.depth))
-    return Match(inputs, outputs, dropped, tuple(resized), added, tuple(joined))
+    there = tuple(part for part in anew if part in _parts_of(config))
+    return Match(inputs, outputs, dropped, tuple(resized), added, tuple(joined), there)
 
 
-def _alike(name: str, donor: Donor, config: ModelConfig, wanted: Sequence[str]) -> list[str]:
+def _learned_other(donor: Donor, config: ModelConfig) -> bool:
+    """Whether the weights reconstruct and the run is to forecast, or the other way round."""
+    return (donor.config.reconstruction is None) != (config.reconstruction is None)
+
+
+def _parts_of(config: ModelConfig) -> list[str]:
+    """Parts behind the encoder that a model has."""
+    if config.reconstruction is not None:
+        return ["to_patches", "reconstruction"]
+    there = {"head": config.head_depth, "to_patches": 1, "decoder": config.decoder_fields}
+    return [part for part, size in {**there, "truncation": config.truncation}.items() if size]
+
+
+def _alike(name: str, held: Sequence[str], donor: Donor, config: ModelConfig, wanted: Sequence[str]) -> list[str]:
     """Outputs of the weights whose rows mean what the run's output will: an increment, or, where a channel does not go
     in, all of it."""
     whole = config.predict == "state"
-    return [one for one in donor.outputs if whole or (one in donor.inputs) == (name in wanted)]
+    return [one for one in held if whole or (one in donor.inputs) == (name in wanted)]
 
 
 def _source(name: str, held: Sequence[str], new_channels: Mapping[str, list[str]]) -> tuple[str, ...]:
@@ -118,14 +147,16 @@ def _source(name: str, held: Sequence[str], new_channels: Mapping[str, list[str]
 
 def _require_architecture(donor: Donor, config: ModelConfig) -> None:
     theirs = donor.config
+    apart = _OF_OUTPUT_SIDE if _learned_other(donor, config) else ()
+    same, may_join = ([name for name in names if name not in apart] for names in (_SAME, _MAY_JOIN))
     wrong = [
         f"model.{name} is {getattr(config, name)}, the weights have {getattr(theirs, name)}"
-        for name in _SAME
+        for name in same
         if getattr(config, name) != getattr(theirs, name)
     ]
     wrong += [
         f"model.{name} is {getattr(config, name)}, the weights have {getattr(theirs, name)}"
-        for name in _MAY_JOIN
+        for name in may_join
         if getattr(theirs, name) and getattr(config, name) != getattr(theirs, name)
     ]
     if config.depth < theirs.depth:
@@ -133,6 +164,13 @@ def _require_architecture(donor: Donor, config: ModelConfig) -> None:
     ours, held = (one.aggregation.model_dump(exclude={"evaluate", "block_mib"}) for one in (config, theirs))
     if ours != held:
         wrong.append(f"model.aggregation is {ours}, the weights have {held}")
+    if config.reconstruction is not None and theirs.reconstruction is not None:
+        decoders = [
+            {name: getattr(decoder_config(one), name) for name in ("depth", "width", "heads")}
+            for one in (config, theirs)
+        ]
+        if decoders[0] != decoders[1]:
+            wrong.append(f"model.reconstruction is {decoders[0]}, the weights have {decoders[1]}")
     if wrong:
         raise InputError(f"{donor.path} does not fit the model: " + "; ".join(wrong) + ": set it so, or start anew")
 

@@ -15,7 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+from torch import Tensor
+
 from weatherfm.earth.variables import Channel, parse_channel
+from weatherfm.errors import InputError
 
 _SURFACE = {"t2m": 1.0}
 _OTHER_SURFACE = 0.1
@@ -36,6 +40,18 @@ def weights_by_channel(channels: Sequence[str], given: Mapping[str, float | str]
     known = [parse_channel(name) for name in channels]
     by_pressure = given.get("scheme") == "pressure"
     return [_weight(channel, known, given, by_pressure) for channel in known]
+
+
+def normalised_weights(channels: Sequence[str], given: Mapping[str, float | str]) -> Tensor:
+    """[C] float64 weights of channels, of mean 1; arguments as of `weights_by_channel`.
+
+    Raises:
+        InputError: a channel that the table does not know, or every channel has weight zero.
+    """
+    weights = torch.tensor(weights_by_channel(channels, given), dtype=torch.float64)
+    if not weights.sum() > 0:
+        raise InputError("training.channel_weights gives every channel weight zero; leave one above zero")
+    return weights / weights.mean()
 
 
 def _weight(channel: Channel, known: Sequence[Channel], given: Mapping[str, float | str], by_pressure: bool) -> float:

@@ -12,8 +12,7 @@ from weatherfm.model.data_view import view_of
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.parts import Part
-from weatherfm.training.run_config import TrainingConfig
-from weatherfm.training.stepping.loss import forecast_loss
+from weatherfm.training.stepping.objective import loss_of
 from weatherfm.training.stepping.step import Ground
 
 
@@ -36,10 +35,8 @@ def build_grounds(
     """
     found = []
     for part, domain, own in zip(parts, domains, roles_of(role, domains), strict=True):
-        settings, config = part.config.training, part.config.model
-        loss = forecast_loss(
-            config, domain, settings.channel_weights, shortest_lead(settings), own.share, settings.crps_alpha_used
-        ).to(device)
+        config = part.config.model
+        loss = loss_of(part.config.training, config, domain, own.share).to(device)
         view = None if len(parts) == 1 else view_of(model, config, domain, own.share, device)
         found.append(Ground(loss, own, view))
     return found
@@ -53,11 +50,6 @@ def require_losses(parts: Sequence[Part]) -> None:
     """
     for part in parts:
         try:
-            forecast_loss(part.config.model, part.domain, part.config.training.channel_weights)
+            loss_of(part.config.training, part.config.model, part.domain)
         except InputError as error:
             raise InputError(f"data.mix, {part.name}: {error}" if part.name else str(error)) from None
-
-
-def shortest_lead(settings: TrainingConfig) -> int | None:
-    """Hours that a sample counts fully at; None: all lead times count alike."""
-    return min(settings.lead_times) if settings.lead_time_weighting == "inverse" else None

@@ -30,13 +30,12 @@ from torch import Tensor, nn
 
 from weatherfm.device import autocast
 from weatherfm.earth.domain import Domain
-from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.increments import at_lead, increment_scales
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.share import ChannelShare, whole
 from weatherfm.training.feeding.ready_batches import ReadyBatch
-from weatherfm.training.stepping.channel_weights import weights_by_channel
+from weatherfm.training.stepping.channel_weights import normalised_weights
 from weatherfm.training.stepping.crps import almost_fair_crps
 
 
@@ -146,10 +145,7 @@ def forecast_loss(
     """
     everything = whole(config, domain)
     share = share or everything
-    by_channel = torch.tensor(weights_by_channel(everything.outputs, weights), dtype=torch.float64)
-    if not by_channel.sum() > 0:
-        raise InputError("training.channel_weights gives every channel weight zero; leave one above zero")
-    by_channel = by_channel / by_channel.mean()
+    by_channel = normalised_weights(everything.outputs, weights)
     own = [everything.outputs.index(name) for name in share.outputs]
     places = [domain.channels.index(name) for name in everything.outputs]
     increments, plain = None, by_channel

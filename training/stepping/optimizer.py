@@ -23,14 +23,16 @@ def decays(name: str, parameter: Tensor) -> bool:
     norms, queries, channel and position embeddings do not: for them zero is no natural value.
     """
     matrix = name.rpartition(".")[2] == "weight" or is_factor(name)
-    return matrix and parameter.ndim >= 2 and name != "position.weight"
+    return matrix and parameter.ndim >= 2 and not name.endswith("position.weight")
 
 
 def rate_factor(name: str, depth: int, layer_decay: float | None) -> float:
     """Share of the learning rate of a weight: 1 above the blocks, and from each block to the one below it less by
     `layer_decay` (BEiT, arXiv 2106.08254, appendix); the lowest is that of all that makes tokens."""
     name = name.removeprefix("conditioning.")  # what changes a block's norms is of that block
-    if layer_decay is None or name.startswith(("norm.", "last.", "head.", "to_patches.", "decoder.", "truncation.")):
+    if layer_decay is None or name.startswith(
+        ("norm.", "last.", "head.", "to_patches.", "decoder.", "truncation.", "reconstruction.")
+    ):
         return 1.0
     layer = int(name.split(".")[1]) if name.startswith("blocks.") else -1
     return layer_decay ** (depth - layer)

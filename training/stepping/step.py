@@ -20,16 +20,15 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.run_config import TrainingConfig
-from weatherfm.training.stepping.loss import ForecastLoss
+from weatherfm.training.stepping.objective import Loss, batch_losses
 from weatherfm.training.stepping.optimizer import clip_gradients, learning_rate, set_learning_rate, squared_gradients
-from weatherfm.training.stepping.rollout import step_losses
 
 
 @dataclass(frozen=True, eq=False)
 class Ground:
     """What batches of one store are worked on with."""
 
-    loss: ForecastLoss
+    loss: Loss
     role: Role
     view: DataView | None = None
     """How the model is on these data; None: as it was built."""
@@ -97,7 +96,7 @@ def compute_gradients(
         ground = grounds[ready.batch.store]
         ground.enter(model)
         role = ground.role
-        losses = step_losses(model, ground.loss, ready, dtype, read_inputs)  # [S, B, C own]
+        losses = batch_losses(model, ground.loss, ready, dtype, read_inputs)  # [S, B, C own]
         steps, samples, _ = losses.shape
         every = samples * len(role.among.outputs) * role.copies
         (losses.sum() / (steps * every * count)).backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -10,6 +11,10 @@ from weatherfm.config import Config, Hours
 from weatherfm.earth.forcings import FORCINGS
 from weatherfm.errors import InputError
 from weatherfm.model.aggregation import AggregationConfig
+from weatherfm.model.reconstruction_config import ReconstructionConfig
+
+_OF_FORECASTS = ("mlp_convolution", "decoder_fields", "truncation", "noise", "head_depth", "predict", "backbone")
+"""Settings that a masked autoencoder has no use for."""
 
 
 class ModelConfig(Config):
@@ -18,7 +23,7 @@ class ModelConfig(Config):
     later = frozenset(
         {
             "input_gates", "mlp_convolution", "rotary", "decoder_fields", "truncation", "conditioning", "position",
-            "inputs", "outputs", "noise",
+            "inputs", "outputs", "noise", "reconstruction",
         }
     )  # fmt: skip
 
@@ -70,6 +75,9 @@ class ModelConfig(Config):
     """Known fields given beside the data: position, time of day, time of year."""
     predict: Literal["increment", "state"] = "increment"
     """What the head gives: the change over the lead time in units of its own spread, or the state."""
+    reconstruction: ReconstructionConfig | None = None
+    """Make it a masked autoencoder, as `{mask_ratio: 0.75}` (`training.objective: reconstruct`), whose blocks see some
+    of the patches; null: it forecasts."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
@@ -102,7 +110,26 @@ class ModelConfig(Config):
                 )
         if min(self.patch) < 1:
             raise InputError(f"patch_size must be positive, got {self.patch_size}")
+        self._check_reconstruction()
         return self
+
+    def _check_reconstruction(self) -> None:
+        if self.reconstruction is None:
+            return
+        known = type(self).model_fields
+        idle = [name for name in _OF_FORECASTS if name in known and getattr(self, name) != known[name].default]
+        if idle:
+            raise InputError(
+                f"{', '.join(idle)} cannot be had with reconstruction: it is for models that forecast, or that see "
+                "every patch; leave it out"
+            )
+        heads, width = self.reconstruction.heads or self.heads, self.reconstruction.width or self.width
+        size = math.lcm(heads * (4 if self.rotary else 1), 4)
+        if width % size:
+            raise InputError(
+                f"reconstruction.width {width} does not go with its {heads} heads; choose a multiple of {size}, e.g. "
+                f"{(width // size + 1) * size}, or other reconstruction.heads"
+            )
 
     @property
     def patch(self) -> tuple[int, int]:

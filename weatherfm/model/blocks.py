@@ -5,6 +5,9 @@ Legend: B batch, N position, D width, h head, d head size.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,14 +45,14 @@ class SelfAttention(nn.Module):
         self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
         self.key = nn.Linear(width, width, bias=False)  # a key bias adds the same to every score: no effect
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, D] -> [B, N, D]."""
+    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, D]; of some positions alone, `chosen` [B, N] are their numbers."""
         heads = (-1, self.head_size)  # the count follows the projection, which may hold only some of the heads
         query, key, value = (
             projection(x).unflatten(-1, heads).transpose(1, 2) for projection in (self.query, self.key, self.value)
         )  # [B, h, N, d]
         if self.rotary is not None:
-            query, key = self.rotary(query), self.rotary(key)
+            query, key = self.rotary(query, chosen), self.rotary(key, chosen)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)  # [B, h, N, d]
         return self.out(mixed.transpose(1, 2).flatten(2))  # [B, N, D]
@@ -106,13 +109,15 @@ class Block(nn.Module):
         self.mlp = MLP(D, hidden, config.dropout, neighbours)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, changes: Tensor | None = None) -> Tensor:
-        """[B, N, D] -> [B, N, D]; changes [B, 6, D]: shift, scale and gate of the attention, then of the MLP."""
+    def forward(self, x: Tensor, changes: Tensor | None = None, chosen: Tensor | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, D]; changes [B, 6, D]: shift, scale and gate of the attention, then of the MLP; `chosen`
+        as of the attention."""
+        attention = self.attention if chosen is None else partial(self.attention, chosen=chosen)
         of_attention, of_mlp = (None, None) if changes is None else changes.unsqueeze(2).chunk(2, 1)  # [B, 3, 1, D]
-        x = self._branch(x, self.attention_norm, self.attention, of_attention)
+        x = self._branch(x, self.attention_norm, attention, of_attention)
         return self._branch(x, self.mlp_norm, self.mlp, of_mlp)
 
-    def _branch(self, x: Tensor, norm: nn.Module, layer: nn.Module, changes: Tensor | None) -> Tensor:
+    def _branch(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor], changes: Tensor | None) -> Tensor:
         if changes is None:
             return x + self.drop_path(layer(norm(x)))
         shift, scale, gate = changes.unbind(1)

@@ -99,7 +99,7 @@ def _draw(model: Model, name: str, shape: torch.Size, random: torch.Generator) -
     path, _, kind = name.rpartition(".")
     module, values = model.get_submodule(path), torch.zeros(shape)
     if isinstance(module, Position):
-        return sincos_position(model.tokens, model.config.width)
+        return sincos_position(model.tokens, shape[1])
     if isinstance(module, ChannelTokenizer) and kind == "gate":
         return torch.ones(shape)
     if isinstance(module, ChannelTokenizer) and kind != "bias":

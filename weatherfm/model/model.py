@@ -27,9 +27,10 @@ from weatherfm.model.neighbours import Edges
 from weatherfm.model.on_data import OnData
 from weatherfm.model.place import Place
 from weatherfm.model.position import Position
+from weatherfm.model.reconstruction import ReconstructionDecoder, decoder_config, require_visible
 from weatherfm.model.roles import find_roles
 from weatherfm.model.share import ChannelShare, group_of_inputs, input_names
-from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patchify, unpatchify
+from weatherfm.model.tokenizer import ChannelOutput, ChannelTokenizer, patches_at, patchify, unpatchify
 from weatherfm.model.truncation import Truncation
 
 _LEAD_TIME_SCALE = 100.0
@@ -68,7 +69,7 @@ class WeatherViT(OnData):
             self.aggregation = ChannelAttention(D, config.heads, config.aggregation, count)
         self.position = Place(D) if config.position == "place" else Position(self.tokens[0] * self.tokens[1], D)
         plain = config.conditioning == "embed"
-        self.lead_time = nn.Linear(1, D) if plain else None
+        self.lead_time = nn.Linear(1, D) if plain and config.reconstruction is None else None
         self.conditioning = None if plain else Conditioning(D, config.depth, len(self.conditions))
         known = len(self.conditions) + config.noise
         self.noising = Conditioning(D, config.depth, known) if config.noise else None
@@ -79,15 +80,18 @@ class WeatherViT(OnData):
             require_grid(domain.grid.shape)
         self.blocks = nn.ModuleList(Block(config, rate, self.tokens, edges.of_patches()) for rate in rates)
         self.norm = nn.LayerNorm(D, elementwise_affine=plain)
-        hidden = [layer for _ in range(config.head_depth) for layer in (nn.Linear(D, D), nn.GELU())]
+        masked = config.reconstruction is not None
+        layers = 0 if masked else config.head_depth
+        hidden = [layer for _ in range(layers) for layer in (nn.Linear(D, D), nn.GELU())]
         self.head = nn.Sequential(*hidden)
+        self.reconstruction = ReconstructionDecoder(config, self.tokens, edges.of_patches()) if masked else None
         outputs, largest = self.share.outputs, config.truncation
-        self.to_patches = ChannelOutput(len(outputs), P, D)
+        self.to_patches = ChannelOutput(len(outputs), P, decoder_config(config).width if masked else D)
         self.decoder = ChannelDecoder(outputs, config.decoder_fields, edges) if config.decoder_fields else None
         self.truncation = None if largest is None else Truncation(outputs, largest)
         self.sequence = (0, 1)
         roles = find_roles(config, domain.channels)  # of all shares, so that they round alike
-        self.exact = config.predict == "state" or not set(roles.outputs) <= set(roles.inputs)
+        self.exact = not masked and (config.predict == "state" or not set(roles.outputs) <= set(roles.inputs))
         if not self.position.weight.is_meta:
             initialise(self, seed=0)
 
@@ -99,8 +103,9 @@ class WeatherViT(OnData):
         present: Tensor | None = None,
         condition: Tensor | None = None,
         noise: Tensor | None = None,
+        visible: Tensor | None = None,
     ) -> Tensor:
-        """One forecast step, in normalised units.
+        """One forecast step, or with `config.reconstruction` the present state from a part of it, in normalised units.
 
         Args:
             history: [B, T, C, H, W] normalised states at `config.input_times`; what stands at points of a mask, or of
@@ -113,29 +118,37 @@ class WeatherViT(OnData):
             condition: [B, K] `self.conditions` at the initial time (`weatherfm.earth.forcings.clock`).
             noise: [B * M, Z] standard normal (`weatherfm.model.noise`), of a model with `config.noise` Z: M forecasts
                 of each sample, side by side, that have the aggregation over channels in common. Zeros: without noise.
+            visible: [B, V] numbers of the patches that are seen (`weatherfm.model.hidden_patches`), for models with
+                `config.reconstruction` alone: nothing of the others is looked at.
 
         Returns:
             [B * M, C, H, W] normalised state at initial time + lead time; of no meaning at points of a mask. Channels
             that do not come out are as they were.
 
         Raises:
-            InputError: another number of conditions, or noise of another size.
+            InputError: another number of conditions, noise of another size, or patches to see that are none.
         """
         self._require_known(len(history), condition, noise)
+        require_visible(visible, len(history), self.tokens[0] * self.tokens[1], self.reconstruction is not None)
         if self.there is not None:
             history = torch.where(self.there > 0, history, 0)
-        x = self._front(history, forcings, present)
+        x = self._front(history, forcings, present, visible)
         whole = history[:, self.config.input_times.index(0)]
         if noise is not None and (members := len(noise) // len(x)) > 1:
             x, whole, lead_time_hours = (of.repeat_interleave(members, 0) for of in (x, whole, lead_time_hours))
             present, condition = (None if y is None else y.repeat_interleave(members, 0) for y in (present, condition))
-        x = self._through_blocks(x, lead_time_hours, condition, noise)
+        x = self._through_blocks(x, lead_time_hours, condition, noise, visible)
         x, now = self.head(x), self.outputs_of(whole)
+        if visible is not None:
+            return self._with_outputs(whole, self._reconstructed(x, visible))
         known = self.known_outputs(present)
         if known is not None:
             known = known[:, :, None, None]
             now = torch.where(known, now, 0)
-        state = self._next_state(x, now, known, lead_time_hours)
+        return self._with_outputs(whole, self._next_state(x, now, known, lead_time_hours))
+
+    def _with_outputs(self, whole: Tensor, state: Tensor) -> Tensor:
+        """The channels that come out [B, O, H, W] among those that do not, as these are in [B, C, H, W]."""
         if self.output_rows is None:
             return state
         return whole.to(state.dtype).index_copy(1, self.output_rows, state)
@@ -154,12 +167,15 @@ class WeatherViT(OnData):
                 "weatherfm.model.noise.member_noise as a tensor, or zeros"
             )
 
-    def _front(self, history: Tensor, forcings: Tensor, present: Tensor | None) -> Tensor:
-        """States [B, T, C, H, W] and forcings [B, F, H, W] -> tokens [B, N, D], of all channels."""
+    def _front(self, history: Tensor, forcings: Tensor, present: Tensor | None, visible: Tensor | None) -> Tensor:
+        """States [B, T, C, H, W] and forcings [B, F, H, W] -> tokens [B, N, D] of all positions, or of those [B, N]
+        that are `visible`; of all channels."""
         x = self.assemble(history, forcings)  # [B, I, H, W]
         if present is not None:
             x = torch.where(present[:, :, None, None], x, 0)
-        x = patchify(self.pad(x), self.config.patch)  # [B, N, I, P]
+        x = self.pad(x, around=visible is None)
+        patch = self.config.patch
+        x = patchify(x, patch) if visible is None else patches_at(x, patch, visible)  # [B, N, I, P]
         tokenizer = self.tokenizer if self.tokenizer.rows is None else self.tokenizer.at_hand()
         return self.aggregation(x, tokenizer, present)
 
@@ -177,23 +193,33 @@ class WeatherViT(OnData):
             scale = scale if known is None else torch.where(known, scale, 1)
             return now + scale * self._to_fields(x, now, known)
 
+    def _reconstructed(self, x: Tensor, visible: Tensor) -> Tensor:
+        """Tokens [B, V, D] of the visible positions [B, V] -> [B, O, H, W] of all."""
+        assert self.reconstruction is not None  # as `require_visible` saw to
+        x = self.reconstruction(x, visible, self.tokens[0] * self.tokens[1], self.places)
+        fields = unpatchify(self.to_patches(x), self.config.patch, self.padded)
+        height, width = self.domain.grid.shape
+        return fields[..., :height, :width]
+
     def _through_blocks(
-        self, x: Tensor, lead_time_hours: Tensor, condition: Tensor | None, noise: Tensor | None
-    ) -> Tensor:
-        """Tokens [B, N, D] of the front end -> [B, N, D], normalised, for the head."""
+        self, x: Tensor, lead_time_hours: Tensor, condition: Tensor | None, noise: Tensor | None,
+        visible: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Tokens [B, N, D] of the front end -> [B, N, D], normalised, for the head; N all or those `visible`."""
         places = () if self.places is None else (self.places,)
-        x = self.position(x, *places)
+        x = self.position(x, *places, chosen=None if visible is None else self._own(visible))
+        more = () if visible is None or not self.config.rotary else (visible,)  # attention sees all of them
         if self.lead_time is not None:
             x = x + self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)[:, None]
         x = self.dropout(x)
         whole = self._changes(lead_time_hours, condition, noise)
         if whole is None:
             for block in self.blocks:
-                x = block(x)
+                x = block(x, None, *more)
             return self.norm(x)
         *changes, last = whole.split([*[CHANGES] * len(self.blocks), 2], 1)
         for block, change in zip(self.blocks, changes, strict=True):
-            x = block(x, change)
+            x = block(x, change, *more)
         return modulated(self.norm(x), *last[:, :, None].unbind(1))
 
     def _changes(self, lead_time_hours: Tensor, condition: Tensor | None, noise: Tensor | None) -> Tensor | None:
@@ -225,8 +251,23 @@ class WeatherViT(OnData):
             matrices = (matrix.to(exact.dtype) for matrix in (self.waves, self.analysis, self.synthesis))
             return self.truncation(exact, *matrices)
 
+    @property
+    def all_blocks(self) -> list[nn.Module]:
+        """Transformer blocks, those of a masked autoencoder's decoder behind the others."""
+        return [*self.blocks, *([] if self.reconstruction is None else self.reconstruction.blocks)]
+
     def place_positions(self) -> None:
-        """Give the position embedding its part of the sequence, as `sequence` says: (which, of how many)."""
+        """Give position embeddings their part of the sequence, as `sequence` says: (which, of how many)."""
+        rows = self._part_of(self.tokens[0] * self.tokens[1])
+        for one in (self, self.reconstruction):
+            if one is not None:
+                one.position.rows = rows
+
+    def _own(self, visible: Tensor) -> Tensor:
+        """Of the visible positions [B, V] those of this part of the sequence."""
+        return visible[:, self._part_of(visible.shape[1])]
+
+    def _part_of(self, positions: int) -> slice:
         index, count = self.sequence
-        own = self.tokens[0] * self.tokens[1] // count
-        self.position.rows = slice(index * own, (index + 1) * own)
+        own = positions // count
+        return slice(index * own, (index + 1) * own)

@@ -113,13 +113,16 @@ class OnData(nn.Module):
         static = self.static.expand(history.shape[0], -1, -1, -1)
         return torch.cat([history.flatten(1, 2), static, forcings.to(history.dtype)], dim=1)
 
-    def pad(self, x: Tensor) -> Tensor:
-        """Fill up to whole patches: along longitude from the other side of a global grid, else by repetition."""
+    def pad(self, x: Tensor, around: bool = True) -> Tensor:
+        """Fill up to whole patches: along longitude from the other side of a global grid, else by repetition.
+
+        Not `around`, by repetition everywhere: a patch then holds nothing of another one.
+        """
         south, east = self.padded[0] - x.shape[-2], self.padded[1] - x.shape[-1]
         if south:
             x = F.pad(x, (0, 0, 0, south), mode="replicate")
         if east:
-            x = F.pad(x, (0, east, 0, 0), mode="circular" if self.domain.grid.periodic else "replicate")
+            x = F.pad(x, (0, east, 0, 0), mode="circular" if around and self.domain.grid.periodic else "replicate")
         return x
 
     def outputs_of(self, values: Tensor) -> Tensor:

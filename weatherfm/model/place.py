@@ -36,10 +36,12 @@ class Place(nn.Module):
         self.bias = nn.Parameter(torch.empty(width))
         self.rows = slice(None)  # seam: the positions that are handed in; all of them when alone
 
-    def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        """[B, N, D] -> [B, N, D], N the number of `rows`; places: features of all positions (`place_features`)."""
+    def forward(self, x: Tensor, places: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, D], N the number of `rows`, or, where given, of the positions [B, N] `chosen`; places:
+        features of all positions (`place_features`)."""
+        rows = self.rows if chosen is None else chosen
         with torch.autocast(x.device.type, enabled=False):  # what runs through the blocks begins in float32
-            return x + F.linear(places[self.rows].to(self.weight.dtype), self.weight, self.bias)
+            return x + F.linear(places[rows].to(self.weight.dtype), self.weight, self.bias)
 
 
 def place_features(grid: Grid, patch: tuple[int, int]) -> np.ndarray:

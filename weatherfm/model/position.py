@@ -25,9 +25,9 @@ class Position(nn.Module):
         self.weight = nn.Parameter(torch.empty(positions, width))
         self.rows = slice(None)  # seam: the positions that are handed in; all of them when alone
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, N, D] -> [B, N, D], N the number of `rows`."""
-        return x + self.weight[self.rows]
+    def forward(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """[B, N, D] -> [B, N, D], N the number of `rows`, or, where given, of the positions [B, N] `chosen`."""
+        return x + self.weight[self.rows if chosen is None else chosen]
 
 
 def sincos(positions: Tensor, width: int) -> Tensor:
@@ -71,9 +71,11 @@ class Rotary:
     head_size: int
     periodic: bool
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Turn the pairs (i, i + d / 2) of [B, h, N, d]."""
+    def __call__(self, x: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Turn the pairs (i, i + d / 2) of [B, h, N, d], of all positions or those [B, N] `chosen`."""
         angles = self.angles(x)
+        if chosen is not None:
+            angles = angles[chosen][:, None]
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
         first, second = x.chunk(2, -1)
         return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)

@@ -21,6 +21,15 @@ def patchify(x: Tensor, patch: tuple[int, int]) -> Tensor:
     return x.reshape(B, h * w, C, patch[0] * patch[1])  # [B, N, C, P]
 
 
+def patches_at(x: Tensor, patch: tuple[int, int], visible: Tensor) -> Tensor:
+    """As `patchify`, of some of the patches alone: [B, C, H, W] and their numbers [B, V] -> [B, V, C, P]."""
+    B, C, H, W = x.shape
+    h, w = H // patch[0], W // patch[1]
+    x = x.reshape(B, C, h, patch[0], w, patch[1]).permute(0, 2, 4, 1, 3, 5)  # [B, h, w, C, patch, patch]
+    sample = torch.arange(B, device=x.device)[:, None]
+    return x[sample, visible // w, visible % w].flatten(3)  # nothing of the others is copied
+
+
 def unpatchify(patches: Tensor, patch: tuple[int, int], shape: tuple[int, int]) -> Tensor:
     """Inverse of `patchify`: [B, N, C, P] -> [B, C, H, W] with (H, W) = shape."""
     B, _, C, _ = patches.shape
