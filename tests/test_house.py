@@ -124,9 +124,10 @@ ROOMS = {
     ],
     "data_pipeline/store": ["records"],
     "evaluation/figures": ["maps"],
-    "training": ["upkeep", "ranks", "parallel", "starting", "feeding", "stepping", "checkpoints", "plan"],
+    "training": ["upkeep", "ranks", "parallel", "starting", "feeding", "stepping", "checkpoints", "plan", "validating"],
     "evaluation": [
         "forecasts", "forecasting", "metrics", "baselines", "scoring", "significance", "results", "figures", "report",
+        "reconstructions",
     ],
 }  # fmt: skip
 """Of a folder, from the ground up: none imports one above it."""

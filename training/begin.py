@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from weatherfm.device import choose_precision
+from weatherfm.model.model import WeatherViT
 from weatherfm.training.checkpoints.best_weights import bring_back_best
 from weatherfm.training.checkpoints.checkpoint import Saved
 from weatherfm.training.checkpoints.resume import agree_on_identity, forget_other_best
@@ -68,20 +69,12 @@ def begin(
     ranks.all_do(stop.heed)
     identity = agree_on_identity(config, parts, dtype, saved, alive, start.identity())
     finished = saved is not None and Progress(**saved.record["progress"]).is_finished(settings)
-    mixture = _feed(start, parts, role, device, alive, keep=not finished)
+    mixture = feed(start, parts, role, device, alive, keep=not finished)
     ranks.all_do(stop.heed)
-    model = build_model(config, start.domain, role, device, dtype, empty=True, known_blocks=start.known_blocks)
-    start.freeze(model)
-    if saved is None:
-        for line in start.lines() if role.first else ():
-            _log.info("%s", line)
-        start.fill(model, job.beat)
-    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
-    optimizer = build_optimizer(model, settings)
-    rollout_steps = settings.rollout.most if settings.rollout else 0
-    counts = len(role.channels), len(settings.lead_times)
-    state = TrainingState(model, optimizer, average, *counts, rollout_steps, mixed=len(parts) > 1)
-    grounds = build_grounds(model, parts, start.domains, role, device)
+    for line in start.lines() if role.first and saved is None else ():
+        _log.info("%s", line)
+    fill = None if saved is not None else lambda model: start.fill(model, job.beat)
+    state, grounds = assemble(start, parts, role, device, dtype, fill)
     if saved is not None:
         state.restore(saved)
         _log.info("going on from the checkpoint of step %d in %s", state.progress.step, config.folder)
@@ -92,10 +85,41 @@ def begin(
     return mixture, state, grounds, identity
 
 
-def _feed(
+def assemble(
+    start: RunStart,
+    parts: list[Part],
+    role: Role,
+    device: torch.device,
+    dtype: torch.dtype,
+    fill: Callable[[WeatherViT], None] | None,
+) -> tuple[TrainingState, list[Ground]]:
+    """All that changes, and what batches of each store are worked on with; asks no other rank.
+
+    Args:
+        start: the run and what it begins with.
+        parts: its stores.
+        role: of this rank.
+        device: of this rank.
+        dtype: of matrix products.
+        fill: sets the weights; None: they are about to be restored.
+    """
+    config, settings = start.config, start.config.training
+    model = build_model(config, start.domain, role, device, dtype, empty=True, known_blocks=start.known_blocks)
+    start.freeze(model)
+    if fill is not None:
+        fill(model)
+    average = WeightAverage(model, settings.ema_decay) if settings.ema_decay else None
+    optimizer = build_optimizer(model, settings)
+    rollout_steps = settings.rollout.most if settings.rollout else 0
+    counts = len(role.channels), len(settings.lead_times)
+    state = TrainingState(model, optimizer, average, *counts, rollout_steps, mixed=len(parts) > 1)
+    return state, build_grounds(model, parts, start.domains, role, device)
+
+
+def feed(
     start: RunStart, parts: list[Part], role: Role, device: torch.device, alive: Callable[[], None], keep: bool
 ) -> Mixture:
-    """This rank's batches; with `keep`, what fields of them are kept in memory is read here."""
+    """This rank's batches; with `keep`, what fields of them are kept in memory is read here, by all ranks together."""
     settings, loaders = start.config.training, []
     for part, own in zip(parts, roles_of(role, start.domains), strict=True):
         loaders.append(training_samples(part.config, part.store, device.type == "cuda", own.share, role.part))

@@ -280,8 +280,8 @@ class RunConfig(Config):
         if (self.training.objective == "reconstruct") != (self.model.reconstruction is not None):
             raise InputError(
                 f"training.objective is {self.training.objective} and model.reconstruction "
-                f"{'given' if self.model.reconstruction else 'null'}; set both (objective: reconstruct, reconstruction: "
-                "{mask_ratio: 0.75}), or neither"
+                f"{'given' if self.model.reconstruction else 'null'}; set both (objective: reconstruct, "
+                "reconstruction: {mask_ratio: 0.75}), or neither"
             )
         roles = find_roles(self.model, self.data.channels)
         scored = {"scheme", *roles.outputs, *(parse_channel(name).variable.short for name in roles.outputs)}

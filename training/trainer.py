@@ -168,7 +168,98 @@ def _summary(config: RunConfig, progress: Progress, resumed_from: int, stopped_b
     )
 
 
-class Trainer:
+class Steps:
+    """Optimizer steps of this rank, one after another.
+
+    Args:
+        start: the run and what it began with.
+        parts: its stores, checked.
+        mixture: training batches of this rank.
+        state: fresh or restored.
+        grounds: what batches of each store are worked on with.
+        role: what this rank does.
+    """
+
+    def __init__(
+        self,
+        start: RunStart,
+        parts: list[Part],
+        mixture: Mixture,
+        state: TrainingState,
+        grounds: list[Ground],
+        role: Role,
+    ) -> None:
+        self.start, self.config, self.settings = start, start.config, start.config.training
+        self.parts, self.mixture, self.grounds = parts, mixture, grounds
+        self.state, self.role = state, role
+        self.device = state.model.mean.device
+        self.dtype = choose_precision(self.settings.precision, self.device)
+        self.lead_times = torch.tensor(self.settings.lead_times, device=self.device)
+        self.read_inputs = reads_inputs(self.config)
+        self.untouched = None
+        if len(parts) > 1:
+            self.untouched = UntouchedRows(state.model, state.optimizer, [ground.role.share for ground in grounds])
+        self.asked_to_stop = False
+        self.late = self.device.type == "cuda"  # results are read a step late, so that the queue never runs dry
+        self.unread: StepResult | None = None
+        self.speed = Speed()
+
+    def batches(self) -> Generator[ReadyBatch, None, None]:
+        """From the batch after the last one that training has seen."""
+        numbers = [step * self.settings.accumulate for step in (self.state.progress.step, self.settings.steps)]
+        shown = inputs_shown(self.config, lambda number: self.grounds[self.mixture.stores[number]].role, *numbers)
+        grids = [part.store.grid for part in self.parts]
+        noise = training_noise(self.config, self.role, *numbers)
+        seen = patches_shown(self.config, self.role, lambda number: grids[self.mixture.stores[number]], *numbers)
+        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids, noise, seen)
+
+    def next_batches(self, stream: Iterator[ReadyBatch]) -> Iterator[ReadyBatch]:
+        """Those of one step, each asked for when its turn comes, and held by nobody here after that."""
+        for _ in range(self.settings.accumulate):
+            with self.speed.waiting():
+                ready = [next(stream)]
+            yield ready.pop()  # a variable would hold it until the next turn
+
+    def step(self, batches: Iterator[ReadyBatch], stop: StopSignals) -> None:
+        """One optimizer step."""
+        state, settings, role = self.state, self.settings, self.role
+        model, step = state.model, state.progress.step
+        torch.manual_seed(step_seed(settings.seed, step, role.part[0]))  # drop path and dropout follow from it
+        state.optimizer.zero_grad()
+        scored = compute_gradients(model, self.grounds, batches, settings.accumulate, self.dtype, self.read_inputs)
+        exchanged = exchange(model, scored, role, stop.received is not None, self.lead_times)
+        before, self.unread = self.unread, StepResult(step, exchanged, scored)
+        self._heed(before)
+        if not self.late:
+            self.settle()
+        untouched = None
+        if self.untouched is not None:
+            numbers = slice(step * settings.accumulate, (step + 1) * settings.accumulate)
+            untouched = self.untouched.kept(self.mixture.stores[numbers].tolist())
+        update_weights(model, state.optimizer, exchanged.gradient_norm, settings, step, untouched)
+        state.progress.step += 1
+        if state.average is not None:
+            state.average.update(model, state.progress.step)
+        state.window.add(exchanged.channel_loss, exchanged.lead_loss, exchanged.gradient_norm, exchanged.step_loss)
+
+    def settle(self) -> None:
+        """Heed the last step's result, waiting for it."""
+        before, self.unread = self.unread, None
+        self._heed(before)
+
+    def _heed(self, result: StepResult | None) -> None:
+        """Stop at what is not finite, and remember that a rank wants to stop; all ranks come here at the same steps."""
+        if result is None:
+            return
+        norm, asked = result.read()
+        if not math.isfinite(norm):
+            accumulate = self.settings.accumulate
+            batches = [self.mixture.batch(result.step * accumulate + i) for i in range(accumulate)]
+            refuse_step(result, batches, self.state.model, self.grounds, self.role, self.config.folder, self.late)
+        self.asked_to_stop |= asked
+
+
+class Trainer(Steps):
     """The loop: steps, and between them lines in the log, validations and checkpoints.
 
     Args:
@@ -197,27 +288,14 @@ class Trainer:
         log: MetricsLog | None,
         checkpoints: CheckpointFolder,
     ) -> None:
-        self.start, self.config, self.settings = start, start.config, start.config.training
-        self.parts, self.mixture, self.grounds = parts, mixture, grounds
-        self.state, self.identity, self.log = state, identity, log
-        self.role, self.job = role, job
-        self.device = state.model.mean.device
-        self.dtype = choose_precision(self.settings.precision, self.device)
-        self.lead_times = torch.tensor(self.settings.lead_times, device=self.device)
-        self.read_inputs = reads_inputs(self.config)
-        self.untouched = None
-        if len(parts) > 1:
-            self.untouched = UntouchedRows(state.model, state.optimizer, [ground.role.share for ground in grounds])
+        super().__init__(start, parts, mixture, state, grounds, role)
+        self.identity, self.job, self.log = identity, job, log
         self.validators = [
             build_validator(part.config, part.store, ground, self.dtype) if part.config.data.validation else None
             for part, ground in zip(parts, grounds, strict=True)
         ]
         self.checkpoints = checkpoints
         self.saved_step = state.progress.step
-        self.asked_to_stop = False
-        self.late = self.device.type == "cuda"  # results are read a step late, so that the queue never runs dry
-        self.unread: StepResult | None = None
-        self.speed = Speed()
 
     @property
     def finished(self) -> bool:
@@ -229,82 +307,28 @@ class Trainer:
         progress, settings = self.state.progress, self.settings
         self.state.model.train()
         with (
-            closing(self._batches()) as stream,
+            closing(self.batches()) as stream,
             tqdm(
                 initial=progress.step, total=settings.steps, unit="step", disable=None if self.role.first else True
             ) as bar,
         ):
             while not (self.finished or self.asked_to_stop):
                 with self.speed.step(settings.batch_size * settings.accumulate):
-                    self._step(self._next_batches(stream), stop)
+                    self.step(self.next_batches(stream), stop)
                 bar.update()
                 self.job.beat(progress.step)
                 saving = self._due(settings.checkpoint_every) or progress.step == settings.cooldown_begins
                 if saving or any(map(self._due, (settings.log_every, settings.validate_every))):
-                    self._settle()
+                    self.settle()
                 if self._due(settings.log_every):
                     self._write_metrics(bar)
                 if self._due(settings.validate_every) and any(self.validators):
                     self._validate()
                 if saving:
                     self._save()
-            self._settle()
+            self.settle()
             self._save()
             self.checkpoints.wait()
-
-    def _batches(self) -> Generator[ReadyBatch, None, None]:
-        """From the batch after the last one that training has seen."""
-        numbers = [step * self.settings.accumulate for step in (self.state.progress.step, self.settings.steps)]
-        shown = inputs_shown(self.config, lambda number: self.grounds[self.mixture.stores[number]].role, *numbers)
-        grids = [part.store.grid for part in self.parts]
-        noise = training_noise(self.config, self.role, *numbers)
-        seen = patches_shown(self.config, self.role, lambda number: grids[self.mixture.stores[number]], *numbers)
-        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids, noise, seen)
-
-    def _next_batches(self, stream: Iterator[ReadyBatch]) -> Iterator[ReadyBatch]:
-        """Those of one step, each asked for when its turn comes, and held by nobody here after that."""
-        for _ in range(self.settings.accumulate):
-            with self.speed.waiting():
-                ready = [next(stream)]
-            yield ready.pop()  # a variable would hold it until the next turn
-
-    def _step(self, batches: Iterator[ReadyBatch], stop: StopSignals) -> None:
-        """One optimizer step."""
-        state, settings, role = self.state, self.settings, self.role
-        model, step = state.model, state.progress.step
-        torch.manual_seed(step_seed(settings.seed, step, role.part[0]))  # drop path and dropout follow from it
-        state.optimizer.zero_grad()
-        scored = compute_gradients(model, self.grounds, batches, settings.accumulate, self.dtype, self.read_inputs)
-        exchanged = exchange(model, scored, role, stop.received is not None, self.lead_times)
-        before, self.unread = self.unread, StepResult(step, exchanged, scored)
-        self._heed(before)
-        if not self.late:
-            self._settle()
-        untouched = None
-        if self.untouched is not None:
-            numbers = slice(step * settings.accumulate, (step + 1) * settings.accumulate)
-            untouched = self.untouched.kept(self.mixture.stores[numbers].tolist())
-        update_weights(model, state.optimizer, exchanged.gradient_norm, settings, step, untouched)
-        state.progress.step += 1
-        if state.average is not None:
-            state.average.update(model, state.progress.step)
-        state.window.add(exchanged.channel_loss, exchanged.lead_loss, exchanged.gradient_norm, exchanged.step_loss)
-
-    def _settle(self) -> None:
-        """Heed the last step's result, waiting for it."""
-        before, self.unread = self.unread, None
-        self._heed(before)
-
-    def _heed(self, result: StepResult | None) -> None:
-        """Stop at what is not finite, and remember that a rank wants to stop; all ranks come here at the same steps."""
-        if result is None:
-            return
-        norm, asked = result.read()
-        if not math.isfinite(norm):
-            accumulate = self.settings.accumulate
-            batches = [self.mixture.batch(result.step * accumulate + i) for i in range(accumulate)]
-            refuse_step(result, batches, self.state.model, self.grounds, self.role, self.config.folder, self.late)
-        self.asked_to_stop |= asked
 
     def _due(self, every: int) -> bool:
         step = self.state.progress.step

@@ -8,6 +8,8 @@ What the command does, with the same words, and what it makes, as xarray has it:
     scores = weatherfm.evaluate("my_run.yaml")                               # an xarray.Dataset
     weatherfm.report("my_run.yaml").page
 
+    weatherfm.write_reconstruction("my_masked_autoencoder.yaml").page
+
     model = weatherfm.load("weights.safetensors")
     forecast = weatherfm.forecast(model, states, lead_times=["24h", "72h"])  # xarray in, xarray out
 
@@ -35,14 +37,17 @@ if _typing.TYPE_CHECKING:
     from weatherfm.face.forecasting import write_forecast
     from weatherfm.face.opening import open_forecast, open_scores
     from weatherfm.face.planning import check, plan
+    from weatherfm.face.reconstructing import write_reconstruction
     from weatherfm.face.results import evaluate, report
     from weatherfm.face.runs import read_run
     from weatherfm.face.stores import append, prepare
     from weatherfm.face.training import train
+    from weatherfm.face.validation import validate
     from weatherfm.face.verification import verify
     from weatherfm.model.adapter import merge_adapter
     from weatherfm.model.front_end import ChannelBackEnd, ChannelFrontEnd
     from weatherfm.model.loading import load
+    from weatherfm.model.reconstruct import reconstruct
     from weatherfm.training.parallel.foreign_model import split_channels, sum_shared_gradients
 
 __version__ = "0.1.0"
@@ -64,12 +69,15 @@ __all__ = [
     "plan",
     "prepare",
     "read_run",
+    "reconstruct",
     "report",
     "split_channels",
     "sum_shared_gradients",
     "train",
+    "validate",
     "verify",
     "write_forecast",
+    "write_reconstruction",
 ]
 
 _PLACES = {
@@ -89,12 +97,15 @@ _PLACES = {
     "plan": "weatherfm.face.planning",
     "prepare": "weatherfm.face.stores",
     "read_run": "weatherfm.face.runs",
+    "reconstruct": "weatherfm.model.reconstruct",
     "report": "weatherfm.face.results",
     "split_channels": "weatherfm.training.parallel.foreign_model",
     "sum_shared_gradients": "weatherfm.training.parallel.foreign_model",
     "train": "weatherfm.face.training",
+    "validate": "weatherfm.face.validation",
     "verify": "weatherfm.face.verification",
     "write_forecast": "weatherfm.face.forecasting",
+    "write_reconstruction": "weatherfm.face.reconstructing",
 }
 """Imported when first asked for: the command answers `--help` without torch."""
 

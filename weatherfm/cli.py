@@ -15,8 +15,8 @@ from weatherfm import __version__
 from weatherfm.errors import STOPPED, InputError
 from weatherfm.outcome import report_errors
 from weatherfm.verbs.data import append, prepare, prepare_run, verify, verify_run
-from weatherfm.verbs.model import check, plan, train, train_run
-from weatherfm.verbs.results import evaluate, evaluate_run, forecast, forecast_run, report, report_run
+from weatherfm.verbs.model import check, plan, train, train_run, validate
+from weatherfm.verbs.results import evaluate, evaluate_run, forecast, forecast_run, reconstruct, report, report_run
 from weatherfm.verbs.run import Overrides, importing, speaks
 
 app = App(
@@ -63,7 +63,7 @@ def demo(*overrides: Overrides) -> int:
 
 
 _VERBS: tuple[Callable[..., Any], ...] = (
-    demo, check, plan, prepare, append, verify, train, forecast, evaluate, report,
+    demo, check, plan, prepare, append, verify, validate, train, forecast, evaluate, report, reconstruct,
 )  # fmt: skip
 for _position, _verb in enumerate(_VERBS):
     app.command(_verb, sort_key=_position)

@@ -24,8 +24,8 @@ from weatherfm.evaluation.reconstructions.wavelengths import (
 _TRUE, _MADE, _GUESS = "#1b2733", "#0072B2", "#D55E00"
 _Row: TypeAlias = tuple[tuple[str, str, str], list[Any], dict[str, Any], str]
 """Titles, three images, properties of the images, label of the colour bar ('': none)."""
-_NDVI_SPAN = 0.1
-"""Of the scale of colours at least, so that noise does not fill it."""
+_SPAN, _NDVI_SPAN = 0.02, 0.1
+"""Of the scale of colours at least, of reflectance and NDVI, so that noise does not fill it."""
 _SPECTRA = ("#0072B2", "#D55E00", "#009E73")
 
 
@@ -91,8 +91,10 @@ def _rows(sample: Sample, shown: Sequence[str]) -> Iterator[_Row]:
         true, made = (vegetation_index(x[places[0]], x[places[1]]) for x in (sample.truth, sample.filled))
         seen = np.where(sample.hidden, np.nan, true)
         named = ("NDVI of the original", "where it is seen", "of the reconstruction")
-        low, high = np.nanpercentile(np.stack([true, made]), [2, 98]) if np.isfinite(true).any() else (0.0, 0.0)
-        middle, half = (low + high) / 2, max(high - low, _NDVI_SPAN) / 2
+        both = np.stack([true, made])
+        both = both[np.isfinite(both)]
+        least, most = np.percentile(both, [2, 98]).tolist() if len(both) else (0.0, 0.0)
+        middle, half = (least + most) / 2, max(most - least, _NDVI_SPAN) / 2
         look = {"cmap": "RdYlGn", "vmin": middle - half, "vmax": middle + half}
         yield named, [true, seen, made], look, "NDVI"
 
@@ -105,11 +107,13 @@ def _map_row(sample: Sample, name: str, titles: tuple[str, str, str]) -> _Row:
     return titles, [true, np.where(sample.hidden, np.nan, true), made], look, name
 
 
-def _stretch(fields: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[3, 1, 1] each: the 2nd and 98th percentile of a channel, so that dark pictures are seen."""
-    whole = fields.reshape(3, -1)
-    low, high = np.nanpercentile(whole, [2, 98], axis=1)
-    return low[:, None, None], np.maximum(high, low + 1e-6)[:, None, None]
+def _stretch(fields: np.ndarray) -> tuple[float, float]:
+    """The 2nd and 98th percentile of three channels together: dark pictures are seen, and their colours stay."""
+    inside = fields[np.isfinite(fields)]
+    if not len(inside):
+        return 0.0, 1.0
+    low, high = np.percentile(inside, [2, 98]).tolist()
+    return low, max(high, low + _SPAN)
 
 
 def error_figure(scores: ReconstructionScores) -> Figure:

@@ -117,8 +117,8 @@ def _legend(channels: Sequence[str]) -> str:
         return "What the model sees is left as it is in the reconstruction. A row has one scale of colours."
     nm = "/".join(str(parse_channel(channels[place]).level) for place in colours)
     return (
-        f"Red, green and blue are {nm} nm, stretched alike in a row. What the model sees is left as it is in the "
-        "reconstruction; grey is hidden, or background."
+        f"Red, green and blue are {nm} nm, stretched together, picture by picture. What the model sees is left as it "
+        "is in the reconstruction; grey is hidden, or background."
     )
 
 

@@ -2,9 +2,11 @@
 
     python tests/bench/bench_quality.py planet
     python tests/bench/bench_quality.py europe --files "era_interim_europe/*.nc" --seeds 3
+    python tests/bench/bench_quality.py leaves
     python tests/bench/bench_quality.py planet --form "attention 8: groups=8 local=attention" --set training.steps=900
 
-Trains one run a form and seed, and scores it on all initial times of the test days. A cell is the RMSE, of squared
+Trains one run a form and seed, and scores it on all initial times of the test days; of leaves, masked autoencoders, on
+the hidden pixels of all test pictures, `all` being all channels in units of their std. A cell is the RMSE, of squared
 errors averaged over seeds; in brackets by how much it is above that of the flat form, the lowest and the highest such
 number of a seed, and p of the paired test over one initial time a day, of the mean over seeds. Results are kept in
 the folder: a bench that was stopped goes on.
@@ -35,8 +37,10 @@ OF_THREE = ["flat:"] + [
 ]
 """Europe has three channels."""
 SMALLER = ["model.width=128", "model.depth=2", "training.steps=500"]
+LEAVES = ["training.steps=1000"]
 CASES = {
     "planet": ("configs/planet.yaml", ("z500", "t850", "u850", "v850"), SMALLER, FORMS),
+    "leaves": ("configs/plant_mae.yaml", ("refl660", "refl800", "refl1440", "refl2200", "all"), LEAVES, FORMS),
     "europe": (
         "configs/era_interim_europe.yaml",
         ("z500", "t850", "msl"),
@@ -65,17 +69,40 @@ def measure(folder: Path, case: str, settings: list[str], form: str, seed: int) 
             raise SystemExit("stopped; call again to go on")
         spent.write_text(json.dumps(time.process_time() - start))
     if not kept.exists():
-        np.savez(kept, errors=errors_of(run.folder / "weights.safetensors", run, "test", shown))
+        scored = reconstruction_errors if run.model.reconstruction else errors_of
+        np.savez(kept, errors=scored(run.folder / "weights.safetensors", run, "test", shown))
     return {"run": run, "errors": np.load(kept)["errors"], "seconds": json.loads(spent.read_text())}
+
+
+def reconstruction_errors(weights: Path, run, period: str, shown: tuple[str, ...]) -> np.ndarray:
+    """[picture, 1, channel] mean squared errors on hidden pixels; the last is of all, in units of their std."""
+    model, store = weatherfm.load(weights), weatherfm.open_store(run.data.store)
+    times = times_of(run, period)
+    states = store.read(store.index_of(times), model.domain.channels)
+    made = weatherfm.reconstruct(model, states, times=times, seed=0)  # of all seeds the same pixels are hidden
+    hidden = made.hidden[:, None]
+    squares = np.square(made.fields.astype(float) - states)
+    errors = (squares * hidden).sum((-2, -1)) / hidden.sum((-2, -1))  # [picture, channel]
+    places = [model.domain.channels.index(name) for name in shown[:-1]]
+    return np.concatenate([errors[:, places], (errors / model.domain.std**2).mean(1, keepdims=True)], 1)[:, None]
+
+
+def times_of(run, period: str) -> np.ndarray:
+    """Initial times that are scored, or pictures."""
+    store = weatherfm.open_store(run.data.store)
+    if run.model.reconstruction is None:
+        return inits_of(store, run, period)
+    return store.times[store.periods[period].contains(store.times)]
 
 
 def print_table(shown: tuple[str, ...], forms: dict[str, list[dict]]) -> None:
     """A line a form."""
     run = next(iter(forms.values()))[0]["run"]
-    inits, leads = inits_of(weatherfm.open_store(run.data.store), run, "test"), run.forecast.lead_times
+    inits = times_of(run, "test")
+    leads = [0] if run.model.reconstruction else run.forecast.lead_times
     lines = {name: np.stack([one["errors"] for one in ones]) for name, ones in forms.items()}
     flat = next(iter(lines.values()))  # [seed, init, lead, channel]
-    places = [(i, c) for i, lead in enumerate(leads) if lead in (24, 72) for c in range(len(shown))]
+    places = [(i, c) for i, lead in enumerate(leads) if lead in (0, 24, 72) for c in range(len(shown))]
     daily = max(1, round(np.timedelta64(24, "h") / (inits[1] - inits[0])))
     print(f"\n{len(inits)} initial times, {len(flat)} seeds; RMSE (above flat, of single seeds, p)")
     print("| | " + " | ".join(f"{shown[c]} {leads[i]}h" for i, c in places) + " | CPU s |")

@@ -43,9 +43,11 @@ SETTINGS = {
     "evaluation": {"resamples": 100},
 }
 COMMANDS = {verb.__name__: verb for verb in cli._VERBS if verb.__name__ != "demo"}  # which is the others in a row
-FUNCTIONS = {name: getattr(weatherfm, {"forecast": "write_forecast"}.get(name, name)) for name in COMMANDS}
+WRITES = {"forecast": "write_forecast", "reconstruct": "write_reconstruction"}
+"""Verbs whose names are those of functions in memory."""
+FUNCTIONS = {name: getattr(weatherfm, WRITES.get(name, name)) for name in COMMANDS}
 PUBLIC = [name for name in weatherfm.__all__ if inspect.isfunction(getattr(weatherfm, name))]
-SHOWING = {"json", "bandwidth"}
+SHOWING = {"json", "bandwidth", "quiet"}
 """Options of how the command shows its answer."""
 PYTHONS_OWN = {"stop", "before_repair"}
 """Options that no command line can give: objects of the program."""

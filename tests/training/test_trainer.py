@@ -344,7 +344,7 @@ def test_reading_results_late_changes_no_weight(folder, alone, late):
 
 def test_late_results_are_not_waited_for_in_their_own_step(folder, late, monkeypatch):
     """Nothing in a step may wait for the device: its queue would run dry. What waits asks for a Python number."""
-    asked, waits, step = [], [], Trainer._step
+    asked, waits, step = [], [], Trainer.step
 
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -363,7 +363,7 @@ def test_late_results_are_not_waited_for_in_their_own_step(folder, late, monkeyp
     current, original = [0], StepResult.read
     beat = Job.beat
     monkeypatch.setattr(Job, "beat", lambda self, done=None: (current.__setitem__(0, done or 0), beat(self, done)))
-    monkeypatch.setattr(Trainer, "_step", watched)
+    monkeypatch.setattr(Trainer, "step", watched)
     monkeypatch.setattr(StepResult, "read", read)
     train(toy_run.make_run(folder, f"watched-{late}", steps=6, log_every=6, validate_every=6, checkpoint_every=6))
     assert waits == []
@@ -500,8 +500,8 @@ def test_spread_evenly():
 
 def test_dropout_is_on_in_steps_and_off_in_validation(folder, monkeypatch):
     modes = []
-    step, score = Trainer._step, Validator._score
-    monkeypatch.setattr(Trainer, "_step", lambda self, *a: (modes.append(self.state.model.training), step(self, *a)))
+    step, score = Trainer.step, Validator._score
+    monkeypatch.setattr(Trainer, "step", lambda self, *a: (modes.append(self.state.model.training), step(self, *a)))
     monkeypatch.setattr(Validator, "_score", lambda self, m, *a: (modes.append(m.training), score(self, m, *a))[1])
     train(toy_run.make_run(folder, "modes", steps=2, validate_every=1))
     assert modes == [True, False, False, True, False, False]

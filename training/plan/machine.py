@@ -77,21 +77,21 @@ class Machine:
 
 @dataclass(frozen=True)
 class Training:
-    """The whole training, for hours and money.
+    """The whole training, for hours, money and energy.
 
     Raises:
-        InputError: a number that cannot be, or a price without samples.
+        InputError: a number that cannot be.
     """
 
     samples: float | None = None
-    """How many the whole training sees: for GPU hours."""
+    """How many the whole training sees; by default training.steps of training.batch_size x training.accumulate."""
     price_per_gpu_hour: float | None = None
-    """Of one device, in any currency: for money (with --samples)."""
+    """Of one device, in any currency: for money."""
+    watts: float | None = None
+    """That one device draws, with its share of the node and of cooling, if these are to count: for energy."""
 
     def __post_init__(self) -> None:
         _require_positive(self)
-        if self.price_per_gpu_hour is not None and self.samples is None:
-            raise InputError("--price-per-gpu-hour needs --samples, how many the whole training sees")
 
 
 def _require_positive(options: Any, *but: str) -> None:

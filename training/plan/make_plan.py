@@ -66,18 +66,32 @@ class Plan:
         """Of tensor parallelism alone that which holds least."""
         return min((c for c in self.candidates if c.alone), key=lambda c: c.count.peak, default=None)
 
-    def cost(self, candidate: Candidate) -> float | None:
-        """Money for the whole training; None where price or samples are not known."""
-        hours, price = self.gpu_hours(candidate), self.training.price_per_gpu_hour
-        return None if hours is None or price is None else hours * price
-
-    def gpu_hours(self, candidate: Candidate) -> float | None:
-        """Device hours of the whole training; None where its samples are not known."""
-        if self.training.samples is None:
-            return None
+    @property
+    def samples(self) -> float:
+        """That the whole training sees: those asked for, or of the run's own steps."""
         settings = self.config.training
-        steps = self.training.samples / (settings.batch_size * settings.accumulate)
-        return steps * candidate.seconds.total * self.machine.devices / 3600
+        own = settings.steps * settings.batch_size * settings.accumulate
+        return own if self.training.samples is None else self.training.samples
+
+    def hours(self, candidate: Candidate) -> float:
+        """Of the whole training."""
+        settings = self.config.training
+        steps = self.samples / (settings.batch_size * settings.accumulate)
+        return steps * candidate.seconds.total / 3600
+
+    def gpu_hours(self, candidate: Candidate) -> float:
+        """Device hours of the whole training."""
+        return self.hours(candidate) * self.machine.devices
+
+    def cost(self, candidate: Candidate) -> float | None:
+        """Money for the whole training; None where the price is not known."""
+        price = self.training.price_per_gpu_hour
+        return None if price is None else self.gpu_hours(candidate) * price
+
+    def energy(self, candidate: Candidate) -> float | None:
+        """kWh for the whole training; None where it is not known what a device draws."""
+        watts = self.training.watts
+        return None if watts is None else self.gpu_hours(candidate) * watts / 1000
 
 
 def make_plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -54,7 +54,7 @@ def to_dict(plan: Plan) -> dict[str, Any]:
         "memory_gb": machine.memory,
         "rates": {name: value for name, value in asdict(machine).items() if name not in ("devices", "memory")},
         "batch_size": plan.config.training.batch_size,
-        "training": asdict(plan.training),
+        "training": asdict(plan.training) | {"samples": plan.samples},
         "recommended": _candidate(plan, plan.recommended),
         "tensor_parallel_alone": {
             name: None if c is None else _candidate(plan, c)
@@ -85,8 +85,10 @@ def _candidate(plan: Plan, candidate: Candidate) -> dict[str, Any]:
         "sent_gb": _named(count.total_sent()),
         "tflop": {part: flops / 1e12 for part, flops in count.total_flops().items()},
         "seconds": {"compute": candidate.seconds.compute, "exchange": candidate.seconds.exchange},
+        "hours": plan.hours(candidate),
         "gpu_hours": plan.gpu_hours(candidate),
         "cost": plan.cost(candidate),
+        "energy_kwh": plan.energy(candidate),
     }
 
 
@@ -169,8 +171,7 @@ def _savings(plan: Plan) -> list[str]:
     if fitting is not None and fitting is not alike:
         where = f"{fitting.choice.layout}, checkpointing {fitting.choice.checkpointing}"
         lines.append(f"tensor parallelism alone where it fits and is fastest ({where}): {_against(best, fitting)}")
-    against = fitting or alike or least
-    return lines if against is None else [*lines, *_bill(plan, best, against)]
+    return [*lines, *_bill(plan, best, fitting or alike or least)]
 
 
 def _against(best: Candidate, other: Candidate) -> str:
@@ -180,18 +181,22 @@ def _against(best: Candidate, other: Candidate) -> str:
     return f"{_short(other.count.peak / GB)} GB a device ({less}), {times:.2f} times the time a step"
 
 
-def _bill(plan: Plan, best: Candidate, other: Candidate) -> list[str]:
-    """GPU hours and money of the whole training, and of the same with tensor parallelism alone."""
-    hours, more = plan.gpu_hours(best), plan.gpu_hours(other)
-    if hours is None or more is None:
-        return []
-    fits = "" if other.fits else " (were memory no limit)"
-    text = f"{plan.training.samples:g} samples: {_many(hours)} GPU hours instead of {_many(more)}{fits}, "
-    text += f"{_many(more - hours)} saved"
-    cost, dearer = plan.cost(best), plan.cost(other)
-    if cost is None or dearer is None:
-        return [text]
-    return [text, f"in money: {_many(cost)} instead of {_many(dearer)}, {_many(dearer - cost)} saved"]
+def _bill(plan: Plan, best: Candidate, other: Candidate | None) -> list[str]:
+    """Hours, money and energy of the whole training, beside the same with tensor parallelism alone."""
+    fits = "" if other is None or other.fits else " (were memory no limit)"
+    text = f"the whole training, {plan.samples:,.10g} samples: {_many(plan.hours(best))} hours"
+    lines = [f"{text}; {_saved('GPU hours', plan.gpu_hours, best, other)}{fits}"]
+    if plan.training.price_per_gpu_hour is not None:
+        lines.append(f"  in money: {_saved('', plan.cost, best, other)}")
+    if plan.training.watts is not None:
+        lines.append(f"  in energy: {_saved('kWh', plan.energy, best, other)}")
+    return lines
+
+
+def _saved(unit: str, of: Callable[[Candidate], float | None], best: Candidate, other: Candidate | None) -> str:
+    own, more = of(best), None if other is None else of(other)
+    text = f"{_many(own or 0.0)} {unit}".rstrip()
+    return text if own is None or more is None else f"{text} instead of {_many(more)}, {_many(more - own)} saved"
 
 
 def _many(value: float) -> str:

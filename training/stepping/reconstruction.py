@@ -71,7 +71,7 @@ class ReconstructionLoss(nn.Module):
     def squared_errors(
         self, prediction: Tensor, target: Tensor, visible: Tensor, shown: Tensor | None = None
     ) -> Tensor:
-        """[B, O] mean squared errors of what was hidden, in the units of the fields squared; arguments as of `forward`."""
+        """[B, O] mean squared errors of what was hidden, in the fields' units squared; arguments as of `forward`."""
         if self.rows is not None:
             prediction, target = prediction.index_select(1, self.rows), target.index_select(1, self.rows)
         dtype = torch.promote_types(prediction.dtype, torch.float32)
@@ -121,7 +121,7 @@ def reconstruction_loss(
 
 
 def reconstructed(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """[B, C, H, W] normalised: what the model makes of a batch's visible patches, and the states; products in `dtype`."""
+    """[B, C, H, W] normalised: what the model makes of a batch's visible patches, and the states."""
     batch = ready.batch
     with autocast(batch.history.device, dtype):
         history = model.normalize(batch.history)

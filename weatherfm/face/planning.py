@@ -24,6 +24,7 @@ def plan(
     spare: float = Machine.spare,
     samples: float | None = None,
     price_per_gpu_hour: float | None = None,
+    watts: float | None = None,
     grid: str | None = None,
     jobs: int | None = 1,
 ) -> Plan:
@@ -46,8 +47,9 @@ def plan(
         node_bandwidth: GB a second that a device sends inside a node.
         network_bandwidth: GB a second that a device sends between nodes.
         spare: share of the memory left for what is not counted.
-        samples: how many the whole training sees: for GPU hours.
-        price_per_gpu_hour: of one device, in any currency: for money (with `samples`).
+        samples: how many the whole training sees; without it, those of the run's own steps.
+        price_per_gpu_hour: of one device, in any currency: for money.
+        watts: that one device draws: for energy.
         grid: latitudes x longitudes, as "128x256", where the store is not prepared yet.
         jobs: processes that simulate; None: one a core. With more than one, a script that calls this needs
             `if __name__ == "__main__":`.
@@ -62,7 +64,7 @@ def plan(
     if jobs is not None and jobs > _MOST_JOBS:
         raise InputError(f"jobs {jobs} are more processes than machines have cores; give {_MOST_JOBS} at most")
     machine = Machine(devices, memory, tflops, devices_per_node, node_bandwidth, network_bandwidth, spare)
-    return make_plan(run, plan_domain(run, grid), machine, Training(samples, price_per_gpu_hour), jobs)
+    return make_plan(run, plan_domain(run, grid), machine, Training(samples, price_per_gpu_hour, watts), jobs)
 
 
 def check(config: RunLike, *overrides: Override, devices: int | None = None) -> list[Finding]:

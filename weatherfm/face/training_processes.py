@@ -42,5 +42,10 @@ def train_on(
 
 def train_command(arguments: Sequence[str]) -> list[str]:
     """The program that trains, of this Python, as loud as this process."""
+    return verb_command("train", arguments)
+
+
+def verb_command(verb: str, arguments: Sequence[str]) -> list[str]:
+    """The program that carries out a verb, of this Python, as loud as this process."""
     debug = ["--debug"] if logging.getLogger().isEnabledFor(logging.DEBUG) else []
-    return [sys.executable, "-P", "-m", "weatherfm.cli", "train", *arguments, *debug]
+    return [sys.executable, "-P", "-m", "weatherfm.cli", verb, *arguments, *debug]

@@ -43,6 +43,9 @@ def reconstruct(
 ) -> Reconstruction:
     """Hide patches of states and let a masked autoencoder make them; one process, on the model's device.
 
+        made = weatherfm.reconstruct(model, states, times=times)
+        made.fields, made.hidden
+
     Args:
         model: of `weatherfm.load`, trained with `training.objective: reconstruct`.
         states: [n, C, H, W], or [n, T, C, H, W] at `model.config.input_times`, in physical units and the order of
@@ -54,6 +57,9 @@ def reconstruct(
         seed: of what is drawn.
         batch_size: states that go through the model at once.
         dtype: of matrix products.
+
+    Returns:
+        What it makes of them, in physical units, and what was hidden.
 
     Raises:
         InputError: a model that forecasts, states of another shape, no times where they are needed, or patches that are

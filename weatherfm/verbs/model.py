@@ -1,4 +1,4 @@
-"""Verbs that make a model: plan, check, train."""
+"""Verbs that make a model: plan, check, validate, train."""
 
 from __future__ import annotations
 
@@ -111,6 +111,48 @@ def check(config: Path, *overrides: Overrides, devices: Whole = None) -> int:
     findings = check_run(run, devices=devices)
     say("\n".join(str(finding) for finding in findings))
     return 0 if all(finding.ok for finding in findings) else 2
+
+
+def validate(
+    config: Path,
+    *overrides: Overrides,
+    devices: int | None = None,
+    output: Path | None = None,
+    json: bool = False,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Show that devices compute one rank's function here, in the memory planned, how fast, and that runs go on.
+
+    A few optimizer steps on the run's own store, with its own settings, in minutes: outputs, losses, gradients and
+    weights against one rank, in float64 and in the run's precision; memory against `plan`; step time, traffic, share
+    of the peak, waiting for data; a checkpoint and back. The run's folder is not touched. Also under torchrun.
+
+    Exit status 0 where every check holds, 1 where one does not.
+
+    Parameters
+    ----------
+    config
+        The run's YAML file.
+    devices
+        Start so many processes on this machine, one for each GPU, or on its CPU cores; without it, this one alone.
+    output
+        Write the findings as JSON into this file too.
+    json
+        Print them as JSON.
+    quiet
+        Print nothing: the exit status alone, or with --output the file.
+    """
+    load(config, overrides)
+    with importing():
+        from weatherfm.face.validation import carry_out
+        from weatherfm.training.validating.table import to_dict, to_text
+
+    status, found = carry_out(config, *overrides, devices=devices, output=output)
+    if found is None:  # another rank tells, or has told
+        return status
+    if not quiet:
+        say(as_json(to_dict(found)) if json else to_text(found))
+    return 0 if found.ok else 1
 
 
 def train_run(run: RunConfig, stop: StopSignals | None = None) -> bool:

@@ -1,4 +1,4 @@
-"""Verbs that use a model: forecast, evaluate, report."""
+"""Verbs that use a model: forecast, evaluate, report, reconstruct."""
 
 from __future__ import annotations
 
@@ -190,6 +190,44 @@ def report(
     if maps:
         say(f"maps      {len(written.maps)} pictures in {written.page.parent / 'maps'}")
     say(f"report    {written.page}")
+
+
+def reconstruct(
+    source: Path,
+    *overrides: Overrides,
+    store: Path | None = None,
+    on: str | None = None,
+    samples: int = 6,
+    output: Path | None = None,
+) -> None:
+    """Hide patches of states, let a masked autoencoder make them, and show how well it does on one page.
+
+    For runs with `training.objective: reconstruct`. Scores are of what was hidden, beside two guesses that need no
+    model; pictures are in colours where channels are at wavelengths. What is hidden follows from the run's seed.
+
+    Parameters
+    ----------
+    source
+        The run's YAML file, or its weights file (then --store says where states are).
+    store
+        Store with the states; by default the run's.
+    on
+        test, validation, or days as 2018 or 2018-10-01/2018-10-31; by default the test period, or, where there is
+        none, validation. Days that were trained on are refused.
+    samples
+        How many states to show.
+    output
+        Page to write; by default reconstruction.html beside the weights. The numbers are written beside it, as JSON.
+    """
+    run = load(source, overrides) if is_run(source) else None
+    with importing():
+        from weatherfm.face.reconstructing import write_reconstruction
+
+    left = () if run else overrides
+    made = write_reconstruction(run or source, *left, store=store, on=on, samples=samples, output=output)
+    for sentence in made.headline:
+        say(sentence)
+    say(f"numbers   {made.numbers}\nreport    {made.page}")
 
 
 def forecast_run(run: RunConfig) -> None:

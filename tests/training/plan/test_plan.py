@@ -330,18 +330,45 @@ def test_another_model_is_recommended_only_where_the_one_configured_fits_nowhere
     assert "model.aggregation={kind: flat}" in to_text(make([own, candidate("flat")], config))
 
 
-def test_hours_and_money_follow_from_the_time_of_a_step():
+def test_hours_money_and_energy_follow_from_the_time_of_a_step():
     best, alone = candidate(seconds=0.5), candidate(ALONE, seconds=2.0)
-    plan = make([best, alone], samples=36e6, price_per_gpu_hour=3.0)
-    # 36e6 samples / 4 a step = 9e6 steps x 0.5 s x 4 devices / 3600 s
+    plan = make([best, alone], samples=36e6, price_per_gpu_hour=3.0, watts=700)
+    # 36e6 samples / 4 a step = 9e6 steps x 0.5 s = 4.5e6 s = 1,250 hours, on 4 devices
+    assert plan.hours(best) == pytest.approx(1250)
     assert plan.gpu_hours(best) == pytest.approx(5000)
     assert plan.cost(best) == pytest.approx(15000)
+    assert plan.energy(best) == pytest.approx(3500)  # 5,000 h x 0.7 kW
     assert plan.cost(alone) == pytest.approx(60000)
-    assert "15,000 instead of 60,000, 45,000 saved" in to_text(plan)
+    text = to_text(plan)
+    for line in (
+        "the whole training, 36,000,000 samples: 1,250 hours; 5,000 GPU hours instead of 20,000, 15,000 saved",
+        "  in money: 15,000 instead of 60,000, 45,000 saved",
+        "  in energy: 3,500 kWh instead of 14,000, 10,500 saved",
+    ):
+        assert line in text.splitlines()
     found = to_dict(plan)
     assert found["recommended"]["gpu_hours"] == pytest.approx(5000)
+    assert found["recommended"]["energy_kwh"] == pytest.approx(3500)
     assert found["tensor_parallel_alone"]["same_layout"]["cost"] == pytest.approx(60000)
-    assert make([best, alone]).gpu_hours(best) is None
+
+
+def test_without_samples_a_plan_is_of_the_runs_own_steps_and_without_rates_in_hours_alone():
+    config = make_config(training={"steps": 9000, "batch_size": 8, "accumulate": 3})
+    best, alone = candidate(seconds=0.5), candidate(ALONE, seconds=2.0, fits=False)
+    plan = make([best, alone], config)
+    assert plan.samples == 9000 * 8 * 3
+    assert plan.hours(best) == pytest.approx(1.25)  # 9,000 x 0.5 s
+    assert plan.cost(best) is None
+    assert plan.energy(best) is None
+    lines = to_text(plan).splitlines()
+    wanted = (
+        "the whole training, 216,000 samples: 1.25 hours; 5 GPU hours instead of 20, 15 saved (were memory no limit)"
+    )
+    assert lines[-1] == wanted
+    found = to_dict(plan)
+    assert found["training"]["samples"] == 216000
+    assert (found["recommended"]["cost"], found["recommended"]["energy_kwh"]) == (None, None)
+    assert to_text(make([best], config)).splitlines()[-1].endswith("1.25 hours; 5 GPU hours")  # nothing to compare with
 
 
 def test_time_takes_the_link_that_an_axis_crosses():
@@ -383,6 +410,7 @@ PLAN = ["plan", str(CONFIGS / "debug.yaml"), "model.depth=1", "--grid", "16x32",
 
 def test_the_command_prints_a_table_and_the_same_as_json(capsys):
     given = [*PLAN, "--devices", "1", "--memory", "8", "--samples", "1e6", "--price-per-gpu-hour", "2"]
+    given += ["--watts", "500"]
     assert run_command(given) == 0
     text = capsys.readouterr().out
     assert "take flat, alone, checkpointing none" in text
@@ -395,6 +423,7 @@ def test_the_command_prints_a_table_and_the_same_as_json(capsys):
     assert best["peak_gb"] == pytest.approx(sum(best["at_peak_gb"].values()))
     assert found["tensor_parallel_alone"]["same_layout"]["form"] == "tp alone"
     assert best["cost"] == pytest.approx(2 * best["gpu_hours"])
+    assert best["energy_kwh"] == pytest.approx(0.5 * best["gpu_hours"])
 
 
 @pytest.mark.parametrize(
@@ -406,7 +435,11 @@ def test_the_command_prints_a_table_and_the_same_as_json(capsys):
         (["--devices", "1", "--memory", "-1"], "--memory must be positive, got -1"),
         (["--devices", "1", "--memory", "8", "--spare", "1"], r"--spare must lie in \[0, 1\), got 1"),
         (["--devices", "1", "--memory", "8", "--samples", "0"], "--samples must be positive, got 0"),
-        (["--devices", "1", "--memory", "8", "--price-per-gpu-hour", "2"], "needs --samples"),
+        (
+            ["--devices", "1", "--memory", "8", "--price-per-gpu-hour", "0"],
+            "--price-per-gpu-hour must be positive, got 0",
+        ),
+        (["--devices", "1", "--memory", "8", "--watts", "-3"], "--watts must be positive, got -3"),
         (["--devices", "1", "--memory", "8", "--grid", "16"], "--grid '16' cannot be read"),
         (["model.aggregation={kind: hierarchical, groups: 9}", "--devices", "1", "--memory", "8"], "6 channels cannot"),
     ],
