@@ -75,6 +75,7 @@ SECRET = "storage_options"
 """The setting that no message shows."""
 _MOST_SHOWN = 8
 """Problems that one message tells."""
+_KNOWN = "; known here: "
 _LONGEST = 600
 """Characters of one of them."""
 
@@ -91,7 +92,12 @@ def parse_settings(cls: type[SettingsT], data: Any, origin: str) -> SettingsT:
         return cls.model_validate(data)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        problems = [clipped(_describe(cls, problem), _LONGEST) for problem in found[:_MOST_SHOWN]]
+        told = [clipped(_describe(cls, problem), _LONGEST) for problem in found[:_MOST_SHOWN]]
+        hints = [text.partition(_KNOWN)[2] for text in told]  # what is known in a section is said once
+        problems = [
+            text.partition(_KNOWN)[0] if hint and hint in hints[:place] else text
+            for place, (text, hint) in enumerate(zip(told, hints, strict=True))
+        ]
         problems += [f"and {len(found) - _MOST_SHOWN} more"] if len(found) > _MOST_SHOWN else []
         raise InputError(f"{origin}: " + "\n  ".join(problems)) from None
 
@@ -104,7 +110,7 @@ def _describe(cls: type[BaseModel], problem: Any) -> str:
         inside = [f"{name}.{path[-1]}" for name in known if path[-1] in _fields_at(cls, [*path[:-1], name])]
         close = inside or get_close_matches(path[-1], known, n=1, cutoff=0.5)
         parent = ".".join([*path[:-1], ""])
-        hint = f"did you mean {parent}{close[0]}?" if close else f"known here: {', '.join(known)}"
+        hint = f"did you mean {parent}{close[0]}?" if close else f"{_KNOWN[2:]}{', '.join(known)}"
         return f"unknown key {key}; {hint}"
     if problem["type"] == "missing":
         return f"{key} is missing; set it in the file or as {key}=VALUE"

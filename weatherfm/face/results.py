@@ -112,13 +112,8 @@ def report(
     run = read_run(source, *overrides) if is_run(source) else None
     if run is None:
         refuse_overrides(source, overrides, "no run but scores")
-    if force and not listed(compare, "compare"):
-        raise InputError("--force is for comparing with other scores; name them with --compare, or leave it out")
     scores = run.folder / "scores.nc" if run else Path(_text(source, "a report is of a run or a scores file"))
     _require_for_maps(scores, forecast, store, run)
-    others = [Path(path_text(path, "compare")) for path in listed(compare, "compare")]
-    if scores.resolve() in [path.resolve() for path in others]:
-        raise InputError(f"--compare {scores} are the scores themselves; name others, or leave it out")
     return results.write_page(
         results.Page(
             scores,
@@ -129,10 +124,24 @@ def report(
             None if output is None else file_to_write(output, "output"),
             None if quality is None else _findings(quality),
             [str(time) for time in listed(case, "case")],
-            others,
+            _others(scores, compare, force),
             force,
         )
     )
+
+
+def _others(scores: Path, compare: Place | Sequence[Place], force: bool) -> list[Path]:
+    """Scores to show beside these.
+
+    Raises:
+        InputError: these themselves, or none where they are to be compared at any rate.
+    """
+    others = [Path(path_text(path, "compare")) for path in listed(compare, "compare")]
+    if force and not others:
+        raise InputError("--force is for comparing with other scores; name them with --compare, or leave it out")
+    if scores.resolve() in [path.resolve() for path in others]:
+        raise InputError(f"--compare {scores} are the scores themselves; name others, or leave it out")
+    return others
 
 
 def _require_for_maps(scores: Path, forecast: Place | None, store: Place | Store | None, run: RunConfig | None) -> None:

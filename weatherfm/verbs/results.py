@@ -173,7 +173,10 @@ def report(
     with importing():
         from weatherfm.face.arguments import require_values
         from weatherfm.face.results import report as write
+        from weatherfm.face.runs import refuse_overrides
 
+    if run is None:
+        refuse_overrides(source, overrides, "no run but scores")
     require_values({"--case": case, "--compare": compare})
 
     written = write(
