@@ -29,7 +29,7 @@ CacheMode = Annotated[
 ]
 """YAML reads `on` and `off` as true and false."""
 ChannelWeights = Annotated[
-    dict[str, Annotated[float | str, Field(union_mode="left_to_right")]],
+    dict[str, Annotated[Annotated[float, Field(allow_inf_nan=True)] | str, Field(union_mode="left_to_right")]],
     BeforeValidator(lambda x: {"scheme": x} if isinstance(x, str) else x),
 ]
 """Weights by channel or variable, and under `scheme` the one word that is no number."""

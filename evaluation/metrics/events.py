@@ -76,7 +76,10 @@ def parse_events(texts: Sequence[str], channels: Sequence[str]) -> list[Event]:
     """
     events = [parse_event(text) for text in texts]
     for place, event in enumerate(events):
-        event_position(event, channels)
+        if event.channel not in channels:
+            raise InputError(
+                f"event '{event}' is about {event.channel}, which is not scored; scored are {', '.join(channels)}"
+            )
         if event in events[:place]:
             raise InputError(f"event '{event}' stands twice; name each once")
     return events
