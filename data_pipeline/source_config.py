@@ -108,7 +108,7 @@ class FilesSource(_Stores):
 
     _places: ClassVar = ("paths", "static_paths")
     kind: Literal["files"]
-    paths: list[str] = Field(min_length=1)
+    paths: list[Annotated[str, Field(min_length=1)]] = Field(min_length=1)
     """Files or patterns (`era5/*.nc`); formats may be mixed, and one variable may stand in many files."""
     static_paths: list[str] = []
     """Files that hold constant fields (orography, land-sea mask), where those are not among `paths`."""
@@ -128,7 +128,7 @@ class FilesSource(_Stores):
     refuses)."""
     experiment: Annotated[str | None, BeforeValidator(_parse_experiment)] = None
     """The experiment (expver) to read where files hold several, e.g. `"0001"`."""
-    number: int | None = None
+    number: int | None = Field(None, ge=0)
     """The ensemble member to read where files hold several."""
     lead_time: Lead | None = None
     """The forecast step to read where files hold several; the store's time is then the valid time. `shortest`: of

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from weatherfm.config import Config, Hours
+from weatherfm.config import Config, Hours, Span
 from weatherfm.data_pipeline.joined_config import Source
 from weatherfm.data_pipeline.period_config import Days as Days
 from weatherfm.data_pipeline.period_config import Period as Period
@@ -64,11 +64,11 @@ class Area(Config):
 class RegridConfig(Config):
     """The grid of the store, where it is not the source's, and how fields get there."""
 
-    resolution: float | None = Field(None, gt=0)
+    resolution: float | None = Field(None, ge=0.005)
     """Degrees between points of a regular grid, e.g. 5.625; 180 must be a multiple of it."""
     poles: bool = False
     """A regular grid with points on the poles (0.25 degrees: 721 latitudes) instead of cells that end there."""
-    gaussian: int | None = Field(None, ge=2)
+    gaussian: int | None = Field(None, ge=2, le=16_000)
     """Or a regular Gaussian grid: this number of latitudes between pole and equator, as in F32."""
     method: Literal["conservative", "bilinear", "nearest"] = "conservative"
     """conservative: mean over the cell, keeps area means; bilinear: value at the point; nearest: of the nearest point,
@@ -99,7 +99,7 @@ class Transform(Config):
 class MixPart(Config):
     """One of several stores that a model is trained on; what is not given is as beside `mix`."""
 
-    store: str
+    store: Annotated[str, Field(min_length=1)]
     """Folder of the store."""
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Batches are drawn from the stores in proportion to their weights."""
@@ -115,11 +115,11 @@ class MixPart(Config):
     """As `data.area`."""
     regrid: RegridConfig | None = None
     """As `data.regrid`."""
-    accumulation: Hours | None = None
+    accumulation: Span | None = None
     """As `data.accumulation`."""
     period: Period | None = None
     """As `data.period`."""
-    step: Hours | None = None
+    step: Span | None = None
     """As `data.step`."""
     step_offset: Hours | None = None
     """As `data.step_offset`."""
@@ -148,7 +148,7 @@ class DataConfig(Config):
 
     later = frozenset({"mix"})
 
-    store: str
+    store: Annotated[str, Field(min_length=1)]
     """Folder of the store (Zarr v3); by custom it ends in .zarr."""
     source: Source
     variables: dict[Annotated[str, Field(pattern=NAME)], VariableConfig] = {}
@@ -163,12 +163,12 @@ class DataConfig(Config):
     """Keep only this part of the Earth, e.g. `{north: 72, west: -12, south: 33, east: 42}`."""
     regrid: RegridConfig | None = None
     """Bring fields to another grid, e.g. `{resolution: 5.625}`; without it, the source's grid stays."""
-    accumulation: Hours | None = None
+    accumulation: Span | None = None
     """Time over which accumulated channels (tp) are summed, ending at their time (beside daily means, at the end of
     their day); without it, `step` or the source's own interval."""
     period: Period | None = None
     """Days to keep; without it, all the source has (a simulated source needs it)."""
-    step: Hours | None = None
+    step: Span | None = None
     """Keep every `step` from 00 UTC on; without it, the source's own times."""
     daily: Statistic | None = None
     """Make days of the source's times (of every `step` of them): each channel's mean, minimum or maximum from 00 UTC to
@@ -189,12 +189,12 @@ class DataConfig(Config):
     test: Days | None = None
     """Days that are forecast and scored, as `2016-2020` or `{years: 2016-2020, season: JJA}`; nothing is learned or
     chosen from them."""
-    climatology_window: int | None = 61
+    climatology_window: int | None = Field(61, ge=1, le=366)
     """Days around each day of year that its climatology averages, weights falling linearly to zero at the ends
     (as WeatherBench2). null: one mean over all days, right only where there are no seasons."""
-    tendency_lead: Hours | None = None
+    tendency_lead: Span | None = None
     """Lead time over which `tendency_std` is taken; without it, 24 h or the step if that is longer."""
-    tendency_leads: list[Hours] = []
+    tendency_leads: list[Span] = []
     """Further lead times whose `tendency_std` is kept, as `[6h, 72h]`: increments and loss are then in units of the
     change over each sample's own lead time (between those that are kept, interpolated), not over `tendency_lead`."""
     area_weighted: bool = False
@@ -202,13 +202,13 @@ class DataConfig(Config):
     transforms: dict[str, Transform] = {}
     """Variables, or single channels, that the model sees on another scale: `{tp: {log1p: 1e-5}}`. The store and
     forecasts hold them as they are; mean, std and tendency_std are of the scale."""
-    channel_block: int | None = None
+    channel_block: int | None = Field(None, ge=1)
     """Channels in one chunk; without it, all on a coarse grid and as many as fill 1 MiB on a fine one."""
     mix: list[MixPart] = []
     """Train one model on several stores, `[{store: a.zarr, weight: 3}, {store: b.zarr, channels: [z500, t850]}]`: each
     batch is of one of them. `channels` are then those of all, and what else stands beside `mix` holds for every store
     that does not say otherwise; forecasts and scores are of the first."""
-    shard_mib: int | None = Field(None, ge=1)
+    shard_mib: int | None = Field(None, ge=1, le=2**20)
     """Size of one file before compression, in MiB: one block of channels at as many times as fit; without it 64, or,
     where three times of all channels are more than that, these, up to 1024 (`choose_sharding`)."""
 
@@ -332,6 +332,10 @@ class DataConfig(Config):
             raise InputError(
                 f"step_offset {self.step_offset}h must lie between 0h and step; give a step longer than it"
             )
+        if repeated := sorted({str(one) for one in self.exclude if self.exclude.count(one) > 1}):
+            raise InputError(f"exclude repeats {', '.join(repeated)}; name each once")
+        if len(set(self.tendency_leads)) < len(self.tendency_leads):
+            raise InputError(f"tendency_leads {[f'{h}h' for h in self.tendency_leads]} repeat one; name each once")
         self._check_days()
         if self.mix:
             self._check_mix()

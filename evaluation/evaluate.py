@@ -29,7 +29,7 @@ from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.forecast_identity import identity
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.metrics.ensemble import DISTRIBUTION
-from weatherfm.evaluation.metrics.events import Event, parse_event
+from weatherfm.evaluation.metrics.events import parse_events
 from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_left_out, spectra_transforms
 from weatherfm.evaluation.regions import default_regions, mean_over, mean_weights, parse_region
 from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores, means_among
@@ -139,7 +139,7 @@ def _works(
     files: Mapping[str, ForecastFile], store: Store, cases: Cases, settings: EvaluationConfig, weights: np.ndarray
 ) -> list[Work]:
     """One piece of work a group of channels: what is scored, and what must be fitted before."""
-    events = _events(settings, cases)
+    events = parse_events(settings.events, cases.channels)
     damped = settings.damped_persistence and can_fit(store, cases.lead_times)
     if settings.damped_persistence and not damped:
         _log.warning("%s has too few training days for damped persistence; it is not scored", store.path)
@@ -173,16 +173,6 @@ def _sampled_members(store: Store, cases: Cases, wanted: bool | None, ensembles:
             raise
         _log.warning("probabilistic climatology is not scored: %s", error)
         return None
-
-
-def _events(settings: EvaluationConfig, cases: Cases) -> list[Event]:
-    events = [parse_event(text) for text in settings.events]
-    if missing := [event for event in events if event.channel not in cases.channels]:
-        scored = ", ".join(cases.channels)
-        raise InputError(
-            f"event '{missing[0]}' is about {missing[0].channel}, which is not scored; scored are {scored}"
-        )
-    return events
 
 
 def _channel_groups(store: Store, cases: Cases, members: int) -> list[Sequence[str]]:

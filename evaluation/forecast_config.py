@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from weatherfm.config import Config, Hours
-from weatherfm.device import Precision
+from weatherfm.device import Device, Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.ensemble_config import Members, PerturbationConfig
+from weatherfm.evaluation.regions import parse_region
 
 _MOST_LEADS = 20_000
 
@@ -44,6 +46,12 @@ def _init_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _known_region(text: str) -> str:
+    parse_region(text)
+    return text
+
+
+RegionName = Annotated[str, AfterValidator(_known_region)]
 _STORAGE_OPTIONS: Any = Field({}, exclude=True, repr=False)
 
 
@@ -73,7 +81,7 @@ class ForecastConfig(Config):
     members: Members = None
     """Make an ensemble: 16 members, or weights files, or `{weights: [a, b], each: 4}`; null: a single forecast, by a
     model with noise without it."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     """Of what is random in members; the same again gives the same forecast."""
     noise_scale: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Size of members' noise (`model.noise`), 1 as in training. More of it spreads them more: members that are too sure
@@ -82,9 +90,9 @@ class ForecastConfig(Config):
     """Members differ by dropout and drop path, left on as in training; for weights that were trained with them."""
     perturbation: PerturbationConfig | None = None
     """Members start from states that differ; null: from the same."""
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, le=1_000_000)
     """Samples, of initial times and members, that go through the model at once."""
-    device: str = "auto"
+    device: Device = "auto"
     """auto: a GPU where there is one, else the CPU; or a PyTorch device such as cuda:1."""
     precision: Precision = "auto"
     """Of matrix products. auto: bfloat16 on a GPU that has it, else float32."""
@@ -120,7 +128,7 @@ class EvaluationConfig(Config):
     """How forecasts are scored."""
 
     later = frozenset({"ridge_regression", "ridge_times", "ensemble_mean"})
-    regions: list[str] | None = None
+    regions: list[RegionName] | None = Field(None, min_length=1)
     """Named regions (global, tropics, europe, ...), any of them with _land or _sea, or boxes as alps:48/5/44/16
     (north/west/south/east); without it, those that suit the grid."""
     by: list[Literal["season", "month"]] = ["season"]
@@ -143,7 +151,7 @@ class EvaluationConfig(Config):
     """Score precipitation (tp) by SEEPS where it is forecast."""
     spectra: bool = True
     """Energy spectra of forecasts and truth."""
-    resamples: int = Field(1000, ge=100)
+    resamples: int = Field(1000, ge=100, le=1_000_000)
     """Of the block bootstrap, for the intervals of skill."""
     storage_options: dict[str, Any] = _STORAGE_OPTIONS
     """What opens private forecasts by their addresses, as `source.storage_options`; one for all that are scored. Never
@@ -163,3 +171,13 @@ class EvaluationConfig(Config):
                 "evaluation.ridge_regression=true, or leave them out"
             )
         return self
+
+
+def require_headline(wanted: Sequence[str], scored: Sequence[str]) -> None:
+    """Refuse channels to show first that are not scored.
+
+    Raises:
+        InputError: naming them.
+    """
+    if missing := [channel for channel in wanted if channel not in scored]:
+        raise InputError(f"headline names {', '.join(missing)}, which were not scored; scored are {', '.join(scored)}")

@@ -112,7 +112,7 @@ GROUND = {
     ],
     "data_pipeline/formats": ["chunks", "orientation", "units", "pieces", "wanted_times", "time_values"],
     "data_pipeline/store": [],
-    "evaluation": ["ensemble_config", "forecast_config", "regions"],
+    "evaluation": ["ensemble_config", "regions", "forecast_config"],
     "evaluation/figures": ["pictures"],
     "training": ["start_config", "rollout_config", "run_config", "parts"],
 }

@@ -13,12 +13,14 @@ from weatherfm.data_pipeline.loader import eligible_init_times, reached_leads
 from weatherfm.data_pipeline.store.states import as_states, require_fit
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.forecasting.init_times import choose_init_times
+from weatherfm.evaluation.forecast_config import require_headline
+from weatherfm.evaluation.forecasting.init_times import choose_init_times, require_test_days
 from weatherfm.evaluation.forecasting.missing_channels import cure_of
 from weatherfm.evaluation.forecasting.model_facts import ModelFacts, input_times_of, require_ensemble
 from weatherfm.evaluation.forecasting.perturbation import require_harmonics
 from weatherfm.evaluation.forecasting.weights_files import absent_members, open_weights_files
-from weatherfm.evaluation.metrics.events import event_position, parse_event
+from weatherfm.evaluation.metrics.events import parse_events
+from weatherfm.evaluation.regions import region_weights
 from weatherfm.home import expanded
 from weatherfm.model.adapter import ADAPTER
 from weatherfm.model.architecture import patch_counts
@@ -49,6 +51,10 @@ class Finding:
         return f"{'ok     ' if self.ok else 'PROBLEM'} {self.link:<9} {self.text}"
 
 
+_OF_CHANNELS = ("model", "layout", "start")
+"""Links that say nothing more where the store lacks a channel."""
+
+
 def check_run(config: RunConfig, devices: int | None = None) -> list[Finding]:
     """Look at every link of a run, going on after a problem, so that one call tells all of them.
 
@@ -75,8 +81,14 @@ def check_run(config: RunConfig, devices: int | None = None) -> list[Finding]:
         links["baselines"] = lambda config, parts: _baselines(config, parts[0].store)
     if config.training.start_from is not None:
         links["start"] = _start
+    lacking = [name for part in found for name in part.config.data.channels if name not in part.store.channels]
     for name, look in links.items():
-        findings.append(_look(name, lambda look=look: look(config, found)))  # type: ignore[misc]
+        if lacking and name in _OF_CHANNELS:
+            findings.append(Finding(name, False, "not looked at, for what training says of channels"))
+            continue
+        finding = _look(name, lambda look=look: look(config, found))  # type: ignore[misc]
+        same = next((one for one in findings if not one.ok and one.text == finding.text), None)
+        findings.append(finding if same is None else Finding(name, False, f"not looked at, for what {same.link} says"))
     return findings
 
 
@@ -94,6 +106,8 @@ def _told(part: Part) -> str:
 
 
 def _training(config: RunConfig, parts: Sequence[Part]) -> str:
+    if config.folder.exists() and not config.folder.is_dir():
+        raise InputError(f"run {config.run} is a file, and a run is a folder; name another")
     check_parts(config, parts)
     require_losses(parts)
     warn_of_spreads(parts)
@@ -162,6 +176,8 @@ def _layout(config: RunConfig, parts: Sequence[Part], devices: int | None) -> st
 
 def _forecast(config: RunConfig, part: Part) -> str:
     models, told = _members(config, part)
+    if config.forecast.init is None:
+        require_test_days(config.data.test, part.store)
     times = choose_init_times(part.store, config.forecast, input_times_of(models))
     untrained = sorted(set(config.forecast.model_steps) - set(config.training.lead_times))
     if untrained:
@@ -206,8 +222,10 @@ def _baselines(config: RunConfig, store: Store) -> str:
         raise InputError(f"the climatology has no {missing[0]:02d} UTC, where a forecast ends; choose other lead times")
     wanted = config.evaluation
     scored = [name for name in find_roles(config.model, config.data.channels).outputs if name in store.channels]
-    for event in map(parse_event, wanted.events):
-        event_position(event, scored)
+    parse_events(wanted.events, scored)
+    require_headline(wanted.headline, scored)
+    if wanted.regions:
+        region_weights(store.grid, wanted.regions, dict(zip(store.static_names, store.static, strict=True)).get("lsm"))
     if not wanted.ridge_regression:
         return f"persistence, and the climatology of {store.climatology_period}"
     from weatherfm.evaluation.baselines.ridge_predictors import ridge_starts  # brings scipy

@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from weatherfm.config import Config
 from weatherfm.errors import InputError
 
+_MOST = 1000
+"""Model steps whose gradients a sample is trained through; what has been done are 12 (GraphCast) to 60."""
+
 
 class Rollout(Config):
     """Loss over successive steps of the model's own output, with gradients through all of them."""
@@ -27,6 +30,10 @@ class Rollout(Config):
             raise InputError(f"rollout.steps must begin at optimizer step 0 and ascend; got {_told(begins)}")
         if min(self.steps.values()) < 1:
             raise InputError(f"rollout.steps must give 1 model step or more; got {_told(self.steps.values())}")
+        if self.most > _MOST:
+            raise InputError(
+                f"rollout.steps gives {self.most} model steps, all in memory at once; give {_MOST} at most"
+            )
         return self
 
     inputs: Literal["persist", "read"] = "persist"

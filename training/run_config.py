@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
-from weatherfm.config import SECRET, Config, Hours, parse_settings
+from weatherfm.config import Config, Hours, parse_settings
 from weatherfm.data_pipeline.store_config import DataConfig
-from weatherfm.device import Precision
+from weatherfm.device import Device, Precision
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
@@ -20,8 +19,10 @@ from weatherfm.home import expanded
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.backbone_config import is_own
 from weatherfm.model.roles import find_roles
+from weatherfm.overrides import apply_overrides
 from weatherfm.training.rollout_config import Rollout
 from weatherfm.training.start_config import StartFrom
+from weatherfm.yaml_text import read_yaml_file
 
 _YAML_WORDS = {True: "on", False: "off"}
 CacheMode = Annotated[
@@ -29,7 +30,7 @@ CacheMode = Annotated[
 ]
 """YAML reads `on` and `off` as true and false."""
 ChannelWeights = Annotated[
-    dict[str, Annotated[float | str, Field(union_mode="left_to_right")]],
+    dict[str, Annotated[Annotated[float, Field(allow_inf_nan=True)] | str, Field(union_mode="left_to_right")]],
     BeforeValidator(lambda x: {"scheme": x} if isinstance(x, str) else x),
 ]
 """Weights by channel or variable, and under `scheme` the one word that is no number."""
@@ -66,9 +67,9 @@ class TrainingConfig(Config):
     forecasts, as pictures; every time of the store is a sample by itself."""
     steps: int = Field(1000, ge=1)
     """Optimizer steps in all."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, le=1_000_000)
     """Samples in one batch, over all devices: the part of an optimizer step that is in memory at once."""
-    accumulate: int = Field(1, ge=1)
+    accumulate: int = Field(1, ge=1, le=1_000_000)
     """Batches whose gradients are averaged into one optimizer step."""
     start_from: StartFrom | None = None
     """Trained weights to start from, as `{weights: runs/pretrained}`; without it, initial values."""
@@ -79,7 +80,7 @@ class TrainingConfig(Config):
     loss: Literal["squared_error", "crps"] = "squared_error"
     """crps: of an ensemble of `members` a sample that differ by noise (`model.noise`), almost fair: a model that knows
     how sure it is."""
-    members: int = Field(2, ge=2)
+    members: int = Field(2, ge=2, le=1000)
     """Forecasts of each sample in training with `loss: crps`; time and memory behind the aggregation over channels grow
     with it, and two suffice."""
     crps_alpha: float = Field(0.95, ge=0, le=1)
@@ -120,11 +121,11 @@ class TrainingConfig(Config):
     precision: Precision = "auto"
     """Of matrix products; weights stay float32. auto: bfloat16 on a GPU that has it, else float32. tf32: float32 whose
     products a GPU rounds to 10 bits."""
-    device: str = "auto"
+    device: Device = "auto"
     """auto: the first GPU, else the CPU; or a PyTorch device such as cuda:1."""
     compile: bool = False
     """torch.compile: pays on a GPU and in long runs."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     """Decides initial weights, order of samples, lead times, dropout and the channels that samples show."""
     validate_every: int = Field(200, ge=1)
     """Steps between validations."""
@@ -140,7 +141,7 @@ class TrainingConfig(Config):
     """The newest so many stay, the older ones are removed."""
     log_every: int = Field(10, ge=1)
     """Steps between lines in the log and in metrics.jsonl."""
-    workers: int = Field(2, ge=0)
+    workers: int = Field(2, ge=0, le=1000)
     """Threads that read from disk, each a batch ahead; 0: only the one thread that makes the next batch ready."""
     cache: CacheMode = "auto"
     """Whether the fields of training and validation are read into memory once, before the first step. auto: if they
@@ -232,14 +233,18 @@ class TrainingConfig(Config):
         return self.steps - (self.cooldown_steps or max(1, self.steps // 10))
 
 
+MOST_DEVICES = 1_000_000
+"""No machine has as many; ways to divide the work among more are not looked for."""
+
+
 class ParallelConfig(Config):
     """How the devices share the work. It decides speed and memory, never the function that is learned."""
 
-    tp: int = Field(1, ge=1)
+    tp: int = Field(1, ge=1, le=MOST_DEVICES)
     """Devices that hold one model together: channels, heads and positions are split over them."""
-    dp_shard: int | None = Field(None, ge=1)
+    dp_shard: int | None = Field(None, ge=1, le=MOST_DEVICES)
     """Data-parallel devices that split weights and optimizer state; without it, all that the other two leave."""
-    dp_replicate: int = Field(1, ge=1)
+    dp_replicate: int = Field(1, ge=1, le=MOST_DEVICES)
     """Groups of devices that hold copies of the weights."""
     channels: Literal["split", "whole"] = "split"
     """whole: every device of `tp` makes the tokens of all channels (tensor parallelism alone, to compare with)."""
@@ -252,7 +257,7 @@ class ParallelConfig(Config):
 class RunConfig(Config):
     """One run: data, model, training, forecasts, evaluation. A YAML file holds exactly this."""
 
-    run: str
+    run: Annotated[str, Field(min_length=1)]
     """Folder of everything the run makes: checkpoints, weights, metrics, forecasts, scores, report."""
     data: DataConfig
     model: ModelConfig = ModelConfig()
@@ -316,83 +321,8 @@ def load_run(path: str | os.PathLike[str], overrides: Sequence[str | Mapping[str
         InputError: no such file, not YAML, an unknown key, a wrong type, or settings that contradict each other.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no configuration file {path}; name a YAML file, e.g. configs/planet.yaml")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path} is no text in UTF-8 ({error.reason} at byte {error.start}); name a YAML file"
-        ) from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is not valid YAML: {_told(error)}") from None
+    data = read_yaml_file(path) or {}
     if not isinstance(data, dict):
         raise InputError(f"{path} must hold `section:` entries, got {type(data).__name__}")
-    for override in overrides:
-        apply_override(data, override)
+    apply_overrides(data, overrides)
     return parse_settings(RunConfig, data, str(path))
-
-
-def apply_override(data: dict[str, Any], override: str | Mapping[str, Any]) -> None:
-    """Change settings in plain data as `section.key=value` says, or {"section.key": value} for any number of them.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    if isinstance(override, Mapping):
-        for key, value in override.items():
-            if isinstance(value, Mapping) and "." not in key:
-                raise InputError(f"override {key}: a section; name its settings one by one, as {{'{key}.KEY': value}}")
-            set_value(data, key, value)
-        return
-    if not isinstance(override, str):
-        raise InputError(f"cannot read the override {override!r}; write 'model.depth=6' or {{'model.depth': 6}}")
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        shown = "***" if SECRET in override else repr(override)
-        raise InputError(f"cannot read the override {shown}; write section.key=value, e.g. model.depth=6")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {key}: the value is not valid YAML: {_told(error)}") from None
-    set_value(data, key, value)
-
-
-def set_value(data: dict[str, Any], key: str, value: Any) -> None:
-    """Change one setting, `section.key` or, of a list, `section.0.key`, in plain data.
-
-    Raises:
-        InputError: a section of that name is a value, a list has no such entry, or the key is no text.
-    """
-    if not isinstance(key, str):
-        raise InputError(f"override {key!r}: {value!r}: a setting is named by text, as {{'model.depth': 6}}")
-    *sections, last = key.strip().split(".")
-    inner: Any = data
-    for section in sections:
-        inner = inner[_place(inner, section, key)] if isinstance(inner, list) else inner.setdefault(section, {})
-        if not isinstance(inner, dict | list):
-            raise InputError(f"override {key}: {section} is a value, not a section")
-    inner[_place(inner, last, key) if isinstance(inner, list) else last] = plain(value)
-
-
-def _place(entries: list[Any], text: str, key: str) -> int:
-    """The place in a list that a part of a key means, from 0 as messages count them."""
-    if text.isdecimal() and int(text) < len(entries):
-        return int(text)
-    raise InputError(f"override {key}: {text} is none of the {len(entries)} entries, which are counted from 0")
-
-
-def plain(value: Any) -> Any:
-    """A copy of settings as YAML would give them: lists for tuples, texts for paths."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _told(error: yaml.YAMLError) -> str:
-    """What is wrong and where, without the line itself, in which a key may stand."""
-    mark = getattr(error, "problem_mark", None)
-    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"{getattr(error, 'problem', None) or type(error).__name__}{where}"

@@ -77,7 +77,7 @@ class StartFrom(Config):
 
     later = frozenset({"statistics"})
 
-    weights: str
+    weights: str = Field(min_length=1)
     """A weights file, the folder of the run that made it, or a checkpoint of ClimaX (`.ckpt`)."""
     new_channels: dict[str, list[str]] = {}
     """Channels that the weights lack -> theirs whose mean they start as, e.g. `{z600: [z500, z700]}`; an input without

@@ -7,14 +7,32 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import AfterValidator
 
 from weatherfm.errors import InputError
 
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 """auto: bfloat16 on a GPU that computes in it, else float32. tf32: float32 whose products a GPU rounds to 10 bits."""
+
+
+def _known_device(name: str) -> str:
+    """As it is, where some machine may have it."""
+    if name == "auto":
+        return name
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        kind = "meta"
+    if kind == "meta":  # it only pretends to compute
+        raise ValueError("PyTorch knows no such device; write auto, cpu, cuda or cuda:1")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_known_device)]
+"""auto, or what PyTorch calls a device; which of them this machine has `choose_device` finds."""
 
 
 def choose_device(name: str, setting: str = "training.device") -> torch.device:

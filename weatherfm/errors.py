@@ -31,3 +31,8 @@ class QuietExit(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
+
+
+def clipped(text: str, most: int = 60) -> str:
+    """The beginning of a text that is longer than so many characters."""
+    return text if len(text) <= most else f"{text[: most - 4]} ..."

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 
-from weatherfm.errors import InputError, OutsideError, QuietExit
+from weatherfm.errors import InputError, OutsideError, QuietExit, clipped
+
+_OF_PATHS = {
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.EACCES: "give yourself the right to it, or name another path",
+    errno.EPERM: "give yourself the right to it, or name another path",
+    errno.EROFS: "name a path that can be written",
+    errno.ENOENT: "make it, or name another path",
+    errno.ENOTDIR: "a file stands where a folder is meant; name another path",
+    errno.EISDIR: "a folder stands where a file is meant; name another path",
+    errno.ENOSPC: "make room, and start again",
+    errno.EDQUOT: "make room, and start again",
+}
+"""What its user can mend where a file cannot be read or written, by the system's number of the reason."""
+_WIDEST, _MOST_LINES = 1500, 40
+"""Of a message: characters of a line, and lines."""
 
 
 def report_errors(action: Callable[[], int], debug: bool = False) -> int:
@@ -28,6 +45,9 @@ def report_errors(action: Callable[[], int], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in _OF_PATHS and error.filename is not None:
+            path = clipped(os.fsdecode(error.filename), 200)
+            return _tell(_with_notes(f"{path}: {error.strerror}; {_OF_PATHS[error.errno]}", error), 2)
         text = _with_notes(f"unexpected {type(error).__name__}: {error}", error)
         return _tell(f"{text}\nThis is a fault of weatherfm; --debug shows where.", 1)
 
@@ -37,5 +57,8 @@ def _with_notes(text: str, error: BaseException) -> str:
 
 
 def _tell(message: str, status: int) -> int:
-    print(f"weatherfm: {message}", file=sys.stderr)  # noqa: T201
+    lines = message.splitlines()
+    told = "\n".join(clipped(line, _WIDEST) for line in lines[:_MOST_LINES])
+    more = f"\n  and {len(lines) - _MOST_LINES} lines more" if len(lines) > _MOST_LINES else ""
+    print(f"weatherfm: {told}{more}", file=sys.stderr)  # noqa: T201
     return status

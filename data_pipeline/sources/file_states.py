@@ -153,7 +153,7 @@ def _of_forecast(error: InputError) -> str:
 def _settings(source: FilesSource, channels: Sequence[str], accumulation: int | None) -> DataConfig:
     hours = None if accumulation is None else f"{accumulation}h"
     return DataConfig.model_validate(
-        {"store": "", "source": source, "channels": list(channels), "accumulation": hours, "allow_gaps": True}
+        {"store": "none", "source": source, "channels": list(channels), "accumulation": hours, "allow_gaps": True}
     )
 
 

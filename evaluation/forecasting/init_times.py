@@ -53,6 +53,8 @@ def choose_init_times(
     if config.init is None:
         return _latest(states, required, speak)
     parts = [part.strip() for part in config.init.split(",")]
+    if twice := [part for part in dict.fromkeys(parts) if part and parts.count(part) > 1]:
+        raise InputError(f"initial times name {', '.join(twice)} twice; name each once")
     found = [_times_of(part, states, config.init_every, required, speak) for part in parts if part]
     if not found:
         raise InputError(f"no initial time in {config.init!r}; {_FORMS}")
@@ -79,6 +81,7 @@ def forecast_init_times(store: Store, config: ForecastConfig, input_times: Seque
         raise InputError(
             f"{store.path} names no test period; set data.test and prepare again, or give initial times (--init)"
         )
+    require_distance(config.init_every, store.times)
     inits = eligible_init_times(store, period, required_input_times(input_times, config), config.lead_times)
     if len(inits):
         inits = inits[_on_step(inits, store.times[period.contains(store.times)][0], config.init_every)]
@@ -89,6 +92,20 @@ def forecast_init_times(store: Store, config: ForecastConfig, input_times: Seque
             "(--init), which need no truth"
         )
     return inits
+
+
+def require_test_days(wanted: Period | None, store: Store) -> None:
+    """Refuse other test days than those that the store was prepared with, from which forecasts start.
+
+    Raises:
+        InputError: with both.
+    """
+    held = store.periods.get("test")
+    if wanted is not None and wanted != held:
+        raise InputError(
+            f"data.test is {wanted}, and the test days of the store {store.path} are {held or 'none'}, which are "
+            "forecast; set it so, prepare again, or give initial times (--init)"
+        )
 
 
 def required_input_times(input_times: Sequence[int], config: ForecastConfig) -> list[int]:
@@ -172,6 +189,7 @@ def _within(period: Period, states: States, every: int, required: Sequence[int],
     times = states.times[period.contains(states.times)]
     if not len(times):
         raise InputError(f"{states.name} has no state in {period}, only {extent(states)}; choose other initial times")
+    require_distance(every, states.times)
     times = times[_on_step(times, times[0], every)]
     complete = _complete(states, times, required)
     if not complete.any():
@@ -211,6 +229,22 @@ def _has_input(states: States, inits: np.ndarray, hours: int) -> np.ndarray:
     """[init] bool: the state `hours` after it is there, and no 29 February that the record skips between."""
     times = inits + np.timedelta64(hours, "h")
     return held(states, times) & ~over_leap_day(skipped_leap_days(states.times), times, inits)
+
+
+def require_distance(every: int, times: np.ndarray) -> None:
+    """Refuse a distance of initial times that neither divides the step of the states nor is a multiple of it: of most
+    of the initial times that it asks for there would be no state.
+
+    Raises:
+        InputError: with the step.
+    """
+    if len(times) < 2:
+        return
+    step = int(np.diff(times).min() / np.timedelta64(1, "h"))
+    if step and every % step and step % every:
+        raise InputError(
+            f"forecast.init_every is {every}h, and states are {step}h apart; choose a multiple, as {2 * step}h"
+        )
 
 
 def _on_step(times: np.ndarray, first: np.datetime64, every: int) -> np.ndarray:

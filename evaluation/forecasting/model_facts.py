@@ -78,7 +78,9 @@ def _require_forecasts(one: ModelFacts) -> None:
 
 
 def _refuse_idle(config: ForecastConfig) -> None:
-    if given := [key for key in ("dropout", "perturbation") if getattr(config, key)]:
+    given = [key for key in ("dropout", "perturbation") if getattr(config, key)]
+    given += ["noise_scale"] if config.noise_scale != 1 else []
+    if given:
         raise InputError(
             f"forecast.{given[0]} makes members of an ensemble differ, and there are none; ask for them (--members 16, "
             "forecast.members), or leave it out"
@@ -96,6 +98,10 @@ def _require_chance(one: ModelFacts, config: ForecastConfig, each: int) -> None:
         raise InputError(
             f"forecast.dropout: {one.name} was trained with neither dropout nor drop_path, and has nothing to drop; "
             "leave it out, or train with one of them (model.dropout, model.drop_path)"
+        )
+    if config.noise_scale != 1 and not model.noise:
+        raise InputError(
+            f"forecast.noise_scale is of noise (model.noise), and {one.name} takes none; leave it out, or train with it"
         )
     if each > 1 and not (model.noise or config.dropout or config.perturbation):
         raise InputError(

@@ -68,6 +68,23 @@ def parse_event(text: str) -> Event:
     return Event(channel.name, operator, threshold)
 
 
+def parse_events(texts: Sequence[str], channels: Sequence[str]) -> list[Event]:
+    """The events that texts mean, each once and of scored channels.
+
+    Raises:
+        InputError: as `parse_event`, one that stands twice, or one of a channel that is not scored.
+    """
+    events = [parse_event(text) for text in texts]
+    for place, event in enumerate(events):
+        if event.channel not in channels:
+            raise InputError(
+                f"event '{event}' is about {event.channel}, which is not scored; scored are {', '.join(channels)}"
+            )
+        if event in events[:place]:
+            raise InputError(f"event '{event}' stands twice; name each once")
+    return events
+
+
 def event_means(
     forecast: np.ndarray, truth: np.ndarray, events: Sequence[Event], channels: Sequence[str], weights: np.ndarray
 ) -> dict[str, np.ndarray]:

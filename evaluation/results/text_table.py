@@ -9,6 +9,7 @@ import xarray as xr
 
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.names import BASELINES
+from weatherfm.evaluation.forecast_config import require_headline
 from weatherfm.evaluation.results.lookup import (
     ensembles_of,
     lead_hours,
@@ -29,8 +30,7 @@ def headline_channels(scores: xr.Dataset, wanted: Sequence[str] = ()) -> list[st
         InputError: a wanted channel that was not scored.
     """
     scored = [str(channel) for channel in scores["channel"].values]
-    if missing := [channel for channel in wanted if channel not in scored]:
-        raise InputError(f"headline names {', '.join(missing)}, which were not scored; scored are {', '.join(scored)}")
+    require_headline(wanted, scored)
     return list(wanted) or [channel for channel in _HEADLINE if channel in scored] or scored[:4]
 
 

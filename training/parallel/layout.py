@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isqrt
 
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
@@ -20,7 +21,7 @@ from weatherfm.model.reconstruction import decoder_config
 from weatherfm.model.roles import find_roles
 from weatherfm.model.share import channel_groups, most_shares
 from weatherfm.model.tensor_plan import plan_problems
-from weatherfm.training.run_config import ParallelConfig
+from weatherfm.training.run_config import MOST_DEVICES, ParallelConfig
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ def resolve_layout(config: ParallelConfig, devices: int) -> Layout:
     Raises:
         InputError: the axes do not multiply to the devices.
     """
+    if devices > MOST_DEVICES:
+        raise InputError(f"{devices} devices are more than any machine has; give {MOST_DEVICES} at most")
     given = config.tp * config.dp_replicate
     shard = config.dp_shard or max(1, devices // given)
     layout = Layout(config.dp_replicate, shard, config.tp)
@@ -157,4 +160,5 @@ def feasible_layouts(
 
 
 def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
+    small = [d for d in range(1, isqrt(n) + 1) if n % d == 0]
+    return sorted({*small, *(n // d for d in small)})

@@ -5,6 +5,7 @@ The command's options of the same names (imported with it: no torch here).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,6 +55,8 @@ class Machine:
 
     def __post_init__(self) -> None:
         _require_positive(self, "spare")
+        if self.devices > 1_000_000:
+            raise InputError(f"--devices {self.devices} is more than any machine has; give 1000000 at most")
         if not 0 <= self.spare < 1:
             raise InputError(f"--spare must lie in [0, 1), got {self.spare:g}")
 
@@ -94,5 +97,5 @@ class Training:
 def _require_positive(options: Any, *but: str) -> None:
     for field in fields(options):
         value = getattr(options, field.name)
-        if field.name not in but and value is not None and not value > 0:
-            raise InputError(f"--{field.name.replace('_', '-')} must be positive, got {value:g}")
+        if field.name not in but and value is not None and not 0 < value < math.inf:
+            raise InputError(f"--{field.name.replace('_', '-')} must be positive and finite, got {value:g}")

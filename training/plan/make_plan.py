@@ -20,6 +20,8 @@ from weatherfm.training.plan.candidates import CHECKPOINTING, Candidate, choices
 from weatherfm.training.plan.machine import GB, Machine, Training
 from weatherfm.training.run_config import RunConfig
 
+_FINEST = 40_000
+"""Columns of a grid with a point every kilometre of the equator."""
 _STATE = ("parameters", "gradients", "optimizer", "average")
 
 
@@ -144,6 +146,8 @@ def plan_domain(config: RunConfig, grid: str | None) -> Domain:
     if match is None or min(int(match[1]), int(match[2])) < 2:
         raise InputError(f"--grid {grid!r} cannot be read; write latitudes x longitudes, e.g. 128x256")
     shape = int(match[1]), int(match[2])
+    if max(shape) > _FINEST:
+        raise InputError(f"--grid {grid} is finer than a kilometre; give {_FINEST} rows and columns at most")
     ones, static = np.ones(len(config.data.channels)), tuple(map(str, config.data.static))
     static += ("mask",) if any(parse_channel(name).variable.masked for name in config.data.channels) else ()
     fields = np.zeros((len(static), *shape), np.float32)

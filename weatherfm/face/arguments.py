@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,23 @@ def listed(given: Any, what: str) -> list[Any]:
     return list(given)
 
 
+def require_values(options: Mapping[str, Iterable[Any] | None]) -> None:
+    """Refuse options that are there and say nothing, as of an unset variable of a script, or the same twice.
+
+    Args:
+        options: as they are written -> what was given; None: the option is not there.
+
+    Raises:
+        InputError: naming the option.
+    """
+    for name, values in options.items():
+        given = None if values is None else [str(value).strip() for value in values]
+        if given is not None and not all([given, *given]):
+            raise InputError(f"{name} has no value; give one, or leave the option out")
+        if twice := sorted({value for value in given or () if (given or []).count(value) > 1}):
+            raise InputError(f"{name} names {', '.join(twice)} twice; name each once")
+
+
 def count(given: Any, what: str) -> int | None:
     """A whole number from 1 on, or None for what is usual.
 
@@ -76,8 +94,8 @@ def positive(given: Any, what: str) -> float:
     if isinstance(given, bool) or not isinstance(given, Real):
         raise InputError(f"{what} must be a number, got {type(given).__name__}{_shown(given)}")
     value = float(given)
-    if not value > 0:
-        raise InputError(f"{what} must be above 0, got {value:g}")
+    if not 0 < value < math.inf:
+        raise InputError(f"{what} must be above 0 and finite, got {value:g}")
     return value
 
 

@@ -49,6 +49,8 @@ def ways_of(devices: int | None, restarts: int, seeds: int | None, at_once: int 
         require_devices_to_restart(devices, restarts)
     if at_once is not None and seeds is None:
         raise InputError(f"--at-once {at_once} is for several trainings; say how many with --seeds, or leave it out")
+    if isinstance(seeds, int) and together > max(seeds, 1):
+        raise InputError(f"--at-once {at_once} is more than the {seeds} trainings of --seeds; give {seeds} at most")
     if together > 1 and "RANK" in os.environ:
         raise InputError(
             f"--at-once {together} under torchrun: its {os.environ.get('WORLD_SIZE')} processes train one model after "

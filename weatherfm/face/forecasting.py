@@ -17,14 +17,16 @@ import numpy as np
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.source_config import FilesSource
+from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation import forecast
 from weatherfm.evaluation.forecast_config import ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
+from weatherfm.evaluation.forecasting.init_times import require_test_days
 from weatherfm.evaluation.forecasting.weights_files import require_listed
 from weatherfm.face.arguments import count, listed, path_text
 from weatherfm.face.launching import require_done
-from weatherfm.face.runs import Override, RunLike, given_sections, is_run, on_command_line, read_run
+from weatherfm.face.runs import Override, RunLike, given_sections, is_run, on_command_line, read_run, refuse_set_twice
 from weatherfm.home import expanded
 from weatherfm.model.adapter import ADAPTER
 from weatherfm.training.checkpoints.export import weights_path
@@ -156,6 +158,16 @@ class Asked:
         if empty:
             raise InputError(f"{', '.join(empty)} has no value; give one, or leave the option out")
 
+    def require_said_once(self) -> None:
+        """Refuse options whose settings follow the source as well.
+
+        Raises:
+            InputError: naming both.
+        """
+        told = {"--init": self.init, "--lead": self.lead, "--rollout": self.rollout, "--members": self.members}
+        settings = dict(zip(told, ("init", "lead_times", "rollout_step", "members"), strict=True))
+        refuse_set_twice(self.overrides, {f"forecast.{settings[key]}": key for key, value in told.items() if value})
+
     def options(self) -> list[str]:
         """The same for one of several processes."""
         options = [f"{name}={value}" for name, value in self.named().items() if value is not None]
@@ -186,6 +198,7 @@ def carry_out(asked: Asked) -> tuple[Path, int]:
         InputError: settings that are wrong or miss something.
     """
     asked.require_values()
+    asked.require_said_once()
     order = _order(asked)
     _require_processes(asked, order.parallel)
     if asked.devices is not None:
@@ -240,6 +253,8 @@ def _order(asked: Asked) -> _Order:
         require_listed(weights, wanted)
     elif wanted.members is None or not wanted.members.weights:
         _require_own(weights)
+    if is_run(asked.source) and wanted.init is None and asked.store is None:
+        require_test_days(run.data.parts()[0][2].test, open_store(place))
     output = Path(asked.output) if asked.output else weights.parent / "forecast.zarr"
     return _Order(weights, place, wanted, parallel, expanded(output), rules, base)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from weatherfm.errors import InputError
 from weatherfm.face.arguments import count
 from weatherfm.face.runs import Override, RunLike, read_run
 from weatherfm.training.check import Finding, check_run
 from weatherfm.training.plan.machine import Machine, Training
 from weatherfm.training.plan.make_plan import Plan, make_plan, plan_domain
+
+_MOST_JOBS = 1024
 
 
 def plan(
@@ -58,6 +61,8 @@ def plan(
         InputError: wrong settings, a number that cannot be, or no layout that fits.
     """
     run, jobs = read_run(config, *overrides), count(jobs, "jobs")
+    if jobs is not None and jobs > _MOST_JOBS:
+        raise InputError(f"jobs {jobs} are more processes than machines have cores; give {_MOST_JOBS} at most")
     machine = Machine(devices, memory, tflops, devices_per_node, node_bandwidth, network_bandwidth, spare)
     return make_plan(run, plan_domain(run, grid), machine, Training(samples, price_per_gpu_hour, watts), jobs)
 

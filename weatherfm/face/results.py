@@ -17,7 +17,7 @@ from weatherfm.evaluation import evaluate_and_report as results
 from weatherfm.evaluation.evaluate_and_report import Written
 from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.face.arguments import count, file_to_write, listed, path_text, scheduler_address
-from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run
+from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run, refuse_overrides, refuse_set_twice
 from weatherfm.training.run_config import RunConfig
 
 Place: TypeAlias = str | os.PathLike[str]
@@ -110,7 +110,10 @@ def report(
             that cannot be compared.
     """
     run = read_run(source, *overrides) if is_run(source) else None
+    if run is None:
+        refuse_overrides(source, overrides, "no run but scores")
     scores = run.folder / "scores.nc" if run else Path(_text(source, "a report is of a run or a scores file"))
+    _require_for_maps(scores, forecast, store, run)
     return results.write_page(
         results.Page(
             scores,
@@ -121,10 +124,39 @@ def report(
             None if output is None else file_to_write(output, "output"),
             None if quality is None else _findings(quality),
             [str(time) for time in listed(case, "case")],
-            [Path(path_text(path, "compare")) for path in listed(compare, "compare")],
+            _others(scores, compare, force),
             force,
         )
     )
+
+
+def _others(scores: Path, compare: Place | Sequence[Place], force: bool) -> list[Path]:
+    """Scores to show beside these.
+
+    Raises:
+        InputError: these themselves, or none where they are to be compared at any rate.
+    """
+    others = [Path(path_text(path, "compare")) for path in listed(compare, "compare")]
+    if force and not others:
+        raise InputError("--force is for comparing with other scores; name them with --compare, or leave it out")
+    if scores.resolve() in [path.resolve() for path in others]:
+        raise InputError(f"--compare {scores} are the scores themselves; name others, or leave it out")
+    return others
+
+
+def _require_for_maps(scores: Path, forecast: Place | None, store: Place | Store | None, run: RunConfig | None) -> None:
+    """Refuse a forecast without the truth to show it beside, and the other way round, where they are given.
+
+    Raises:
+        InputError: with what is missing.
+    """
+    fields = scores.parent / "forecast.zarr" if forecast is None else Path(path_text(forecast, "forecast"))
+    if forecast is not None and not fields.exists():
+        raise InputError(f"no forecast {fields} to show maps of; name another, or leave --forecast out")
+    if forecast is not None and store is None and run is None:
+        raise InputError(f"maps of {fields} need the truth; say where it is with --store, or leave --forecast out")
+    if store is not None and not fields.exists():
+        raise InputError(f"--store is for maps, and there is no forecast {fields}; name it with --forecast")
 
 
 @dataclass(frozen=True)
@@ -166,6 +198,8 @@ def score(asked: Asked) -> Scored:
         raise InputError(f"{path} is a forecast; say where the truth is with --store")
     given = {"regions": listed(asked.region, "region"), "by": listed(asked.by, "by")}
     given |= {"events": listed(asked.event, "event")}
+    options = {"--region": "regions", "--by": "by", "--event": "events"}
+    refuse_set_twice(asked.overrides, {f"evaluation.{name}": option for option, name in options.items() if given[name]})
     chosen = _chosen(run, path, asked.overrides)
     wanted = parse_settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
     beside = (Path() if "://" in path else Path(path).parent) / "scores.nc"

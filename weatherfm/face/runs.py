@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel
 
 from weatherfm.config import SECRET, Config, parse_settings
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, clipped
+from weatherfm.overrides import apply_overrides, plain
 
 if TYPE_CHECKING:
     from weatherfm.training.run_config import RunConfig
@@ -43,7 +44,7 @@ def read_run(config: RunLike, *overrides: Override) -> RunConfig:
         InputError: no such file, an unknown key, a wrong type, or settings that contradict each other; one line a
             problem.
     """
-    from weatherfm.training.run_config import RunConfig, apply_override, load_run, plain  # brings torch
+    from weatherfm.training.run_config import RunConfig, load_run  # brings torch
 
     if isinstance(config, str | os.PathLike):
         return load_run(config, overrides)
@@ -57,8 +58,7 @@ def read_run(config: RunLike, *overrides: Override) -> RunConfig:
         raise InputError(
             f"a run is a YAML file, a dict or settings of weatherfm.read_run, got {type(config).__name__} {config!r}"
         )
-    for override in overrides:
-        apply_override(data, override)
+    apply_overrides(data, overrides)
     return parse_settings(RunConfig, data, origin)
 
 
@@ -90,11 +90,8 @@ def given_sections(
     """
     if not overrides:
         return {name: {} for name in names}
-    from weatherfm.training.run_config import apply_override
-
     data: dict[str, Any] = {}
-    for override in overrides:
-        apply_override(data, override)
+    apply_overrides(data, overrides)
     if unknown := [key for key in data if key not in names]:
         raise InputError(
             f"{source} holds {what}: only {' and '.join(f'{name}.*' for name in names)} can be set with it, not "
@@ -104,6 +101,40 @@ def given_sections(
         if not isinstance(value, dict):
             raise InputError(f"{name}={value!r} is a section, not a setting; write {name}.KEY=VALUE")
     return {name: data.get(name, {}) for name in names}
+
+
+def refuse_overrides(source: Any, overrides: Sequence[Override], what: str) -> None:
+    """Refuse settings behind what is no run: nothing would read them.
+
+    Args:
+        source: what messages call it.
+        overrides: what follows it.
+        what: the source is.
+
+    Raises:
+        InputError: naming the first.
+    """
+    if overrides:
+        first = overrides[0] if isinstance(overrides[0], str) else ", ".join(map(str, overrides[0]))
+        told = "***" if SECRET in first else clipped(first)
+        raise InputError(
+            f"{source} is {what}, and {told} would change nothing; leave it out, or name a run's YAML file"
+        )
+
+
+def refuse_set_twice(overrides: Sequence[Override], options: Mapping[str, str]) -> None:
+    """Refuse settings that an option of the same call gives, too: one of the two would not be used.
+
+    Args:
+        overrides: of the call.
+        options: setting -> the option that gives it.
+
+    Raises:
+        InputError: naming both.
+    """
+    names = [name for one in overrides for name in ([one.partition("=")[0].strip()] if isinstance(one, str) else one)]
+    if twice := [name for name in names if name in options]:
+        raise InputError(f"{options[twice[0]]} and {twice[0]} say the same; leave one of the two out")
 
 
 @contextmanager
@@ -136,8 +167,6 @@ def _texts(override: Override) -> list[str]:
 
 def _as_yaml(value: Any) -> str:
     """On one line; YAML writes an end of document behind a single word."""
-    from weatherfm.training.run_config import plain
-
     return yaml.safe_dump(plain(value), default_flow_style=True, width=2**20).removesuffix("...\n").strip()
 
 

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from weatherfm.training.run_config import RunConfig
 
 
+_MOST = 1000
+"""Trainings of one ensemble."""
+
+
 def seed_runs(config: RunLike, *overrides: Override, seeds: int) -> list[RunConfig]:
     """The run of each seed, from `training.seed` on: an ordinary one, in a folder of its own inside the run's.
 
@@ -74,4 +78,6 @@ def seed_count(given: Any) -> int:
         raise InputError(f"--seeds must be a whole number, got {type(given).__name__} {given!r}")
     if given < 2:
         raise InputError(f"--seeds {given}: an ensemble has two trainings or more; leave --seeds out to train one")
+    if int(given) > _MOST:
+        raise InputError(f"--seeds {given}: that many trainings would not end; give {_MOST} at most")
     return int(given)

@@ -12,8 +12,8 @@ from weatherfm.data_pipeline import verify as verifying
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.errors import InputError
-from weatherfm.face.arguments import count, file_to_write, scheduler_address
-from weatherfm.face.runs import Override, RunLike, is_run, read_run
+from weatherfm.face.arguments import count, file_to_write, path_text, scheduler_address
+from weatherfm.face.runs import Override, RunLike, is_run, read_run, refuse_overrides
 
 
 def verify(
@@ -53,7 +53,9 @@ def verify(
             gives other values now.
     """
     run = read_run(store, *overrides) if is_run(store) else None  # type: ignore[arg-type]
-    path = Path(run.data.store) if run else _folder(store, overrides)
+    if run is None:
+        refuse_overrides(store.path if isinstance(store, Store) else store, overrides, "a store")
+    path = Path(run.data.store) if run else _folder(store)
     kept = file_to_write(output, "output") if output is not None else run.folder / "verify.json" if run else None
     sample, workers = count(sample, "sample"), count(workers, "workers")
     scheduler = scheduler_address(scheduler)
@@ -70,9 +72,9 @@ def verify(
     return findings
 
 
-def _folder(store: Any, overrides: tuple[Override, ...]) -> Path:
+def _folder(store: Any) -> Path:
     if isinstance(store, Store):
         return store.path
     if not isinstance(store, str | os.PathLike):
         raise InputError(f"a store is a folder, or the run it belongs to; got {type(store).__name__} {store!r}")
-    return Path(store)
+    return Path(path_text(store, "a store"))

@@ -14,6 +14,9 @@ from weatherfm.model.aggregation import AggregationConfig
 from weatherfm.model.backbone_config import WindowsConfig, left_out, require_backbone
 from weatherfm.model.reconstruction_config import ReconstructionConfig
 
+DEEPEST, WIDEST = 1000, 2**16
+"""Blocks, and numbers in a token: some seven times what the largest transformers have. What is more is a slip, and to
+build it, even without its numbers, would take minutes."""
 _OF_FORECASTS = ("mlp_convolution", "decoder_fields", "truncation", "noise", "head_depth", "predict", "backbone")
 """Settings that a masked autoencoder has no use for."""
 
@@ -30,11 +33,11 @@ class ModelConfig(Config):
 
     patch_size: int | tuple[int, int] = 4
     """Grid points a patch spans, one number or [lat, lon]."""
-    width: int = Field(128, ge=1)
+    width: int = Field(128, ge=1, le=WIDEST)
     """Numbers in a token; a multiple of `heads` and of 4."""
-    depth: int = Field(6, ge=1)
+    depth: int = Field(6, ge=1, le=DEEPEST)
     """Transformer blocks."""
-    heads: int = Field(8, ge=1)
+    heads: int = Field(8, ge=1, le=WIDEST)
     """Of the attention, in the blocks and over the channels."""
     backbone: str = "vit"
     """What mixes positions between aggregation and head. vit: every block attends to all positions (ClimaX); windows:
@@ -42,20 +45,20 @@ class ModelConfig(Config):
     windows: WindowsConfig = WindowsConfig()
     backbone_options: dict[str, Any] = {}
     """Of a backbone of your own: what its constructor takes beside what all do."""
-    mlp_ratio: float = Field(4.0, gt=0)
+    mlp_ratio: float = Field(4.0, gt=0, le=64)
     """Hidden units of a block's MLP, as a multiple of `width`."""
     mlp_convolution: bool = False
     """Mix the MLP's hidden units over 3 x 3 neighbouring patches, each by itself; false: not (ClimaX)."""
     rotary: bool = False
     """Turn queries and keys by row and column, so that attention sees distances; false: the position alone (ClimaX)."""
-    decoder_fields: int = Field(0, ge=0)
+    decoder_fields: int = Field(0, ge=0, le=4096)
     """Hidden fields a channel of a convolutional decoder at grid level, which ends seams between patches; 0: none."""
     truncation: int | None = Field(None, ge=1, strict=True)
     """Largest total wavenumber of what is predicted, each with a factor to learn; null: none. Whole globes only."""
     conditioning: Literal["embed", "adaln"] = "embed"
     """embed: the lead time is added to every token (ClimaX); adaln: lead time, time of day and of year change the norms
     of every block, by nothing at the start."""
-    noise: int = Field(0, ge=0)
+    noise: int = Field(0, ge=0, le=WIDEST)
     """Random numbers a sample that change the norms of every block, by nothing at the start: members of an ensemble
     differ by them (`training.loss: crps`, `forecast.members`). 0: none."""
     position: Literal["learned", "place"] = "learned"
@@ -64,7 +67,7 @@ class ModelConfig(Config):
     """Share of attention weights and hidden units that training drops at random; under `tp` prefer `drop_path`."""
     drop_path: float = Field(0.1, ge=0, lt=1)
     """Stochastic depth of the last block; rises linearly from zero at the first."""
-    head_depth: int = Field(2, ge=0)
+    head_depth: int = Field(2, ge=0, le=100)
     """Hidden layers of the head."""
     aggregation: AggregationConfig = AggregationConfig()
     input_gates: bool = False
@@ -93,6 +96,8 @@ class ModelConfig(Config):
             raise InputError(
                 f"width {self.width} is not divisible by heads {self.heads}; choose a multiple, e.g. {good}"
             )
+        if int(self.width * self.mlp_ratio) < 1:
+            raise InputError(f"mlp_ratio {self.mlp_ratio:g} of width {self.width} leaves no hidden unit; choose e.g. 4")
         if self.width % 4:
             raise InputError(
                 f"width {self.width} is not divisible by 4, as the position embedding needs; choose a multiple"

@@ -15,11 +15,11 @@ class ReconstructionConfig(Config):
 
     mask_ratio: float = Field(0.75, gt=0, lt=1)
     """Share of the patches that are hidden, the same number in every sample; their places are drawn anew for each."""
-    depth: int = Field(2, ge=1)
+    depth: int = Field(2, ge=1, le=1000)
     """Transformer blocks of the decoder, over all patches."""
-    width: int | None = Field(None, ge=1)
+    width: int | None = Field(None, ge=1, le=2**16)
     """Numbers in a token of the decoder, a multiple of its `heads` and of 4; null: as `model.width`."""
-    heads: int | None = Field(None, ge=1)
+    heads: int | None = Field(None, ge=1, le=2**16)
     """Of the decoder's attention; null: as `model.heads`."""
 
     def visible(self, positions: int) -> int:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from weatherfm.verbs.run import Overrides, as_json, importing, is_run, load, say
+from weatherfm.errors import InputError
+from weatherfm.verbs.run import Overrides, Whole, as_json, importing, is_run, load, say
 
 if TYPE_CHECKING:
     from weatherfm.training.run_config import RunConfig
@@ -19,7 +20,7 @@ Scheduler = Annotated[
         "same files. Without it, threads of this process do it."
     ),
 ]
-Workers = Annotated[int | None, Parameter(help="Most shards to write at a time; by default one a CPU core.")]
+Workers = Annotated[Whole, Parameter(help="Most shards to write at a time; by default one a CPU core.")]
 Memory = Annotated[
     float | None,
     Parameter(help="GB that data may take; by default half of what is available. Where it is short, fewer write."),
@@ -50,6 +51,10 @@ def prepare(
         With --dry-run: MB/s for which to say how long reading takes.
     """
     run = load(config, overrides)
+    if (json or bandwidth is not None) and not dry_run:
+        raise InputError(f"{'--json' if json else '--bandwidth'} is for --dry-run; add that, or leave it out")
+    if json and bandwidth is not None:
+        raise InputError("--json has no times of reading, which --bandwidth is for; leave one of the two out")
     if not dry_run:
         prepare_run(run, workers, memory, scheduler)
         return
@@ -101,10 +106,10 @@ def verify(
     store: Path,
     *overrides: Overrides,
     json: bool = False,
-    sample: int | None = None,
+    sample: Whole = None,
     output: Path | None = None,
     repair: bool = False,
-    workers: Annotated[int | None, Parameter(help="Threads that compute checksums; by default one a CPU core.")] = None,
+    workers: Annotated[Whole, Parameter(help="Threads that compute checksums; by default one a CPU core.")] = None,
     scheduler: Scheduler = None,
 ) -> int:
     """Check a store: checksums, time axis, missing values, physical range, jumps, statistics, climatology, periods.
@@ -125,9 +130,12 @@ def verify(
     """
     run = load(store, overrides) if is_run(store) else None
     with importing():
+        from weatherfm.face.runs import refuse_overrides
         from weatherfm.face.stores import runs_of_stores
         from weatherfm.face.verification import verify as verify_store
 
+    if run is None:
+        refuse_overrides(store, overrides, "a store")
     found = [
         verify_store(
             one,

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from weatherfm.errors import STOPPED
 from weatherfm.training.plan.machine import Machine, Training
 from weatherfm.training.upkeep.stop_signals import StopSignals
-from weatherfm.verbs.run import Overrides, as_json, importing, load, say
+from weatherfm.verbs.run import WHOLE, Overrides, Whole, as_json, importing, load, say
 
 if TYPE_CHECKING:
     from weatherfm.face.trained import Trained
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 def train(
     config: Path,
     *overrides: Overrides,
-    devices: int | None = None,
-    restarts: int = 0,
-    seeds: int | None = None,
-    at_once: int | None = None,
+    devices: Whole = None,
+    restarts: Annotated[int, WHOLE] = 0,
+    seeds: Whole = None,
+    at_once: Whole = None,
 ) -> int:
     """Train the model of a run on its store; goes on from the newest checkpoint by itself. Also under torchrun.
 
@@ -65,7 +65,7 @@ def plan(
     machine: Annotated[Machine, Parameter(name="*")],
     training: Annotated[Training | None, Parameter(name="*")] = None,
     grid: str | None = None,
-    jobs: int | None = None,
+    jobs: Whole = None,
     json: bool = False,
 ) -> None:
     """Say what every layout of some devices holds, sends and computes, before anything is queued.
@@ -94,7 +94,7 @@ def plan(
     say(as_json(to_dict(made)) if json else to_text(made))
 
 
-def check(config: Path, *overrides: Overrides, devices: int | None = None) -> int:
+def check(config: Path, *overrides: Overrides, devices: Whole = None) -> int:
     """Check that store, model, layout, training, forecast and baselines of a run fit together, computing nothing.
 
     Parameters

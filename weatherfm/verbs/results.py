@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from weatherfm.verbs.run import Overrides, importing, is_run, load, say
+from weatherfm.verbs.run import Overrides, Whole, importing, is_run, load, say
 
 if TYPE_CHECKING:
     from weatherfm.training.run_config import RunConfig
@@ -22,7 +22,7 @@ def forecast(
     lead: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
     rollout: str | None = None,
     output: str | None = None,
-    devices: int | None = None,
+    devices: Whole = None,
     allow_missing: bool = False,
     base: str | None = None,
     members: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None,
@@ -84,7 +84,7 @@ def evaluate(
     event: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     common: bool = False,
     output: Path | None = None,
-    workers: int | None = None,
+    workers: Whole = None,
     scheduler: str | None = None,
 ) -> None:
     """Score forecasts against persistence and climatology, on the same initial times, always.
@@ -119,8 +119,10 @@ def evaluate(
         Address of a dask.distributed scheduler (tcp://host:port) whose workers score; they must see the same files.
     """
     with importing():
+        from weatherfm.face.arguments import require_values
         from weatherfm.face.results import Asked
 
+    require_values({"--against": against, "--region": region, "--by": by, "--event": event})
     run = load(Path(source), overrides) if is_run(Path(source)) else None
     left = () if run else overrides
     _say_scores(
@@ -169,7 +171,13 @@ def report(
     """
     run = load(source, overrides) if is_run(source) else None
     with importing():
+        from weatherfm.face.arguments import require_values
         from weatherfm.face.results import report as write
+        from weatherfm.face.runs import refuse_overrides
+
+    if run is None:
+        refuse_overrides(source, overrides, "no run but scores")
+    require_values({"--case": case, "--compare": compare})
 
     written = write(
         run or source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from weatherfm.training.run_config import RunConfig
 
 Overrides = Annotated[str, Parameter(help="Settings to change, as `model.depth=6 training.steps=500`.")]
+
+
+def _whole(kind: Any, tokens: Sequence[Any]) -> int:
+    """The number that is written; cyclopts would round 1.5."""
+    return int(tokens[0].value)
+
+
+WHOLE = Parameter(converter=_whole)
+Whole = Annotated[int | None, WHOLE]
+"""A whole number, or not given."""
 
 
 @contextmanager
