@@ -29,11 +29,13 @@ def to_text(plan: Plan) -> str:
     H, W = plan.domain.grid.shape
     most = max(training.model_steps.values())
     rollout = f", {most} model steps a sample (the most of training.rollout)" if most > 1 else ""
+    masked = model.reconstruction
+    hidden = "" if masked is None else f", {masked.mask_ratio:.0%} of the patches hidden"
     members = f" of {training.members} members a sample" if training.loss == "crps" else ""
     backbone = "" if model.backbone == "vit" else f", backbone {model.backbone}"
     lines = [
         f"{len(plan.domain.channels)} channels on {H} x {W}, patch {model.patch[0]} x {model.patch[1]}, "
-        f"width {model.width}, depth {model.depth}{backbone}; batch {training.batch_size}{members}{rollout}, "
+        f"width {model.width}, depth {model.depth}{backbone}; batch {training.batch_size}{members}{rollout}{hidden}, "
         f"{str(plan.dtype).removeprefix('torch.')}; {machine.devices} devices of {machine.memory:g} GB",
         "",
         *_table(plan),
