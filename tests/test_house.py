@@ -20,7 +20,10 @@ COMMAND = ["verbs", "face"]
 """Rooms of weatherfm/ above all layers: the verbs of the command line over the functions that do what they say."""
 LIGHT = [
     "training",
-    *(f"weatherfm/face/{name}.py" for name in ("runs", "training", "ensemble_training", "planning", "forecasting", "validation")),
+    *(
+        f"weatherfm/face/{name}.py"
+        for name in ("runs", "training", "ensemble_training", "planning", "forecasting", "validation")
+    ),
     "evaluation/metrics/array_scores.py",
     "evaluation/forecasting/on_disk.py",
     "evaluation/forecast.py",
