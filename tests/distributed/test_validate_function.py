@@ -102,17 +102,27 @@ def test_every_kind_of_run_is_one_ranks(folder, layout, kinds):
 
 
 def test_what_is_compared_is_all_of_a_step(folder):
-    """Of a mix over two model steps each: batches of both stores, by channel; every weight that learns; no zeros."""
+    """No gradient is zero, but of channels that the store of a step lacks; a mix is seen until both stores were."""
     for kind in KINDS:
         config = without_chance(short(make_run(folder, kind)))
         found = evidence.wholes(take_steps(config, None, CPU, True, lambda: None))
         assert {key.kind for key in found} == {
             evidence.SAMPLES, evidence.START, evidence.OUTPUTS, evidence.LOSSES, evidence.GRADIENTS, evidence.WEIGHTS,
         }  # fmt: skip
-        still = [key for key, value in found.items() if key.kind == evidence.GRADIENTS and not value.any()]
-        assert all("gate" in key.name or "step" in key.name for key in still), (kind, still)
-    names = {key.name for key in found if key.kind == evidence.OUTPUTS}
-    assert names
+        zero = [key.name for key, value in found.items() if key.kind == evidence.GRADIENTS and not value.any()]
+        absent = {f"{name} (step 1)" for name in ("z500",)} | {f"{name} (step 2)" for name in ("v10", "lsm", "tcwv")}
+        assert {name.rpartition(".")[2] for name in zero} == (absent if kind == "mix" else set()), kind
+        outputs = [key.name for key in found if key.kind == evidence.OUTPUTS]
+        if kind == "mix":  # the second store comes first
+            first, second = (f"({batch})" for batch in ("batch 2", "batch 1"))
+            assert outputs == [f"{n} {second}" for n in ("t850", "u10", "tcwv")] + [
+                f"{n} {first}" for n in ("z500", "t850", "u10")
+            ]
+        if kind == "crps-rollout-roles":
+            assert outputs == [f"{name} (batch 1, step {step})" for step in (1, 2) for name in ("z500", "u10")]
+            assert {tuple(found[evidence.Key(evidence.OUTPUTS, name)].shape) for name in outputs} == {(12, 4, 8)}
+            read = found[evidence.Key(evidence.SAMPLES, "z500 (batch 1)")]
+            assert tuple(read.shape) == (4, 3, 4, 8)  # present, and two targets
 
 
 # ranks that lie ---------------------------------------------------------------------------------------------------
