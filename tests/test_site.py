@@ -111,7 +111,7 @@ def test_the_reference_has_no_settings_that_are_none():
     ("key", "type", "default"),
     [
         ("data.store", "text", None),
-        ("data.climatology_window", "whole number, or `null`", "`61`"),
+        ("data.climatology_window", "whole number, at least 1 and at most 366, or `null`", "`61`"),
         ("data.step", "time span, as `6h` or `3d`", "not set"),
         ("data.area.north", "number, at least -90 and at most 90", None),
         ("data.source.lead_time", "time span, as `6h`, or `shortest`", "not set"),
@@ -122,7 +122,7 @@ def test_the_reference_has_no_settings_that_are_none():
         ("training.channel_weights", "`pressure`, or channel or variable → number", "`{}`"),
         ("training.cooldown_steps", "whole number at least 1", "not set"),
         ("training.betas", "list of 2 numbers", "`[0.9, 0.95]`"),
-        ("parallel.tp", "whole number at least 1", "`1`"),
+        ("parallel.tp", "whole number, at least 1 and at most 1,000,000", "`1`"),
     ],
     ids=lambda value: value if str(value).count(".") and " " not in value else "",
 )

@@ -201,7 +201,7 @@ def _described(annotation: Any) -> str:
     if origin is Annotated:
         inner, *given = arguments
         extras = [extra for one in given for extra in (one.metadata if isinstance(one, FieldInfo) else [one])]
-        limits = [text for extra in extras if (text := _limit(extra))]
+        limits = [text for extra in extras if inner is not str and (text := _limit(extra))]
         return " ".join([_described(inner), *limits]) if len(limits) < 2 else _between(_described(inner), limits)
     if origin is Literal:
         return _one_of([f"`{value}`" for value in arguments])
@@ -234,7 +234,8 @@ def _named(annotation: Any) -> str | None:
 def _limit(extra: Any) -> str:
     for cls, (words, name) in _LIMITS.items():
         if isinstance(extra, cls):
-            return f"{words} {getattr(extra, name):g}"
+            limit = getattr(extra, name)
+            return f"{words} {limit:,}" if isinstance(limit, int) else f"{words} {limit:g}"
     return "(one or more)" if isinstance(extra, annotated_types.MinLen) else ""
 
 
