@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from weatherfm.errors import InputError, OutsideError, QuietExit
+from weatherfm.file_errors import message_of
 
 
 def report_errors(action: Callable[[], int], debug: bool = False) -> int:
@@ -28,6 +29,8 @@ def report_errors(action: Callable[[], int], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and (told := message_of(error)) is not None:
+            return _tell(_with_notes(told, error), 2)
         text = _with_notes(f"unexpected {type(error).__name__}: {error}", error)
         return _tell(f"{text}\nThis is a fault of weatherfm; --debug shows where.", 1)
 

@@ -48,6 +48,20 @@ def check_checksums(path: Path) -> None:
         )
 
 
+def refuse_pipes(path: Path) -> None:
+    """Nothing where the folder holds files and folders alone: who opens a pipe waits for ever.
+
+    Raises:
+        InputError: names what is neither.
+    """
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                refuse_pipes(Path(entry.path))
+            elif not entry.is_file() and not entry.is_symlink():
+                raise InputError(f"{entry.path} is a pipe or a device, no file; put the file in its place")
+
+
 def _known(file: Path) -> dict[str, Any]:
     try:
         if not file.is_file() or file.stat().st_size > _MOST_BYTES:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import add_variables, own_variables
 from weatherfm.errors import InputError
+from weatherfm.file_errors import as_input_error
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.tensor_checksums import ANEW, CheckedTensors, sealed
@@ -90,7 +92,8 @@ def copy_weights(source: Path, target: Path, provenance: dict[str, Any]) -> None
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
-    from safetensors.torch import save_file  # here, so that clusters without it can still train
+    from safetensors import SafetensorError  # here, so that clusters without it can still train
+    from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -98,6 +101,9 @@ def _write(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, Any])
         save_file(tensors, temporary, metadata={_HEADER: json.dumps(sealed(header, tensors), sort_keys=True)})
         _give_usual_rights(temporary)
         os.replace(temporary, path)
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        raise as_input_error(OSError(int(found[1]) if found else 0, str(error)), f"{path} cannot be written") from error
     finally:
         temporary.unlink(missing_ok=True)
 
