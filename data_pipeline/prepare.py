@@ -19,7 +19,7 @@ from weatherfm.data_pipeline.store.records.swap import hold, place_of, place_of_
 from weatherfm.data_pipeline.store.statistics import ChannelStatistics
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.data_pipeline.store_config import DataConfig
-from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_settings, remove_journal
+from weatherfm.data_pipeline.writing.journal import Journal, refuse_other_settings, remove_journal, was_begun_without
 from weatherfm.data_pipeline.writing.new_manifest import content_settings, with_defaults
 from weatherfm.data_pipeline.writing.without_empty_times import NO_TIMES, write_without_empty_times
 from weatherfm.data_pipeline.writing.writer import Writing
@@ -67,12 +67,12 @@ def prepare(
         design = design_store(config, source, workers, memory, scheduler)
         static = static_fields(config, source)
         probe(design, source, root)
-        design = with_masks(design, source)
+        design = replace(with_masks(design, source), checked=not was_begun_without(root, "chunk_checksums"))
         journal = Journal(root, identity_of(design, source), source.identity)
 
         def without(empty: np.ndarray) -> StoreDesign:
             wanted = design_store(config, source, workers, memory, scheduler, empty) if len(empty) else design
-            return replace(wanted, masks=design.masks)
+            return replace(wanted, masks=design.masks, checked=design.checked)
 
         def write(wanted: StoreDesign) -> None:
             Writing(root, wanted, source, static, journal, scheduler).run(warner(wanted))
@@ -142,6 +142,7 @@ def identity_of(design: StoreDesign, source: SourceData) -> dict[str, Any]:
         "format_version": manifests.FORMAT_VERSION,
         "request": content_settings(design.config),
         "source": {"simulated": source.simulated, "attributes": source.attributes},
+        **({"chunk_checksums": manifests.CHUNK_CHECKSUMS} if design.checked else {}),
         "grid": design.grid.to_dict(),
         "times": {"count": len(times), "first": int(times[0]), "checksum": manifests.checksum(times.tobytes())},
         "preliminary": manifests.checksum(design.preliminary.tobytes()),

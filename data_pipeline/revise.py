@@ -90,7 +90,7 @@ def append(
 
         def design_without(empty: np.ndarray) -> StoreDesign:
             design = design_store(config, source, workers, memory, scheduler, empty)
-            return dataclasses.replace(design, masks=store.masks)
+            return dataclasses.replace(design, masks=store.masks, checked=_is_checked(store))
 
         design = design_without(_known_empty(store))
         _refuse_loss(store, design)
@@ -138,7 +138,8 @@ def repair(
         source = source or open_config(config)
 
         def design_without(empty: np.ndarray) -> StoreDesign:
-            return with_masks(design_store(config, source, scheduler=scheduler, empty=empty), source)
+            design = with_masks(design_store(config, source, scheduler=scheduler, empty=empty), source)
+            return dataclasses.replace(design, checked=_is_checked(store))
 
         _tell_source_changes(store, source)
         files = None if manifests.FILES in bad_files else read_files(root, store.manifest)
@@ -214,6 +215,11 @@ def _write_successor(
         writing.run(warner(wanted))
 
     write_without_empty_times(journal, known, design_without, write)
+
+
+def _is_checked(store: Store) -> bool:
+    """Whether its chunks carry checksums, and those to come must too."""
+    return "chunk_checksums" in store.manifest
 
 
 def _known_empty(store: Store) -> np.ndarray:

@@ -17,11 +17,12 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.figures.maps.panels import write_maps
 from weatherfm.evaluation.forecast_config import EvaluationConfig
-from weatherfm.evaluation.report.data_quality import is_of_another_store, read_quality
+from weatherfm.evaluation.report.data_quality import is_of_another_store, quality_section, read_quality
 from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.results.comparison import merge_scores
 from weatherfm.evaluation.results.scores_file import read_scores, write_scores
 from weatherfm.evaluation.results.text_table import headline_channels
+from weatherfm.file_lock import hold_output
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +40,16 @@ def score(
     """Score a forecast and write the scores; returns them.
 
     Finished parts of the work stay in a folder beside the output until the scores are written.
+
+    Raises:
+        InputError: as `evaluate`; another process writes the same output.
     """
     parts = output.with_name(f".{output.name}.parts")
-    scores = evaluate(forecast, open_store(store), against, settings, None, common, parts, workers, scheduler)
-    write_scores(scores, output)
-    shutil.rmtree(parts)
+    truth = open_store(store)
+    with hold_output(output):
+        scores = evaluate(forecast, truth, against, settings, None, common, parts, workers, scheduler)
+        write_scores(scores, output)
+        shutil.rmtree(parts)
     return scores
 
 
@@ -88,27 +94,29 @@ def write_page(page: Page) -> Written:
             be compared.
     """
     folder = page.scores.parent
-    out = page.output or folder / "report.html"
-    fields = page.forecast or folder / "forecast.zarr"
+    of = page.scores.name.removesuffix("scores.nc") if page.scores.name.endswith(".scores.nc") else ""
+    out = page.output or folder / f"{of}report.html"
+    fields = page.forecast or folder / f"{of or 'forecast.'}zarr"
     log = folder / "metrics.jsonl"
     truth = open_store(page.store) if page.store else None
     if page.maps and truth is None:
         raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
     shown = fields if truth is not None and fields.exists() else None  # without both the page has no maps
     scores = _scores(page)
-    write_report(
-        scores,
-        out,
-        shown,
-        truth if shown else None,
-        log if log.exists() else None,
-        page.headline,
-        quality_json=page.quality or _findings_beside(page.scores),
-        cases=[_date(text) for text in page.cases],
-    )
     maps: Sequence[Path] = ()
-    if page.maps and truth is not None:
-        maps = write_maps(out.parent / "maps", fields, truth, headline_channels(scores, page.headline))
+    with hold_output(out):
+        write_report(
+            scores,
+            out,
+            shown,
+            truth if shown else None,
+            log if log.is_file() else None,
+            page.headline,
+            quality_json=page.quality or _findings_beside(page.scores),
+            cases=[_date(text) for text in page.cases],
+        )
+        if page.maps and truth is not None:
+            maps = write_maps(out.parent / "maps", fields, truth, headline_channels(scores, page.headline))
     return Written(out, tuple(maps))
 
 
@@ -132,7 +140,13 @@ def _findings_beside(scores: Path) -> Path | None:
     file = scores.parent / "verify.json"
     if not file.exists():
         return None
-    if is_of_another_store(read_quality(file), read_scores(scores)):
-        _log.warning("%s is about another store than the scores; it is left out of the page", file)
+    held = read_scores(scores)
+    try:
+        if is_of_another_store(read_quality(file), held):
+            _log.warning("%s is about another store than the scores; it is left out of the page", file)
+            return None
+        quality_section(file, held)
+    except InputError as error:  # nobody asked for it
+        _log.warning("%s is left out of the page: %s", file, error)
         return None
     return file

@@ -257,7 +257,7 @@ class ParallelConfig(Config):
 class RunConfig(Config):
     """One run: data, model, training, forecasts, evaluation. A YAML file holds exactly this."""
 
-    run: Annotated[str, Field(min_length=1)]
+    run: str = Field(min_length=1, pattern=r"\S")
     """Folder of everything the run makes: checkpoints, weights, metrics, forecasts, scores, report."""
     data: DataConfig
     model: ModelConfig = ModelConfig()

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+
+from weatherfm.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 class Held(Exception):
@@ -87,3 +94,38 @@ def _is_file_of(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
+
+
+def take_output(path: Path) -> FileLock:
+    """The lock beside what is to be written, taken: two processes would write each other's parts.
+
+    Args:
+        path: of the file or folder; its folder is made. `release(remove=True)` when it is written.
+
+    Raises:
+        InputError: another process writes it.
+        OSError: its folder cannot be written.
+    """
+    path = Path(os.path.abspath(path))
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.take()
+    except Held as holder:
+        raise InputError(
+            f"{path} is being written by another process ({holder}); wait for it, or choose another output"
+        ) from None
+    except NoLocks as error:
+        _log.warning("cannot lock %s (%s): do not write it from a second process", path, error)
+        lock.path.unlink(missing_ok=True)
+    return lock
+
+
+@contextmanager
+def hold_output(path: Path) -> Iterator[None]:
+    """Have what is written at `path` for this process alone; raises as `take_output`."""
+    lock = take_output(path)
+    try:
+        yield
+    finally:
+        lock.release(remove=True)

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from collections.abc import Callable
 
 from weatherfm.errors import InputError, OutsideError, QuietExit, clipped
+from weatherfm.file_errors import message_of
 
-_OF_PATHS = {
-    errno.ENAMETOOLONG: "name a shorter path",
-    errno.EACCES: "give yourself the right to it, or name another path",
-    errno.EPERM: "give yourself the right to it, or name another path",
-    errno.EROFS: "name a path that can be written",
-    errno.ENOENT: "make it, or name another path",
-    errno.ENOTDIR: "a file stands where a folder is meant; name another path",
-    errno.EISDIR: "a folder stands where a file is meant; name another path",
-    errno.ENOSPC: "make room, and start again",
-    errno.EDQUOT: "make room, and start again",
-}
-"""What its user can mend where a file cannot be read or written, by the system's number of the reason."""
 _WIDEST, _MOST_LINES = 1500, 40
 """Of a message: characters of a line, and lines."""
 
@@ -45,9 +32,8 @@ def report_errors(action: Callable[[], int], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
-        if isinstance(error, OSError) and error.errno in _OF_PATHS and error.filename is not None:
-            path = clipped(os.fsdecode(error.filename), 200)
-            return _tell(_with_notes(f"{path}: {error.strerror}; {_OF_PATHS[error.errno]}", error), 2)
+        if isinstance(error, OSError) and (told := message_of(error)) is not None:
+            return _tell(_with_notes(told, error), 2)
         text = _with_notes(f"unexpected {type(error).__name__}: {error}", error)
         return _tell(f"{text}\nThis is a fault of weatherfm; --debug shows where.", 1)
 

@@ -83,6 +83,8 @@ class StoreDesign:
     """What writing may take; one writer always runs."""
     masks: Masks = field(default_factory=dict)
     """Of channels that some points have no value of: known once one time of them has been read."""
+    checked: bool = True
+    """Whether every chunk carries a checksum (crc32c); stores of before it came are continued without."""
 
     @cached_property
     def training(self) -> np.ndarray:

@@ -13,6 +13,7 @@ import tensorstore as ts
 
 from weatherfm.data_pipeline.fields.time_axis import day_of_year, hour_of_day, name_times
 from weatherfm.data_pipeline.store.kept_fields import KeptFields
+from weatherfm.data_pipeline.store.read_faults import fault_of_read, shortened
 from weatherfm.data_pipeline.store.records.manifest import NAME, TIME_UNITS, canonical_json, checksum
 from weatherfm.data_pipeline.store.records.manifest_reading import read_sealed_manifest
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json
@@ -68,7 +69,7 @@ def open_array(path: Path, name: str) -> ts.TensorStore:
         return ts.open(spec, open=True, read=True).result()
     except ValueError as error:
         raise InputError(
-            f"cannot open {name} of the store {path} ({_first_line(error)}); `weatherfm verify` tells what is damaged"
+            f"cannot open {name} of the store {path} ({shortened(str(error))}); `weatherfm verify` tells what is wrong"
         ) from error
 
 
@@ -341,12 +342,15 @@ class Store(SmallArrays):
             except ValueError as error:
                 if again and self._was_replaced():
                     continue  # it was just changing places
+                fault = fault_of_read(error, self.path, self.channels, self._channels_of_file)
                 raise InputError(
-                    f"a file of the store {self.path} is missing or damaged ({_first_line(error)}); "
-                    "`weatherfm verify` names all that are"
+                    f"{fault}; `weatherfm verify {self.path}` names all such files, with --repair it mends them"
                 ) from error
             self._was_replaced()
             return
+
+    def _channels_of_file(self, array: str) -> int:
+        return self.shard_shape[1] if array == "state" else self.chunk_channels
 
     def _channel_index(self, channels: Sequence[str] | None) -> slice | np.ndarray:
         if channels is None or tuple(channels) == self.channels:
@@ -359,8 +363,3 @@ class Store(SmallArrays):
         if len(index) and (np.diff(index) == 1).all():
             return slice(int(index[0]), int(index[-1]) + 1)  # read much faster than an array of positions
         return index
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).splitlines()[0]
-    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -108,13 +108,18 @@ def _fault(root: Path, key: str, expected: Mapping[str, Any]) -> tuple[str, str]
         status = file.lstat()
     except InputError as error:
         return "link", str(error)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return "missing", f"{key} is missing"
+    except OSError as error:
+        return "unreadable", f"{key} cannot be read ({error.strerror})"
     if not stat.S_ISREG(status.st_mode):
         return "missing", f"{key} is no file"
     if status.st_size != expected["bytes"]:
         return "size", f"{key} has {status.st_size} bytes instead of {expected['bytes']}"
-    return None if file_checksum(file) == expected["sha256"] else ("checksum", f"{key} has a wrong checksum")
+    try:
+        return None if file_checksum(file) == expected["sha256"] else ("checksum", f"{key} has a wrong checksum")
+    except OSError as error:  # a missing right, a bad disk: the other files are looked at all the same
+        return "unreadable", f"{key} cannot be read ({error.strerror})"
 
 
 def _check_extra(store: Store, files: Files, report: VerifyReport) -> None:

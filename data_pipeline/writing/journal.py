@@ -248,6 +248,15 @@ def is_begun_for(root: Path, identity: Mapping[str, Any], sources: Mapping[str, 
         return False
 
 
+def was_begun_without(root: Path, key: str) -> bool:
+    """True when an older version has begun the unfinished store `root`, whose identity did not have this key yet."""
+    try:
+        held = read_with_checksum(path_inside(root, _REQUEST))
+    except (OSError, Damaged):  # not begun, or told when the journal is opened
+        return False
+    return isinstance(held, dict) and key not in held
+
+
 def remove_journal(root: Path) -> None:
     """Drop the journal of a finished store, also one left by a kill right after the manifest."""
     if (folder := path_inside(root, PROGRESS)).exists():

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from weatherfm.data_pipeline.design.store_design import StoreDesign
 from weatherfm.data_pipeline.fields.time_ranges import to_ranges
-from weatherfm.data_pipeline.store.records.manifest import FORMAT, FORMAT_VERSION, seal
+from weatherfm.data_pipeline.store.records.manifest import CHUNK_CHECKSUMS, FORMAT, FORMAT_VERSION, seal
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.data_pipeline.writing.skeleton import transforms_of
 from weatherfm.earth.variables import VARIABLES, own_variables, parse_channel
@@ -85,6 +85,7 @@ def build_manifest(
             **({"variables": own} if (own := own_variables(config.channels)) else {}),
             **({"masks": list(design.masks)} if design.masks else {}),
             "grid": design.grid.to_dict(),
+            **({"chunk_checksums": CHUNK_CHECKSUMS} if design.checked else {}),
             "times": _times(design),
             "periods": periods,
             "statistics": {"period": periods["train"], "weights": _AREA if config.area_weighted else _COUNT},

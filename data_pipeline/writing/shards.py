@@ -13,6 +13,7 @@ from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.data_pipeline.fields.missing_values import check_values
 from weatherfm.data_pipeline.store.climatology import accumulate, windowed_means
 from weatherfm.data_pipeline.store.measures import Measure, each
+from weatherfm.data_pipeline.store.read_faults import read_back
 from weatherfm.data_pipeline.store.records.manifest import checksum
 from weatherfm.data_pipeline.store.shard_encoding import encode_shard
 from weatherfm.data_pipeline.store.sharding import Block
@@ -110,7 +111,7 @@ class StateTask:
 
     def read_back(self) -> np.ndarray:
         """[time, channel, lat, lon] as written."""
-        return np.asarray(open_array(self.root, "state")[self.block.times, self.block.channels].read().result())
+        return read_back(open_array(self.root, "state")[self.block.times, self.block.channels], self.root)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,7 @@ class TendencyTask:
         earlier, later = np.split(place, 2)
         found, n_bytes = [], 0
         for channels in self.channel_blocks:
-            fields = state.oindex[at, channels].read().result()
+            fields = read_back(state.oindex[at, channels], self.root)
             own = self.measures[channels]
             found.append(each(fields, own, lambda measure, one: measure.of_changes(one, earlier, later)))
             n_bytes += fields.nbytes
@@ -190,7 +191,7 @@ class ClimatologyTask:
             state = open_array(self.root, "state")
 
             def read(indices: np.ndarray) -> np.ndarray:
-                return np.asarray(state.oindex[indices, self.channels].read().result())
+                return read_back(state.oindex[indices, self.channels], self.root)
 
             sums = accumulate(read, self.indices, self.days, self.n_days, self.batch)
         files: dict[str, dict[str, Any]] = {}

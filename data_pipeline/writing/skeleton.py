@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
@@ -133,7 +133,8 @@ def _what(design: StoreDesign) -> str:
 def _add_big_arrays(group: zarr.Group, design: StoreDesign) -> None:
     sharding, fields = design.sharding, design.grid.shape
     chunk = (sharding.channel_block, *fields)
-    common: dict[str, Any] = {"dtype": "float32", "fill_value": np.nan, "compressors": _COMPRESSOR}
+    compressors = (_COMPRESSOR, Crc32cCodec()) if design.checked else (_COMPRESSOR,)
+    common: dict[str, Any] = {"dtype": "float32", "fill_value": np.nan, "compressors": compressors}
     group.create_array(
         "state",
         shape=(sharding.n_times, sharding.n_channels, *fields),

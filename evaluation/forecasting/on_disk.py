@@ -6,7 +6,7 @@ Legend: I initial time, M member, C channel, H lat, W lon.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from weatherfm.evaluation.forecasting.processes import Processes
 from weatherfm.evaluation.forecasting.provenance import ensemble_record
 from weatherfm.evaluation.forecasting.threads import WriteBehind
 from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
+from weatherfm.file_lock import hold_output
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.roles import find_roles
 
@@ -88,12 +89,18 @@ def make_forecast(
         processes.parts,
         run.masks,
     )
-    writer = processes.first_then_all(partial(_open_writer, path, contents))
-    _write_all(run, writer, processes, processes.first_does(writer.remaining))
-    processes.wait()
-    if processes.first:
-        writer.finish()
+    _make(run, path, contents, processes)
     return Path(path)
+
+
+def _make(run: Ensemble, path: str | Path, contents: ForecastContents, processes: Processes) -> None:
+    """Have the output for these processes alone, and write what it lacks."""
+    with ExitStack() as held:
+        writer = processes.first_then_all(partial(_open_writer, path, contents, held if processes.first else None))
+        _write_all(run, writer, processes, processes.first_does(writer.remaining))
+        processes.wait()
+        if processes.first:
+            writer.finish()
 
 
 def _ascending(init_times: np.ndarray) -> np.ndarray:
@@ -103,9 +110,11 @@ def _ascending(init_times: np.ndarray) -> np.ndarray:
     return init_times
 
 
-def _open_writer(path: str | Path, contents: ForecastContents) -> ForecastWriter:
-    """The writer, or what is wrong with the path: nothing has been computed yet."""
+def _open_writer(path: str | Path, contents: ForecastContents, held: ExitStack | None) -> ForecastWriter:
+    """The writer, or what is wrong with the path: nothing has been computed yet. `held` gets the lock of the output."""
     try:
+        if held is not None:
+            held.enter_context(hold_output(Path(path)))
         return ForecastWriter(path, contents)
     except OSError as error:
         raise InputError(

@@ -12,6 +12,7 @@ from weatherfm.data_pipeline.formats.datasets.reader import open_dataset
 from weatherfm.data_pipeline.formats.files.paths import local_path
 from weatherfm.data_pipeline.formats.zarr.opening import is_address
 from weatherfm.errors import InputError
+from weatherfm.evaluation.forecasts.metadata_checksums import check_checksums, refuse_pipes
 
 
 def locate(path: str | Path) -> str | Path:
@@ -48,6 +49,8 @@ def open_forecast(path: str | Path, access: Access = PUBLIC) -> xr.Dataset:
             raise InputError(f"no forecast {path}; `weatherfm forecast` writes one")
         if (path / "progress.json").is_file() and not (path / "zarr.json").is_file():
             raise InputError(f"the forecast {path} is unfinished; run the same `weatherfm forecast` again, it goes on")
+        refuse_pipes(path)
+        check_checksums(path)
     try:
         return open_dataset(str(path), "zarr", access)
     except InputError as error:

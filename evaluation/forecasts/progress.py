@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json
 from weatherfm.errors import InputError
+from weatherfm.evaluation.forecasts.metadata_checksums import check_checksums
 
 FORMAT = "weatherfm forecast 1"
 GROUP = "zarr.json"
@@ -20,6 +22,7 @@ _PROGRESS = "progress.json"
 _DONE = "progress"
 _BLOCK = "init_times_a_block"
 """How a forecast is cut into files decides nothing in it; once begun, it stays."""
+_ANEW = "remove the folder and forecast again, or choose another path"
 _MOST_SHOWN = 200
 """Characters of what differs; the training of several weights has thousands."""
 
@@ -43,23 +46,45 @@ def find_progress(path: Path, record: dict[str, Any]) -> Progress:
     """
     group, progress = path / GROUP, path / _PROGRESS
     if group.is_file():
-        attributes = json.loads(group.read_text()).get("attributes", {})
-        if attributes.get("format") != FORMAT:
+        check_checksums(path)
+        attributes = _read(group).get("attributes")
+        if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
             raise InputError(f"{path} exists and is no forecast of weatherfm; choose another path")
-        _refuse_difference(path, json.loads(attributes["provenance"]), record)
+        _refuse_difference(path, _parsed(group, str(attributes.get("provenance")).encode()), record)
         clear_leftovers(path)
         return Progress(True, set(), None)
     if progress.is_file():
-        state = json.loads(progress.read_text())
+        state = _read(progress)
         if state.get("format") != FORMAT:
             raise InputError(f"{path} was begun by another version of weatherfm; remove it or choose another path")
-        _refuse_difference(path, state["record"], record)
+        held, block = state.get("record"), state.get(_BLOCK)
+        if not isinstance(held, dict) or type(block := block or held.get(_BLOCK)) is not int or block < 1:
+            raise InputError(f"{progress} is damaged: it does not tell what was begun; {_ANEW}")
+        _refuse_difference(path, held, record)
         noted = {int(file.name) for file in (path / _DONE).glob("[0-9]*")}
         earlier = range(int(state.get("blocks_done", 0)))  # as versions before wrote it
-        return Progress(False, {*earlier, *noted}, int(state.get(_BLOCK) or state["record"][_BLOCK]))
+        return Progress(False, {*earlier, *noted}, block)
     if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - {f".{_PROGRESS}"}):
         raise InputError(f"{path} exists and is no forecast of weatherfm; choose another path")
     return Progress(False, set(), None)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The object in a file of JSON."""
+    try:
+        return _parsed(file, file.read_bytes())
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); mend that, as by its permissions") from error
+
+
+def _parsed(file: Path, content: bytes) -> dict[str, Any]:
+    try:
+        found = parse_json(content)
+    except Damaged as error:
+        raise InputError(f"{file} is damaged ({str(error)[:200]}); {_ANEW}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{file} is damaged: it holds no JSON object; {_ANEW}")
+    return found
 
 
 def begin_progress(path: Path, record: dict[str, Any], block: int) -> None:
@@ -74,11 +99,16 @@ def note_done(path: Path, number: int) -> None:
     (folder / str(number)).touch()
 
 
+def as_written(content: dict[str, Any]) -> bytes:
+    """The bytes of a file of JSON."""
+    return json.dumps(content, indent=1, sort_keys=True).encode()
+
+
 def write_atomically(path: Path, content: dict[str, Any]) -> None:
     """Write JSON, whole or not at all."""
     temporary = path.with_name(f".{path.name}")
-    with open(temporary, "w") as file:
-        json.dump(content, file, indent=1, sort_keys=True)
+    with open(temporary, "wb") as file:
+        file.write(as_written(content))
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -13,6 +13,8 @@ from weatherfm.earth.variables import parse_channel
 MADE_BY = "weatherfm"
 """How the attribute `source` of a Dataset by `weatherfm.forecast` begins; a version follows."""
 
+_CHECKSUM: dict[str, Any] = {"name": "crc32c"}
+
 
 def variables_of(channels: Sequence[str]) -> dict[str, dict[int | None, str]]:
     """ERA5 long name -> level in hPa -> channel; the level is None for a variable without levels."""
@@ -69,13 +71,18 @@ def array_metadata(
     dtype: Any,
     attributes: dict[str, str],
 ) -> dict[str, Any]:
-    """Zarr v3 metadata of one array: files of `file_shape`, cut into compressed chunks where a chunk shape is given."""
+    """Zarr v3 metadata of one array: files of `file_shape`, cut into compressed chunks where a chunk shape is given.
+
+    Chunks carry a checksum (crc32c): who reads a changed one is told.
+    """
     codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
     if chunk_shape is not None:
         blosc = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": np.dtype(dtype).itemsize}
-        inner = [*codecs, {"name": "blosc", "configuration": blosc}]
+        inner = [*codecs, {"name": "blosc", "configuration": blosc}, _CHECKSUM]
         configuration = {"chunk_shape": list(chunk_shape), "codecs": inner}
         codecs = [{"name": "sharding_indexed", "configuration": configuration}]
+    else:
+        codecs.append(_CHECKSUM)
     metadata = {
         "shape": list(shape),
         "data_type": np.dtype(dtype).name,

@@ -26,9 +26,11 @@ import tensorstore as ts
 from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
+from weatherfm.evaluation.forecasts.metadata_checksums import write_checksums
 from weatherfm.evaluation.forecasts.progress import (
     FORMAT,
     GROUP,
+    as_written,
     begin_progress,
     clear_leftovers,
     find_progress,
@@ -168,7 +170,9 @@ class ForecastWriter:
             metadata = array_metadata((name,), values.shape, values.shape, None, values.dtype, attributes)
             self._wait(self._open(name, metadata).write(values))
             names.append(name)
-        write_atomically(self.path / GROUP, _group_metadata(self.path, names, contents))
+        group = _group_metadata(self.path, names, contents)
+        write_checksums(self.path, as_written(group), names)
+        write_atomically(self.path / GROUP, group)
         clear_leftovers(self.path)
         self.finished = True
 
@@ -186,6 +190,8 @@ class ForecastWriter:
         return self._open(name, array_metadata(dims, shape, file, chunk, np.float32, attributes))
 
     def _open(self, name: str, metadata: dict[str, Any]) -> ts.TensorStore:
+        if (self.path / name / GROUP).is_file():  # begun, perhaps by a version that knew no checksums of chunks
+            metadata = {key: value for key, value in metadata.items() if key != "codecs"}
         where = {"driver": "file", "path": str(self.path / name)}
         spec = {"driver": "zarr3", "kvstore": where, "metadata": metadata}
         return self._wait(ts.open(spec, create=True, open=True))

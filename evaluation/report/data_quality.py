@@ -66,13 +66,17 @@ def read_quality(path: str | Path) -> dict[str, Any]:
         InputError: no such file, or another kind of file.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file; name the findings that `weatherfm verify --output` has written")
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"no findings at {path}; make them with `weatherfm verify STORE --output {path}`") from None
-    except ValueError as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); mend that, as by its permissions") from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}); make it anew with `weatherfm verify --output`") from None
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
+    if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("identity"), str):
         raise InputError(f"{path} is no file of `weatherfm verify --output` ({FORMAT}); make one with this version")
     return data
 
@@ -90,6 +94,18 @@ def quality_section(path: str | Path, scores: xr.Dataset) -> Quality:
         InputError: the file cannot be read, or is about another store than the scores.
     """
     found = read_quality(path)
+    try:
+        return _section(path, found, scores)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} is damaged ({type(error).__name__}: {str(error)[:100]}); make it anew with `weatherfm verify "
+            "--output`"
+        ) from error
+
+
+def _section(path: str | Path, found: Mapping[str, Any], scores: xr.Dataset) -> Quality:
     if is_of_another_store(found, scores):
         raise InputError(
             f"{path} is about another store, or another state of it ({found['path']}), than these scores; verify the "

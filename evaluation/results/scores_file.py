@@ -17,6 +17,7 @@ from weatherfm.earth.variables import add_variables, parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, name_of_mean
 from weatherfm.evaluation.results.words import metric_in_words
+from weatherfm.file_errors import as_input_error
 from weatherfm.home import expanded
 
 Variables = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
@@ -154,16 +155,27 @@ def _described(scores: xr.Dataset) -> xr.Dataset:
 
 
 def write_scores(scores: xr.Dataset, path: str | Path) -> Path:
-    """Write scores to NetCDF, whole or not at all; the same scores give the same bytes."""
+    """Write scores to NetCDF, whole or not at all; the same scores give the same bytes.
+
+    Raises:
+        InputError: they cannot be written there.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     encoding = {
         "lead_time": {"units": "hours", "dtype": "int64"},
         "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
     }
-    scores.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
-    os.replace(temporary, path)
+    try:
+        scores.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # of the library, for a full disk and the like: it names no file
+        raise as_input_error(
+            error if isinstance(error, OSError) else OSError(str(error)), f"{path} cannot be written"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -178,9 +190,20 @@ def read_scores(path: str | Path) -> xr.Dataset:
         raise InputError(f"no scores {path}; `weatherfm evaluate` writes them")
     try:
         scores = xr.load_dataset(path, engine="netcdf4", decode_timedelta=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not a readable NetCDF file ({error}); evaluate again") from None
+    except (OSError, ValueError, RuntimeError, KeyError, IndexError, OverflowError, TypeError) as error:
+        raise InputError(f"{path} is not a readable NetCDF file ({_shortened(error)}); evaluate again") from None
     if scores.attrs.get("format") != FORMAT:
         raise InputError(f"{path} holds no scores of this version of weatherfm; evaluate again")
-    add_variables(json.loads(scores.attrs.get("provenance", "{}")).get("variables", {}))
+    try:
+        provenance = json.loads(scores.attrs.get("provenance", "{}"))
+        add_variables(provenance.get("variables", {}))
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged: where its scores came from cannot be read ({_shortened(error)}); evaluate again"
+        ) from None
     return scores
+
+
+def _shortened(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -21,8 +21,12 @@ import pytest
 from invented_source import assert_same_tree, data_config, invented_source, times_every, tree
 from places import importable
 
+import weatherfm
+from weatherfm.data_pipeline import revise
 from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.revise import append, repair
+from weatherfm.data_pipeline.store.records import swap as swapping
+from weatherfm.data_pipeline.store.records.exchange import exchange
 from weatherfm.data_pipeline.store.records.swap import hold, swap
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.earth.grid import Grid
@@ -55,6 +59,7 @@ def stopped_after(operations: int, monkeypatch):
     with monkeypatch.context() as patch:
         for name in OPERATIONS:
             patch.setattr(os, name, counting(getattr(os, name)))
+        patch.setattr(swapping, "exchange", counting(swapping.exchange))
         yield lambda: done[0]
 
 
@@ -86,7 +91,22 @@ def _holding(work: Callable[[Path], object]) -> Callable[[Path], None]:
     return held
 
 
-def test_swap_stopped_anywhere_and_ended_by_one_that_is_stopped_anywhere(tmp_path, monkeypatch):
+def _content(root: Path) -> dict[str, bytes]:
+    """All but what a change of places notes."""
+    return {key: content for key, content in tree(root).items() if not key.startswith(".progress")}
+
+
+@pytest.fixture(params=["at once", "one after the other"])
+def names_change(request, monkeypatch) -> str:
+    """As on Linux, and where nobody can exchange two names."""
+    if request.param == "one after the other":
+        monkeypatch.setattr(swapping, "exchange", lambda one, other: False)
+    elif not sys.platform.startswith("linux"):
+        pytest.skip("no exchange of names here")
+    return str(request.param)
+
+
+def test_swap_stopped_anywhere_and_ended_by_one_that_is_stopped_anywhere(tmp_path, monkeypatch, names_change):
     old, new = tree(_place(tmp_path / "old", "s", "old")), tree(_place(tmp_path / "new", "s", "new"))
     for first in count():
         for second in count():
@@ -95,11 +115,14 @@ def test_swap_stopped_anywhere_and_ended_by_one_that_is_stopped_anywhere(tmp_pat
             _place(folder, ".s.zarr.next", "new")
             ended = _runs(lambda root=root: _holding(swap)(root), first, monkeypatch)
             begun = (folder / ".s.zarr.last").exists() or ended or not (folder / ".s.zarr.next").exists()
-            assert not root.exists() or tree(root) in (old, new)
+            begun |= root.exists() and _content(root) == new
+            assert root.exists() or names_change != "at once"
+            assert not root.exists() or _content(root) in (old, new)
             again = _runs(lambda root=root: _holding(lambda _: None)(root), second, monkeypatch)
-            assert not root.exists() or tree(root) in (old, new)
+            assert not root.exists() or _content(root) in (old, new)
             _holding(lambda _: None)(root)
             assert tree(root) == (new if begun else old)
+            assert not begun or not (folder / ".s.zarr.next").exists()
             assert not (folder / ".s.zarr.last").exists()
             assert not (folder / ".s.zarr.lock").exists()
             shutil.rmtree(folder)
@@ -108,6 +131,79 @@ def test_swap_stopped_anywhere_and_ended_by_one_that_is_stopped_anywhere(tmp_pat
         if ended:
             break
     assert first > 8
+
+
+def test_names_are_exchanged_at_once_and_what_cannot_be_is_told(tmp_path):
+    one, other = _place(tmp_path, "one", "one"), _place(tmp_path, "other", "other")
+    before = tree(one), tree(other)
+    if exchange(one, other):
+        assert (tree(other), tree(one)) == before
+        with pytest.raises(FileNotFoundError):
+            exchange(one, tmp_path / "absent")
+
+
+def test_a_reader_never_finds_the_place_empty(tmp_path):
+    """Between the two renames of an append, who opened the store was told that there is none, or waited."""
+    root = _place(tmp_path, "s.zarr", "old")
+    if not exchange(root, _place(tmp_path, "probe", "old")):
+        pytest.skip("no exchange of names here")
+    code = f"""
+import os
+while not os.path.exists({str(tmp_path / "stop")!r}):
+    open({str(root / "manifest.json")!r}).close()
+print("always there")
+"""
+    reader = _start(code)
+    for i in range(200):
+        _place(tmp_path, ".s.zarr.next", f"number {i}")
+        _holding(swap)(root)
+    (tmp_path / "stop").touch()
+    assert _ended([reader]) == ["always there\n"]
+
+
+@pytest.mark.parametrize("killed", ["between", "before"])
+def test_a_store_behind_a_link(whole, old, tmp_path, monkeypatch, killed, names_change):
+    """Who reads through the link is told of an interrupted change as who reads the folder itself; both go on."""
+    real, link = tmp_path / "real/store.zarr", tmp_path / "link.zarr"
+    shutil.copytree(old, real)
+    link.symlink_to(real)
+    if killed == "between":
+        real.rename(real.with_name(".store.zarr.last"))
+        monkeypatch.setattr("weatherfm.data_pipeline.store.records.manifest_reading._SWAP_SECONDS", 0.05)
+        with pytest.raises(InputError, match="at its last step; start it again"):
+            open_store(link)
+    append(data_config(link), invented_source(TIMES, GRID), workers=1)
+    assert link.is_symlink()
+    assert_same_tree(link, whole)
+    assert [path.name for path in real.parent.iterdir()] == ["store.zarr"]
+
+
+def test_verify_repairs_where_a_repair_was_killed_at_its_last_step(whole, tmp_path, monkeypatch, names_change):
+    """`verify --repair` refused to look at what only a repair could end."""
+    store = tmp_path / "store.zarr"
+    shutil.copytree(whole, store)
+    (store / "mean/c/0").unlink()
+    source = invented_source(TIMES, GRID)
+    monkeypatch.setattr(revise, "open_config", lambda config: source)
+
+    def verify_and_repair() -> bool:
+        return weatherfm.verify(store, repair=True).ok
+
+    for stop in (1, 3, 4, 6):
+        with monkeypatch.context() as patch:
+            patch.setattr(revise, "swap", lambda root, stop=stop: _stop_within_swap(root, stop, monkeypatch))
+            with suppress(Killed):
+                verify_and_repair()
+        assert verify_and_repair()
+        assert_same_tree(store, whole)
+        assert [path.name for path in tmp_path.iterdir()] == ["store.zarr"], stop
+        (store / "mean/c/0").unlink()
+
+
+def _stop_within_swap(root: Path, operations: int, monkeypatch) -> None:
+    with stopped_after(operations, monkeypatch):
+        swap(root)
+    raise Killed
 
 
 def test_a_store_whose_successor_was_taken_away_is_put_back(tmp_path, caplog):

@@ -120,6 +120,7 @@ def test_damaged_headers(tmp_path, change, words):
     save_weights(whole, make_model(), {})
     with safe_open(whole, framework="pt") as file:
         header = json.loads(file.metadata()["weatherfm"])
+    del header["checksum"]  # as a version before wrote it
     if change:
         change(header)
     text = json.dumps(header)

@@ -204,6 +204,8 @@ def _verified(folder: Path, ranks: Coordination) -> Saved:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
+    if (folder / _RECORD).exists() and not (folder / _RECORD).is_file():
+        raise InputError(f"checkpoint {folder} is damaged ({_RECORD} is no file)")
     try:
         record = json.loads((folder / _RECORD).read_text())
     except (OSError, ValueError) as error:

@@ -58,9 +58,14 @@ def refuse_step(
     samples = role.union(chain.from_iterable(wrong))
     cause = _cause(role.union(chain.from_iterable(_missing(batch, model, grounds) for batch in batches)))
     raise InputError(
-        f"training stopped at step {result.step + 1}: {what}\n  samples: {_list(samples)}\n  {cause}\n  "
-        f"the last good checkpoint in {folder} is kept; nothing of this step is in it"
+        f"training stopped at step {result.step + 1}: {what}\n  samples: {_list(samples)}\n  {cause}\n  {_kept(folder)}"
     )
+
+
+def _kept(folder: Path) -> str:
+    if any(folder.glob("step-*")) or any(folder.glob("checkpoints/step-*")):
+        return f"the last good checkpoint in {folder} is kept; nothing of this step is in it"
+    return "no checkpoint was written before that: the next start begins anew"
 
 
 def _missing(batch: Batch, model: WeatherViT, grounds: Sequence[Ground]) -> list[str]:

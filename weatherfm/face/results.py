@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation import evaluate_and_report as results
 from weatherfm.evaluation.evaluate_and_report import Written
 from weatherfm.evaluation.forecast_config import EvaluationConfig
+from weatherfm.evaluation.forecasts.address import name_of
 from weatherfm.face.arguments import count, file_to_write, listed, path_text, scheduler_address
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run, refuse_overrides, refuse_set_twice
 from weatherfm.training.run_config import RunConfig
@@ -56,7 +58,8 @@ def evaluate(
         by: "season" or "month": scores of each as well; without it, of seasons.
         event: thresholds for the Brier score, as "t2m > 303.15", in canonical units.
         common: score what all forecasts share, and say what was left out; without it, anything missing is an error.
-        output: scores file; without it, scores.nc beside the forecast, or here for one from elsewhere.
+        output: scores file; without it, scores.nc beside the forecast (here for an address), or pangu.scores.nc of one
+            that is called pangu.zarr.
         workers: threads; without it, as many as there are cores.
         scheduler: address of a dask.distributed scheduler whose workers score; they must see the same files.
 
@@ -100,7 +103,7 @@ def report(
         force: compare them all the same; the page says in what they differ.
         maps: write the maps as PNG files into a folder `maps` beside the page as well.
         quality: findings that `weatherfm.verify` has written; without it, verify.json beside the scores.
-        output: page to write; without it, report.html beside the scores.
+        output: page to write; without it, report.html beside the scores, or pangu.report.html of pangu.scores.nc.
 
     Returns:
         Paths of the page and of the maps.
@@ -202,12 +205,20 @@ def score(asked: Asked) -> Scored:
     refuse_set_twice(asked.overrides, {f"evaluation.{name}": option for option, name in options.items() if given[name]})
     chosen = _chosen(run, path, asked.overrides)
     wanted = parse_settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
-    beside = (Path() if "://" in path else Path(path).parent) / "scores.nc"
-    output = file_to_write(beside if asked.output is None else asked.output, "output")
+    output = file_to_write(_scores_of(path) if asked.output is None else asked.output, "output")
     others = [path_text(other, "against") for other in listed(asked.against, "against")]
     workers, scheduler = count(asked.workers, "workers"), scheduler_address(asked.scheduler)
     scores = results.score(path, place, wanted, output, others, asked.common, workers, scheduler)
     return Scored(scores, output, wanted.headline)
+
+
+def _scores_of(forecast: str) -> Path:
+    """Where scores go: beside a forecast, here for an address, called after it where it is not forecast.zarr."""
+    named = re.fullmatch(r"([\w.-]+)=(.+)", forecast)
+    place = named[2] if named else forecast
+    name = named[1] if named else name_of(place)
+    folder = Path() if "://" in place else Path(place).parent
+    return folder / ("scores.nc" if name in ("", "forecast") else f"{name}.scores.nc")
 
 
 def _chosen(run: RunConfig | None, source: str, overrides: Sequence[Override]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline import verify as verifying
+from weatherfm.data_pipeline.store.records.swap import end_interrupted
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.data_pipeline.verification.report import VerifyReport
 from weatherfm.errors import InputError
@@ -59,6 +60,8 @@ def verify(
     kept = file_to_write(output, "output") if output is not None else run.folder / "verify.json" if run else None
     sample, workers = count(sample, "sample"), count(workers, "workers")
     scheduler = scheduler_address(scheduler)
+    if repair:
+        end_interrupted(path)
     findings = verifying.verify(path, sample, workers, scheduler)
     if repair and (bad := findings.bad_files()):
         from weatherfm.data_pipeline import revise

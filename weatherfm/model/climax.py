@@ -36,7 +36,9 @@ def read_climax_checkpoint(path: str | Path) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises several kinds, all meaning the same to the user
         raise InputError(f"{path} cannot be read as a checkpoint of tensors: {error}") from None
-    state = loaded.get("state_dict", loaded)
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise InputError(f"{path} holds {type(state).__name__}, no tensors by name; give ClimaX's own .ckpt file")
     return {name.removeprefix("net."): tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
 
 

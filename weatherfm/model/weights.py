@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +24,14 @@ from weatherfm.earth.domain import Domain
 from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import add_variables, own_variables
 from weatherfm.errors import InputError
+from weatherfm.file_errors import as_input_error
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.model import WeatherViT
+from weatherfm.model.tensor_checksums import ANEW, CheckedTensors, sealed
 
 _FORMAT = "weatherfm weights 2"
 ADAPTER_FORMAT = "weatherfm adapter 1"
 _HEADER = "weatherfm"  # one key: safetensors writes several in no fixed order, and equal models make equal files
-_ANEW = "train again or copy it anew"
 _DOMAIN_ARRAYS = ("mean", "std", "tendency_std", "static")
 _MASK = "mask."
 _BY_LEAD = "tendency_std_by_lead"
@@ -90,14 +92,18 @@ def copy_weights(source: Path, target: Path, provenance: dict[str, Any]) -> None
 
 
 def _write(path: Path, tensors: dict[str, torch.Tensor], header: dict[str, Any]) -> None:
-    from safetensors.torch import save_file  # here, so that clusters without it can still train
+    from safetensors import SafetensorError  # here, so that clusters without it can still train
+    from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, sort_keys=True)})
+        save_file(tensors, temporary, metadata={_HEADER: json.dumps(sealed(header, tensors), sort_keys=True)})
         _give_usual_rights(temporary)
         os.replace(temporary, path)
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        raise as_input_error(OSError(int(found[1]) if found else 0, str(error)), f"{path} cannot be written") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -123,7 +129,7 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
         names = set(file.keys())
         if absent := [name for name in _DOMAIN_ARRAYS if f"domain.{name}" not in names]:
             raise InputError(f"{path} lacks domain.{absent[0]}; it was not written by weatherfm, or is damaged")
-        arrays = {name: file.get_tensor(f"domain.{name}").clone().numpy() for name in _DOMAIN_ARRAYS}
+        arrays: dict[str, Any] = {name: file.get_tensor(f"domain.{name}").clone().numpy() for name in _DOMAIN_ARRAYS}
         spreads = file.get_tensor(f"domain.{_BY_LEAD}").clone().numpy() if f"domain.{_BY_LEAD}" in names else ()
         prefix = f"domain.{_MASK}"
         masked = [name for name in sorted(names) if name.startswith(prefix)]
@@ -142,7 +148,7 @@ def read_header(path: str | Path) -> tuple[ModelConfig, Domain, dict[str, Any]]:
             **arrays,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged: its domain cannot be read ({error}); {_ANEW}") from None
+        raise InputError(f"{path} is damaged: its domain cannot be read ({error}); {ANEW}") from None
     return config, domain, header["provenance"]
 
 
@@ -152,11 +158,11 @@ def parameter_names(file: Any) -> list[str]:
 
 
 @contextmanager
-def open_tensors(path: str | Path) -> Iterator[Any]:
-    """The open safetensors file; what is read from it is in memory only as far as it is touched.
+def open_tensors(path: str | Path) -> Iterator[CheckedTensors]:
+    """The open safetensors file; what is read from it is compared with its checksum.
 
     Raises:
-        InputError: no such file, or one that is not readable.
+        InputError: no such file, one that is not readable, or a part of it that is not what it was.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -164,9 +170,9 @@ def open_tensors(path: str | Path) -> Iterator[Any]:
         raise InputError(f"no weights file {path}; `weatherfm train` writes weights.safetensors into its run folder")
     try:
         with safe_open(path, framework="pt") as file:
-            yield file
+            yield CheckedTensors(path, file, _header_in(path, file))
     except SafetensorError as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error}); {_ANEW}") from None
+        raise InputError(f"{path} is not a readable safetensors file ({error}); {ANEW}") from None
 
 
 def weights_hash(path: str | Path) -> str:
@@ -181,14 +187,18 @@ def header_of(path: str | Path, file: Any) -> dict[str, Any]:
     Raises:
         InputError: none of ours, or damaged.
     """
-    try:
-        header: dict[str, Any] = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is damaged: its header is no JSON ({error}); {_ANEW}") from None
+    header: dict[str, Any] = _header_in(path, file)
     found = header.get("format", "no format note") if isinstance(header, dict) else "no format note"
     if found not in (_FORMAT, ADAPTER_FORMAT):
         raise InputError(f"{path} is not a weights file of this version: {found}, expected {_FORMAT!r}")
     keys = ["model", "domain", "provenance", *(["adapter"] if found == ADAPTER_FORMAT else [])]
     if odd := [key for key in keys if not isinstance(header.get(key), dict)]:
-        raise InputError(f"{path} is damaged: its header does not tell {', '.join(odd)}; {_ANEW}")
+        raise InputError(f"{path} is damaged: its header does not tell {', '.join(odd)}; {ANEW}")
     return header
+
+
+def _header_in(path: str | Path, file: Any) -> Any:
+    try:
+        return json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: its header is no JSON ({error}); {ANEW}") from None

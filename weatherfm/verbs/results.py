@@ -112,7 +112,8 @@ def evaluate(
     common
         Score what all forecasts share, and say what was left out; without it, anything missing is an error.
     output
-        Scores file; by default scores.nc beside the forecast, or here for a forecast from elsewhere.
+        Scores file; by default scores.nc beside the forecast (here for an address), or pangu.scores.nc of one that is
+        called pangu.zarr.
     workers
         Threads; by default as many as there are cores.
     scheduler
@@ -167,7 +168,7 @@ def report(
     quality
         Findings of `weatherfm verify STORE --output FILE` to show; by default verify.json beside the scores.
     output
-        Page to write; by default report.html beside the scores.
+        Page to write; by default report.html beside the scores, or pangu.report.html of pangu.scores.nc.
     """
     run = load(source, overrides) if is_run(source) else None
     with importing():

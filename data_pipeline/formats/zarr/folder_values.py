@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 import tensorstore as ts
 import xarray as xr
 
-from weatherfm.data_pipeline.formats.zarr.opening import is_address
+from weatherfm.data_pipeline.formats.zarr.opening import ChunkError, is_address
 from weatherfm.data_pipeline.formats.zarr.whole_chunks import read_whole
+
+_ANEW = "fetch the store again, or make it anew"
 
 
 def read_plain(path: str, name: str, variable: xr.Variable, pick: dict[Any, Any]) -> np.ndarray | None:
@@ -30,6 +33,9 @@ def read_plain(path: str, name: str, variable: xr.Variable, pick: dict[Any, Any]
     Returns:
         None where this way does not serve: an address, packed or other values, a codec or a chunk that tensorstore
         cannot read. The way through zarr-python then does, or says what is wrong.
+
+    Raises:
+        ChunkError: a chunk is not what its checksum says.
     """
     if is_address(path) or variable.dtype.kind != "f" or not _is_plain(variable.encoding):
         return None
@@ -45,7 +51,14 @@ def read_plain(path: str, name: str, variable: xr.Variable, pick: dict[Any, Any]
             if whole is not None:
                 return whole
         return np.asarray(array.oindex[picks].read().result())
-    except (ValueError, OSError):
+    except ValueError as error:
+        if re.search("Digest mismatch|Invalid blosc", str(error)) and (
+            file := re.search(r'local file "([^"]+)"', str(error))
+        ):
+            key = os.path.relpath(file[1], os.path.abspath(path))
+            raise ChunkError(key, "is damaged: its content is not what its checksum says", _ANEW) from error
+        return None
+    except OSError:
         return None
 
 

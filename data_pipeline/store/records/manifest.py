@@ -14,6 +14,8 @@ from typing import Any
 
 FORMAT = "weatherfm-store"
 FORMAT_VERSION = 3
+CHUNK_CHECKSUMS = "crc32c"
+"""Of every chunk of the big arrays, so that reading it tells whether it is as it was written. (`chunk_checksums`)"""
 NAME = "manifest.json"
 FILES = "files.json"
 """sha256 and bytes of every file but the manifest and the records; not read to train."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from weatherfm.data_pipeline.store.records.manifest import FORMAT, FORMAT_VERSION, NAME, PROGRESS, RECORDS, is_sealed
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, check_files, parse_json
-from weatherfm.data_pipeline.store.records.swap import place_of_last
+from weatherfm.data_pipeline.store.records.swap import place_of, place_of_last
 from weatherfm.data_pipeline.store_config import Days
 from weatherfm.errors import InputError
 
@@ -104,7 +104,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = path / NAME
     if not _is_there(path):
-        if place_of_last(path).exists():
+        if place_of_last(place_of(path)).exists():
             raise InputError(f"a change of the store {path} was interrupted at its last step; start it again to end it")
         raise InputError(f"no store at {path}; make it with `weatherfm prepare CONFIG` or correct the path")
     if not file.is_file():
@@ -137,9 +137,11 @@ def read_sealed_manifest(path: Path) -> dict[str, Any]:
 
 def _is_there(path: Path) -> bool:
     """True when the store is there, also one that a running `append` puts in place right now."""
-    until = time.monotonic() + _SWAP_SECONDS
+    if path.exists():
+        return True
+    until, last = time.monotonic() + _SWAP_SECONDS, place_of_last(place_of(path))  # beside what a link leads to
     while not path.exists():
-        if not place_of_last(path).exists() or time.monotonic() > until:
+        if not last.exists() or time.monotonic() > until:
             return path.exists()
         time.sleep(0.02)
     return True

@@ -53,6 +53,8 @@ def read_sources(path: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
         Damaged: there is no such record, it was changed, or it is of another store.
     """
     file = path_inside(path, SOURCES)
+    if file.exists() and not file.is_file():
+        raise Damaged(f"{SOURCES} is no file")
     try:
         record = parse_json(file.read_bytes(), strict_numbers=True)
     except OSError as error:

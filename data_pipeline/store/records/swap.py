@@ -1,8 +1,9 @@
 """A finished store that takes the place of another, so that readers find the old one or the new one.
 
-The new store is written beside the old one, in a hidden folder, and then the two change names. Killed between the two
-renames, the place is empty until any command that writes stores is started again. One process at a time writes a store
-or changes it: it holds a lock beside the store from its first look at it to its last.
+The new store is written beside the old one, in a hidden folder, and then the two change names, in one step where the
+file system can (Linux). Elsewhere it takes two, and killed between them the place is empty until any command that
+writes stores is started again. One process at a time writes a store or changes it: it holds a lock beside the store
+from its first look at it to its last.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from weatherfm.data_pipeline.store.records.manifest import NAME
+from weatherfm.data_pipeline.store.records.exchange import exchange
+from weatherfm.data_pipeline.store.records.manifest import NAME, PROGRESS
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, Held, NoLocks
 from weatherfm.home import expanded
 
 _log = logging.getLogger(__name__)
+_REPLACED = f"{PROGRESS}/replaced"
+"""File in a store that is about to be exchanged for its successor: so the two are told apart, whoever was killed."""
 
 
 def place_of(store: str | Path) -> Path:
@@ -73,7 +77,13 @@ def hold(root: Path) -> Iterator[None]:
 
 def swap(root: Path) -> None:
     """Put the finished successor of `root` in its place and delete what stood there; the caller holds `root`."""
-    root.rename(place_of_last(root))
+    successor = place_of_next(root)
+    (root / PROGRESS).mkdir(exist_ok=True)
+    (root / _REPLACED).touch()
+    if exchange(successor, root):
+        successor.rename(place_of_last(root))
+    else:
+        root.rename(place_of_last(root))
     settle(root)
 
 
@@ -87,6 +97,10 @@ def settle(root: Path) -> None:
     for place in (last, successor):
         if place.is_symlink():
             raise InputError(f"{place} is a link; stores are not written through links: remove it")
+    if (successor / _REPLACED).exists() and not last.exists() and (root / NAME).is_file():
+        successor.rename(last)  # killed just after they had changed names
+    if (root / _REPLACED).exists():  # killed before that
+        _unmark(root)
     if not last.exists():
         return
     if not root.exists() and (successor / NAME).is_file():
@@ -94,6 +108,7 @@ def settle(root: Path) -> None:
     elif not root.exists() and (last / NAME).is_file():  # its successor was taken away
         _log.warning("the store %s is put back; what was to take its place is gone", root)
         last.rename(root)
+        _unmark(root)
         return
     if (root / NAME).is_file():
         try:
@@ -103,6 +118,24 @@ def settle(root: Path) -> None:
                 f"{last} cannot be removed ({error}); it stood at {root} before its successor, which is there whole, "
                 "took its place: remove it, or have its owner do so"
             ) from error
+
+
+def end_interrupted(store: str | Path) -> None:
+    """Finish a change of places that was interrupted at the store, for who is about to look at it and then to mend it.
+
+    Raises:
+        InputError: another process is writing it, or its folder cannot be written.
+    """
+    root = place_of(store)
+    if os.path.lexists(place_of_last(root)) or (place_of_next(root) / _REPLACED).exists():
+        with hold(root):
+            pass
+
+
+def _unmark(root: Path) -> None:
+    (root / _REPLACED).unlink(missing_ok=True)
+    with suppress(OSError):  # a journal is there, too
+        (root / PROGRESS).rmdir()
 
 
 def refuse_fixed(root: Path) -> None:

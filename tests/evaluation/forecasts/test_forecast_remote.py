@@ -104,5 +104,7 @@ def test_a_damaged_chunk_is_told_with_its_forecast(tmp_path, zarr_format):
         if file.is_file() and not file.name.startswith((".", "zarr")):
             file.write_bytes(file.read_bytes()[:20])
     found = ForecastFile(path)
-    with pytest.raises(InputError, match=r"2m_temperature of .*f\.zarr could not be read .*: a file of it is damaged"):
+    with pytest.raises(InputError, match=r"damaged") as told:
         found.read(ALL[:1], LEADS[1], ["t2m"])
+    assert "f.zarr" in str(told.value)
+    assert "2m_temperature" in str(told.value)

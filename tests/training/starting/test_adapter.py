@@ -121,6 +121,7 @@ def test_an_adapter_alone_or_with_other_weights_is_refused(folder, apart, tmp_pa
 def test_a_damaged_adapter_is_refused(folder, apart, tmp_path):
     with safe_open(apart, framework="pt") as file:
         header = json.loads(file.metadata()["weatherfm"])
+        del header["checksum"]  # as a version before wrote it
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     for wrong, words in (({"base": {}, "scale": 1}, "its base cannot be read"), (None, "does not tell adapter")):
         text = json.dumps(header | {"adapter": wrong})
