@@ -131,7 +131,7 @@ def _variables(
     if set(members.values()) != {1}:  # of a single forecast it is the mean absolute error
         variables = {name: {"crps": found["mae"]} | found for name, found in variables.items()}
     own = {name: cases for name, cases in scored.items() if name not in means_among(members)}
-    tested = significance_variables(own, settings.resamples, list(scored))
+    tested = significance_variables(own, list(scored))
     return {name: found | tested.get(name, {}) for name, found in variables.items()}
 
 
@@ -255,7 +255,6 @@ def _provenance(
         "land": "cells more than half of which are land" if "lsm" in store.static_names else None,
         "spectra_left_out": spectra_left_out(store.grid) if settings.spectra else ["not asked for"],
         "baselines": _baselines(work, store, settings, len(cases.channels)),
-        "resamples": settings.resamples,
         **({"variables": own} if (own := own_variables(cases.channels)) else {}),
     }
 

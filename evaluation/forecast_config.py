@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -12,6 +13,8 @@ from weatherfm.config import Config, Hours
 from weatherfm.device import Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.ensemble_config import Members, PerturbationConfig
+
+_log = logging.getLogger(__name__)
 
 _MOST_LEADS = 20_000
 
@@ -143,14 +146,21 @@ class EvaluationConfig(Config):
     """Score precipitation (tp) by SEEPS where it is forecast."""
     spectra: bool = True
     """Energy spectra of forecasts and truth."""
-    resamples: int = Field(1000, ge=100)
-    """Of the block bootstrap, for the intervals of skill."""
     storage_options: dict[str, Any] = _STORAGE_OPTIONS
     """What opens private forecasts by their addresses, as `source.storage_options`; one for all that are scored. Never
     written into scores, logs or messages."""
     headline: list[str] = []
     """Channels the report shows first; without it, those of z500 t850 t2m msl u10 v10 that exist, else the
     first four."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_resamples(cls, given: Any) -> Any:
+        """Files of before name the size of a bootstrap; intervals have a closed form now."""
+        if not isinstance(given, dict) or "resamples" not in given:
+            return given
+        _log.warning("evaluation.resamples is no longer used: intervals of skill need no bootstrap; leave it out")
+        return {key: value for key, value in given.items() if key != "resamples"}
 
     @model_validator(mode="after")
     def _times_of_ridge_regression(self) -> EvaluationConfig:

@@ -35,7 +35,7 @@ from weatherfm.evaluation.report.sections import (
     fits_titles,
     spectra_groups,
 )
-from weatherfm.evaluation.results.key_figures import headline, headline_lead, key_leads, key_rows
+from weatherfm.evaluation.results.key_figures import headline, headline_lead, key_leads, key_rows, too_few_to_say
 from weatherfm.evaluation.results.lookup import (
     baselines_of,
     ensembles_of,
@@ -136,6 +136,7 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
         "thinned": shown_leads(hours) != hours,
         "legend": legend(),
         "marks": mark_legend(scores),
+        "too_few": too_few_to_say(scores),
         "shades": shade_styles(),
         "references": published_for(scores) if region == "global" else [],
         "letters": published_letters(scores),

@@ -26,6 +26,7 @@ from weatherfm.evaluation.results.words import (
     pretty_units,
     region_in_words,
 )
+from weatherfm.evaluation.significance.p_values import FEWEST
 
 SIGNIFICANT = 0.05
 """Below this p-value a difference is called significant."""
@@ -55,6 +56,14 @@ class KeyRow:
     """Of fair CRPS against each probabilistic baseline."""
     spread: str
     """Spread-skill ratio of ensembles."""
+
+
+def too_few_to_say(scores: xr.Dataset) -> str:
+    """That the cases are too few for a test, in words; nothing where they are not, or where none was wanted."""
+    cases = scores.sizes["init_time"]
+    if cases >= FEWEST or "rmse_p_value" not in scores or scores["rmse_p_value"].notnull().any():
+        return ""
+    return f"{cases} case{'s are' if cases > 1 else ' is'} too few to say whether that is chance ({FEWEST} would do)"
 
 
 def key_leads(scores: xr.Dataset, most: int = 4) -> list[int]:
@@ -170,6 +179,8 @@ def _beaten(scores: xr.Dataset, model: str, here: xr.Dataset, lead: int) -> list
     share = f"all {count}" if n_better == count else f"{n_better} of {count}"
     sure = _n_sure(here, model, names, better)
     proven = "" if sure is None or not n_better else f", on {'each' if sure == count else sure} of them significantly"
+    if few := too_few_to_say(scores):
+        proven = f"; {few}"
     return [f"In RMSE it beats {listed([in_words(name) for name in names])} on {share} channels at {lead} h{proven}."]
 
 

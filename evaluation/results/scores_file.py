@@ -55,9 +55,9 @@ _DEFINITIONS = {
     "spherical_spectrum_error": "the same of forecast minus truth",
 }
 _SIGNIFICANCE = {
-    "p_value": "of equal {} in paired cases: t-test corrected for autocorrelation (Geer 2016)",
-    "skill_low": "lower end of the 95 % interval of 1 - {0} / {0} of the reference: block bootstrap over cases",
-    "skill_high": "upper end of the 95 % interval of 1 - {0} / {0} of the reference: block bootstrap over cases",
+    "p_value": "of equal {} in paired cases: equally weighted cosines (Lazarus et al. 2018), for autocorrelation",
+    "skill_low": "lower end of the 95 % interval of 1 - {0} / {0} of the reference; excludes 0 where p < 0.05",
+    "skill_high": "upper end of the 95 % interval of 1 - {0} / {0} of the reference",
 }
 
 

@@ -40,7 +40,7 @@ SETTINGS = {
     "model": {"patch_size": 2, "width": 16, "depth": 1, "heads": 2},
     "training": {"steps": 6, "batch_size": 4, "lead_times": ["6h", "12h"], "validate_every": 3, "device": "cpu"},
     "forecast": {"lead_times": ["6h", "12h"], "device": "cpu"},
-    "evaluation": {"resamples": 100},
+    "evaluation": {},
 }
 COMMANDS = {verb.__name__: verb for verb in cli._VERBS if verb.__name__ != "demo"}  # which is the others in a row
 FUNCTIONS = {name: getattr(weatherfm, {"forecast": "write_forecast"}.get(name, name)) for name in COMMANDS}
@@ -203,7 +203,7 @@ def test_a_forecast_on_disk_opens_as_one_in_memory(there):
 def test_options_of_evaluation_and_report(there, tmp_path):
     scores = weatherfm.evaluate(
         "run/forecast.zarr",
-        {"evaluation.resamples": 100, "evaluation.spectra": False},
+        {"evaluation.spectra": False},
         store=there["prepare"],
         region="northern_extratropics",
         by="month",

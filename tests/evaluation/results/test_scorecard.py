@@ -8,7 +8,7 @@ from synthetic_scores import full_scores, simple_scores
 
 from weatherfm.evaluation.report.group_table import period_table, region_table
 from weatherfm.evaluation.results.comparison import merge_scores
-from weatherfm.evaluation.results.key_figures import headline, key_leads, key_rows, skill
+from weatherfm.evaluation.results.key_figures import headline, key_leads, key_rows, skill, too_few_to_say
 from weatherfm.evaluation.results.lookup import main_region, means_of, probabilistic_baselines_of
 from weatherfm.evaluation.results.score_card import (
     LIMIT,
@@ -68,6 +68,17 @@ def test_key_rows_of_an_ensemble_and_its_baselines():
     assert len(single.baselines) == 3  # probabilistic climatology has no RMSE of its own
     assert "persistence, climatology and damped persistence" in headline(scores, "z500")[1]
     assert headline(scores, "z500")[1].endswith("significantly.")
+
+
+def test_too_few_cases_are_said_to_be_too_few():
+    scores = full_scores().isel(init_time=slice(0, 12))
+    assert too_few_to_say(scores) == ""  # it holds a test, of another version
+    scores["rmse_p_value"] = np.nan * scores["rmse_p_value"]
+    assert too_few_to_say(scores) == "12 cases are too few to say whether that is chance (16 would do)"
+    assert headline(scores, "z500")[1].endswith(
+        "at 24 h; 12 cases are too few to say whether that is chance (16 would do)."
+    )
+    assert too_few_to_say(simple_scores()) == ""  # not tested at all
 
 
 def test_lists_in_words():

@@ -26,7 +26,7 @@ from weatherfm.evaluation.scoring.scorer import Scorer
 LEADS = (6, 24)
 INITS = TIMES[np.datetime64("2000-02-22T00") <= TIMES][:64:2].astype("datetime64[s]")
 MEMBERS = 5
-SETTINGS = EvaluationConfig(events=["t850 > 275", "z500<55000"], by=["month"], resamples=100)
+SETTINGS = EvaluationConfig(events=["t850 > 275", "z500<55000"], by=["month"])
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +182,7 @@ def test_each_field_of_the_ensemble_is_read_once(made, monkeypatch):
         return read(self, inits, lead_time, *others)
 
     monkeypatch.setattr(ForecastFile, "read", counted)
-    settings = EvaluationConfig(spectra=False, resamples=100, damped_persistence=False)
+    settings = EvaluationConfig(spectra=False, damped_persistence=False)
     evaluate(made[2], made[0], settings=settings, channels=CHANNELS)
     assert len(reads) == len(set(reads)) == len(INITS) * len(LEADS)
 
