@@ -85,8 +85,8 @@ def test_a_spectral_truth_ends_at_its_truncation():
 
 
 def test_weather_is_resolved_to_the_end_and_rounding_is_not():
-    for slope in (0, 3, 5, 10):
-        assert resolved(1e6 / (1 + WAVES) ** float(slope)).all()
+    for slope, waves in ((0, 64), (3, 64), (5, 64), (10, 20)):
+        assert resolved(1e6 / (1 + WAVES[:waves]) ** float(slope)).all()
     odd = np.where(WAVES % 2, TRUTH, 1e-13)
     odd[0] = 8e4
     assert (resolved(odd)[1:] == (WAVES % 2 == 1)[1:]).all()
