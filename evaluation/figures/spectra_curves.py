@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
@@ -31,6 +31,8 @@ _FARTHEST = 1e3
 """Times more or less than the truth up to which baselines widen the ratio's axis; models widen it without end."""
 _NARROWEST = 2.5
 """The same, at least."""
+_MOST_RATIOS = 9
+"""Numbers on its axis, at most: powers of ten alone otherwise."""
 _LEAST_SHARE = 1e-3
 """Of the truth's least power: what is smaller (a climatology's shortest waves) leaves the picture below."""
 
@@ -117,8 +119,11 @@ def energy_ratio_figure(
                           textcoords="offset points", ha="right", va=side, fontsize=7.5, color=GREY)  # fmt: skip
         _note_what_is_not_there(axes, curves, ratios)
         axes.set_ylabel("Power, forecast ÷ truth [1]")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        numbers = _round_numbers(low, high)
+        if len(numbers) > _MOST_RATIOS:
+            numbers = 10.0 ** np.arange(np.ceil(np.log10(low)), np.log10(high))
+        axes.set_yticks(numbers, [f"{number:g}" for number in numbers])
+        axes.yaxis.set_minor_locator(NullLocator())
         _finish(axes, curves, channel, lead_hours)
     return figure
 
@@ -147,7 +152,7 @@ def _note_what_is_not_there(axes: Axes, curves: _Curves, ratios: Mapping[str, np
         last = np.flatnonzero(curves.resolved)
         start = curves.wavenumbers[last[-1] + 1] if len(last) else curves.wavenumbers[0]
         axes.axvspan(start, curves.wavenumbers[-1] * 1.08, color="0.88", zorder=0.5)
-        axes.annotate("the truth has\nno waves here", (start, 1), xycoords=("data", "axes fraction"), xytext=(2, -3),
+        axes.annotate("the truth has\nno waves here", (1, 1), xycoords="axes fraction", xytext=(-3, -3), ha="right",
                       textcoords="offset points", va="top", fontsize=7.5, color=GREY)  # fmt: skip
 
 

@@ -61,10 +61,13 @@ def resolved(truth: np.ndarray) -> np.ndarray:
     weather's does: from the geometric mean of 0.7 .. 0.9 l to that of l .. 1.2 l.
     """
     known: np.ndarray = truth > _ROUNDING * truth.sum()
-    logs, waves = np.log(np.maximum(truth, 1e-300)), np.log(np.maximum(np.arange(len(truth)), 1))
-    for wave in range(_FIRST_FALL, len(truth)):
-        before = slice(floor(0.7 * wave), ceil(0.9 * wave))
-        behind = slice(wave, floor(1.2 * wave) + 1)
+    there = np.flatnonzero(known)
+    logs, waves = np.log(np.where(known, truth, 1.0)), np.log(np.maximum(np.arange(len(truth)), 1))
+    for wave in there[there >= _FIRST_FALL]:
+        before = there[(there >= floor(0.7 * wave)) & (there < ceil(0.9 * wave))]
+        behind = there[(there >= wave) & (there <= 1.2 * wave)]
+        if not len(before):
+            continue
         fall = logs[before].mean() - logs[behind].mean()
         if fall > _STEEPEST * (waves[behind].mean() - waves[before].mean()):
             known[wave:] = False

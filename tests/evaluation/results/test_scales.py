@@ -105,4 +105,4 @@ def test_sentences_and_table_of_scores():
     assert scales_of(simple_scores(), "model", "z500", 24) == []
     assert scale_sentences(simple_scores(), "z500") == []
     zonal = scores.drop_vars([name for name in scores if str(name).startswith("spherical")])
-    assert "(northern midlatitudes)" in scale_sentences(zonal, "z500")[0]
+    assert "(tropics)" in scale_sentences(zonal, "z500")[0]
