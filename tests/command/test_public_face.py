@@ -101,7 +101,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def words_of(function) -> set[str]:
-    """Options by name, those of a plan's machine and training each by itself."""
+    """Options by name, those of a plan's machine and training, and of cases to score, each by itself."""
     found = set()
     for name, parameter in inspect.signature(function, eval_str=False).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -110,6 +110,10 @@ def words_of(function) -> set[str]:
             from weatherfm.training.plan import machine
 
             found |= {field.name for field in fields(getattr(machine, name.title()))}
+        elif name == "some":
+            from weatherfm.verbs.results import Some
+
+            found |= {field.name for field in fields(Some)}
         else:
             found.add(name)
     return found
