@@ -20,6 +20,7 @@ from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import own_variables
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.damped_persistence import can_fit, fit_damped_persistence
+from weatherfm.evaluation.baselines.event_frequency import event_frequency
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC, RIDGE, name_of_mean
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
 from weatherfm.evaluation.baselines.ridge_predictors import ridge_predictors
@@ -33,11 +34,11 @@ from weatherfm.evaluation.metrics.events import parse_events
 from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_left_out, spectra_transforms
 from weatherfm.evaluation.regions import default_regions, mean_over, mean_weights, parse_region
 from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores, means_among
-from weatherfm.evaluation.scoring.case_statistics import Wanted
-from weatherfm.evaluation.scoring.cases_to_score import Cases, cases_of, refuse_learned_days
+from weatherfm.evaluation.scoring.case_statistics import STATISTIC_DIMS, Wanted
+from weatherfm.evaluation.scoring.cases_to_score import Cases, Choice, cases_of, refuse_learned_days
 from weatherfm.evaluation.scoring.in_parts import KeptParts, Work, score_in_parts
 from weatherfm.evaluation.scoring.learned_days import refuse_days_of_weights
-from weatherfm.evaluation.scoring.metrics_from_sums import Variables, score_variables, wind_pairs
+from weatherfm.evaluation.scoring.metrics_from_sums import Variables, add_event_skill, score_variables, wind_pairs
 from weatherfm.evaluation.scoring.periods import periods_of
 from weatherfm.evaluation.scoring.scorer import Task
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, join_channel_groups
@@ -56,7 +57,7 @@ def evaluate(
     store: Store,
     others: Sequence[str | Path] = (),
     settings: EvaluationConfig | None = None,
-    channels: Sequence[str] | None = None,
+    choice: Choice = Choice(),  # noqa: B008 - frozen
     common: bool = False,
     parts: Path | None = None,
     workers: int | None = None,
@@ -70,7 +71,7 @@ def evaluate(
         store: truth and climatology.
         others: further forecasts to score on the same cases; they need all of the initial times.
         settings: regions, periods, events and baselines.
-        channels: short names; without it, all of the forecast.
+        choice: channels, lead times and initial times; without it, all of the forecast.
         common: score only what all forecasts share; what is left out stands in the scores.
         parts: folder that keeps finished parts of the work: called again, an interrupted evaluation goes on.
         workers: threads; without it, as many as there are cores.
@@ -86,7 +87,7 @@ def evaluate(
     """
     settings = settings or EvaluationConfig()
     files = _open_all(forecast, others, store, Access.of(settings.storage_options), settings.ensemble_mean)
-    cases = cases_of(files, store, channels, common)
+    cases = cases_of(files, store, choice, common)
     refuse_learned_days(cases, store)
     refuse_days_of_weights(cases.valid_times, store, {name: one.provenance for name, one in files.items()})
     land = dict(zip(store.static_names, store.static, strict=True)).get("lsm")
@@ -130,8 +131,9 @@ def _variables(
     variables = {name: score_variables(found, periods, members[name], cases.channels) for name, found in scored.items()}
     if set(members.values()) != {1}:  # of a single forecast it is the mean absolute error
         variables = {name: {"crps": found["mae"]} | found for name, found in variables.items()}
+    add_event_skill(variables)
     own = {name: cases for name, cases in scored.items() if name not in means_among(members)}
-    tested = significance_variables(own, settings.resamples, list(scored))
+    tested = significance_variables(own, list(scored))
     return {name: found | tested.get(name, {}) for name, found in variables.items()}
 
 
@@ -155,7 +157,8 @@ def _works(
         own = tuple(event for event in events if event.channel in group)
         mask = store.masks.get(group[0])
         seen = weights if mask is None else mean_over(weights, ~mask.ravel())
-        wanted = Wanted(tuple(group), seen, own, transforms, seeps, frozenset(ALL_BASELINES), mask is not None)
+        often = event_frequency(store, own, cases.months) if own else None
+        wanted = Wanted(tuple(group), seen, own, transforms, seeps, frozenset(ALL_BASELINES), often, mask is not None)
         fitted = fit_damped_persistence(store, group, cases.lead_times) if damped else None
         ridge = None if known is None else fit_ridge_regression(store, group, known)
         works.append(Work(files, store, Task(cases.lead_times, wanted, fitted, ridge, sampled, settings.ensemble_mean)))
@@ -194,6 +197,7 @@ def _open_all(
     files: dict[str, ForecastFile] = {}
     for given in (forecast, *others):
         named = re.fullmatch(r"([\w.-]+)=(.+)", str(given))
+        named = None if Path(str(given)).exists() else named  # a folder may have such a name
         path = named[2] if named else given
         file = ForecastFile(path, store.step_hours, access)
         name = named[1] if named else file.name
@@ -245,7 +249,6 @@ def _provenance(
         "land": "cells more than half of which are land" if "lsm" in store.static_names else None,
         "spectra_left_out": spectra_left_out(store.grid) if settings.spectra else ["not asked for"],
         "baselines": _baselines(work, store, settings, len(cases.channels)),
-        "resamples": settings.resamples,
         **({"variables": own} if (own := own_variables(cases.channels)) else {}),
     }
 
@@ -281,7 +284,7 @@ def _fingerprint(
     record: Mapping[str, Any], cases: Cases, settings: EvaluationConfig, files: Mapping[str, ForecastFile]
 ) -> str:
     """Of all that decides the scores but the bytes of the forecasts themselves: see `identity`."""
-    said = [record, cases.lead_times, cases.channels, cases.init_times.astype(str).tolist()]
+    said = [record, cases.lead_times, cases.channels, cases.init_times.astype(str).tolist(), sorted(STATISTIC_DIMS)]
     changed = [identity(file) for file in files.values()]
     text = json.dumps([said, settings.model_dump(mode="json"), changed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -22,6 +22,7 @@ from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.results.comparison import merge_scores
 from weatherfm.evaluation.results.scores_file import read_scores, write_scores
 from weatherfm.evaluation.results.text_table import headline_channels
+from weatherfm.evaluation.scoring.cases_to_score import Choice
 from weatherfm.file_lock import hold_output
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def score(
     common: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
+    choice: Choice = Choice(),  # noqa: B008 - frozen
 ) -> xr.Dataset:
     """Score a forecast and write the scores; returns them.
 
@@ -47,7 +49,7 @@ def score(
     parts = output.with_name(f".{output.name}.parts")
     truth = open_store(store)
     with hold_output(output):
-        scores = evaluate(forecast, truth, against, settings, None, common, parts, workers, scheduler)
+        scores = evaluate(forecast, truth, against, settings, choice, common, parts, workers, scheduler)
         write_scores(scores, output)
         shutil.rmtree(parts)
     return scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from datetime import date
@@ -14,6 +15,8 @@ from weatherfm.device import Device, Precision
 from weatherfm.errors import InputError
 from weatherfm.evaluation.ensemble_config import Members, PerturbationConfig
 from weatherfm.evaluation.regions import parse_region
+
+_log = logging.getLogger(__name__)
 
 _MOST_LEADS = 20_000
 
@@ -151,14 +154,21 @@ class EvaluationConfig(Config):
     """Score precipitation (tp) by SEEPS where it is forecast."""
     spectra: bool = True
     """Energy spectra of forecasts and truth."""
-    resamples: int = Field(1000, ge=100, le=1_000_000)
-    """Of the block bootstrap, for the intervals of skill."""
     storage_options: dict[str, Any] = _STORAGE_OPTIONS
     """What opens private forecasts by their addresses, as `source.storage_options`; one for all that are scored. Never
     written into scores, logs or messages."""
     headline: list[str] = []
     """Channels the report shows first; without it, those of z500 t850 t2m msl u10 v10 that exist, else the
     first four."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_resamples(cls, given: Any) -> Any:
+        """Files of before name the size of a bootstrap; intervals have a closed form now."""
+        if not isinstance(given, dict) or "resamples" not in given:
+            return given
+        _log.warning("evaluation.resamples is no longer used: intervals of skill need no bootstrap; leave it out")
+        return {key: value for key, value in given.items() if key != "resamples"}
 
     @model_validator(mode="after")
     def _times_of_ridge_regression(self) -> EvaluationConfig:

@@ -19,7 +19,8 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str | Mapping[str,
     """
     given: set[str] = set()
     for override in overrides:
-        names = [override.partition("=")[0].strip()] if isinstance(override, str) else list(map(str, override))
+        names = [override.partition("=")[0].strip()] if isinstance(override, str) else []
+        names += map(str, override) if isinstance(override, Mapping) else []
         if twice := [name for name in names if name in given]:
             raise InputError(f"override {twice[0]} is given twice; leave one of the two out")
         given.update(names)

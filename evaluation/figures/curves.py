@@ -14,11 +14,13 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from weatherfm.evaluation.figures.line_looks import line_look
 from weatherfm.evaluation.figures.pictures import GREY, style
 from weatherfm.evaluation.results.lookup import (
+    activity_ratios,
     baselines_of,
     ensembles_of,
     lead_hours,
     main_region,
     means_of,
+    models_of,
     overall,
     probabilistic_baselines_of,
 )
@@ -105,7 +107,7 @@ def crps_skill_figure(scores: xr.Dataset, channel: str, reference: str, region: 
 def activity_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> Figure:
     """Activity of the forecast over the truth's against lead time: below 1 a forecast is smoother than the weather."""
     scores = overall(scores)
-    values = scores["activity_ratio"].sel(region=region or main_region(scores), channel=channel)
+    values = activity_ratios(scores).sel(region=region or main_region(scores), channel=channel)
     figure, axes = panel()
     with style():
         draw_curves(axes, scores, _single(scores, values))
@@ -139,6 +141,22 @@ def brier_figure(scores: xr.Dataset, event: str, region: str | None = None) -> F
     """Brier score of an event (`t2m > 273.15`) against lead time; 0 is perfect."""
     units = pretty_units(str(scores["units"].sel(channel=event.split()[0]).values))
     return _other_figure(scores, "brier", {"event": event}, "Brier score [1]", f"{event} {units}", region)
+
+
+def brier_skill_figure(scores: xr.Dataset, event: str, region: str | None = None) -> Figure:
+    """Brier skill of every forecast of an event against its frequency on training days; 0 is as good as that."""
+    scores = overall(scores)
+    values = 100 * scores["brier_skill"].sel(region=region or main_region(scores), event=event)
+    units = pretty_units(str(scores["units"].sel(channel=event.split()[0]).values))
+    figure, axes = panel()
+    with style():
+        draw_curves(axes, scores, values)
+        low = float(values.sel(forecast=models_of(scores)).min(skipna=True))
+        axes.set_ylim(min(-_LEAST_SKILL, 1.1 * low) if np.isfinite(low) else -_LEAST_SKILL, 100)
+        note_level(axes, 0.0, "0: as good as its frequency", below=True)
+        axes.set_ylabel("Brier skill [%]")
+        finish(axes, scores, f"{event} {units}")
+    return figure
 
 
 def seeps_figure(scores: xr.Dataset, region: str | None = None) -> Figure:

@@ -1,8 +1,8 @@
-"""Energy spectra of forecasts and of the truth, and their ratio: which scales a forecast blurs."""
+"""Energy spectra of forecasts and of the truth, and their ratio: at which scales a forecast is blurred or noisy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,13 +21,18 @@ from weatherfm.evaluation.metrics.spherical_spectra import spherical_wavelengths
 from weatherfm.evaluation.metrics.zonal_spectra import zonal_wavelengths
 from weatherfm.evaluation.results.lookup import lead_hours as hours_of
 from weatherfm.evaluation.results.lookup import models_of
+from weatherfm.evaluation.results.scales import LEAST, MOST, resolved
 from weatherfm.evaluation.results.words import in_words, name_in_words, pretty_units
 
 Kind = Literal["spherical", "zonal"]
 
 _ERROR: dict[str, Any] = {"linestyle": ":", "linewidth": 1.4, "markerfacecolor": "white", "markersize": 4}
-_HIGHEST_RATIO = 2.0
-"""Where the ratio's axis ends at most: a curve beyond it leaves the picture."""
+_FARTHEST = 1e3
+"""Times more or less than the truth up to which baselines widen the ratio's axis; models widen it without end."""
+_NARROWEST = 2.5
+"""The same, at least."""
+_MOST_RATIOS = 9
+"""Numbers on its axis, at most: powers of ten alone otherwise."""
 _LEAST_SHARE = 1e-3
 """Of the truth's least power: what is smaller (a climatology's shortest waves) leaves the picture below."""
 
@@ -47,6 +52,8 @@ class _Curves:
     """What the wavenumber counts."""
     place: str
     """Where: "global" or the band in words."""
+    resolved: np.ndarray
+    """Where the truth itself has waves."""
 
 
 def spectrum_figure(
@@ -83,27 +90,70 @@ def spectrum_figure(
 def energy_ratio_figure(
     scores: xr.Dataset, channel: str, lead_hours: int, kind: Kind = "spherical", band: str | None = None
 ) -> Figure:
-    """Forecast's over truth's power by scale: below 1, shaded, a forecast is blurred; arguments as `spectrum_figure`.
+    """Forecast's over truth's power by scale, logarithmic: below 1, shaded, blurred; above, noise.
+
+    Every point of every model is on it; baselines that leave it are named. Where the truth itself has no waves there is
+    no ratio, and the figure says so. Arguments as `spectrum_figure`.
 
     Raises:
         InputError: as `spectrum_figure`.
     """
     curves = _curves(scores, channel, lead_hours, kind, band)
-    ratios = {name: energy_ratio(power, curves.truth) for name, power in curves.forecasts.items()}
-    highest = max((np.nanmax(ratio) for ratio in ratios.values() if np.isfinite(ratio).any()), default=1.0)
+    known = curves.resolved
+    ratios = {
+        name: np.where(known, energy_ratio(power, curves.truth), np.nan) for name, power in curves.forecasts.items()
+    }
+    low, high = _limits(ratios, models_of(scores))
     figure, axes = _panel()
     with style():
-        axes.axhspan(0, 1, color="#eef2f6", zorder=0)
+        axes.set_yscale("log")
+        axes.set_ylim(low, high)
+        axes.axhspan(low, 1, color="#eef2f6", zorder=0)
         axes.axhline(1, color=INK, linewidth=1.2)
+        for level in (LEAST, MOST):
+            axes.axhline(level, color=GREY, linewidth=0.7, linestyle=":")
         for name, ratio in ratios.items():
             _plot(axes, curves.wavenumbers, ratio, in_words(name), line_look(name, scores))
-        axes.set_ylim(0, min(max(1.25, 1.08 * highest), _HIGHEST_RATIO))
-        for text, side, down in (("blurred", "top", -3), ("too much variance", "bottom", 3)):
+        for text, side, down in (("blurred", "top", -3), ("too much: noise", "bottom", 3)):
             axes.annotate(text, (1, 1), xycoords=("axes fraction", "data"), xytext=(-4, down),
                           textcoords="offset points", ha="right", va=side, fontsize=7.5, color=GREY)  # fmt: skip
+        _note_what_is_not_there(axes, curves, ratios)
         axes.set_ylabel("Power, forecast ÷ truth [1]")
+        numbers = _round_numbers(low, high)
+        if len(numbers) > _MOST_RATIOS:
+            numbers = 10.0 ** np.arange(np.ceil(np.log10(low)), np.log10(high))
+        axes.set_yticks(numbers, [f"{number:g}" for number in numbers])
+        axes.yaxis.set_minor_locator(NullLocator())
         _finish(axes, curves, channel, lead_hours)
     return figure
+
+
+def _limits(ratios: Mapping[str, np.ndarray], models: Sequence[str]) -> tuple[float, float]:
+    """Of the axis of ratios: as far as any model goes, as far as baselines do within reason."""
+    reach = [1 / _NARROWEST, _NARROWEST]
+    for name, ratio in ratios.items():
+        inside = ratio[ratio > 0]
+        inside = inside if name in models else np.clip(inside, 1 / _FARTHEST, _FARTHEST)
+        reach += [float(x) for x in (inside.min(initial=1), inside.max(initial=1))]
+    return min(reach) / 1.15, max(reach) * 1.15
+
+
+def _note_what_is_not_there(axes: Axes, curves: _Curves, ratios: Mapping[str, np.ndarray]) -> None:
+    """Which curves leave the axis, and where the truth has no waves."""
+    low, high = axes.get_ylim()
+    below = [in_words(name) for name, ratio in ratios.items() if (ratio < low).any()]
+    above = [in_words(name) for name, ratio in ratios.items() if (ratio > high).any()]
+    for names, where, level, side in ((below, "below", 0.0, "bottom"), (above, "above", 1.0, "top")):
+        if names:
+            axes.annotate(f"{where} the axis: {', '.join(names)}", (0, level), xycoords="axes fraction",
+                          xytext=(4, 3 if level == 0 else -3), textcoords="offset points", va=side, fontsize=7.5,
+                          color=GREY)  # fmt: skip
+    if not curves.resolved[-1]:
+        last = np.flatnonzero(curves.resolved)
+        start = curves.wavenumbers[last[-1] + 1] if len(last) else curves.wavenumbers[0]
+        axes.axvspan(start, curves.wavenumbers[-1] * 1.08, color="0.88", zorder=0.5)
+        axes.annotate("the truth has\nno waves here", (1, 1), xycoords="axes fraction", xytext=(-3, -3), ha="right",
+                      textcoords="offset points", va="top", fontsize=7.5, color=GREY)  # fmt: skip
 
 
 def _curves(scores: xr.Dataset, channel: str, lead_hours: int, kind: Kind, band: str | None) -> _Curves:
@@ -134,6 +184,7 @@ def _curves(scores: xr.Dataset, channel: str, lead_hours: int, kind: Kind, band:
         {name: power for name, power in errors.items() if name in models_of(scores)},
         "Zonal wavenumber" if kind == "zonal" else "Total wavenumber",
         band.replace("_", " ") if band and kind == "zonal" else "global",
+        resolved(here[f"{variable}_truth"].values)[1:],
     )
 
 

@@ -61,6 +61,28 @@ def choose_init_times(
     return np.unique(np.concatenate(found))
 
 
+def among(times: np.ndarray, text: str) -> np.ndarray:
+    """[time] bool: which of `times` [time] datetime64 a text as `--init` means; `latest` is the last.
+
+    Raises:
+        InputError: a text that means no time, or a part of it that none of the times is in.
+    """
+    found = np.zeros(len(times), bool)
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if part == "latest":
+            own = np.arange(len(times)) == len(times) - 1
+        elif _HOUR.fullmatch(part):
+            own = times == _hour(part)
+        else:
+            own = _period(part).contains(times)
+        if not own.any():
+            raise InputError(f"no initial time in {part!r}; there are {len(times)}, {times[0]} to {times[-1]}")
+        found |= own
+    if not found.any():
+        raise InputError(f"no initial time in {text!r}; {_FORMS}")
+    return found
+
+
 def forecast_init_times(store: Store, config: ForecastConfig, input_times: Sequence[int]) -> np.ndarray:
     """Initial times every `config.init_every` in the test period, with the truth at every lead time.
 
@@ -158,14 +180,19 @@ def require_inputs(states: States, init_times: np.ndarray, required: Sequence[in
 def _times_of(text: str, states: States, every: int, required: Sequence[int], speak: bool) -> np.ndarray:
     if text == "latest":
         return _latest(states, required, speak)
-    if match := _HOUR.fullmatch(text):
-        try:
-            times = np.array([np.datetime64(f"{match[1]}T{match[2]}", "s")])
-        except ValueError:
-            raise InputError(f"initial time {text!r} is no date; {_FORMS}") from None
+    if _HOUR.fullmatch(text):
+        times = np.array([_hour(text)])
         require_inputs(states, times, required)
         return times
     return _within(_period(text), states, every, required, speak)
+
+
+def _hour(text: str) -> np.datetime64:
+    """The hour that a text of this form means."""
+    try:
+        return np.datetime64(_HOUR.sub(r"\1T\2", text), "s")
+    except ValueError:
+        raise InputError(f"initial time {text!r} is no date; {_FORMS}") from None
 
 
 def _period(text: str) -> Period:

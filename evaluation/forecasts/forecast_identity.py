@@ -14,6 +14,9 @@ from weatherfm.evaluation.forecasts.reader import ForecastFile
 def identity(file: ForecastFile) -> str:
     """Names, sizes and times of change of all files of one in a folder; the checksum of the metadata of one elsewhere.
 
+    Chunks are among the files. A copy that keeps the time of modification (`rsync -t`, `cp -p`) still has another time
+    of change.
+
     Raises:
         OutsideError: the network failed.
     """
@@ -30,4 +33,4 @@ def _files_below(folder: str) -> Iterator[str]:
         for name in names:
             path = os.path.join(place, name)
             found = os.stat(path) if os.path.exists(path) else os.lstat(path)  # of a link that leads nowhere
-            yield f"{os.path.relpath(path, folder)} {found.st_size} {found.st_mtime_ns}\n"
+            yield f"{os.path.relpath(path, folder)} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}\n"

@@ -3,7 +3,9 @@
 The forecast probability p is the share of members in which the event happens, 0 or 1 of a single forecast; o is 1 where
 it happens in truth, else 0. The score is the mean of (p - o)^2 (Brier 1950, Monthly Weather Review 78, 1, of one of the
 two classes): 0 is perfect, and a single forecast's is the share of cases and area that it gets wrong. Members are few:
-an endless ensemble of the same kind would score better (Ferro 2014, doi:10.1002/qj.2270).
+an endless ensemble of the same kind would score better (Ferro 2014, doi:10.1002/qj.2270). The Brier skill score is
+1 - the score / that of the frequency of the event on training days (`brier_climatology`): a single forecast of a rare
+event is often below 0, as it should be.
 """
 
 from __future__ import annotations
@@ -117,6 +119,29 @@ def event_means(
                 values = _squared_errors(event, x[case, :, columns], y[case, columns])
                 means[case, :, e] += spatial_means(values[None], some)[0]
     return {"brier": means}
+
+
+def frequency_means(
+    probability: np.ndarray, truth: np.ndarray, events: Sequence[Event], channels: Sequence[str], weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Brier score of a probability that is given, as of the climatological frequency.
+
+    Args:
+        probability: [B, E, H, W] in [0, 1]; NaN makes the mean of its case and event NaN where it has weight.
+        truth: [B, C, H, W].
+        events: E.
+        channels: names, in the order of C.
+        weights: [R, X], rows sum to 1.
+
+    Returns:
+        `brier_climatology` [B, R, E] float64.
+    """
+    means = np.empty((len(truth), len(weights), len(events)))
+    for e, event in enumerate(events):
+        happened = event.happens(truth[:, event_position(event, channels)])
+        error = np.square(probability[:, e].astype(np.float64) - happened)
+        means[:, :, e] = spatial_means(error.reshape(len(truth), -1), weights)
+    return {"brier_climatology": means}
 
 
 def event_position(event: Event, channels: Sequence[str]) -> int:

@@ -22,11 +22,11 @@ from weatherfm.evaluation.figures.maps.map_groups import map_groups
 from weatherfm.evaluation.figures.plots import draw
 from weatherfm.evaluation.figures.training_curve import training_pictures
 from weatherfm.evaluation.forecasts.reader import ForecastFile
-from weatherfm.evaluation.report.blurring import blurring_sentences
 from weatherfm.evaluation.report.case_studies import case_study, members_of_one, scored_name
 from weatherfm.evaluation.report.data_quality import quality_section
 from weatherfm.evaluation.report.group_table import period_table, region_table
 from weatherfm.evaluation.report.provenance_table import day_and_hour, difference_lines, provenance_rows
+from weatherfm.evaluation.report.scale_sentences import resolution_table, scale_sentences
 from weatherfm.evaluation.report.sections import (
     card_groups,
     curve_groups,
@@ -35,7 +35,7 @@ from weatherfm.evaluation.report.sections import (
     fits_titles,
     spectra_groups,
 )
-from weatherfm.evaluation.results.key_figures import headline, headline_lead, key_leads, key_rows
+from weatherfm.evaluation.results.key_figures import headline, headline_lead, key_leads, key_rows, too_few_to_say
 from weatherfm.evaluation.results.lookup import (
     baselines_of,
     ensembles_of,
@@ -136,10 +136,12 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
         "thinned": shown_leads(hours) != hours,
         "legend": legend(),
         "marks": mark_legend(scores),
+        "too_few": too_few_to_say(scores),
         "shades": shade_styles(),
         "references": published_for(scores) if region == "global" else [],
         "letters": published_letters(scores),
-        "blurring": blurring_sentences(scores, channels[0]),
+        "scales": scale_sentences(scores, channels[0]),
+        "resolutions": resolution_table(scores, channels),
         "provenance": provenance_rows(scores),
         "record": json.dumps(provenance_of(scores), indent=2, sort_keys=True, ensure_ascii=False),
         "quality": None,

@@ -15,6 +15,7 @@ from weatherfm.evaluation.figures.curves import (
     activity_figure,
     bias_figure,
     brier_figure,
+    brier_skill_figure,
     crps_figure,
     crps_skill_figure,
     has,
@@ -78,6 +79,7 @@ def curve_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]
     groups += [
         _by_label(scores, "wind_vector_rmse", "wind", wind_figure, "Wind vector (lower is better)"),
         _by_label(scores, "brier", "event", brier_figure, "Events: Brier score (lower is better)"),
+        _by_label(scores, "brier_skill", "event", brier_skill_figure, "Events: skill against their frequency"),
     ]
     if has(scores, "seeps"):
         plot = Plot(partial(seeps_figure, scores), "SEEPS of precipitation against lead time")

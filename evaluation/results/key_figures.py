@@ -20,12 +20,14 @@ from weatherfm.evaluation.results.lookup import (
 from weatherfm.evaluation.results.words import (
     in_words,
     listed,
+    metric_in_words,
     name_in_words,
     number,
     percent,
     pretty_units,
     region_in_words,
 )
+from weatherfm.evaluation.significance.p_values import FEWEST
 
 SIGNIFICANT = 0.05
 """Below this p-value a difference is called significant."""
@@ -48,13 +50,21 @@ class KeyRow:
     mae: str
     bias: str
     activity: str
-    """Ratio of the forecast's activity to the truth's."""
+    """Ratio of the forecast's activity to the truth's; of an ensemble, of its members'."""
     crps: str
     """Fair CRPS of ensembles."""
     crps_skills: tuple[str, ...]
     """Of fair CRPS against each probabilistic baseline."""
     spread: str
     """Spread-skill ratio of ensembles."""
+
+
+def too_few_to_say(scores: xr.Dataset) -> str:
+    """That the cases are too few for a test, in words; nothing where they are not, or where none was wanted."""
+    cases = scores.sizes["init_time"]
+    if cases >= FEWEST or "rmse_p_value" not in scores or scores["rmse_p_value"].notnull().any():
+        return ""
+    return f"{cases} case{'s are' if cases > 1 else ' is'} too few to say whether that is chance ({FEWEST} would do)"
 
 
 def key_leads(scores: xr.Dataset, most: int = 4) -> list[int]:
@@ -105,6 +115,7 @@ def headline(scores: xr.Dataset, channel: str) -> list[str]:
         f"{first}.",
         *_of_the_ensemble(scores, here.sel(channel=channel), model),
         *_beaten(scores, model, here, lead),
+        *(_beaten(scores, model, here, lead, "crps_fair") if model in ensembles_of(scores) else []),
     ]
 
 
@@ -152,32 +163,36 @@ def _key_row(scores: xr.Dataset, here: xr.Dataset, channel: str, lead: int, mode
         f"{value('acc'):.3f}".replace("-", "−") if isfinite(value("acc")) else "–",
         number(value("mae")),
         number(value("bias")),
-        number(value("activity_ratio")),
+        number(value("member_activity_ratio") if isfinite(value("member_activity_ratio")) else value("activity_ratio")),
         number(value("crps_fair")),
         tuple(skills),
         number(value("spread_skill_ratio")),
     )
 
 
-def _beaten(scores: xr.Dataset, model: str, here: xr.Dataset, lead: int) -> list[str]:
-    names = baselines_of(scores)
+def _beaten(scores: xr.Dataset, model: str, here: xr.Dataset, lead: int, metric: str = "rmse") -> list[str]:
+    """On how many channels every baseline is beaten: by RMSE those with a forecast, by fair CRPS those with chances."""
+    names = baselines_of(scores) if metric == "rmse" else probabilistic_baselines_of(scores)
     count = scores.sizes["channel"]
     if not names or count < 2:
         return []
-    own = here["rmse"].sel(forecast=model, drop=True)
-    better = (own < here["rmse"].sel(forecast=names)).all("forecast")
+    own = here[metric].sel(forecast=model, drop=True)
+    better = (own < here[metric].sel(forecast=names)).all("forecast")
     n_better = int(better.values.sum())
     share = f"all {count}" if n_better == count else f"{n_better} of {count}"
-    sure = _n_sure(here, model, names, better)
+    sure = _n_sure(here, model, names, better, f"{metric}_p_value")
     proven = "" if sure is None or not n_better else f", on {'each' if sure == count else sure} of them significantly"
-    return [f"In RMSE it beats {listed([in_words(name) for name in names])} on {share} channels at {lead} h{proven}."]
+    if few := too_few_to_say(scores):
+        proven = f"; {few}"
+    what = metric_in_words(metric) if metric == "rmse" else "fair CRPS"
+    return [f"In {what} it beats {listed([in_words(name) for name in names])} on {share} channels at {lead} h{proven}."]
 
 
-def _n_sure(here: xr.Dataset, model: str, names: Sequence[str], better: xr.DataArray) -> int | None:
+def _n_sure(here: xr.Dataset, model: str, names: Sequence[str], better: xr.DataArray, tested: str) -> int | None:
     """How many channels beat every baseline significantly; None where that was not tested."""
-    if "rmse_p_value" not in here:
+    if tested not in here:
         return None
-    p_values = here["rmse_p_value"].sel(forecast=model, reference=list(names))
+    p_values = here[tested].sel(forecast=model, reference=list(names))
     if not isfinite(float(p_values.min())):
         return None
     return int((better & (p_values < SIGNIFICANT).all("reference")).values.sum())

@@ -57,6 +57,14 @@ def ensembles_of(scores: xr.Dataset) -> dict[str, int]:
     return {name: members[name] for name in models_of(scores) if members[name] > 1}
 
 
+def activity_ratios(scores: xr.Dataset) -> xr.DataArray:
+    """How lively forecasts are over the truth: of an ensemble its members, whose mean is smooth for being one."""
+    if "member_activity_ratio" not in scores:
+        return scores["activity_ratio"]
+    own = scores["member_activity_ratio"]
+    return own.where(own.notnull(), scores["activity_ratio"])
+
+
 def _members(scores: xr.Dataset) -> dict[str, int]:
     """1 of a single forecast, 0 of a distribution."""
     return dict(zip(map(str, scores["forecast"].values), map(int, scores["members"].values), strict=True))

@@ -135,14 +135,15 @@ def score_card(
 def references_of(scores: xr.Dataset, model: str) -> list[tuple[str, str]]:
     """(metric, reference) of a model's cards.
 
-    RMSE against the single-valued baselines and every model before it; fair CRPS of an ensemble against what has a
-    probability, likewise: it is fair to ensembles of other sizes.
+    First, of an ensemble, the fair CRPS against baselines and earlier models that have a probability: it is fair to
+    ensembles of other sizes. Then RMSE against the single-valued baselines and every model before it.
     """
     earlier = models_of(scores)[: models_of(scores).index(model)]
     pairs = [("rmse", name) for name in (*own_baselines(scores, model), *earlier)]
     if model in ensembles_of(scores):
         others = [name for name in earlier if name in ensembles_of(scores)]
-        pairs += [("crps_fair", name) for name in (*own_baselines(scores, model, ensembles=True), *others)]
+        names = (*own_baselines(scores, model, ensembles=True), *others)
+        pairs = [*(("crps_fair", name) for name in names), *pairs]
     return pairs
 
 

@@ -32,7 +32,11 @@ _DEFINITIONS = {
     "mse": "mean squared error over cases and area; of an ensemble, of its mean",
     "mae": "mean absolute error over cases and area; of an ensemble, of its mean",
     "bias": "mean of forecast minus truth over cases and area",
-    "acc": "anomaly correlation over cases and area together, not centred; undefined (NaN) for climatology",
+    "acc": (
+        "anomaly correlation over cases and area together, not centred; undefined (NaN) for climatology, whose "
+        "anomalies are less than a thousandth of the truth's"
+    ),
+    "acc_centred": "the same of anomalies less the region's mean of each case",
     "activity": "root mean square of the forecast's anomaly over cases and area",
     "activity_ratio": "activity of the forecast over that of the truth; below 1: smoother than the weather",
     "wind_vector_rmse": "square root of the mean squared length of the wind vector's error",
@@ -47,6 +51,8 @@ _DEFINITIONS = {
     "member_activity_ratio": "activity of single members over that of the truth",
     "rank_histogram": "share of area and cases in which the truth has this rank among the members; ties are shared",
     "brier": "mean squared difference between forecast probability and occurrence of the event",
+    "brier_climatology": "Brier score of the event's frequency on training days by place, month and hour",
+    "brier_skill": "1 - Brier score over that of the event's frequency on training days; below 0: worse than that",
     "seeps": "stable equitable error in probability space of precipitation; 0 is perfect, 1 without skill",
     "zonal_spectrum": "power along circles of latitude by wavenumber, mean over cases and the rows of the band",
     "zonal_spectrum_truth": "the same of the truth",
@@ -56,9 +62,9 @@ _DEFINITIONS = {
     "spherical_spectrum_error": "the same of forecast minus truth",
 }
 _SIGNIFICANCE = {
-    "p_value": "of equal {} in paired cases: t-test corrected for autocorrelation (Geer 2016)",
-    "skill_low": "lower end of the 95 % interval of 1 - {0} / {0} of the reference: block bootstrap over cases",
-    "skill_high": "upper end of the 95 % interval of 1 - {0} / {0} of the reference: block bootstrap over cases",
+    "p_value": "of equal {} in paired cases: equally weighted cosines (Lazarus et al. 2018), for autocorrelation",
+    "skill_low": "lower end of the 95 % interval of 1 - {0} / {0} of the reference; excludes 0 where p < 0.05",
+    "skill_high": "upper end of the 95 % interval of 1 - {0} / {0} of the reference",
 }
 
 
@@ -132,11 +138,13 @@ def _dataset(found: Variables, coordinates: Mapping[str, Sequence[Any]]) -> xr.D
 
 
 def _truth_once(scores: xr.Dataset) -> xr.Dataset:
-    """The truth's spectra stand with every forecast that has spectra, all alike: keep them without that dim.
+    """Truth's spectra stand with every forecast that has spectra, all alike: keep them without that dim.
+
+    So does what climatology alone has, the Brier score of the frequency.
 
     Fields with masks have none: then all are NaN.
     """
-    for name in [name for name in scores.data_vars if str(name).endswith("_spectrum_truth")]:
+    for name in [name for name in scores.data_vars if str(name).endswith(("_spectrum_truth", "brier_climatology"))]:
         has = scores[name].notnull().any([dim for dim in scores[name].dims if dim != "forecast"])
         scores[name] = scores[name].isel(forecast=int(np.argmax(has.values)), drop=True)
     return scores

@@ -20,6 +20,7 @@ from weatherfm.evaluation.results.lookup import (
 )
 from weatherfm.evaluation.results.words import in_words
 
+_MOST_NAMED = 10
 _HEADLINE = ("z500", "t850", "t2m", "msl", "u10", "v10")
 
 
@@ -52,7 +53,17 @@ def score_table(scores: xr.Dataset, channels: Sequence[str] = (), region: str | 
         raise InputError(f"region {region!r} was not scored; scored are {', '.join(regions)}")
     here = overall(scores).sel(region=region)
     tables = [_model_table(here, model, channels) for model in models_of(scores)]
-    return "\n\n".join([*tables, *(_ensemble_table(here, model, channels) for model in ensembles_of(scores))])
+    tables = [*(_ensemble_table(here, model, channels) for model in ensembles_of(scores)), *tables]
+    return "\n\n".join(tables) + _left_out(scores, channels)
+
+
+def _left_out(scores: xr.Dataset, channels: Sequence[str]) -> str:
+    """Which channels the tables do not show; ten by name."""
+    others = [name for name in map(str, scores["channel"].values) if name not in channels]
+    if not others:
+        return ""
+    named = ", ".join(others[:_MOST_NAMED]) + (f" and {len(others) - _MOST_NAMED} more" * (len(others) > _MOST_NAMED))
+    return f"\nnot shown: {named}; the scores file and the report have them, evaluation.headline chooses"
 
 
 def _model_table(scores: xr.Dataset, model: str, channels: Sequence[str]) -> str:

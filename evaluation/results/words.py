@@ -11,7 +11,8 @@ _PROPER = ("north", "europe", "america", "atlantic", "pacific", "east", "asia", 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _METRICS = {
-    "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "acc": "ACC", "crps": "CRPS", "crps_fair": "Fair CRPS",
+    "rmse": "RMSE", "mse": "MSE", "mae": "MAE", "acc": "ACC", "acc_centred": "Centred ACC",
+    "crps": "CRPS", "crps_fair": "Fair CRPS",
     "seeps": "SEEPS", "wind_vector_rmse": "Wind vector RMSE", "brier": "Brier score", "member_rmse": "Member RMSE",
 }  # fmt: skip
 

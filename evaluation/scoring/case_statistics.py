@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from weatherfm.evaluation.baselines.event_frequency import EventFrequency
 from weatherfm.evaluation.metrics.deterministic import deterministic_means
 from weatherfm.evaluation.metrics.ensemble import ensemble_means
 from weatherfm.evaluation.metrics.events import Event, event_means
@@ -18,12 +19,13 @@ STATISTIC_DIMS: dict[str, tuple[str, ...]] = {
         (
             *("error", "absolute_error", "squared_error"),
             *("forecast_anomaly_squared", "truth_anomaly_squared", "anomaly_product"),
+            *("forecast_mean_anomaly_squared", "truth_mean_anomaly_squared", "mean_anomaly_product"),
             *("crps_skill", "crps_spread", "ensemble_variance", "ensemble_mean_squared_error"),
         ),
         ("region", "channel"),
     ),
     "rank_counts": ("region", "channel", "rank"),
-    "brier": ("region", "event"),
+    **dict.fromkeys(("brier", "brier_climatology"), ("region", "event")),
     **dict.fromkeys(("seeps_sum", "seeps_weight"), ("region",)),
     **dict.fromkeys(("zonal_forecast", "zonal_truth", "zonal_error"), ("channel", "band", "wavenumber")),
     **dict.fromkeys(("spherical_forecast", "spherical_truth", "spherical_error"), ("channel", "total_wavenumber")),
@@ -43,6 +45,8 @@ class Wanted:
     seeps: SeepsClimatology | None = None
     without_spectra: frozenset[str] = field(default_factory=frozenset)
     """Forecasts whose spectra tell nothing."""
+    frequency: EventFrequency | None = None
+    """Of the events on training days."""
     masked: bool = False
     """The channels have a mask: fields with holes have no spectra."""
 

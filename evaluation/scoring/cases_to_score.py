@@ -10,6 +10,7 @@ import numpy as np
 from weatherfm.data_pipeline.fields.time_axis import over_leap_day, skipped_leap_days
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
+from weatherfm.evaluation.forecasting.init_times import among
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.scoring.sums_and_series import months_of
 
@@ -37,13 +38,27 @@ class Cases:
         return sorted(set(months_of(self.valid_times).tolist()))
 
 
-def cases_of(files: Mapping[str, ForecastFile], store: Store, channels: Sequence[str] | None, common: bool) -> Cases:
+@dataclass(frozen=True)
+class Choice:
+    """Which of a forecast's cases are scored; all where nothing is said."""
+
+    channels: tuple[str, ...] = ()
+    """Short names."""
+    lead_times: tuple[int, ...] = ()
+    """Hours."""
+    init: str | None = None
+    """Initial times, written as `--init` of forecasts."""
+    every: int | None = None
+    """Hours between initial times, from the first one on."""
+
+
+def cases_of(files: Mapping[str, ForecastFile], store: Store, choice: Choice, common: bool) -> Cases:
     """The cases of the first forecast; the others must have them all.
 
     Args:
         files: forecast -> file.
         store: the truth.
-        channels: short names; without it, all of the first forecast.
+        choice: which of the cases of the first forecast.
         common: score only what all forecasts and the store share, and say what was left out.
 
     Raises:
@@ -52,9 +67,9 @@ def cases_of(files: Mapping[str, ForecastFile], store: Store, channels: Sequence
     """
     main = next(iter(files.values()))
     leads = tuple(hours for hours in main.lead_times if hours > 0)
-    cases = Cases(main.init_times, leads, tuple(channels or main.channels), {})
     if not len(main.init_times) or not leads:
         raise InputError(f"{main.path} holds no {'initial' if leads else 'lead'} time to score; forecast again")
+    cases = _chosen(main, leads, choice)
     if common:
         cases = _shared(cases, files, store)
     _check_store(main, store, cases)
@@ -62,6 +77,20 @@ def cases_of(files: Mapping[str, ForecastFile], store: Store, channels: Sequence
         file.require(cases.channels, cases.lead_times, store.grid)
         _check_same_cases(main, file, cases)
     return cases
+
+
+def _chosen(main: ForecastFile, leads: tuple[int, ...], choice: Choice) -> Cases:
+    for hours in choice.lead_times:
+        if hours not in leads:
+            raise InputError(
+                f"{main.path} has no lead time {hours}h to score; it has {', '.join(f'{lead}h' for lead in leads)}"
+            )
+    inits = main.init_times
+    if choice.init is not None:
+        inits = inits[among(inits, choice.init)]
+    if choice.every is not None:
+        inits = inits[(inits - inits[0]) % np.timedelta64(choice.every, "h") == np.timedelta64(0, "s")]
+    return Cases(inits, tuple(sorted(choice.lead_times)) or leads, choice.channels or main.channels, {})
 
 
 def refuse_learned_days(cases: Cases, store: Store) -> None:

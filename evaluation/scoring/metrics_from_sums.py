@@ -40,11 +40,21 @@ def score_variables(
         found |= {name: _by_region(values, "channel") for name, values in metrics.items()}
     if winds := wind_pairs(channels):
         found["wind_vector_rmse"] = _by_region(_wind(means["squared_error"], channels, winds), "wind")
-    if "brier" in means:
-        found["brier"] = _by_region(means["brier"], "event")
+    found |= {name: _by_region(means[name], "event") for name in ("brier", "brier_climatology") if name in means}
     if "seeps_sum" in means:
         found |= {name: _by_region(values) for name, values in seeps_metrics(means).items()}
     return found | _of_all_cases({name: values[0] for name, values in means.items()})
+
+
+def add_event_skill(variables: dict[str, Variables]) -> None:
+    """Beside every `brier` its skill against the frequency on training days, which climatology's statistics hold."""
+    if "brier_climatology" not in variables["climatology"]:
+        return
+    dims, known = variables["climatology"]["brier_climatology"]
+    for found in variables.values():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            skill = 1 - found["brier"][1] / known
+        found["brier_skill"] = (dims, np.where(known > 0, skill, np.nan))
 
 
 def wind_pairs(channels: Sequence[str]) -> dict[str, tuple[str, str]]:

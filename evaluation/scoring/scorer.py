@@ -22,6 +22,7 @@ from weatherfm.evaluation.baselines.persistence_and_climatology import climatolo
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
 from weatherfm.evaluation.baselines.ridge_regression import RidgeRegression
 from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.metrics.events import frequency_means
 from weatherfm.evaluation.metrics.gaussian import Gaussian
 from weatherfm.evaluation.scoring.case_statistics import Wanted, case_means, mean_field
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, months_of
@@ -146,6 +147,10 @@ class Scorer:
                 found[mean] = case_means(mean, mean_field(fields), observed, normal, months, self._task.wanted)
         for name, baseline in given.items():
             found[name] = case_means(name, baseline, observed, normal, months, self._task.wanted)
+        if (frequency := self._task.wanted.frequency) is not None:
+            known = frequency.at(inits + np.timedelta64(hours, "h"))
+            wanted = self._task.wanted
+            found["climatology"] |= frequency_means(known, observed, wanted.events, channels, wanted.weights)
         return found
 
     def _mean_of(self, name: str) -> str | None:

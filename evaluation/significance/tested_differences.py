@@ -15,7 +15,7 @@ _DIMS = ("reference", "region", "lead_time", "channel")
 
 
 def significance_variables(
-    scored: Mapping[str, ScoredCases], resamples: int, references: Sequence[str] | None = None
+    scored: Mapping[str, ScoredCases], references: Sequence[str] | None = None
 ) -> dict[str, Variables]:
     """Forecast -> `rmse_p_value`, `rmse_skill_low`, `rmse_skill_high` and, of ensembles, the same of `crps_fair`.
 
@@ -24,7 +24,6 @@ def significance_variables(
 
     Args:
         scored: forecast -> cases.
-        resamples: of the bootstrap.
         references: their order; without it, that of `scored`. Those without cases are NaN.
     """
     references = list(scored if references is None else references)
@@ -33,7 +32,7 @@ def significance_variables(
         series = {name: _series(cases, metric) for name, cases in scored.items()}
         having = {name: values for name, values in series.items() if values is not None}
         for name in [name for name in having if name not in ALL_BASELINES]:
-            found[name] |= _against_all(metric, root, name, having, references, scored[name].init_times, resamples)
+            found[name] |= _against_all(metric, root, name, having, references, scored[name].init_times)
     return found
 
 
@@ -53,13 +52,12 @@ def _against_all(
     series: Mapping[str, np.ndarray],
     references: list[str],
     init_times: np.ndarray,
-    resamples: int,
 ) -> Variables:
     shape = (len(references), *series[name].shape[1:])
     results = {what: np.full(shape, np.nan) for what in ("p_value", "skill_low", "skill_high")}
     for i, reference in enumerate(references):
         if reference != name and reference in series:
-            told = compare_cases(series[name], series[reference], init_times, root, resamples)
+            told = compare_cases(series[name], series[reference], init_times, root)
             for what, values in results.items():
                 values[i] = getattr(told, what)
     return {f"{metric}_{what}": (_DIMS, values.swapaxes(1, 2)) for what, values in results.items()}

@@ -40,7 +40,7 @@ SETTINGS = {
     "model": {"patch_size": 2, "width": 16, "depth": 1, "heads": 2},
     "training": {"steps": 6, "batch_size": 4, "lead_times": ["6h", "12h"], "validate_every": 3, "device": "cpu"},
     "forecast": {"lead_times": ["6h", "12h"], "device": "cpu"},
-    "evaluation": {"resamples": 100},
+    "evaluation": {},
 }
 COMMANDS = {verb.__name__: verb for verb in cli._VERBS if verb.__name__ != "demo"}  # which is the others in a row
 WRITES = {"forecast": "write_forecast", "reconstruct": "write_reconstruction"}
@@ -103,7 +103,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def words_of(function) -> set[str]:
-    """Options by name, those of a plan's machine and training each by itself."""
+    """Options by name, those of a plan's machine and training, and of cases to score, each by itself."""
     found = set()
     for name, parameter in inspect.signature(function, eval_str=False).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -112,6 +112,10 @@ def words_of(function) -> set[str]:
             from weatherfm.training.plan import machine
 
             found |= {field.name for field in fields(getattr(machine, name.title()))}
+        elif name == "some":
+            from weatherfm.verbs.results import Some
+
+            found |= {field.name for field in fields(Some)}
         else:
             found.add(name)
     return found
@@ -205,7 +209,7 @@ def test_a_forecast_on_disk_opens_as_one_in_memory(there):
 def test_options_of_evaluation_and_report(there, tmp_path):
     scores = weatherfm.evaluate(
         "run/forecast.zarr",
-        {"evaluation.resamples": 100, "evaluation.spectra": False},
+        {"evaluation.spectra": False},
         store=there["prepare"],
         region="northern_extratropics",
         by="month",

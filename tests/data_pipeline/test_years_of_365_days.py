@@ -76,7 +76,7 @@ def settings(folder: Path, **data) -> dict:
         "model": {"patch_size": 4, "width": 16, "depth": 1, "heads": 2},
         "training": {"steps": 4, "batch_size": 4, "lead_times": ["24h", "48h"], "device": "cpu"},
         "forecast": {"lead_times": ["24h", "48h"], "init_every": "24h", "device": "cpu"},
-        "evaluation": {"resamples": 100, "spectra": False},
+        "evaluation": {"spectra": False},
     }
 
 

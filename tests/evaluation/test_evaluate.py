@@ -21,6 +21,7 @@ from weatherfm.evaluation.results.lookup import lead_hours, provenance_of
 from weatherfm.evaluation.results.scores_file import read_scores, write_scores
 from weatherfm.evaluation.results.text_table import headline_channels, score_table
 from weatherfm.evaluation.scoring import scorer as scoring
+from weatherfm.evaluation.scoring.cases_to_score import Choice
 
 LEADS = (24, 72)
 INITS = slice(2, 12)
@@ -76,7 +77,7 @@ def test_dims_names_and_provenance(made, scores):
     assert lead_hours(scores) == [24, 72]
     assert scores["channel"].values.tolist() == list(CHANNELS)
     assert scores["units"].values.tolist() == ["m2 s-2", "K", "K", "K"]
-    deterministic = {"rmse", "mse", "mae", "bias", "acc", "activity", "activity_ratio"}
+    deterministic = {"rmse", "mse", "mae", "bias", "acc", "acc_centred", "activity", "activity_ratio"}
     tested = {"rmse_p_value", "rmse_skill_low", "rmse_skill_high"}
     spectra = {f"{kind}_spectrum{of}" for kind in ("zonal", "spherical") for of in ("", "_truth", "_error")}
     assert set(scores.data_vars) == deterministic | tested | spectra
@@ -143,7 +144,17 @@ def test_the_window_forgets():
 
 
 def test_chosen_channels_and_regions(made, scores):
-    some = evaluate(made[1], made[0], settings=EvaluationConfig(regions=["tropics"]), channels=["t2m", "z500"])
+    some = evaluate(
+        made[1],
+        made[0],
+        settings=EvaluationConfig(regions=["tropics"]),
+        choice=Choice(
+            (
+                "t2m",
+                "z500",
+            )
+        ),
+    )
     expected = scores.sel(region=["tropics"], channel=["t2m", "z500"])
     xr.testing.assert_allclose(some, expected, rtol=1e-12)
 
@@ -176,7 +187,7 @@ def test_other_forecasts_on_the_same_cases(made, store, scores, tmp_path):
     ids=["ascending-latitude", "order-of-dims", "spelling-of-units", "order-of-levels", "unknown-variable", "constant"],
 )
 def test_files_of_others(store, scores, foreign, change):
-    found = evaluate(foreign(change), store, channels=CHANNELS)
+    found = evaluate(foreign(change), store, choice=Choice(tuple(CHANNELS)))
     assert found["forecast"].values[0] == "other"
     for name in scores.data_vars:
         np.testing.assert_allclose(found[name], scores[name], rtol=1e-12)
@@ -208,7 +219,7 @@ def test_files_of_others(store, scores, foreign, change):
 def test_files_of_others_refused(made, store, foreign, change, words):
     path = foreign(change)
     with pytest.raises(InputError, match=words):
-        evaluate(made[1], store, [path], channels=CHANNELS)
+        evaluate(made[1], store, [path], choice=Choice(tuple(CHANNELS)))
 
 
 def test_a_damaged_forecast_is_named(made, store, tmp_path):
@@ -245,7 +256,7 @@ def test_a_store_that_cannot_be_the_truth(made, store):
     with pytest.raises(InputError, match="that of the truth is 11 x 7 limited area"):
         evaluate(made[1], SmallStore(EUROPE))
     with pytest.raises(InputError, match="lacks u10 to score against"):
-        evaluate(made[1], store, channels=["u10"])
+        evaluate(made[1], store, choice=Choice(("u10",)))
     store.state[5, 1, 0, 0] = np.nan
     with pytest.raises(InputError, match=r"truth in small\.zarr .*not finite: t850 at 2020-01-06"):
         evaluate(made[1], store)
@@ -283,7 +294,7 @@ def test_unreadable_scores_are_refused(tmp_path):
 
 def test_scores_made_alike_are_comparable(made, scores):
     assert differences_between(scores, scores) == []
-    fewer = evaluate(made[1], made[0], settings=EvaluationConfig(regions=["global"]), channels=["t2m"])
+    fewer = evaluate(made[1], made[0], settings=EvaluationConfig(regions=["global"]), choice=Choice(("t2m",)))
     assert differences_between(scores, fewer) == []
 
 
@@ -322,7 +333,9 @@ def test_the_table(scores):
     lines = table.splitlines()
     assert lines[0] == "model: global, SIMULATED atmosphere, 10 forecasts from 2020-01-03 to 2020-01-12"
     assert lines[1].split()[:3] == ["channel", "lead", "RMSE"]
-    assert [line.split()[:2] for line in lines[3:]] == [[c, h] for c in ("z500", "t850", "t2m") for h in ("24h", "72h")]
+    assert [line.split()[:2] for line in lines[3:-1]] == [
+        [c, h] for c in ("z500", "t850", "t2m") for h in ("24h", "72h")
+    ]
     score = scores.sel(channel="t850", region="global", period="all").isel(lead_time=0)
     rmse = [float(score["rmse"].sel(forecast=name)) for name in ("model", "persistence", "climatology")]
     row = lines[5].split()
@@ -330,6 +343,7 @@ def test_the_table(scores):
     assert row[5:9] == [f"{100 * (1 - rmse[0] / value):.0f}" if i else "%" for value in rmse[1:] for i in (1, 0)]
     assert row[9:] == [f"{float(score['acc'].sel(forecast='model')):.3f}", "K"]
     assert len({line.index("K") for line in lines[5:] if line.endswith("K")}) == 1  # columns are aligned
+    assert lines[-1].startswith("not shown: ")
     assert score_table(scores, ["t500"], "tropics").splitlines()[0].startswith("model: tropics")
 
 

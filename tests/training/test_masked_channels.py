@@ -24,6 +24,7 @@ from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.case_studies import case_study
 from weatherfm.evaluation.report.sections import spectra_groups
+from weatherfm.evaluation.scoring.cases_to_score import Choice
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.model import WeatherViT
 from weatherfm.training import trainer
@@ -185,7 +186,7 @@ def test_scores_are_those_of_the_sea_alone(folder, forecast):
 
 def test_only_masked_channels_are_scored_too(folder, forecast):
     store = weatherfm.open_store(folder / "store.zarr")
-    both, alone = (evaluate(forecast, store, channels=names) for names in (["z500", "sst"], ["sst"]))
+    both, alone = (evaluate(forecast, store, choice=Choice(names)) for names in (("z500", "sst"), ("sst",)))
     np.testing.assert_array_equal(alone["rmse"].sel(channel="sst"), both["rmse"].sel(channel="sst"))
     said = json.loads(alone.attrs["provenance"])["missing_data"]
     assert said.startswith("masked points of sst are left out")

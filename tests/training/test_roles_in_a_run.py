@@ -187,7 +187,7 @@ def test_inputs_persist_or_are_read_in_a_rollout(trained, folder, tmp_path, inpu
 def test_scores_are_of_outputs_against_the_truth(trained, folder, tmp_path):
     config = parse_settings(ForecastConfig, {"lead_times": ["6h"], "device": "cpu", "init": "2000-01-22"}, "test")
     path = forecast(trained.folder / "weights.safetensors", folder / "store.zarr", config, tmp_path / "forecast.zarr")
-    settings = EvaluationConfig(spectra=False, damped_persistence=False, resamples=100)
+    settings = EvaluationConfig(spectra=False, damped_persistence=False)
     scores = evaluate(path, open_store(folder / "store.zarr"), settings=settings)
     assert list(scores.channel.values) == ["z500", "u10"]
 

@@ -13,11 +13,14 @@ import xarray as xr
 
 from weatherfm.config import parse_settings
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation import evaluate_and_report as results
 from weatherfm.evaluation.evaluate_and_report import Written
-from weatherfm.evaluation.forecast_config import EvaluationConfig
+from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
+from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
 from weatherfm.evaluation.forecasts.address import name_of
+from weatherfm.evaluation.scoring.cases_to_score import Choice
 from weatherfm.face.arguments import count, file_to_write, listed, path_text, scheduler_address
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run, refuse_overrides, refuse_set_twice
 from weatherfm.training.run_config import RunConfig
@@ -33,6 +36,10 @@ def evaluate(
     region: str | Sequence[str] = (),
     by: str | Sequence[str] = (),
     event: str | Sequence[str] = (),
+    channel: str | Sequence[str] = (),
+    lead: Span | Sequence[Span] | None = None,
+    init: Any = None,
+    every: Span | None = None,
     common: bool = False,
     output: Place | None = None,
     workers: int | None = None,
@@ -57,6 +64,10 @@ def evaluate(
             the grid.
         by: "season" or "month": scores of each as well; without it, of seasons.
         event: thresholds for the Brier score, as "t2m > 303.15", in canonical units.
+        channel: channels to score, as "z500"; without it, all of the forecast.
+        lead: lead times to score, as "24h" or ["24h..240h/24h"]; without it, all.
+        init: initial times to score, as "2018", "2018-10-01/2018-10-31", "2018-10-01T06"; without it, all.
+        every: hours between initial times, as "72h": every third of daily ones.
         common: score what all forecasts share, and say what was left out; without it, anything missing is an error.
         output: scores file; without it, scores.nc beside the forecast (here for an address), or pangu.scores.nc of one
             that is called pangu.zarr.
@@ -71,8 +82,33 @@ def evaluate(
         InputError: wrong settings, forecasts that do not fit the truth or each other, or days that were trained on.
         OutsideError: the network failed for too long.
     """
-    asked = Asked(source, overrides, store, against, region, by, event, common, output, workers, scheduler)
+    choice = chosen(channel, lead, init, every)
+    asked = Asked(source, overrides, store, against, region, by, event, common, output, workers, scheduler, choice)
     return score(asked).scores
+
+
+def chosen(
+    channel: str | Sequence[str] | None = (),
+    lead: Span | Sequence[Span] | None = None,
+    init: Any = None,
+    every: Span | None = None,
+) -> Choice:
+    """What is to be scored, of the arguments of `evaluate`.
+
+    Raises:
+        InputError: an unknown channel, or no time span.
+    """
+    spans = [] if lead is None else [part for span in lead_times_text(lead) for part in str(span).split(",")]
+    said: dict[str, Any] = {"lead_times": spans} if lead is not None else {}
+    said |= {} if every is None else {"init_every": span_text(every)}
+    times = parse_settings(ForecastConfig, said, "evaluate")
+    names = [name for given in listed(channel, "channel") for name in str(given).split(",")]
+    return Choice(
+        tuple(parse_channel(name.strip()).name for name in names),
+        () if lead is None else tuple(times.lead_times),
+        None if init is None else init_text(init),
+        None if every is None else times.init_every,
+    )
 
 
 def report(
@@ -177,6 +213,7 @@ class Asked:
     output: Place | None = None
     workers: int | None = None
     scheduler: str | None = None
+    choice: Choice = Choice()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True)
@@ -208,7 +245,7 @@ def score(asked: Asked) -> Scored:
     output = file_to_write(_scores_of(path) if asked.output is None else asked.output, "output")
     others = [path_text(other, "against") for other in listed(asked.against, "against")]
     workers, scheduler = count(asked.workers, "workers"), scheduler_address(asked.scheduler)
-    scores = results.score(path, place, wanted, output, others, asked.common, workers, scheduler)
+    scores = results.score(path, place, wanted, output, others, asked.common, workers, scheduler, asked.choice)
     return Scored(scores, output, wanted.headline)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +75,21 @@ def forecast(
     return status
 
 
+@dataclass(frozen=True)
+class Some:
+    """Which of a forecast's cases are scored; all where nothing is said."""
+
+    channel: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
+    """Channels to score, as `--channel z500 t2m`; by default all of the forecast."""
+    lead: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
+    """Lead times to score, as `--lead 24h 72h` or `--lead 24h..240h/24h`; by default all."""
+    init: str | None = None
+    """Initial times to score: 2018, 2018-10-01/2018-10-31, 2018-10-01T06, several with commas, or latest; by default
+    all."""
+    every: str | None = None
+    """Hours between initial times, as 72h: every third of daily ones."""
+
+
 def evaluate(
     source: str,
     *overrides: Overrides,
@@ -82,6 +98,7 @@ def evaluate(
     region: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     by: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     event: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
+    some: Annotated[Some | None, Parameter(name="*")] = None,
     common: bool = False,
     output: Path | None = None,
     workers: Whole = None,
@@ -121,7 +138,7 @@ def evaluate(
     """
     with importing():
         from weatherfm.face.arguments import require_values
-        from weatherfm.face.results import Asked
+        from weatherfm.face.results import Asked, chosen
 
     require_values({"--against": against, "--region": region, "--by": by, "--event": event})
     run = load(Path(source), overrides) if is_run(Path(source)) else None
@@ -129,7 +146,7 @@ def evaluate(
     _say_scores(
         Asked(
             run or source, left, store, against or (), region or (), by or (), event or (), common, output, workers,
-            scheduler,
+            scheduler, chosen(**vars(some or Some())),
         )
     )  # fmt: skip
 

@@ -289,7 +289,6 @@ def test_scores_beside_a_single_forecast(store, tmp_path):
         ridge_times=["-24h", "0h"],
         damped_persistence=False,
         events=["t850 > 280"],
-        resamples=100,
     )
     scores = evaluate(path, store, settings=settings)
     assert scores["forecast"].values.tolist() == ["model", "persistence", "climatology", "ridge_regression"]

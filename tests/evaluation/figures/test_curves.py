@@ -25,7 +25,7 @@ from weatherfm.evaluation.figures.ensemble_curves import (
 from weatherfm.evaluation.figures.line_looks import line_look
 from weatherfm.evaluation.figures.pictures import svg_bytes
 from weatherfm.evaluation.figures.spectra_curves import energy_ratio_figure
-from weatherfm.evaluation.report.blurring import blurred_below, blurring_sentences
+from weatherfm.evaluation.report.scale_sentences import scale_sentences
 
 
 def test_curves_name_units_and_forecasts():
@@ -102,7 +102,7 @@ def test_the_mean_of_an_ensemble_is_drawn_where_it_differs():
     looks = [line_look(name, scores) for name in ("ens", "ens_mean")]
     assert looks[0]["color"] == looks[1]["color"]
     assert "linestyle" not in looks[0]
-    assert [sentence.split(",")[0] for sentence in blurring_sentences(scores, "z500")] == ["vit", "ens", "ens mean"]
+    assert [sentence.split(",")[0] for sentence in scale_sentences(scores, "z500")] == ["vit", "ens", "ens mean"]
 
 
 def test_long_legends_stand_below_the_axes():
@@ -123,15 +123,6 @@ def test_published_scores_stand_apart():
     assert published_letters(scores)["operational IFS"] == "a"
     tropics = rmse_figure(scores, "z500", "tropics")
     assert "published elsewhere" not in [line.get_label() for line in tropics.axes[0].get_lines()]
-
-
-def test_blurring():
-    wavelengths = np.array([8000.0, 4000.0, 2000.0, 1000.0])
-    assert blurred_below(np.array([1.0, 0.9, 0.4, 0.1]), wavelengths) == 2000
-    assert blurred_below(np.ones(4), wavelengths) is None
-    assert blurred_below(np.array([1.0, np.nan, 0.4, 0.1]), wavelengths) == 2000  # no energy in the truth: no verdict
-    (sentence,) = blurring_sentences(full_scores({"vit": 1}), "z500")
-    assert sentence.startswith("vit, z500 at 24 h: ")
 
 
 def test_rmse_axis_starts_at_zero():

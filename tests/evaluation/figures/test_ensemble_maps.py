@@ -181,7 +181,7 @@ def test_the_page_has_a_section_of_an_ensemble_only(made, tmp_path, monkeypatch)
     monkeypatch.setattr(page_module, "animation", lambda cases: None)
     monkeypatch.setattr(page_module, "draw", lambda groups, what: [])
     store, _, path = made
-    settings = EvaluationConfig(events=["t850 > 280"], damped_persistence=False, resamples=100)
+    settings = EvaluationConfig(events=["t850 > 280"], damped_persistence=False)
     out = write_report(evaluate(path, store, settings=settings), tmp_path / "page.html", path, store, channels=["t850"])
     text = out.read_text(encoding="utf-8")
     section = text[text.index('<section id="members">') :].partition("</section>")[0]

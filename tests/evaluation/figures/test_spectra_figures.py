@@ -110,8 +110,28 @@ def test_ratio_is_forecast_over_truth():
     lines = lines_of(figure)
     np.testing.assert_allclose(lines["model"].get_ydata(), np.exp(-0.05 * np.arange(1, 64)))
     np.testing.assert_allclose(lines["sharp"].get_ydata(), np.exp(0.01 * np.arange(1, 64)))
-    assert {text.get_text() for text in figure.axes[0].texts} == {"blurred", "too much variance"}
-    assert 1.8 < figure.axes[0].get_ylim()[1] <= 2
+    axes = figure.axes[0]
+    assert axes.get_yscale() == "log"
+    assert {text.get_text() for text in axes.texts} == {"blurred", "too much: noise", "below the axis: climatology"}
+    assert axes.get_ylim()[0] > 1e-4  # climatology's e to the -19 does not stretch it
+
+
+def test_noise_is_shown_to_its_last_point():
+    scores = spectra_scores()
+    scores["spherical_spectrum"].loc[{"forecast": "model", "total_wavenumber": 63}] *= 1e6
+    axes = energy_ratio_figure(scores, "z500", 24).axes[0]
+    assert axes.get_ylim()[1] > 1e6 * np.exp(-0.05 * 63)
+
+
+def test_there_is_no_ratio_where_a_spectral_truth_has_ended():
+    """T30 on a grid of 64 rows: forecasts have waves beyond it, and any ratio would be of rounding."""
+    scores = spectra_scores()
+    scores["spherical_spectrum_truth"][..., 31:] = 1e-9
+    figure = energy_ratio_figure(scores, "z500", 24)
+    ratio = lines_of(figure)["model"].get_ydata()
+    assert np.isfinite(ratio[:30]).all()
+    assert np.isnan(ratio[30:]).all()
+    assert "the truth has\nno waves here" in {text.get_text() for text in figure.axes[0].texts}
 
 
 @pytest.mark.parametrize("band", [None, "tropics"])

@@ -234,7 +234,7 @@ def test_scored_like_any_other(store, model, written, tmp_path):
     inits = store.times[1:4]
     config = ForecastConfig(lead_times=["24h", "48h"])
     by_command = make_forecast(model, store, inits, config, tmp_path / "command.zarr", {"weights_sha256": "abc"})
-    settings = EvaluationConfig(spectra=False, damped_persistence=False, resamples=100)
+    settings = EvaluationConfig(spectra=False, damped_persistence=False)
     expected, given = (evaluate(path, store, settings=settings) for path in (by_command, written))
     assert given["channel"].values.tolist() == list(store.channels)
     np.testing.assert_allclose(given["rmse"], expected["rmse"], rtol=1e-3)

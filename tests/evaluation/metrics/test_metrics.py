@@ -35,7 +35,7 @@ def test_perfect_forecast():
         assert (metrics[name] == 0).all(), name
     np.testing.assert_allclose(metrics["acc"], 1, rtol=1e-14)
     assert metrics["rmse"].shape == (len(default_regions(GRID)), 1, 2)
-    assert set(metrics) == {"rmse", "mse", "mae", "bias", "acc", "activity", "activity_ratio"}
+    assert set(metrics) == {"rmse", "mse", "mae", "bias", "acc", "acc_centred", "activity", "activity_ratio"}
 
 
 def test_constant_error():
@@ -104,6 +104,30 @@ def test_climatology_has_no_anomaly_correlation():
     metrics = scored(climatology, fields(0), climatology)
     assert np.isnan(metrics["acc"]).all()
     assert np.isfinite(metrics["rmse"]).all()
+
+
+def test_a_climatology_out_of_last_bits_has_no_anomaly_correlation():
+    """Scored as a forecast it had -0.42 or 0.17."""
+    climatology = (5.4e4 + 100 * fields(1)).astype(np.float32)
+    forecast = np.nextafter(climatology, np.float32(np.inf))
+    metrics = scored(forecast, climatology + 300 * fields(0).astype(np.float32), climatology)
+    assert np.isnan([metrics["acc"], metrics["acc_centred"]]).all()
+    assert (metrics["activity"] > 0).all()
+
+
+def test_centred_correlation_is_of_anomalies_less_their_mean_of_each_case():
+    forecast, truth, climatology = fields(0, 5), fields(1, 5) + 3, fields(2, 5)
+    weights = GRID.area_weights / GRID.area_weights.sum()
+    own, true = forecast - climatology, truth - climatology
+    own, true = (x - (x * weights).sum((-2, -1), keepdims=True) for x in (own, true))
+    sums = [(x * y * weights).sum((0, 2, 3)) for x, y in ((own, true), (own, own), (true, true))]
+    metrics = scored(forecast, truth, climatology, regions=["global"])
+    np.testing.assert_allclose(metrics["acc_centred"][0, 0], sums[0] / np.sqrt(sums[1] * sums[2]), rtol=1e-6)
+    shifted = scored(forecast + 10, truth, climatology, regions=["global"])
+    np.testing.assert_allclose(shifted["acc_centred"], metrics["acc_centred"], rtol=1e-6)
+    assert (np.abs(shifted["acc"] - metrics["acc"]) > 0.01).any()
+    same = scored(climatology + 2, truth, climatology, regions=["global"])
+    assert np.isnan(same["acc_centred"]).all()
 
 
 def test_single_precision_fields_are_summed_in_double():

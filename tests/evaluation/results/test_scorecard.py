@@ -8,8 +8,8 @@ from synthetic_scores import full_scores, simple_scores
 
 from weatherfm.evaluation.report.group_table import period_table, region_table
 from weatherfm.evaluation.results.comparison import merge_scores
-from weatherfm.evaluation.results.key_figures import headline, key_leads, key_rows, skill
-from weatherfm.evaluation.results.lookup import main_region, means_of, probabilistic_baselines_of
+from weatherfm.evaluation.results.key_figures import headline, key_leads, key_rows, skill, too_few_to_say
+from weatherfm.evaluation.results.lookup import activity_ratios, main_region, means_of, probabilistic_baselines_of
 from weatherfm.evaluation.results.score_card import (
     LIMIT,
     blocks_of,
@@ -68,6 +68,17 @@ def test_key_rows_of_an_ensemble_and_its_baselines():
     assert len(single.baselines) == 3  # probabilistic climatology has no RMSE of its own
     assert "persistence, climatology and damped persistence" in headline(scores, "z500")[1]
     assert headline(scores, "z500")[1].endswith("significantly.")
+
+
+def test_too_few_cases_are_said_to_be_too_few():
+    scores = full_scores().isel(init_time=slice(0, 12))
+    assert too_few_to_say(scores) == ""  # it holds a test, of another version
+    scores["rmse_p_value"] = np.nan * scores["rmse_p_value"]
+    assert too_few_to_say(scores) == "12 cases are too few to say whether that is chance (16 would do)"
+    assert headline(scores, "z500")[1].endswith(
+        "at 24 h; 12 cases are too few to say whether that is chance (16 would do)."
+    )
+    assert too_few_to_say(simple_scores()) == ""  # not tested at all
 
 
 def test_lists_in_words():
@@ -164,13 +175,13 @@ def test_references():
     single = ["persistence", "climatology", "damped_persistence"]
     assert references_of(scores, "vit") == [("rmse", name) for name in single]
     assert references_of(scores, "ens2") == [
-        *(("rmse", name) for name in (*single, "vit", "ens")),
         ("crps_fair", "probabilistic_climatology"),
         ("crps_fair", "ens"),
+        *(("rmse", name) for name in (*single, "vit", "ens")),
     ]
     with_ridge = references_of(full_scores({"vit": 1, "ens": 8}, ridge=True, means=True), "ens")
-    assert with_ridge[:5] == [("rmse", name) for name in (*single, "ridge_regression", "vit")]
-    assert set(with_ridge[5:]) == {("crps_fair", "ridge_regression"), ("crps_fair", "probabilistic_climatology")}
+    assert with_ridge[2:] == [("rmse", name) for name in (*single, "ridge_regression", "vit")]
+    assert set(with_ridge[:2]) == {("crps_fair", "ridge_regression"), ("crps_fair", "probabilistic_climatology")}
 
 
 def test_the_card_of_an_ensemble_is_of_the_fair_crps():
@@ -206,7 +217,7 @@ def test_terminal_table_of_an_ensemble():
     scores = full_scores({"ens": 8}, leads=(24, 72), channels=("z500", "t2m"), ridge=True, means=True)
     tables = score_table(scores).split("\n\n")
     assert len(tables) == 2
-    lines = tables[1].splitlines()
+    lines = tables[0].splitlines()  # what an ensemble is judged by stands first
     assert lines[0].startswith("ens: global, 120 forecasts")
     assert lines[0].endswith("8 members")
     for word in ("fair CRPS ens", "ridge regression", "probabilistic climatology", "spread/RMSE"):
@@ -218,6 +229,25 @@ def test_terminal_table_of_an_ensemble():
     assert f"{round(skill)} %" in lines[6]
     assert lines[6].endswith("0.85  K")
     assert "members" not in score_table(full_scores({"vit": 1}))
+
+
+def test_the_terminal_says_what_it_leaves_out():
+    assert "not shown" not in score_table(simple_scores())
+    said = score_table(full_scores({"vit": 1}, channels=("z500", "t2m")), ["t2m"]).splitlines()[-1]
+    assert said == "not shown: z500; the scores file and the report have them, evaluation.headline chooses"
+    many = score_table(full_scores({"vit": 1}, channels=MANY), ["t2m"]).splitlines()[-1]
+    assert f"{MANY[9]} and {len(MANY) - 11} more;" in many
+
+
+def test_an_ensemble_is_lively_by_its_members():
+    scores = full_scores({"ens": 8}, means=True)
+    place = {"period": "all", "region": "global", "channel": "z500", "forecast": "ens"}
+    member = float(scores["member_activity_ratio"].sel(place).sel(lead_time=np.timedelta64(24, "h")))
+    assert [row.activity for row in key_rows(scores, ["z500"]) if row.lead == "24 h"] == [number(member)]
+    np.testing.assert_array_equal(activity_ratios(scores).sel(place), scores["member_activity_ratio"].sel(place))
+    mean = place | {"forecast": "ens_mean"}
+    np.testing.assert_array_equal(activity_ratios(scores).sel(mean), scores["activity_ratio"].sel(mean))
+    assert "In fair CRPS it beats probabilistic climatology" in " ".join(headline(scores, "z500"))
 
 
 def test_means_of_ensembles_are_known_after_a_merge():

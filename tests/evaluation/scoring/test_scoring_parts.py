@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from contextlib import chdir
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,17 +19,19 @@ from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.forecast_config import EvaluationConfig
+from weatherfm.evaluation.forecasts.forecast_identity import identity
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
 from weatherfm.evaluation.metrics.spectra import spectra_means, spectra_transforms
 from weatherfm.evaluation.results.lookup import provenance_of
 from weatherfm.evaluation.scoring import in_parts as scoring_parts
+from weatherfm.evaluation.scoring.cases_to_score import Choice
 from weatherfm.evaluation.scoring.scorer import Scorer
 
 LEADS = (6, 24)
 INITS = TIMES[np.datetime64("2000-02-22T00") <= TIMES][:64:2].astype("datetime64[s]")
 MEMBERS = 5
-SETTINGS = EvaluationConfig(events=["t850 > 275", "z500<55000"], by=["month"], resamples=100)
+SETTINGS = EvaluationConfig(events=["t850 > 275", "z500<55000"], by=["month"])
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +134,31 @@ def test_values_of_the_ensemble_against_whole_arrays(made, whole):
     )  # of ties, few in single precision
 
 
+def test_brier_score_of_the_frequency_on_training_days(made, whole):
+    """By hour at every point, as the store's climatology is one mean, by hand; and the skill of all against it."""
+    store = made[0]
+    days = TIMES[store.periods["train"].contains(TIMES)].astype("datetime64[s]")
+    states = weather()[np.searchsorted(TIMES, days)]
+    hours = days.astype("datetime64[h]").astype(int) % 24
+    weights = store.grid.area_weights / store.grid.area_weights.sum()
+    expected = []
+    for lead in LEADS:
+        scores = []
+        for valid in INITS + np.timedelta64(lead, "h"):
+            alike = states[hours == valid.astype("datetime64[h]").astype(int) % 24]
+            chance = (alike[:, 1] > 275).mean(0)
+            happened = weather()[np.searchsorted(TIMES, valid), 1] > 275
+            scores.append((np.square(chance - happened) * weights).sum())
+        expected.append(np.mean(scores))
+    here = {"event": "t850 > 275", "period": "all", "region": "global"}
+    assert whole["brier_climatology"].dims == ("period", "region", "lead_time", "event")
+    np.testing.assert_allclose(whole["brier_climatology"].sel(here), expected, rtol=1e-6)
+    assert np.isfinite(expected).all()
+    skill = 1 - whole["brier"].sel(here) / np.asarray(expected)
+    np.testing.assert_allclose(whole["brier_skill"].sel(here), skill.transpose("forecast", "lead_time"), atol=1e-7)
+    assert (whole["brier_skill"].sel(here).sel(forecast="ensemble") > 0.5).all()
+
+
 def test_the_mean_of_the_ensemble_is_a_forecast_of_its_own(made, whole):
     """As if it had been written to a file and scored as a single forecast; and the members beside it."""
     store = made[0]
@@ -164,13 +194,13 @@ def test_the_mean_of_the_ensemble_is_a_forecast_of_its_own(made, whole):
 def test_without_the_mean_of_the_ensemble(made, whole):
     store, _, many = made
     settings = SETTINGS.model_copy(update={"ensemble_mean": False, "spectra": False})
-    scores = evaluate(many, store, settings=settings, channels=CHANNELS)
+    scores = evaluate(many, store, settings=settings, choice=Choice(CHANNELS))
     assert scores["forecast"].values[:2].tolist() == ["ensemble", "persistence"]
     same = [one["rmse"].sel(forecast="ensemble") for one in (scores, whole)]
     np.testing.assert_allclose(*same, rtol=1e-12)
     with pytest.raises(InputError, match=r"'ensemble_mean' is what the mean of an ensemble is called, and .*single"):
-        evaluate(many, store, [f"ensemble_mean={made[1]}"], SETTINGS, CHANNELS)
-    evaluate(many, store, [f"ensemble_mean={made[1]}"], settings, CHANNELS)
+        evaluate(many, store, [f"ensemble_mean={made[1]}"], SETTINGS, Choice(CHANNELS))
+    evaluate(many, store, [f"ensemble_mean={made[1]}"], settings, Choice(CHANNELS))
 
 
 def test_each_field_of_the_ensemble_is_read_once(made, monkeypatch):
@@ -182,8 +212,8 @@ def test_each_field_of_the_ensemble_is_read_once(made, monkeypatch):
         return read(self, inits, lead_time, *others)
 
     monkeypatch.setattr(ForecastFile, "read", counted)
-    settings = EvaluationConfig(spectra=False, resamples=100, damped_persistence=False)
-    evaluate(made[2], made[0], settings=settings, channels=CHANNELS)
+    settings = EvaluationConfig(spectra=False, damped_persistence=False)
+    evaluate(made[2], made[0], settings=settings, choice=Choice(CHANNELS))
     assert len(reads) == len(set(reads)) == len(INITS) * len(LEADS)
 
 
@@ -226,6 +256,60 @@ def test_parts_of_other_work_are_not_taken(made, tmp_path):
     fewer = SETTINGS.model_copy(update={"regions": ["tropics"]})
     assert evaluate(one, store, settings=fewer, parts=tmp_path)["region"].values.tolist() == ["tropics"]
     assert all(path.stat().st_mtime_ns > before[path] for path in tmp_path.glob("*.npz"))
+
+
+def test_a_chunk_that_was_replaced_is_noticed(made, tmp_path):
+    """Of a Zarr v3 forecast: other bytes of the same length, with the time of modification of before."""
+    copy = Path(shutil.copytree(made[1], tmp_path / "f.zarr"))
+    before = identity(ForecastFile(copy))
+    assert identity(ForecastFile(copy)) == before
+    chunk = max((path for path in copy.rglob("*") if path.is_file() and "c" in path.parts), key=lambda path: path.name)
+    held, found = chunk.read_bytes(), chunk.stat()
+    chunk.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+    os.utime(chunk, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert chunk.stat().st_size == found.st_size
+    assert identity(ForecastFile(copy)) != before
+
+
+def test_a_folder_may_be_called_like_a_name_and_a_path(made, tmp_path):
+    folder = Path(shutil.copytree(made[1], tmp_path / "a=b.zarr"))
+    with chdir(tmp_path):
+        own = evaluate("a=b.zarr", made[0], settings=SETTINGS.model_copy(update={"spectra": False}))
+        assert own["forecast"].values[0] == "single"
+        named = evaluate(f"x={folder}", made[0], settings=SETTINGS.model_copy(update={"spectra": False}))
+        assert named["forecast"].values[0] == "x"
+
+
+def test_a_choice_is_scored_as_if_there_were_nothing_else(made, whole):
+    """Channel, lead time, half of the days: by the errors of each case, by hand."""
+    store, one, _ = made
+    settings = SETTINGS.model_copy(update={"events": [], "spectra": False})
+    choice = Choice(("t850",), (24,), f"{INITS[2].astype('datetime64[D]')}/{INITS[11].astype('datetime64[D]')}", 36)
+    found = evaluate(one, store, settings=settings, choice=choice)
+    days = INITS[2:12:3]  # of twelve hours, to the end of the last day
+    np.testing.assert_array_equal(found["init_time"].values.astype("datetime64[s]"), days)
+    assert found["channel"].values.tolist() == ["t850"]
+    assert found["lead_time"].values.tolist() == [np.timedelta64(24, "h").astype("timedelta64[ns]").astype(int)]
+    error = forecasts(99)[np.searchsorted(INITS, days), 1, 1] - weather()[np.searchsorted(TIMES, days) + 4, 1]
+    weights = store.grid.area_weights / store.grid.area_weights.sum()
+    expected = np.sqrt((np.square(error, dtype=np.float64) * weights).sum((1, 2)).mean())
+    mine = found["rmse"].sel(period="all", region="global").isel(forecast=0, lead_time=0, channel=0)
+    np.testing.assert_allclose(mine, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (Choice(lead_times=(12,)), "has no lead time 12h to score; it has 6h, 24h"),
+        (Choice(init="1990"), "no initial time in '1990'; there are"),
+        (Choice(init="soon"), "'soon' are not understood"),
+        (Choice(init=","), "no initial time in ','"),
+        (Choice(("u10",)), "u10"),
+    ],
+)
+def test_a_choice_of_what_is_not_there_is_refused(made, choice, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        evaluate(made[1], made[0], settings=SETTINGS, choice=choice)
 
 
 def test_a_cluster_gives_the_same(made, whole):
@@ -271,12 +355,12 @@ def test_a_forecast_written_anew_is_scored_anew(made, tmp_path, which):
     """Of the same days and channels, with other values: parts of the old one must not be taken."""
     store, given = made[0], made[which]
     path = shutil.copytree(given, tmp_path / "again.zarr")
-    before = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    before = evaluate(f"again={path}", store, (), SETTINGS, Choice(CHANNELS), parts=tmp_path / "parts")
     data = xr.open_zarr(path, chunks=None, decode_timedelta=True).load()
     shutil.rmtree(path)
     changed = data.assign(mean_sea_level_pressure=data["mean_sea_level_pressure"] + 1).drop_encoding()
     changed.to_zarr(path, zarr_format=(3, 2)[which - 1], consolidated=which == 2)
-    after = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    after = evaluate(f"again={path}", store, (), SETTINGS, Choice(CHANNELS), parts=tmp_path / "parts")
     rise = (after["bias"] - before["bias"]).sel(forecast="again", channel="msl")
     np.testing.assert_allclose(rise.sel(period="all"), 1, atol=0.01)  # pressures are in single precision
 
@@ -287,14 +371,14 @@ def test_a_single_chunk_written_anew_is_scored_anew(made, tmp_path, which, older
     """In place, deep in a folder, or by a file that is older than its neighbours."""
     store, given = made[0], made[which]
     path = shutil.copytree(given, tmp_path / "again.zarr")
-    before = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    before = evaluate(f"again={path}", store, (), SETTINGS, Choice(CHANNELS), parts=tmp_path / "parts")
     stamps = {file: file.stat().st_mtime_ns for file in path.rglob("*") if file.is_file()}
     pressure = zarr.open_array(path / "mean_sea_level_pressure", mode="r+")
     pressure[:1] = pressure[:1] + 1
     for file, stamp in stamps.items():
         if older and file.stat().st_mtime_ns != stamp:
             os.utime(file, ns=(stamp, stamp - 10**12))
-    after = evaluate(f"again={path}", store, (), SETTINGS, CHANNELS, parts=tmp_path / "parts")
+    after = evaluate(f"again={path}", store, (), SETTINGS, Choice(CHANNELS), parts=tmp_path / "parts")
     assert not np.array_equal(after["bias"].sel(channel="msl")[0], before["bias"].sel(channel="msl")[0])
 
 
