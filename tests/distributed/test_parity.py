@@ -120,6 +120,12 @@ VARIANTS: dict[str, dict] = {
         "parallel": {"activation_checkpointing": "selective"},
         "model": MASKED,
     },
+    "tensor-parallel-alone-reconstruct": {
+        "aggregation": {"evaluate": "tokens"},
+        "training": {"objective": "reconstruct"},
+        "parallel": {"channels": "whole"},
+        "model": MASKED,
+    },
     "tensor-parallel-alone-local-adaptive": {
         "aggregation": {"evaluate": "tokens"},
         "parallel": {"channels": "whole"},

@@ -51,6 +51,10 @@ class StopAfter:
 def settings(folder: Path, run: str, layout: dict, **training) -> dict:
     plain = toy_run.run_settings(folder, run, **(SHORT | training))
     plain["model"] |= {"dropout": 0.0, "drop_path": 0.0}  # random numbers differ between layouts
+    if run.startswith("masked"):
+        plain["model"] |= {"reconstruction": {"mask_ratio": 0.5, "depth": 1, "width": 8}}
+        plain["training"] = {key: value for key, value in plain["training"].items() if key != "lead_times"}
+        plain["training"] |= {"objective": "reconstruct", "channel_sampling": 0.7}
     return plain | {"parallel": layout}
 
 
@@ -107,9 +111,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def assert_same_function(folder: Path, run: str) -> None:
-    assert curve(folder / run) == pytest.approx(curve(folder / "alone"), rel=1e-6)
-    expected = load_file(folder / "alone" / "weights.safetensors")
+def assert_same_function(folder: Path, run: str, alone: str = "alone") -> None:
+    assert curve(folder / run) == pytest.approx(curve(folder / alone), rel=1e-6)
+    expected = load_file(folder / alone / "weights.safetensors")
     found = load_file(folder / run / "weights.safetensors")
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -129,6 +133,14 @@ def test_a_run_goes_on_where_another_layout_stopped(folder):
     go(folder, ("moved", ALONE, 2))
     go(folder, ("moved", SHARD, None))
     assert_same_function(folder, "moved")
+
+
+def test_so_does_a_masked_autoencoder(folder):
+    """Its patches are the same on all ranks, and so is what validation hides."""
+    go(folder, ("masked alone", ALONE, None))
+    go(folder, ("masked", BOTH, 4))
+    go(folder, ("masked", TP, None))
+    assert_same_function(folder, "masked", "masked alone")
 
 
 def test_on_ranks_a_run_is_the_same_and_goes_on_bit_for_bit(folder):
