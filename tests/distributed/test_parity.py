@@ -131,6 +131,12 @@ VARIANTS: dict[str, dict] = {
         "model": ADAPTIVE | {"backbone": "own_backbones:Layers", "backbone_options": {"hidden": 1}},
     },
     "own-heads-divided": {"aggregation": HIERARCHICAL, "model": {"backbone": "own_backbones:HeadsDivided"}},
+    "tensor-parallel-alone-reconstruct": {
+        "aggregation": {"evaluate": "tokens"},
+        "training": {"objective": "reconstruct"},
+        "parallel": {"channels": "whole"},
+        "model": MASKED,
+    },
     "tensor-parallel-alone-local-adaptive": {
         "aggregation": {"evaluate": "tokens"},
         "parallel": {"channels": "whole"},

@@ -59,6 +59,10 @@ def settings(folder: Path, run: str, layout: dict, **training) -> dict:
     plain = toy_run.run_settings(folder, run, **(SHORT | training))
     plain["model"] |= {"dropout": 0.0, "drop_path": 0.0}  # random numbers differ between layouts
     plain["model"] = BACKBONES.get(run.partition("-")[0], plain["model"])
+    if run.startswith("masked"):
+        plain["model"] |= {"reconstruction": {"mask_ratio": 0.5, "depth": 1, "width": 8}}
+        plain["training"] = {key: value for key, value in plain["training"].items() if key != "lead_times"}
+        plain["training"] |= {"objective": "reconstruct", "channel_sampling": 0.7}
     return plain | {"parallel": layout}
 
 
@@ -137,6 +141,14 @@ def test_a_run_goes_on_where_another_layout_stopped(folder):
     go(folder, ("moved", ALONE, 2))
     go(folder, ("moved", SHARD, None))
     assert_same_function(folder, "moved")
+
+
+def test_so_does_a_masked_autoencoder(folder):
+    """Its patches are the same on all ranks, and so is what validation hides."""
+    go(folder, ("masked alone", ALONE, None))
+    go(folder, ("masked", BOTH, 4))
+    go(folder, ("masked", TP, None))
+    assert_same_function(folder, "masked", "masked alone")
 
 
 def test_on_ranks_a_run_is_the_same_and_goes_on_bit_for_bit(folder):
