@@ -105,6 +105,8 @@ def write_page(page: Page) -> Written:
         raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
     shown = fields if truth is not None and fields.exists() else None  # without both the page has no maps
     scores = _scores(page)
+    if page.quality is not None:
+        read_quality(page.quality)  # before the minutes that pictures take
     maps: Sequence[Path] = ()
     with hold_output(out):
         write_report(

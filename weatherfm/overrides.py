@@ -19,12 +19,18 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[str | Mapping[str,
     """
     given: set[str] = set()
     for override in overrides:
-        names = [override.partition("=")[0].strip()] if isinstance(override, str) else []
-        names += map(str, override) if isinstance(override, Mapping) else []
+        names = names_in(override)
         if twice := [name for name in names if name in given]:
             raise InputError(f"override {twice[0]} is given twice; leave one of the two out")
         given.update(names)
         apply_override(data, override)
+
+
+def names_in(override: Any) -> list[str]:
+    """The settings that an override is of; none of what is none."""
+    if isinstance(override, str):
+        return [override.partition("=")[0].strip()]
+    return list(map(str, override)) if isinstance(override, Mapping) else []
 
 
 def apply_override(data: dict[str, Any], override: str | Mapping[str, Any]) -> None:

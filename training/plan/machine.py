@@ -98,4 +98,5 @@ def _require_positive(options: Any, *but: str) -> None:
     for field in fields(options):
         value = getattr(options, field.name)
         if field.name not in but and value is not None and not 0 < value < math.inf:
-            raise InputError(f"--{field.name.replace('_', '-')} must be positive and finite, got {value:g}")
+            kind = "finite" if value == math.inf else "positive"
+            raise InputError(f"--{field.name.replace('_', '-')} must be {kind}, got {value:g}")

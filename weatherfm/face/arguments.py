@@ -95,7 +95,7 @@ def positive(given: Any, what: str) -> float:
         raise InputError(f"{what} must be a number, got {type(given).__name__}{_shown(given)}")
     value = float(given)
     if not 0 < value < math.inf:
-        raise InputError(f"{what} must be above 0 and finite, got {value:g}")
+        raise InputError(f"{what} must be {'finite' if value == math.inf else 'above 0'}, got {value:g}")
     return value
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import yaml
 from pydantic import BaseModel
 
-from weatherfm.config import SECRET, Config, parse_settings
+from weatherfm.config import SECRET, Config, parse_settings, shown
 from weatherfm.errors import InputError, clipped
-from weatherfm.overrides import apply_overrides, plain
+from weatherfm.overrides import apply_overrides, names_in, plain
 
 if TYPE_CHECKING:
     from weatherfm.training.run_config import RunConfig
@@ -115,8 +115,7 @@ def refuse_overrides(source: Any, overrides: Sequence[Override], what: str) -> N
         InputError: naming the first.
     """
     if overrides:
-        first = overrides[0] if isinstance(overrides[0], str) else ", ".join(map(str, overrides[0]))
-        told = "***" if SECRET in first else clipped(first)
+        told = clipped(", ".join(names_in(overrides[0])) or shown(overrides[0]))
         raise InputError(
             f"{source} is {what}, and {told} would change nothing; leave it out, or name a run's YAML file"
         )
@@ -132,7 +131,7 @@ def refuse_set_twice(overrides: Sequence[Override], options: Mapping[str, str]) 
     Raises:
         InputError: naming both.
     """
-    names = [name for one in overrides for name in ([one.partition("=")[0].strip()] if isinstance(one, str) else one)]
+    names = [name for one in overrides for name in names_in(one)]
     if twice := [name for name in names if name in options]:
         raise InputError(f"{options[twice[0]]} and {twice[0]} say the same; leave one of the two out")
 

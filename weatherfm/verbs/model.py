@@ -116,7 +116,7 @@ def check(config: Path, *overrides: Overrides, devices: Whole = None) -> int:
 def validate(
     config: Path,
     *overrides: Overrides,
-    devices: int | None = None,
+    devices: Whole = None,
     output: Path | None = None,
     json: bool = False,
     quiet: Annotated[bool, Parameter(negative=())] = False,

@@ -141,11 +141,9 @@ def evaluate(
         from weatherfm.face.results import Asked, chosen
 
     require_values({"--against": against, "--region": region, "--by": by, "--event": event})
-    run = load(Path(source), overrides) if is_run(Path(source)) else None
-    left = () if run else overrides
     _say_scores(
         Asked(
-            run or source, left, store, against or (), region or (), by or (), event or (), common, output, workers,
+            source, overrides, store, against or (), region or (), by or (), event or (), common, output, workers,
             scheduler, chosen(**vars(some or Some())),
         )
     )  # fmt: skip
