@@ -78,7 +78,7 @@ def array_metadata(
     codecs: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}]
     if chunk_shape is not None:
         blosc = {"cname": "lz4", "clevel": 5, "shuffle": "shuffle", "typesize": np.dtype(dtype).itemsize}
-        inner = [*codecs, {"name": "blosc", "configuration": blosc}, _CHECKSUM]
+        inner = [*codecs, _CHECKSUM, {"name": "blosc", "configuration": blosc}]
         configuration = {"chunk_shape": list(chunk_shape), "codecs": inner}
         codecs = [{"name": "sharding_indexed", "configuration": configuration}]
     else:
