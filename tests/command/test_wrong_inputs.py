@@ -50,7 +50,7 @@ def test_a_right_that_is_missing_later_is_one_message_too(monkeypatch, capsys):
 
     monkeypatch.setattr(trainer, "train", refuse)
     assert run_command(["train", "run.yaml"]) == 2
-    assert "run/metrics.jsonl: Permission denied; give yourself the right to it" in capsys.readouterr().err
+    assert "run/metrics.jsonl: Permission denied: this user may not do that" in capsys.readouterr().err
 
 
 def test_a_message_of_a_million_characters_is_cut(monkeypatch, capsys):

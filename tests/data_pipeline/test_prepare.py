@@ -319,7 +319,9 @@ def test_short_training_is_refused_before_anything_is_written(tmp_path):
 
 @pytest.mark.parametrize("lead", ["0h", "5h", "48d"])
 def test_tendency_lead_without_pairs_is_refused(tmp_path, lead):
-    with pytest.raises(InputError, match="no two training times are so far apart"):
+    with pytest.raises(
+        InputError, match=r"no two training times are so far apart|tendency_lead: input should be greater than 0"
+    ):
         prepare(_config(tmp_path / "s.zarr", tendency_lead=lead), _source())
 
 
@@ -347,7 +349,7 @@ def test_layout_chooses_chunks_of_whole_fields(tmp_path, grid, n_channels, block
 
 
 def test_layout_refuses_channel_block_zero(tmp_path):
-    with pytest.raises(InputError, match="channel_block must be at least 1"):
+    with pytest.raises(InputError, match="channel_block: input should be greater than or equal to 1"):
         choose_sharding(data_config(tmp_path / "s.zarr", channel_block=0), 10, (4, 8))
 
 

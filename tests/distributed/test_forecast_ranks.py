@@ -195,7 +195,7 @@ def test_killed_it_goes_on_with_another_number_of_processes(folder):
             "the layout needs dp_replicate 1 x dp_shard 1 x tp 2 = 2 devices, but there are 3",
             marks=pytest.mark.slow,
         ),
-        (["--devices=2", "parallel.tp=2", "forecast.device=cuda:0"], "forecast.device cuda:0 is one device, not 2"),
+        (["--devices=2", "parallel.tp=2", "forecast.device=cuda:0"], "override forecast.device is given twice"),
         (["--devices=2", "model.width=3"], "only forecast.* and parallel.* can be set"),
     ],
     ids=str,

@@ -17,7 +17,7 @@ from weatherfm.config import parse_settings
 from weatherfm.training import trainer
 from weatherfm.training.against_one_rank import function_rows, take_steps
 from weatherfm.training.feeding.mixture import Mixture
-from weatherfm.training.parallel import parallelize
+from weatherfm.training.parallel import channel_parallel
 from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import build_mesh
@@ -143,14 +143,14 @@ def swap_rows(patch: pytest.MonkeyPatch) -> None:
 
 def leave_out_a_sum(patch: pytest.MonkeyPatch) -> None:
     """It takes part in the sum over channels, and goes on with its own part of it."""
-    merge = parallelize.merge_softmax
+    merge = channel_parallel.merge_softmax
 
     def wrong(mixed: torch.Tensor, log_mass: torch.Tensor, tp: Any) -> torch.Tensor:
         true = merge(mixed, log_mass, tp)
         own = mixed.chunk(tp.size(), 1)[tp.get_local_rank()]
         return own + 0 * true
 
-    patch.setattr(parallelize, "merge_softmax", wrong)
+    patch.setattr(channel_parallel, "merge_softmax", wrong)
 
 
 def read_others(patch: pytest.MonkeyPatch) -> None:

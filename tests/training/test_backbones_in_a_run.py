@@ -74,7 +74,7 @@ def test_a_run_is_checked_broken_off_gone_on_with_and_forecast_with(folder, mode
     torch.testing.assert_close(found, loaded.denormalize(expected)[0, 0])
 
     written, truth = folder / f"{name}.zarr", folder / "store.zarr"
-    weatherfm.forecast(loaded, truth, "12h", "2000-01-21/2000-01-24", output=written)
+    weatherfm.write_forecast(done.weights, store=truth, lead="12h", init="2000-01-21/2000-01-24", output=written)
     scores = weatherfm.evaluate(written, store=truth, output=folder / f"{name}.nc")
     assert (scores["rmse"].sel(forecast="model") > 0).all()
 

@@ -95,7 +95,7 @@ def test_members_in_training_are_told(folder):
         ({"ridge_regression": True, "ridge_times": ["-6h"], "events": ["t850 > 280"]}, "on 78 times"),
         ({"ridge_regression": True, "ridge_times": ["-6h", "0h"]}, "needs 100 start times"),
         ({"ridge_regression": True, "ridge_times": ["-5h"]}, "ridge_times has -5h, and"),
-        ({"events": ["t500 > 280"]}, "there is no t500 among z500, t850, u10"),
+        ({"events": ["t500 > 280"]}, "is about t500, which is not scored; scored are z500, t850, u10"),
     ],
     ids=str,
 )

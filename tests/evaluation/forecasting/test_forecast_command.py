@@ -123,7 +123,7 @@ def test_untrained_steps_are_said_once(folder, say, caplog):
         (["--init=latest", "--store", "/no/such"], "no store at /no/such"),
         (["--init=latest", "--devices=0"], "--devices must be 1 or more"),
         (["--init=latest", "forecast.devise=cpu"], "did you mean forecast.device?"),
-        (["--init=latest", "forecast.device=meta"], "forecast.device 'meta' cannot be used here"),
+        (["--init=latest", "forecast.device=meta"], "forecast.device: pyTorch knows no such device"),
         (["--init="], "--init has no value; give one, or leave the option out"),
         (["--init", " "], "--init has no value"),
         (["--init=latest", "--rollout="], "--rollout has no value"),
@@ -177,7 +177,7 @@ def test_a_section_is_no_setting(folder, say, section):
 
 def test_an_output_that_cannot_be(folder, say):
     (folder / "file").touch()
-    for output, why in ((folder / "file" / "f.zarr", "Not a directory"), ("/proc/none/f.zarr", "No such file")):
+    for output, why in ((folder / "file" / "f.zarr", "File exists"), ("/proc/none/f.zarr", "No such file")):
         status, told = say(folder / "run.yaml", "--init=latest", "--output", output)
         assert status == 2
         assert f"the forecast cannot be written to {output} ({why}" in told

@@ -116,9 +116,9 @@ def test_damaged_shard_found_while_keeping(path, tmp_path):
     shard = tmp_path / "s.zarr/state/c/0/0/0/0"
     shard.write_bytes(shard.read_bytes()[:-100])
     store = open_store(tmp_path / "s.zarr")
-    with pytest.raises(InputError, match=r"missing or damaged.*weatherfm verify"):
+    with pytest.raises(InputError, match=r"is damaged: its content is not what its checksum says.*weatherfm verify"):
         store.keep([0])
-    with pytest.raises(InputError, match=r"missing or damaged.*weatherfm verify"):
+    with pytest.raises(InputError, match=r"is damaged: its content is not what its checksum says.*weatherfm verify"):
         next(SampleLoader(store, None, [0], [6], 4, 0, workers=2).iterate(0, 1))
 
 

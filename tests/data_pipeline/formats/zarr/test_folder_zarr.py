@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from weatherfm.data_pipeline.formats.zarr.folder_values import read_plain
+from weatherfm.data_pipeline.formats.zarr.opening import ChunkError
 
 PICKS = [
     {},
@@ -68,7 +69,8 @@ def test_a_missing_or_damaged_chunk_is_never_filled_in(tmp_path):
     assert read_plain(str(tmp_path / "s.zarr"), "z", variable, {}) is None
     assert read_plain(str(tmp_path / "s.zarr"), "z", variable, {"time": slice(0, 2)}) is not None
     chunk.write_bytes(whole[:20])
-    assert read_plain(str(tmp_path / "s.zarr"), "z", variable, {}) is None
+    with pytest.raises(ChunkError, match="is damaged"):
+        read_plain(str(tmp_path / "s.zarr"), "z", variable, {})
 
 
 def test_addresses_are_not_for_it(tmp_path):
