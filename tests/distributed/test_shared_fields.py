@@ -286,7 +286,7 @@ def test_a_damaged_shard_is_told_once(tmp_path):
         store.read(range(TIMES // 2, TIMES))
     status, lines = start([*COMMAND, write_config(tmp_path, "damaged"), "--devices", "2"], ranks=2).end()
     assert status == 2
-    assert sum("is damaged: its content" in line for line in lines) == 1, lines
+    assert sum("is damaged" in line for line in lines) == 1, lines
 
 
 # --- whole runs
