@@ -63,7 +63,9 @@ class Windows:
         """Attention of every position over those of its window.
 
         Args:
-            query, key, value: [B, heads, N, d].
+            query: [B, heads, N, d].
+            key: the same.
+            value: the same.
             attention: of [V, heads, n, d] each, to the same.
 
         Returns:
