@@ -31,7 +31,7 @@ from weatherfm.training.stepping.grounds import require_losses
 from weatherfm.training.timed_steps import speed_rows, time_steps
 from weatherfm.training.validating.expected import Expected, expect
 from weatherfm.training.validating.memory import counted_peak, memory_row
-from weatherfm.training.validating.shortened import short, what_is_smaller, without_chance
+from weatherfm.training.validating.shortened import short, what_is_smaller, with_chance_of, without_chance
 from weatherfm.training.validating.table import Row, Validation
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def validate_run(config: RunConfig) -> Validation | None:
             rows = _on_ranks(start, compared, expected, mesh, device, job, clock)
             beside = Coordination().first_does(lambda: held.enter_context(folder_beside(config.folder)))
         with clock.phase("resume", job.first, "saving, and going on from there"):
-            resumed = resume_row(compared, Path(beside), job.first)
+            resumed = resume_row(with_chance_of(run, compared), Path(beside), job.first)
     if resumed is None:
         return None
     words = f"{layout} on {layout.devices} x {device.type}"

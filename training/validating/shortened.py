@@ -41,6 +41,11 @@ def without_chance(config: RunConfig) -> RunConfig:
     return with_changes(config, model={"dropout": 0.0, "drop_path": 0.0})
 
 
+def with_chance_of(config: RunConfig, used: RunConfig) -> RunConfig:
+    """One run with the dropout and drop path of another, which a run that goes on draws again."""
+    return with_changes(used, model={"dropout": config.model.dropout, "drop_path": config.model.drop_path})
+
+
 def with_depth(config: RunConfig, depth: int) -> RunConfig:
     """With fewer blocks; those that are frozen by number and gone are no longer named."""
     start = config.training.start_from

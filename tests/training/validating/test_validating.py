@@ -24,7 +24,14 @@ from weatherfm.training.validating.bounds import TIMES, Bound, in_precision, jud
 from weatherfm.training.validating.comparison import Comparison, Difference, compare, distance
 from weatherfm.training.validating.evidence import GRADIENTS, WEIGHTS, Key, Piece
 from weatherfm.training.validating.memory import memory_row
-from weatherfm.training.validating.shortened import largest_that_fits, short, what_is_smaller, with_depth
+from weatherfm.training.validating.shortened import (
+    largest_that_fits,
+    short,
+    what_is_smaller,
+    with_chance_of,
+    with_depth,
+    without_chance,
+)
 from weatherfm.training.validating.table import Row, Validation, of_dict, to_dict, to_text
 
 CPU = torch.device("cpu")
@@ -170,6 +177,15 @@ def test_blocks_that_are_gone_are_no_longer_frozen(folder):
     config = make_run(folder, start_from={"weights": "w", "freeze": ["blocks.1", "blocks.11", "tokenizer"]})
     assert with_depth(config, 2).training.start_from.freeze == ["blocks.1", "tokenizer"]
     assert with_depth(config, 12).training.start_from.freeze == ["blocks.1", "blocks.11", "tokenizer"]
+
+
+def test_what_is_random_comes_back_where_a_run_goes_on(folder):
+    config = make_run(folder)
+    assert (config.model.dropout, config.model.drop_path) == (0.1, 0.1)
+    used = without_chance(with_depth(config, 2))
+    assert (used.model.dropout, used.model.drop_path) == (0.0, 0.0)
+    again = with_chance_of(config, used).model
+    assert (again.dropout, again.drop_path, again.depth) == (0.1, 0.1, 2)
 
 
 def test_a_rollout_is_as_long_as_it_gets(folder):
