@@ -15,14 +15,14 @@ from torch import Tensor
 
 from weatherfm.device import choose_precision
 from weatherfm.model.model import WeatherViT
-from weatherfm.training.begin import assemble, feed
+from weatherfm.training.begin import Begun, assemble, feed
 from weatherfm.training.feeding.ready_batches import ReadyBatch
 from weatherfm.training.parallel.mesh import Mesh
 from weatherfm.training.parallel.role import find_role
 from weatherfm.training.parts import open_parts
 from weatherfm.training.run_config import RunConfig
 from weatherfm.training.starting.run_start import find_start
-from weatherfm.training.trainer import Steps
+from weatherfm.training.steps import Steps
 from weatherfm.training.upkeep.stop_signals import StopSignals
 from weatherfm.training.validating import evidence
 from weatherfm.training.validating.bounds import FLOAT64, Bound, in_precision, judge
@@ -121,7 +121,7 @@ def prepare_steps(config: RunConfig, mesh: Mesh | None, device: torch.device, al
     dtype = choose_precision(config.training.precision, device)
     state, grounds = assemble(start, parts, role, device, dtype, fill)
     state.model.train()
-    return Steps(start, parts, mixture, state, grounds, role)
+    return Steps(Begun(start, parts, role, mixture, state, grounds))
 
 
 def _recorded(steps: Steps, double: bool, alive: Alive) -> Evidence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,6 +33,24 @@ from weatherfm.training.upkeep.stop_signals import StopSignals
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A run of this rank before its next step."""
+
+    start: RunStart
+    """The run and what it began with."""
+    parts: list[Part]
+    """Its stores, checked."""
+    role: Role
+    """What this rank does."""
+    mixture: Mixture
+    """Training batches of this rank."""
+    state: TrainingState
+    """Fresh or restored."""
+    grounds: list[Ground]
+    """What batches of each store are worked on with."""
+
+
 def begin(
     start: RunStart,
     parts: list[Part],
@@ -40,7 +59,7 @@ def begin(
     saved: Saved | None,
     job: Job,
     stop: StopSignals,
-) -> tuple[Mixture, TrainingState, list[Ground], dict[str, Any]]:
+) -> tuple[Begun, dict[str, Any]]:
     """All that the first step needs; what can be refused is refused before the fields are read.
 
     Args:
@@ -53,8 +72,7 @@ def begin(
         stop: asked now and then.
 
     Returns:
-        Batches by number, what changes while training, what batches of each store are worked on with, and what a
-        resumed run is compared with.
+        That, and what a resumed run is compared with.
 
     Raises:
         StopRequest: on all ranks, when one of them was asked to stop.
@@ -82,7 +100,7 @@ def begin(
         for text in filter(None, told):
             _log.info("%s", text)
     ranks.all_do(stop.heed)
-    return mixture, state, grounds, identity
+    return Begun(start, parts, role, mixture, state, grounds), identity
 
 
 def assemble(

@@ -14,7 +14,7 @@ from weatherfm.training.against_one_rank import Alive, prepare_steps
 from weatherfm.training.parallel.mesh import Mesh
 from weatherfm.training.ranks.coordination import Coordination
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.trainer import Steps
+from weatherfm.training.steps import Steps
 from weatherfm.training.upkeep.stop_signals import StopSignals
 from weatherfm.training.validating.expected import Expected
 from weatherfm.training.validating.rates import known_peak, link_rate, product_rate, synchronize

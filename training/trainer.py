@@ -12,8 +12,6 @@ Legend: B batch, C channel.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,40 +21,30 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from weatherfm.device import apply_precision, choose_device, choose_precision, peak_memory_gib
+from weatherfm.device import apply_precision, choose_device, peak_memory_gib
 from weatherfm.errors import StopRequest
-from weatherfm.training.begin import begin
+from weatherfm.training.begin import Begun, begin
 from weatherfm.training.checkpoints.best_weights import set_best_aside
 from weatherfm.training.checkpoints.checkpoint import CheckpointFolder
 from weatherfm.training.checkpoints.export import export_weights, weights_path
 from weatherfm.training.checkpoints.prolong import find_checkpoint
-from weatherfm.training.checkpoints.state import Progress, TrainingState
-from weatherfm.training.feeding.channel_sampling import inputs_shown
-from weatherfm.training.feeding.hidden_patches import patches_shown
-from weatherfm.training.feeding.mixture import Mixture
-from weatherfm.training.feeding.noise import training_noise
-from weatherfm.training.feeding.ready_batches import ReadyBatch, read_ahead
-from weatherfm.training.feeding.samples import reads_inputs
+from weatherfm.training.checkpoints.state import Progress
 from weatherfm.training.feeding.store_checks import check_parts, warn_of_spreads
 from weatherfm.training.parallel.layout import Layout
 from weatherfm.training.parallel.mesh import Mesh, build_mesh
-from weatherfm.training.parallel.role import Role, find_role
+from weatherfm.training.parallel.role import find_role
 from weatherfm.training.parts import Part, open_parts
 from weatherfm.training.ranks.job import Job
 from weatherfm.training.ranks.process_group import join
 from weatherfm.training.run_config import RunConfig
-from weatherfm.training.starting.run_start import RunStart, choose_layout_of, find_start
+from weatherfm.training.starting.run_start import choose_layout_of, find_start
 from weatherfm.training.stepping.grounds import require_losses
-from weatherfm.training.stepping.not_finite import refuse_step
 from weatherfm.training.stepping.optimizer import learning_rate
 from weatherfm.training.stepping.reconstruction_validation import build_validator
-from weatherfm.training.stepping.step import Ground, compute_gradients, exchange, step_seed, update_weights
-from weatherfm.training.stepping.step_result import StepResult
-from weatherfm.training.stepping.untouched_rows import UntouchedRows
 from weatherfm.training.stepping.validation import together
+from weatherfm.training.steps import Steps
 from weatherfm.training.upkeep.metrics_log import MetricsLog
 from weatherfm.training.upkeep.run_lock import hold_run
-from weatherfm.training.upkeep.speed import Speed
 from weatherfm.training.upkeep.stop_signals import StopSignals
 
 _log = logging.getLogger(__name__)
@@ -128,13 +116,13 @@ def _train(
     apply_precision(config.training.precision)
     saved = find_checkpoint(config)
     try:
-        mixture, state, grounds, identity = begin(start, parts, role, device, saved, job, stop)
+        begun, identity = begin(start, parts, role, device, saved, job, stop)
     except StopRequest as asked:
         if job.store is not None:
             stop.stay_deaf()
         progress = Progress() if saved is None else Progress(**saved.record["progress"])
         return _summary(config, progress, progress.step, stop.received or str(asked))
-    settings, resumed_from = config.training, state.progress.step
+    settings, state, resumed_from = config.training, begun.state, begun.state.progress.step
     wandb_settings = config.model_dump(mode="json")
     log: AbstractContextManager[MetricsLog | None] = nullcontext()
     if role.first:
@@ -143,7 +131,7 @@ def _train(
         config.folder / "checkpoints", settings.keep_checkpoints, settings.cooldown_begins, resumed_from
     )
     with log as lines, checkpoints:
-        trainer = Trainer(start, parts, mixture, state, grounds, identity, role, job, lines, checkpoints)
+        trainer = Trainer(begun, identity, job, lines, checkpoints)
         trainer.run(stop)
         if job.store is not None and not trainer.finished:
             stop.stay_deaf()
@@ -168,108 +156,12 @@ def _summary(config: RunConfig, progress: Progress, resumed_from: int, stopped_b
     )
 
 
-class Steps:
-    """Optimizer steps of this rank, one after another.
-
-    Args:
-        start: the run and what it began with.
-        parts: its stores, checked.
-        mixture: training batches of this rank.
-        state: fresh or restored.
-        grounds: what batches of each store are worked on with.
-        role: what this rank does.
-    """
-
-    def __init__(
-        self,
-        start: RunStart,
-        parts: list[Part],
-        mixture: Mixture,
-        state: TrainingState,
-        grounds: list[Ground],
-        role: Role,
-    ) -> None:
-        self.start, self.config, self.settings = start, start.config, start.config.training
-        self.parts, self.mixture, self.grounds = parts, mixture, grounds
-        self.state, self.role = state, role
-        self.device = state.model.mean.device
-        self.dtype = choose_precision(self.settings.precision, self.device)
-        self.lead_times = torch.tensor(self.settings.lead_times, device=self.device)
-        self.read_inputs = reads_inputs(self.config)
-        self.untouched = None
-        if len(parts) > 1:
-            self.untouched = UntouchedRows(state.model, state.optimizer, [ground.role.share for ground in grounds])
-        self.asked_to_stop = False
-        self.late = self.device.type == "cuda"  # results are read a step late, so that the queue never runs dry
-        self.unread: StepResult | None = None
-        self.speed = Speed()
-
-    def batches(self) -> Generator[ReadyBatch, None, None]:
-        """From the batch after the last one that training has seen."""
-        numbers = [step * self.settings.accumulate for step in (self.state.progress.step, self.settings.steps)]
-        shown = inputs_shown(self.config, lambda number: self.grounds[self.mixture.stores[number]].role, *numbers)
-        grids = [part.store.grid for part in self.parts]
-        noise = training_noise(self.config, self.role, *numbers)
-        seen = patches_shown(self.config, self.role, lambda number: grids[self.mixture.stores[number]], *numbers)
-        return read_ahead(self.mixture.iterate(*numbers), self.state.model, self.device, shown, grids, noise, seen)
-
-    def next_batches(self, stream: Iterator[ReadyBatch]) -> Iterator[ReadyBatch]:
-        """Those of one step, each asked for when its turn comes, and held by nobody here after that."""
-        for _ in range(self.settings.accumulate):
-            with self.speed.waiting():
-                ready = [next(stream)]
-            yield ready.pop()  # a variable would hold it until the next turn
-
-    def step(self, batches: Iterator[ReadyBatch], stop: StopSignals) -> None:
-        """One optimizer step."""
-        state, settings, role = self.state, self.settings, self.role
-        model, step = state.model, state.progress.step
-        torch.manual_seed(step_seed(settings.seed, step, role.part[0]))  # drop path and dropout follow from it
-        state.optimizer.zero_grad()
-        scored = compute_gradients(model, self.grounds, batches, settings.accumulate, self.dtype, self.read_inputs)
-        exchanged = exchange(model, scored, role, stop.received is not None, self.lead_times)
-        before, self.unread = self.unread, StepResult(step, exchanged, scored)
-        self._heed(before)
-        if not self.late:
-            self.settle()
-        untouched = None
-        if self.untouched is not None:
-            numbers = slice(step * settings.accumulate, (step + 1) * settings.accumulate)
-            untouched = self.untouched.kept(self.mixture.stores[numbers].tolist())
-        update_weights(model, state.optimizer, exchanged.gradient_norm, settings, step, untouched)
-        state.progress.step += 1
-        if state.average is not None:
-            state.average.update(model, state.progress.step)
-        state.window.add(exchanged.channel_loss, exchanged.lead_loss, exchanged.gradient_norm, exchanged.step_loss)
-
-    def settle(self) -> None:
-        """Heed the last step's result, waiting for it."""
-        before, self.unread = self.unread, None
-        self._heed(before)
-
-    def _heed(self, result: StepResult | None) -> None:
-        """Stop at what is not finite, and remember that a rank wants to stop; all ranks come here at the same steps."""
-        if result is None:
-            return
-        norm, asked = result.read()
-        if not math.isfinite(norm):
-            accumulate = self.settings.accumulate
-            batches = [self.mixture.batch(result.step * accumulate + i) for i in range(accumulate)]
-            refuse_step(result, batches, self.state.model, self.grounds, self.role, self.config.folder, self.late)
-        self.asked_to_stop |= asked
-
-
 class Trainer(Steps):
     """The loop: steps, and between them lines in the log, validations and checkpoints.
 
     Args:
-        start: the run and what it began with.
-        parts: its stores, checked.
-        mixture: training batches of this rank.
-        state: fresh or restored.
-        grounds: what batches of each store are worked on with.
+        begun: all that the first step needs.
         identity: what a resumed run is compared with.
-        role: what this rank does.
         job: where it says how far it is.
         log: where metrics go; None on all ranks but the first.
         checkpoints: where they are kept.
@@ -277,25 +169,20 @@ class Trainer(Steps):
 
     def __init__(
         self,
-        start: RunStart,
-        parts: list[Part],
-        mixture: Mixture,
-        state: TrainingState,
-        grounds: list[Ground],
+        begun: Begun,
         identity: dict[str, Any],
-        role: Role,
         job: Job,
         log: MetricsLog | None,
         checkpoints: CheckpointFolder,
     ) -> None:
-        super().__init__(start, parts, mixture, state, grounds, role)
+        super().__init__(begun)
         self.identity, self.job, self.log = identity, job, log
         self.validators = [
             build_validator(part.config, part.store, ground, self.dtype) if part.config.data.validation else None
-            for part, ground in zip(parts, grounds, strict=True)
+            for part, ground in zip(self.parts, self.grounds, strict=True)
         ]
         self.checkpoints = checkpoints
-        self.saved_step = state.progress.step
+        self.saved_step = self.state.progress.step
 
     @property
     def finished(self) -> bool:

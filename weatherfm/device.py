@@ -27,7 +27,7 @@ def _known_device(name: str) -> str:
     except RuntimeError:
         kind = "meta"
     if kind == "meta":  # it only pretends to compute
-        raise ValueError("PyTorch knows no such device; write auto, cpu, cuda or cuda:1")
+        raise ValueError("no device that PyTorch knows; write auto, cpu, cuda or cuda:1")
     return name
 
 

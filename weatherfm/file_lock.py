@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +64,30 @@ class FileLock:
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"pid {os.getpid()}, host {socket.gethostname()}\n".encode(), 0)
 
+    def take_for(self, place: Path, busy: Callable[[Held], str], second: str) -> bool:
+        """As `take`, in words for whoever wants it.
+
+        Args:
+            place: what is locked, as its user knows it.
+            busy: given the process that has it, says so, and what to do.
+            second: what a second process is not kept from where the file system has no locks.
+
+        Returns:
+            False where the file system has no locks, as some over a network, which a warning tells.
+
+        Raises:
+            InputError: another process has it.
+            OSError: the file cannot be opened or written.
+        """
+        try:
+            self.take()
+        except Held as holder:
+            raise InputError(busy(holder)) from None
+        except NoLocks as error:
+            _log.warning("cannot lock %s (%s): do not %s", place, error, second)
+            return False
+        return True
+
     def release(self, remove: bool = False) -> None:
         """Let the next have it, and with `remove` leave no file behind; nothing where it is not held."""
         if self._handle is None:
@@ -109,14 +133,11 @@ def take_output(path: Path) -> FileLock:
     path = Path(os.path.abspath(path))
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock.take()
-    except Held as holder:
-        raise InputError(
-            f"{path} is being written by another process ({holder}); wait for it, or choose another output"
-        ) from None
-    except NoLocks as error:
-        _log.warning("cannot lock %s (%s): do not write it from a second process", path, error)
+
+    def busy(holder: Held) -> str:
+        return f"{path} is being written by another process ({holder}); wait for it, or choose another output"
+
+    if not lock.take_for(path, busy, "write it from a second process"):
         lock.path.unlink(missing_ok=True)
     return lock
 

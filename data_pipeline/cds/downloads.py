@@ -33,7 +33,7 @@ from weatherfm.data_pipeline.machine.cache_folder import unwritable
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store.records.manifest import seal
 from weatherfm.errors import InputError
-from weatherfm.file_lock import FileLock, NoLocks
+from weatherfm.file_lock import FileLock
 from weatherfm.file_lock import Held as LockHeld
 
 REPLACED_KEPT = np.timedelta64(7, "D")
@@ -114,19 +114,17 @@ class Downloads:
 
     def _take(self, lock: FileLock) -> bool:
         """True when this process has the folder for itself; False where its file system cannot tell."""
-        try:
-            lock.take()
-        except LockHeld as other:
-            raise InputError(
-                f"another process is downloading into {self.folder} ({other}); wait for it, what it brings is not "
+
+        def busy(holder: LockHeld) -> str:
+            return (
+                f"another process is downloading into {self.folder} ({holder}); wait for it, what it brings is not "
                 "asked again, or choose another source.cache"
-            ) from None
-        except NoLocks as error:  # some network file systems have none
-            _log.warning("cannot lock %s (%s): do not start a second download into it", self.folder, error)
-            return False
+            )
+
+        try:
+            return lock.take_for(self.folder, busy, "start a second download into it")
         except OSError as error:
             raise unwritable(self.folder, "downloads", error) from error
-        return True
 
     def remove_replaced(self, today: date) -> None:
         """Delete files all of whose fields have been here as final ERA5 for some time."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from weatherfm import __version__
@@ -19,8 +18,9 @@ from weatherfm.evaluation.figures.training_curve import training_pictures
 from weatherfm.evaluation.reconstructions.figures import Sample, error_figure, sample_figure, spectra_figure
 from weatherfm.evaluation.reconstructions.scores import ReconstructionScores
 from weatherfm.evaluation.reconstructions.wavelengths import colour_channels
+from weatherfm.evaluation.report.rendering import render
 
-_PLACES = (Path(__file__).with_name("template"), Path(__file__).parents[1] / "report" / "template")
+_TEMPLATE = Path(__file__).with_name("template")
 _MOST_ROWS = 60
 """Channels that the table shows; of more, every so many."""
 
@@ -76,14 +76,7 @@ def write_page(
         "training": training_pictures(metrics_jsonl) if metrics_jsonl is not None else [],
         "record": json.dumps(provenance, indent=2, sort_keys=True, ensure_ascii=False),
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_PLACES),
-        autoescape=jinja2.select_autoescape(("html", "j2")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    write_atomically(out, environment.get_template("reconstruction.html.j2").render(context).encode())
+    write_atomically(out, render(context, "reconstruction.html.j2", _TEMPLATE).encode())
     return out
 
 

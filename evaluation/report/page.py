@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import xarray as xr
 
@@ -26,6 +25,7 @@ from weatherfm.evaluation.report.case_studies import case_study, members_of_one,
 from weatherfm.evaluation.report.data_quality import quality_section
 from weatherfm.evaluation.report.group_table import period_table, region_table
 from weatherfm.evaluation.report.provenance_table import day_and_hour, difference_lines, provenance_rows
+from weatherfm.evaluation.report.rendering import render
 from weatherfm.evaluation.report.scale_sentences import resolution_table, scale_sentences
 from weatherfm.evaluation.report.sections import (
     card_groups,
@@ -50,8 +50,6 @@ from weatherfm.evaluation.results.score_card import legend, mark_legend, shade_s
 from weatherfm.evaluation.results.scores_file import read_scores
 from weatherfm.evaluation.results.text_table import headline_channels
 from weatherfm.evaluation.results.words import in_words, region_in_words
-
-_PAGE = Path(__file__).with_name("template")
 
 
 def write_report(
@@ -148,18 +146,6 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
         "animation": None,
         "definitions": definitions(scores),
     }
-
-
-def render(context: dict[str, Any]) -> str:
-    """The page's HTML; a value that the template wants and the context lacks is an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_PAGE),
-        autoescape=jinja2.select_autoescape(("html", "j2")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(context)
 
 
 def _tables(scores: xr.Dataset, model: str, channels: Sequence[str]) -> list[Any]:

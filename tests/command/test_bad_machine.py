@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tarfile
 from pathlib import Path
 
 import pytest
 import torch
+from finished_run import LONG
+from kept_samples import unpack
 
 import weatherfm
 from weatherfm.cli import run_command
@@ -21,16 +22,10 @@ from weatherfm.file_errors import message_of
 from weatherfm.file_lock import hold_output
 from weatherfm.model.climax import read_climax_checkpoint
 
-SAMPLES = Path(__file__).parents[1] / "kept_formats/samples.tar.gz"
-LONG = "x" * 300
-
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    with tarfile.open(SAMPLES) as tar:
-        tar.extractall(folder)  # our own
-    return folder
+    return unpack(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture

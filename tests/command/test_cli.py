@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
-from toy_run import waves
+from finished_run import go_through
+from toy_run import CHANNELS, write_wave_files
 
 from weatherfm.cli import run_command
 
@@ -23,17 +24,13 @@ LEADS = ["6h", "12h"]
 def folder(tmp_path_factory):
     """A folder with NetCDF files (25 days of travelling waves) and a run file that trains on them in seconds."""
     folder = tmp_path_factory.mktemp("cli")
-    state = waves().state
-    names = {"z500": ("z", "m2 s-2"), "t850": ("t", "K"), "u10": ("u10", "m s-1")}
-    for channel, (name, units) in names.items():
-        field = state.sel(channel=channel, drop=True).assign_attrs(units=units).rename(name)
-        field.to_dataset().to_netcdf(folder / f"{name}.nc")
+    write_wave_files(folder)
     run = {
         "run": "run",
         "data": {
             "store": "run/store.zarr",
             "source": {"kind": "files", "paths": ["*.nc"], "levels": {"z": 500, "t": 850}},
-            "channels": list(names),
+            "channels": CHANNELS,
             "train": "2000-01-01/2000-01-16",
             "validation": "2000-01-17/2000-01-19",
             "test": "2000-01-20/2000-01-25",
@@ -55,13 +52,7 @@ def _there(folder, monkeypatch):
 @pytest.fixture(scope="module")
 def finished(folder):
     """The run after all its verbs."""
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        for verb in ("prepare", "train", "forecast", "evaluate", "report"):
-            assert run_command([verb, "run.yaml"]) == 0, verb
-    finally:
-        os.chdir(before)
+    go_through(folder)
     return folder / "run"
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
+from finished_run import go_through
 from places import ROOT
-from toy_run import waves
+from toy_run import write_wave_files
 
 import weatherfm
 from weatherfm import cli
@@ -56,11 +57,9 @@ PYTHONS_OWN = {"stop", "before_repair"}
 def write_files(folder: Path) -> Path:
     """25 days of waves that travel, and a run on them."""
     folder.mkdir(parents=True)
-    state = waves().state
-    for channel, name, units in (("z500", "z", "m2 s-2"), ("u10", "u10", "m s-1")):
-        field = state.sel(channel=channel, drop=True).assign_attrs(units=units).rename(name)
-        field.to_dataset().to_netcdf(folder / f"{name}.nc")
-        os.utime(folder / f"{name}.nc", (1e9, 1e9))  # which a store remembers of its files
+    write_wave_files(folder, ("z500", "u10"))
+    for path in folder.glob("*.nc"):
+        os.utime(path, (1e9, 1e9))  # which a store remembers of its files
     (folder / "run.yaml").write_text(yaml.safe_dump(SETTINGS))
     return folder
 
@@ -69,9 +68,7 @@ def write_files(folder: Path) -> Path:
 def by_command(tmp_path_factory):
     """The folder of a run that the command went through."""
     folder = write_files(tmp_path_factory.mktemp("command") / "work")
-    with chdir(folder):
-        for verb in ("prepare", "train", "forecast", "evaluate", "report"):
-            assert cli.run_command([verb, "run.yaml"]) == 0
+    go_through(folder)
     return folder
 
 

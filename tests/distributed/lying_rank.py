@@ -16,23 +16,23 @@ from weatherfm.verbs.run import importing
 
 with importing():  # as the command does
     from weatherfm.cli import run_command
-    from weatherfm.training import save_and_resume, trainer
+    from weatherfm.training import save_and_resume, steps
     from weatherfm.training.ranks import heartbeat_monitor
 
 
 def skip() -> None:
     """It leaves out the update."""
-    trainer.update_weights = lambda *arguments: None
+    steps.update_weights = lambda *arguments: None
 
 
 def die() -> None:
     """Its process is killed in a step."""
-    trainer.exchange = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+    steps.exchange = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 
 
 def hang() -> None:
     """It waits for something that never comes."""
-    trainer.exchange = lambda *arguments: threading.Event().wait()
+    steps.exchange = lambda *arguments: threading.Event().wait()
 
 
 def fail_late() -> None:

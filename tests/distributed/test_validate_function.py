@@ -14,7 +14,7 @@ import two_stores
 from spawn_ranks import spawn
 
 from weatherfm.config import parse_settings
-from weatherfm.training import trainer
+from weatherfm.training import steps, trainer
 from weatherfm.training.against_one_rank import function_rows, take_steps
 from weatherfm.training.feeding.mixture import Mixture
 from weatherfm.training.parallel import channel_parallel
@@ -48,6 +48,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "lora": {"training": {"start_from": {"weights": "trained", "lora": {"rank": 2}, "freeze": ["blocks.0"]}}},
     "mix": {"model": {"inputs": ["-tcwv"], "outputs": ["-v10"]}, "training": {"channel_sampling": 0.7}},
     "bfloat16": {"training": {"precision": "bfloat16"}},
+    "reconstruct-roles-sampled": {
+        "model": ROLES | {"reconstruction": {"mask_ratio": 0.5, "depth": 1, "width": 8}, "mlp_convolution": False},
+        "training": {"objective": "reconstruct", "channel_sampling": 0.7, "accumulate": 2},
+    },
+    "windows": {"model": {"backbone": "windows", "windows": {"size": [1, 2]}, "patch_size": 1, "rotary": True}},
+    "own": {"model": {"backbone": "own_backbones:Layers", "backbone_options": {"hidden": 1}, "conditioning": "adaln"}},
+    "own-plain": {"model": {"backbone": "own_backbones:Plain"}, "training": {"accumulate": 2}},
 }  # fmt: skip
 
 
@@ -67,6 +74,10 @@ def make_run(folder: Path, kind: str, layout: Layout | None = None) -> RunConfig
     settings["model"]["depth"] = 2 if kind == "lora" else 1
     for section, values in changes.items():
         settings[section] = settings.get(section, {}) | values
+    if settings["training"].get("objective") == "reconstruct":
+        settings["training"].pop("lead_times")
+    if kind.startswith("own"):
+        settings["model"].pop("dropout")
     if "start_from" in changes.get("training", {}):
         settings["training"]["start_from"] |= {"weights": str(folder / "trained")}
     if layout is not None:
@@ -118,6 +129,8 @@ def test_what_is_compared_is_all_of_a_step(folder):
             assert outputs == [f"{n} {second}" for n in ("t850", "u10", "tcwv")] + [
                 f"{n} {first}" for n in ("z500", "t850", "u10")
             ]
+        seen = [key.name for key in found if key.name.startswith("patches seen")]
+        assert seen == ([f"patches seen (batch {i})" for i in (1, 2)] if kind.startswith("reconstruct") else [])
         if kind == "crps-rollout-roles":
             assert outputs == [f"{name} (batch 1, step {step})" for step in (1, 2) for name in ("z500", "u10")]
             assert {tuple(found[evidence.Key(evidence.OUTPUTS, name)].shape) for name in outputs} == {(12, 4, 8)}
@@ -160,7 +173,7 @@ def read_others(patch: pytest.MonkeyPatch) -> None:
 
 
 def skip_update(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(trainer, "update_weights", lambda *arguments: None)
+    patch.setattr(steps, "update_weights", lambda *arguments: None)
 
 
 def rename_a_channel(patch: pytest.MonkeyPatch) -> None:

@@ -9,18 +9,17 @@ version, let the message say what to do with older files, and add new samples be
 from __future__ import annotations
 
 import shutil
-import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from kept_samples import unpack
 from make_samples import CHANNELS, SETTINGS, wave
 from safetensors.torch import load_file
 
 import weatherfm
 
-HERE = Path(__file__).parent
 CASES = np.arange("2000-01-13", "2000-01-17", dtype="datetime64[D]")
 FORECAST = {
     "geopotential": [53559.609375, 53927.03125, 54140.4765625, 53565.9921875, 53793.82421875],
@@ -37,10 +36,7 @@ ROUNDING = 2e-6
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("formats")
-    with tarfile.open(HERE / "samples.tar.gz") as tar:
-        tar.extractall(folder)  # our own; 3.11.2 knows no filters
-    return folder
+    return unpack(tmp_path_factory.mktemp("formats"))
 
 
 @pytest.fixture

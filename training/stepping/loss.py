@@ -33,10 +33,10 @@ from weatherfm.earth.domain import Domain
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.increments import at_lead, increment_scales
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.share import ChannelShare, whole
+from weatherfm.model.share import ChannelShare
 from weatherfm.training.feeding.ready_batches import ReadyBatch
-from weatherfm.training.stepping.channel_weights import normalised_weights
 from weatherfm.training.stepping.crps import almost_fair_crps
+from weatherfm.training.stepping.scored_channels import scored_channels
 
 
 class ForecastLoss(nn.Module):
@@ -143,27 +143,19 @@ def forecast_loss(
     Raises:
         InputError: every channel has weight zero.
     """
-    everything = whole(config, domain)
-    share = share or everything
-    by_channel = normalised_weights(everything.outputs, weights)
-    own = [everything.outputs.index(name) for name in share.outputs]
-    places = [domain.channels.index(name) for name in everything.outputs]
-    increments, plain = None, by_channel
+    scored = scored_channels(config, domain, weights, share)
+    by_channel, own, plain = scored.by_channel, scored.own, scored.by_channel
+    increments = None
     if config.predict == "increment":
         leads, scales = (torch.as_tensor(values) for values in increment_scales(domain))
-        scales = scales[:, places]  # [L, O]
+        scales = scales[:, scored.places]  # [L, O]
         if len(leads) == 1:
             by_channel = by_channel / (scales[0].square() if crps_alpha is None else scales[0])
         else:
             increments = leads.float(), scales[:, own].to(torch.get_default_dtype())
-    cells = torch.as_tensor(domain.grid.area_weights)
-    if domain.masks:
-        cells = cells * torch.as_tensor(domain.present[places][own])
-        cells = cells / cells.mean((-2, -1), keepdim=True)
-    rows = None
-    if share.outputs != share.channels:
-        rows = torch.tensor([share.channels.index(name) for name in share.outputs])
-    return ForecastLoss(cells, by_channel[own], shortest_lead_hours, increments, plain[own], rows, crps_alpha)
+    return ForecastLoss(
+        scored.cells, by_channel[own], shortest_lead_hours, increments, plain[own], scored.rows, crps_alpha
+    )
 
 
 def predict(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> Tensor:

@@ -23,9 +23,9 @@ from weatherfm.earth.domain import Domain
 from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.hidden_patches import hidden_points
 from weatherfm.model.model import WeatherViT
-from weatherfm.model.share import ChannelShare, whole
+from weatherfm.model.share import ChannelShare
 from weatherfm.training.feeding.ready_batches import ReadyBatch
-from weatherfm.training.stepping.channel_weights import normalised_weights
+from weatherfm.training.stepping.scored_channels import scored_channels
 
 
 class ReconstructionLoss(nn.Module):
@@ -105,19 +105,9 @@ def reconstruction_loss(
     Raises:
         InputError: every channel has weight zero.
     """
-    everything = whole(config, domain)
-    share = share or everything
-    by_channel = normalised_weights(everything.outputs, weights)
-    own = [everything.outputs.index(name) for name in share.outputs]
-    cells = torch.as_tensor(domain.grid.area_weights)
-    if domain.masks:
-        places = [domain.channels.index(name) for name in share.outputs]
-        cells = cells * torch.as_tensor(domain.present[places])
-    rows = None
-    if share.outputs != share.channels:
-        rows = torch.tensor([share.channels.index(name) for name in share.outputs])
+    scored = scored_channels(config, domain, weights, share)
     tokens = patch_counts(config.patch, domain.grid.shape)
-    return ReconstructionLoss(cells, by_channel[own], tokens, config.patch, rows)
+    return ReconstructionLoss(scored.cells, scored.by_channel[scored.own], tokens, config.patch, scored.rows)
 
 
 def reconstructed(model: WeatherViT, ready: ReadyBatch, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

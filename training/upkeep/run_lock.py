@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from weatherfm.errors import InputError
-from weatherfm.file_lock import FileLock, Held, NoLocks
+from weatherfm.file_lock import FileLock, Held
 
-_log = logging.getLogger(__name__)
 NAME = ".training.lock"
 
 
@@ -25,15 +23,13 @@ def hold_run(folder: Path) -> Iterator[None]:
         InputError: another process is training there, or the folder cannot be made or written.
     """
     lock = FileLock(folder / NAME)
+
+    def busy(holder: Held) -> str:
+        return f"{folder} is being trained by another process ({holder}); wait for it, or choose another run=..."
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.take()
-    except Held as holder:
-        raise InputError(
-            f"{folder} is being trained by another process ({holder}); wait for it, or choose another run=..."
-        ) from None
-    except NoLocks as error:
-        _log.warning("cannot lock %s (%s): do not start a second training in it", folder, error)
+        lock.take_for(folder, busy, "start a second training in it")
     except OSError as error:  # a file is in the way, permissions, a disk that is full or not there
         lock.release()
         reason = "a file of this name is there" if isinstance(error, FileExistsError) else error

@@ -113,12 +113,15 @@ class Recorder:
     def _keep_read(self, ready: ReadyBatch) -> None:
         batch, role = ready.batch, self._ground.role
         rows = self._rows(len(batch.history))
-        fields = torch.cat([batch.history, torch.stack(list(batch.targets), 1)], 1)  # [B, T + S, C, H, W]
+        ahead = [torch.stack(list(batch.targets), 1)] if ready.visible is None else []  # there what is read is scored
+        fields = torch.cat([batch.history, *ahead], 1)  # [B, T + S, C, H, W]
         for i, name in enumerate(role.share.channels):
             self.found[self._key(SAMPLES, name)] = Piece(fields[:, :, i].to("cpu", copy=True), rows)
         times = torch.from_numpy(batch.init_time.astype("datetime64[m]").astype("float64"))
         moments = torch.stack([times, batch.lead_time_hours.cpu().double()], 1)
         self.found[self._key(SAMPLES, "initial and lead times")] = Piece(moments, rows)
+        if ready.visible is not None:
+            self.found[self._key(SAMPLES, "patches seen")] = Piece(ready.visible.cpu(), rows)
 
     def _hear(self, model: WeatherViT, given: Any, state: Tensor) -> None:
         if self._step == self._steps:  # made again in the backward pass

@@ -288,4 +288,6 @@ def _text(source: Any, what: str) -> str:
     if not isinstance(source, str | os.PathLike):
         hint = "; write it with to_zarr and give its folder" if isinstance(source, xr.Dataset) else ""
         raise InputError(f"{what}, got {type(source).__name__}{hint}")
-    return os.fspath(source)
+    if not (text := os.fspath(source)).strip():
+        raise InputError(f"{what}, got {text!r}; name one")
+    return text

@@ -18,7 +18,7 @@ from pathlib import Path
 from weatherfm.data_pipeline.store.records.exchange import exchange
 from weatherfm.data_pipeline.store.records.manifest import NAME, PROGRESS
 from weatherfm.errors import InputError
-from weatherfm.file_lock import FileLock, Held, NoLocks
+from weatherfm.file_lock import FileLock, Held
 from weatherfm.home import expanded
 
 _log = logging.getLogger(__name__)
@@ -153,14 +153,13 @@ def refuse_fixed(root: Path) -> None:
 
 
 def _take(lock: FileLock, root: Path) -> None:
+    def busy(holder: Held) -> str:
+        return f"another process is writing {root} ({holder}); wait for it or choose another store"
+
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
-        lock.take()
-    except Held as holder:
-        raise InputError(f"another process is writing {root} ({holder}); wait for it or choose another store") from None
-    except NoLocks as error:  # some network file systems have none
-        lock.path.unlink(missing_ok=True)
-        _log.warning("cannot lock %s (%s): do not write it from a second process", root, error)
+        if not lock.take_for(root, busy, "write it from a second process"):
+            lock.path.unlink(missing_ok=True)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else error
         raise InputError(

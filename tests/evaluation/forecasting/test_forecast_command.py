@@ -123,7 +123,7 @@ def test_untrained_steps_are_said_once(folder, say, caplog):
         (["--init=latest", "--store", "/no/such"], "no store at /no/such"),
         (["--init=latest", "--devices=0"], "--devices must be 1 or more"),
         (["--init=latest", "forecast.devise=cpu"], "did you mean forecast.device?"),
-        (["--init=latest", "forecast.device=meta"], "forecast.device: pyTorch knows no such device"),
+        (["--init=latest", "forecast.device=meta"], "forecast.device: no device that PyTorch knows"),
         (["--init="], "--init has no value; give one, or leave the option out"),
         (["--init", " "], "--init has no value"),
         (["--init=latest", "--rollout="], "--rollout has no value"),
