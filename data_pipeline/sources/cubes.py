@@ -156,7 +156,7 @@ class CropFields(Readable):
         cube, rows, columns = self._cubes[self._crops.cube[crop]], *self._window(crop)
         raw = np.asarray(cube.pixels()[rows, columns][:, :, bands])
         values = reflectance.to_reflectance(raw, *reflectance.references_of(cube, self._settings), columns, bands)
-        filled = None if cube.ignored is None else raw == cube.ignored
+        filled = None if cube.ignored is None else np.isnan(raw) if np.isnan(cube.ignored) else raw == cube.ignored
         if self._source.plant is not None:
             background = ~plant.plant_of(cube, self._settings)[rows, columns]
             filled = np.broadcast_to(background[..., None], raw.shape) | (False if filled is None else filled)

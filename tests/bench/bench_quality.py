@@ -37,7 +37,7 @@ OF_THREE = ["flat:"] + [
 ]
 """Europe has three channels."""
 SMALLER = ["model.width=128", "model.depth=2", "training.steps=500"]
-LEAVES = ["training.steps=1000"]
+LEAVES = ["training.steps=600"]
 CASES = {
     "planet": ("configs/planet.yaml", ("z500", "t850", "u850", "v850"), SMALLER, FORMS),
     "leaves": ("configs/plant_mae.yaml", ("refl660", "refl800", "refl1440", "refl2200", "all"), LEAVES, FORMS),

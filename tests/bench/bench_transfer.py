@@ -3,10 +3,14 @@
     python tests/bench/bench_transfer.py
     python tests/bench/bench_transfer.py --on validation --seeds 1 --arm "slow: training.learning_rate=5e-4"
     python tests/bench/bench_transfer.py --grid "24 x 48: data.regrid={gaussian: 12}"
+    python tests/bench/bench_transfer.py --set model.mlp_convolution=false --pretraining "forecasts:" \
+        --pretraining "masked: training.objective=reconstruct model.reconstruction.width=64
+                       -training.lead_times -model.decoder_fields -model.truncation -forecast"
 
 Trains `configs/pretrain_planets.yaml`, then seed by seed the arms of `configs/finetune_planet.yaml`; an arm without
-`training.start_from=null` starts from these weights. An arm's line is its RMSE on the days of `--on`, from
-all initial times there, of squared errors averaged over seeds; baselines are fitted on the training days. In brackets
+`training.start_from=null` starts from these weights, from those of each pretraining where there are several; of these
+a setting behind a minus is left out. An arm's line is its RMSE on the days of `--on`, from all initial times there, of
+squared errors averaged over seeds; baselines are fitted on the training days. In brackets
 is how much lower the first arm's RMSE is, with p of the paired test over initial times of the mean over seeds
 (`evaluation.significance`), of all and of one a day (6 h apart differences can be so alike that the test gives up, and
 says 0.1), and the number of seeds of which it is lower. Results are kept in the folder: a bench that was
@@ -23,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from errors_by_init import baseline_errors, errors_of, inits_of
 
 import weatherfm
@@ -39,9 +44,14 @@ SHOWN = ("z500", "t850", "t925", "u400")
 """The last two are not in the weights."""
 
 
-def pretrain(folder: Path, settings: list[str], seed: int) -> tuple[Path, float]:
+def pretrain(folder: Path, name: str, settings: list[str], seed: int) -> tuple[Path, float]:
     """The run's folder, and seconds of the processor."""
-    run = weatherfm.read_run(PRETRAINING, *settings, f"training.seed={seed}", f"run={folder / f'pretrain-{seed}'}")
+    place = folder / "-".join(word for word in ("pretrain", name, str(seed)) if word)
+    config = yaml.safe_load(Path(PRETRAINING).read_text())
+    for section, _, key in (word[1:].partition(".") for word in settings if word.startswith("-")):
+        del (config[section] if key else config)[key or section]
+    given = [word for word in settings if not word.startswith("-")]
+    run = weatherfm.read_run(config, *given, f"training.seed={seed}", f"run={place}")
     made, spent = run.folder / "foundation.safetensors", run.folder / "seconds.json"
     if not made.exists():
         weatherfm.prepare(run)
@@ -120,6 +130,7 @@ def main() -> None:
     parser.add_argument("--grid", action="append", help="name: settings")
     parser.add_argument("--on", choices=["validation", "test"], default="test")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--pretraining", action="append", help="name: settings of pretraining alone")
     parser.add_argument(
         "--pretrainings", type=int, default=1, help="seeds of pretraining, dealt out to those of the arms"
     )
@@ -130,14 +141,22 @@ def main() -> None:
     grids = [one.partition(":")[::2] for one in options.grid or GRIDS]
     found: dict[str, dict[str, list[dict]]] = {grid: {} for grid, _ in grids}
     for seed in range(options.seeds):
-        weights, seconds = pretrain(options.folder, options.set, seed % options.pretrainings)
-        print(f"seed {seed}: its pretraining took {seconds:.0f} s of the processor", flush=True)
+        weights = {}
+        for name, settings in (one.partition(":")[::2] for one in options.pretraining or [":"]):
+            own = [*options.set, *settings.split()]
+            weights[name], seconds = pretrain(options.folder, name, own, seed % options.pretrainings)
+            print(f"seed {seed}: its pretraining {name} took {seconds:.0f} s of the processor", flush=True)
         for grid, of_grid in grids:
             place = [f"data.store={options.folder / grid.replace(' ', '')}.zarr"]
             place += [of_grid.strip()] if of_grid.strip() else []
             for arm, settings in (one.partition(":")[::2] for one in options.arm or ARMS):
-                one = measure(options.folder, [*options.set, *place, *settings.split()], seed, weights, options.on)
-                found[grid].setdefault(arm, []).append(one)
+                starts = [next(iter(weights))] if "start_from=null" in settings else weights
+                for name in starts:
+                    line = f"{arm}, {name}" if name and starts is weights else arm
+                    all_of = [*options.set, *place, *settings.split()]
+                    one = measure(options.folder, all_of, seed, weights[name], options.on)
+                    found[grid].setdefault(line, []).append(one)
+                    print(f"seed {seed}, {line}: {one['seconds']:.0f} s of the processor", flush=True)
     for grid, arms in found.items():
         print(f"\n## {grid}")
         print_table(arms, options.on)

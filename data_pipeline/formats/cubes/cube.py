@@ -15,6 +15,7 @@ from weatherfm.data_pipeline.formats.files.identity import Stamp, refuse_changed
 from weatherfm.errors import InputError
 
 AXES = ("row", "column", "band")
+_PACKED = (".npz", ".tif", ".tiff")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Cube:
         """[R, W, B] as stored, read-only: memory that is read from the file when it is used.
 
         Raises:
-            InputError: the file changed since it was opened.
+            InputError: the file changed since it was opened, or is damaged.
         """
         refuse_changed(self.data, self.stamp)
         held = _unpacked(self) if self.packed else _mapped(self)
@@ -58,8 +59,8 @@ class Cube:
 
     @property
     def packed(self) -> bool:
-        """True of an archive, which can only be read as a whole."""
-        return self.data.endswith(".npz")
+        """True of an archive and of a GeoTIFF, which are read as a whole."""
+        return self.data.lower().endswith(_PACKED)
 
 
 @lru_cache(maxsize=16)
@@ -71,8 +72,25 @@ def _mapped(cube: Cube) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _unpacked(cube: Cube) -> np.ndarray:
+    if not cube.data.lower().endswith(".npz"):
+        return _decoded(cube.data)
     with np.load(cube.data, allow_pickle=False) as archive:
         held: np.ndarray = archive[archive.files[0]]
+    return held
+
+
+def _decoded(path: str) -> np.ndarray:
+    """[B, R, W] of a GeoTIFF."""
+    import rasterio
+    from rasterio.errors import RasterioIOError
+
+    try:
+        with rasterio.open(path, driver="GTiff") as file:
+            held: np.ndarray = file.read()
+    except RasterioIOError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.__cause__ or error}); it is cut or damaged: fetch it again"
+        ) from None
     return held
 
 

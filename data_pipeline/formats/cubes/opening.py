@@ -12,13 +12,15 @@ import numpy as np
 
 from weatherfm.data_pipeline.formats.cubes.cube import Cube, refuse_other_size
 from weatherfm.data_pipeline.formats.cubes.envi import open_envi
+from weatherfm.data_pipeline.formats.cubes.geotiff import ENDINGS as GEOTIFF
+from weatherfm.data_pipeline.formats.cubes.geotiff import open_geotiff
 from weatherfm.data_pipeline.formats.cubes.wavelengths import same_bands, stated_wavelengths
 from weatherfm.data_pipeline.formats.files.identity import short_names, stamp_of
 from weatherfm.data_pipeline.formats.files.paths import find_files
 from weatherfm.data_pipeline.picture_config import CUBE, FOLDER, CubesSource
 from weatherfm.errors import InputError
 
-ENDINGS = (".hdr", ".npy", ".npz")
+ENDINGS = (".hdr", ".npy", ".npz", *GEOTIFF)
 
 
 def open_cubes(source: CubesSource) -> list[Cube]:
@@ -48,9 +50,13 @@ def open_cube(path: str, name: str, source: CubesSource) -> Cube:
     ending = os.path.splitext(path)[1].lower()
     if ending == ".hdr":
         return open_envi(path, name, source)
+    if ending in GEOTIFF:
+        return open_geotiff(path, name, source)
     if ending in ENDINGS:
         return _open_array(path, name, source)
-    raise InputError(f"{path} is none of the cubes that are read; name headers of ENVI (.hdr), .npy or .npz files")
+    raise InputError(
+        f"{path} is none of the cubes that are read; name headers of ENVI (.hdr), .npy, .npz or GeoTIFF (.tif) files"
+    )
 
 
 def beside(pattern: str, cube: Cube) -> str:

@@ -113,7 +113,7 @@ def test_cubes_of_other_bands(tmp_path):
         ("a.hdr", b"ENVI\nsamples = 2\n", "has no data beside it"),
         ("a.npy", b"\x93NUMPY", "a.npy is no array of NumPy, or is cut"),
         ("a.npz", b"PK\3\4 cut", "a.npz is no array of NumPy, or is cut"),
-        ("a.tif", b"II*\0", "none of the cubes that are read"),
+        ("a.jpg", b"", "none of the cubes that are read"),
     ],
 )
 def test_files_that_are_no_cubes(tmp_path, name, content, message):
@@ -171,11 +171,14 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
         source.fields.read(np.array([0]), np.array([0]))
 
 
-@pytest.mark.parametrize(("package", "told"), [("spectral.io.envi", "cubes"), ("prosail", "leaves")])
+@pytest.mark.parametrize(
+    ("package", "told"), [("spectral.io.envi", "cubes"), ("rasterio", "geotiff"), ("prosail", "leaves")]
+)
 def test_packages_that_are_not_there(tmp_path, monkeypatch, package, told):
     monkeypatch.setitem(sys.modules, package, None)
     path = write_envi(tmp_path / "a.hdr", counts(SMALL))
-    data = settings(path)
+    data = settings(tmp_path / "a.tif" if told == "geotiff" else path)
+    (tmp_path / "a.tif").touch()
     if told == "leaves":
         data |= {"source": {"kind": "leaves"}, "period": "2001"}
     with pytest.raises(InputError, match=rf"not installed; pip install 'weatherfm\[{told}\]'"):
