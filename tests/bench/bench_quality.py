@@ -36,15 +36,15 @@ OF_THREE = ["flat:"] + [
     f"{local} {groups}: groups={groups} local={local}" for local in ("attention", "linear") for groups in (2, 3)
 ]
 """Europe has three channels."""
-SMALLER = ["model.width=128", "model.depth=2", "training.steps=500"]
-LEAVES = ["training.steps=600"]
+SMALLER = ["data.regrid={gaussian: 8}", "model.truncation=null", "model.width=128", "model.depth=2", "training.steps=400"]
+LEAVES = ["training.steps=400"]
 CASES = {
     "planet": ("configs/planet.yaml", ("z500", "t850", "u850", "v850"), SMALLER, FORMS),
     "leaves": ("configs/plant_mae.yaml", ("refl660", "refl800", "refl1440", "refl2200", "all"), LEAVES, FORMS),
     "europe": (
         "configs/era_interim_europe.yaml",
         ("z500", "t850", "msl"),
-        ["model.depth=2", "training.steps=600"],
+        ["model.depth=2", "training.steps=400"],
         OF_THREE,
     ),
 }

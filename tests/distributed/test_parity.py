@@ -131,6 +131,7 @@ VARIANTS: dict[str, dict] = {
         "model": ADAPTIVE | {"backbone": "own_backbones:Layers", "backbone_options": {"hidden": 1}},
     },
     "own-heads-divided": {"aggregation": HIERARCHICAL, "model": {"backbone": "own_backbones:HeadsDivided"}},
+    "own-of-a-library": {"model": {"backbone": "own_backbones:OfALibrary"}},
     "tensor-parallel-alone-reconstruct": {
         "aggregation": {"evaluate": "tokens"},
         "training": {"objective": "reconstruct"},
@@ -145,7 +146,7 @@ VARIANTS: dict[str, dict] = {
 }
 TELLING = ["flat-uneven-local-adaptive-sampled", "attention", "linear-tree-uneven-sampled"]
 """Variants that between them go through all that layouts do differently."""
-BACKBONES = [name for name in VARIANTS if name.startswith(("windows", "own"))]
+BACKBONES = ["windows-uneven-local-adaptive", "own-uneven-adaptive", "own-heads-divided"]
 CRPS = [name for name in VARIANTS if name.startswith("crps")]
 RECONSTRUCT = [name for name in VARIANTS if name.startswith("reconstruct")]
 LAYOUTS = [
