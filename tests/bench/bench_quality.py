@@ -36,15 +36,15 @@ OF_THREE = ["flat:"] + [
     f"{local} {groups}: groups={groups} local={local}" for local in ("attention", "linear") for groups in (2, 3)
 ]
 """Europe has three channels."""
-SMALLER = ["data.regrid={gaussian: 8}", "model.truncation=null", "model.width=128", "model.depth=2", "training.steps=400"]
-LEAVES = ["training.steps=400"]
+STEPS = "training.steps=400"
+SMALLER = ["data.regrid={gaussian: 8}", "model.truncation=null", "model.width=128", "model.depth=2", STEPS]
 CASES = {
     "planet": ("configs/planet.yaml", ("z500", "t850", "u850", "v850"), SMALLER, FORMS),
-    "leaves": ("configs/plant_mae.yaml", ("refl660", "refl800", "refl1440", "refl2200", "all"), LEAVES, FORMS),
+    "leaves": ("configs/plant_mae.yaml", ("refl660", "refl800", "refl1440", "refl2200", "all"), [STEPS], FORMS),
     "europe": (
         "configs/era_interim_europe.yaml",
         ("z500", "t850", "msl"),
-        ["model.depth=2", "training.steps=400"],
+        ["model.depth=2", STEPS],
         OF_THREE,
     ),
 }
