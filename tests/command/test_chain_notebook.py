@@ -30,6 +30,7 @@ def test_only_the_public_face_is_used():
     assert "from weatherfm" not in code
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     pytest.importorskip("dinosaur", reason="the simulated planet needs the extra `demo`")
     done = executed(NAME, tmp_path, monkeypatch)

@@ -70,7 +70,9 @@ def assert_compiled(mode: str, layout: Layout | None) -> None:
         torch.testing.assert_close(compiled["forecast"], eager["forecast"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("mode", list(VARIANTS))
+@pytest.mark.parametrize(
+    "mode", [mode if mode == "block" else pytest.param(mode, marks=pytest.mark.slow) for mode in VARIANTS]
+)
 def test_blocks_are_compiled_in_every_mode(mode):
     assert_compiled(mode, None)
 

@@ -123,7 +123,7 @@ def uncounted() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+@pytest.mark.parametrize("layout", [*LAYOUTS[:2], pytest.param(LAYOUTS[2], marks=pytest.mark.slow)], ids=str)
 def test_a_simulated_rank_holds_and_sends_what_a_real_one_does(layout):
     compare(layout, torch.bfloat16, FEW)
 

@@ -63,6 +63,7 @@ def stop_in_the_second(folder: Path, run: str, job: Job) -> None:
     assert not any(line.startswith("weatherfm:") for line in lines), lines
 
 
+@pytest.mark.slow
 def test_stopped_they_go_on_under_torchrun_whose_ranks_train_one_after_another(folder, undisturbed):
     stop_in_the_second(folder, "stopped", start([*COMMAND, config(folder, "stopped"), *IN_TURN], ranks=4))
     status, lines = start([*TORCHRUN, config(folder, "stopped"), "--seeds", "2"], ranks=2).end()

@@ -71,6 +71,7 @@ def test_a_killed_rank_changes_nothing(folder, undisturbed):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_stopped_it_goes_on_from_there_under_torchrun(folder, undisturbed):
     path = config(folder, "stopped")
     job = start([*COMMAND, path, "--devices", "2", "--restarts", "1"], ranks=4)

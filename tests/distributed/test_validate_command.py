@@ -105,6 +105,7 @@ def test_a_rank_that_hangs_is_named(folder):
     assert sum(f"no answer from rank 1 ({HOST})" in line for line in lines) == 1, lines
 
 
+@pytest.mark.slow
 def test_what_fails_late_leaves_no_folder_behind(folder, monkeypatch, capfd):
     """Rank 0 is ended by the launcher, which knows its folder."""
     before = contents(folder)

@@ -112,6 +112,7 @@ def test_a_turn_between_grid_points_moves_each_mountain(monkeypatch):
     np.testing.assert_allclose(Conditions(turn=33.3).surface_geopotential(), expected, atol=20)
 
 
+@pytest.mark.slow
 def test_another_contrast_is_another_climate(shipped_and_other):
     """Poles are drawn to air 30 K colder, over 40 days: in three days by 2 K; the equator is not."""
     low = [days[-4:, CHANNELS.index("t850")].mean((0, 2)) for days in shipped_and_other]
