@@ -54,8 +54,9 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "windows": {"model": {"backbone": "windows", "windows": {"size": [1, 2]}, "patch_size": 1, "rotary": True}},
     "own": {"model": {"backbone": "own_backbones:Layers", "backbone_options": {"hidden": 1}, "conditioning": "adaln"}},
-    "own-plain": {"model": {"backbone": "own_backbones:Plain"}, "training": {"accumulate": 2}},
 }  # fmt: skip
+ON_TWO = ["bfloat16", "windows", "own"]
+"""Enough for these, as four ranks take their time."""
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def on_rank(rank: int, folder: Path, layout: Layout, kinds: list[str]) -> dict[s
 
 @pytest.mark.parametrize(
     ("layout", "kinds"),
-    [(Layout(1, 2, 2), list(KINDS)), (Layout(1, 1, 2), ["plain", "mix"])],
+    [(Layout(1, 2, 2), [kind for kind in KINDS if kind not in ON_TWO]), (Layout(1, 1, 2), [*ON_TWO, "plain", "mix"])],
     ids=lambda value: str(value) if isinstance(value, Layout) else "",
 )
 def test_every_kind_of_run_is_one_ranks(folder, layout, kinds):
