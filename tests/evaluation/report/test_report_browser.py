@@ -182,7 +182,7 @@ def test_nothing_is_cut_off_at_1280(crowded):
 def test_paper_holds_all_of_a_wide_page(crowded, tmp_path):
     """As wide as A4 between its margins, with the styles of print: nothing is wider, and no box can scroll there."""
     narrow = tmp_path / "narrow.html"
-    text = crowded.read_text(encoding="utf-8").replace("@media print {", "@media all {")
+    text = crowded.read_text(encoding="utf-8").replace("@media print {", "@media all {").replace("screen and", "tv and")
     inner = text.replace('document.querySelectorAll(".scroll")', 'document.querySelectorAll(".figures, .heat")')
     inner = inner.replace("box.scrollWidth > box.clientWidth + 1", "box.getBoundingClientRect().right > innerWidth")
     (tmp_path / "inner.html").write_text(inner.replace('box.getAttribute("aria-label")', "box.textContent"))
@@ -227,6 +227,21 @@ def test_print(page, tmp_path):
     look(page, f"--print-to-pdf={out}", "--no-pdf-header-footer")
     assert out.read_bytes().startswith(b"%PDF")
     assert out.stat().st_size > 50_000
+
+
+def test_paper_shows_the_first_frame_of_a_film(page, tmp_path):
+    """And maps side by side, as on a wide screen."""
+    inner, outer = tmp_path / "inner.html", tmp_path / "outer.html"
+    text = (
+        page.read_text(encoding="utf-8").replace("@media print {", "@media all {").replace("@media screen", "@media tv")
+    )
+    inner.write_text(text.replace("const first = shown();", "const first = shown(), panels = document.querySelector"
+                                  "('figure .panels').children;").replace("small: [", "side: panels[0].offsetTop === "
+                                  "panels[1].offsetTop, small: ["), encoding="utf-8")  # fmt: skip
+    outer.write_text(f'{LISTENER}<iframe src="{inner.as_uri()}" width="718" height="900"></iframe>')
+    found = probe(outer)
+    assert found["first"] == ["24 h, valid 2018-10-13 00 UTC"]
+    assert found["side"]
 
 
 def test_screenshot_shows_the_colours_of_the_score_card(page, tmp_path):
