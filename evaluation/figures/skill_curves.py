@@ -21,8 +21,8 @@ from weatherfm.evaluation.results.lookup import (
 )
 from weatherfm.evaluation.results.words import in_words, name_in_words
 
-_OPACITY = 0.18
-"""Of the shading: where intervals overlap both are seen."""
+_OPACITY, _ALL = 0.18, 0.5
+"""Of the shading of one, and of all together: where intervals overlap the lines are seen."""
 
 _LOWEST = -100.0
 """Per cent down to which intervals widen the axis; curves do without end."""
@@ -77,7 +77,8 @@ def _skill_figure(
     skill = 100 * (1 - values / values.sel(forecast=reference, drop=True)).sel(forecast=names)
     figure, axes = panel()
     with style():
-        ends = [end for name in names for end in _shade(axes, scores, metric, place, name, reference)]
+        pair, opacity = place | {"reference": reference}, min(_OPACITY, _ALL / max(1, len(names)))
+        ends = [end for name in names for end in _shade(axes, scores, metric, pair, name, opacity)]
         draw_curves(axes, scores, skill)
         shown = np.concatenate([skill.values.ravel(), *(np.maximum(end, _LOWEST) for end in ends)])
         low, high = float(np.nanmin(shown, initial=0)), float(np.nanmax(shown, initial=0))
@@ -89,17 +90,17 @@ def _skill_figure(
 
 
 def _shade(
-    axes: Axes, scores: xr.Dataset, metric: str, place: dict[str, str], name: str, reference: str
+    axes: Axes, scores: xr.Dataset, metric: str, place: dict[str, str], name: str, opacity: float
 ) -> list[np.ndarray]:
     """Shade the interval of one forecast; its ends in per cent, none where it has none."""
-    if f"{metric}_skill_low" not in scores or reference not in scores["reference"].values:
+    if f"{metric}_skill_low" not in scores or place["reference"] not in scores["reference"].values:
         return []
-    pair = place | {"forecast": name, "reference": reference}
+    pair = place | {"forecast": name}
     low, high = (100 * scores[f"{metric}_skill_{end}"].sel(pair).values for end in ("low", "high"))
     if not np.isfinite(low).any():
         return []
     leads = np.asarray(lead_hours(scores)) / lead_unit(scores)[0]
-    axes.fill_between(leads, low, high, color=line_look(name, scores)["color"], alpha=_OPACITY, linewidth=0)
+    axes.fill_between(leads, low, high, color=line_look(name, scores)["color"], alpha=opacity, linewidth=0)
     if len(leads) == 1:  # no area between the ends of one
         axes.vlines(leads, low, high, color=line_look(name, scores)["color"], alpha=0.5)
     return [low, high]

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+import numpy as np
 import xarray as xr
 
 from weatherfm.evaluation.results.case_counts import cases_of, distinct_periods, with_count
-from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
-from weatherfm.evaluation.results.lookup import lead_hours, main_region, overall
+from weatherfm.evaluation.results.key_figures import headline_lead, key_leads, skill
+from weatherfm.evaluation.results.lookup import lead_hours, main_region, models_of, overall
 from weatherfm.evaluation.results.score_card import make_cell, own_baselines, skill_with_test
-from weatherfm.evaluation.results.skill_colours import Cell, legend
+from weatherfm.evaluation.results.skill_colours import Cell, legend, limit_for
 from weatherfm.evaluation.results.words import in_words, number, pretty_units, region_in_words
 from weatherfm.evaluation.scoring.periods import ALL
 
@@ -27,6 +28,15 @@ class GroupTable:
     """(label, cells)."""
     scale: tuple[Cell, ...]
     """Legend of its colours."""
+
+
+def limit_of_tables(scores: xr.Dataset) -> float:
+    """Skill in percent at which the colours of all these tables end: what suits skill against the hardest baselines."""
+    least = [
+        np.fmin.reduce([skill(scores, model, name).values for name in own_baselines(scores, model)])
+        for model in models_of(scores)
+    ]
+    return limit_for(np.stack(least))
 
 
 def region_table(scores: xr.Dataset, model: str, channels: Sequence[str], limit: float) -> GroupTable:

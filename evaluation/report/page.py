@@ -20,7 +20,7 @@ from weatherfm.evaluation.figures.training_curve import training_pictures
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.case_studies import scored_name
 from weatherfm.evaluation.report.data_quality import quality_section
-from weatherfm.evaluation.report.group_table import all_in_one_period, period_table, region_table
+from weatherfm.evaluation.report.group_table import all_in_one_period, limit_of_tables, period_table, region_table
 from weatherfm.evaluation.report.map_sections import map_sections
 from weatherfm.evaluation.report.provenance_table import day_and_hour, difference_lines, provenance_rows
 from weatherfm.evaluation.report.rendering import render
@@ -46,7 +46,7 @@ from weatherfm.evaluation.results.lookup import (
     provenance_of,
 )
 from weatherfm.evaluation.results.published_scores import published_for
-from weatherfm.evaluation.results.score_card import mark_legend, shown_leads, skill_limits
+from weatherfm.evaluation.results.score_card import mark_legend, shown_leads
 from weatherfm.evaluation.results.scores_file import read_scores
 from weatherfm.evaluation.results.skill_colours import shade_styles
 from weatherfm.evaluation.results.text_table import headline_channels
@@ -112,7 +112,8 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
     others = [str(name) for name in scores["region"].values if name != region]
     rows = key_rows(scores, channels)
     hours = lead_hours(scores)
-    baselines, limit = baselines_of(scores), skill_limits(scores)[0]
+    baselines = baselines_of(scores)
+    limit = limit_of_tables(scores) if baselines else 0.0
     groups = [(model, _tables(scores, model, channels, limit)) for model in models] if baselines else []
     sections = ("training", "curves", "ensemble", "spectra", "maps", "mean_maps", "members", "extremes", "cases")
     return {name: [] for name in sections} | {

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from synthetic_scores import full_scores, simple_scores
 
-from weatherfm.evaluation.report.group_table import all_in_one_period, period_table, region_table
+from weatherfm.evaluation.report.group_table import (
+    all_in_one_period,
+    limit_of_tables,
+    period_table,
+    region_table,
+)
 from weatherfm.evaluation.results.case_counts import cases_of, distinct_periods
 from weatherfm.evaluation.results.comparison import merge_scores
 from weatherfm.evaluation.results.key_figures import headline, key_leads, key_rows, skill, too_few_to_say
@@ -399,3 +404,8 @@ def test_two_models_three_per_cent_apart_are_told_apart():
     assert steps == [7, -7, -2, 0]  # of twelve on either side
     assert card.scale[0].text == "≤ −5.0 %"
     assert len(mark_legend(full_scores())) == 3
+
+
+def test_tables_of_groups_have_a_scale_of_the_hardest_baselines():
+    assert skill_limits(simple_scores(climatology=61.0))[0] == 40
+    assert limit_of_tables(simple_scores(climatology=61.0)) == 2  # 25 % below persistence, 1.6 % below climatology
