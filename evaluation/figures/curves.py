@@ -16,7 +16,6 @@ from weatherfm.evaluation.figures.pictures import GREY, style
 from weatherfm.evaluation.results.lookup import (
     activity_ratios,
     baselines_of,
-    ensembles_of,
     lead_hours,
     main_region,
     means_of,
@@ -30,7 +29,7 @@ from weatherfm.evaluation.results.words import in_words, name_in_words, pretty_u
 _USEFUL_ACC = 0.6
 """Anomaly correlation down to which a forecast is by custom called useful."""
 
-_LEAST_SKILL = 5
+LEAST_SKILL = 5
 """Per cent that an axis of skill reaches on either side of nothing: less is not worth a picture of its own."""
 _MOST_INSIDE = 6
 """Names in a legend inside the axes: more hide the curves, and stand below."""
@@ -78,28 +77,6 @@ def crps_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> 
         draw_curves(axes, scores, values)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"Fair CRPS [{_units(scores, channel)}]")
-        finish(axes, scores, _title(channel))
-    return figure
-
-
-def crps_skill_figure(scores: xr.Dataset, channel: str, reference: str, region: str | None = None) -> Figure:
-    """Fair CRPS skill score, 1 - CRPS / CRPS of the reference, in per cent against lead time.
-
-    Of ensembles, and of baselines that are distributions. Single forecasts would decide the axis: their CRPS is much
-    larger.
-    """
-    scores = overall(scores)
-    values = scores["crps_fair"].sel(region=region or main_region(scores), channel=channel)
-    skill = 100 * (1 - values / values.sel(forecast=reference, drop=True))
-    distributions = [name for name in baselines_of(scores) if name in probabilistic_baselines_of(scores)]
-    shown = skill.sel(forecast=[name for name in (*ensembles_of(scores), *distributions) if name != reference])
-    figure, axes = panel()
-    with style():
-        draw_curves(axes, scores, shown)
-        low, high = float(shown.min(skipna=True)), float(shown.max(skipna=True))
-        axes.set_ylim(min(-_LEAST_SKILL, 1.1 * low), min(100, max(_LEAST_SKILL, 1.1 * high)))
-        note_level(axes, 0.0, f"0: as good as {in_words(reference)}", below=True)
-        axes.set_ylabel("Fair CRPS skill [%]")
         finish(axes, scores, _title(channel))
     return figure
 
@@ -152,7 +129,7 @@ def brier_skill_figure(scores: xr.Dataset, event: str, region: str | None = None
     with style():
         draw_curves(axes, scores, values)
         low = float(values.sel(forecast=models_of(scores)).min(skipna=True))
-        axes.set_ylim(min(-_LEAST_SKILL, 1.1 * low) if np.isfinite(low) else -_LEAST_SKILL, 100)
+        axes.set_ylim(min(-LEAST_SKILL, 1.1 * low) if np.isfinite(low) else -LEAST_SKILL, 100)
         note_level(axes, 0.0, "0: as good as its frequency", below=True)
         axes.set_ylabel("Brier skill [%]")
         finish(axes, scores, f"{event} {units}")
@@ -179,7 +156,7 @@ def published_letters(scores: xr.Dataset) -> dict[str, str]:
 
 def draw_curves(axes: Axes, scores: xr.Dataset, values: xr.DataArray, **changes: object) -> None:
     """One line a forecast that has a value; `values` dims (forecast, lead_time), in any order."""
-    leads = np.asarray(lead_hours(scores)) / _lead_unit(scores)[0]
+    leads = np.asarray(lead_hours(scores)) / lead_unit(scores)[0]
     for name in map(str, values["forecast"].values):
         line = values.sel(forecast=name).values
         if np.isfinite(line).any():
@@ -191,7 +168,7 @@ def draw_curves(axes: Axes, scores: xr.Dataset, values: xr.DataArray, **changes:
 
 def finish(axes: Axes, scores: xr.Dataset, title: str) -> None:
     """Axis of lead time, title and legend."""
-    factor, unit = _lead_unit(scores)
+    factor, unit = lead_unit(scores)
     longest = lead_hours(scores)[-1] / factor
     axes.set_xlim(0, longest * 1.04)
     axes.set_xlabel(f"Lead time [{unit}]")
@@ -234,7 +211,7 @@ def _draw_published(axes: Axes, scores: xr.Dataset, channel: str) -> None:
     """Hollow grey circles with letters, without a line: nobody may take them for scores on these cases."""
     letters: dict[tuple[float, float], str] = {}
     for point in [point for point in published_for(scores) if point.channel == channel]:
-        place = (point.lead_hours / _lead_unit(scores)[0], point.rmse)
+        place = (point.lead_hours / lead_unit(scores)[0], point.rmse)
         letters[place] = letters.get(place, "") + published_letters(scores)[point.name]
     if not letters:
         return
@@ -281,6 +258,6 @@ def _height(wind: str) -> str:
     return f"{number.removesuffix('m')} m" if number.endswith("m") else f"{number} hPa"
 
 
-def _lead_unit(scores: xr.Dataset) -> tuple[int, str]:
+def lead_unit(scores: xr.Dataset) -> tuple[int, str]:
     """(hours a unit, name): days for long forecasts."""
     return (24, "days") if lead_hours(scores)[-1] > 144 else (1, "h")

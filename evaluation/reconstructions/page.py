@@ -19,6 +19,7 @@ from weatherfm.evaluation.reconstructions.figures import Sample, error_figure, s
 from weatherfm.evaluation.reconstructions.scores import ReconstructionScores
 from weatherfm.evaluation.reconstructions.wavelengths import colour_channels
 from weatherfm.evaluation.report.rendering import render
+from weatherfm.evaluation.results.words import fixed, percent
 
 _TEMPLATE = Path(__file__).with_name("template")
 _MOST_ROWS = 60
@@ -85,14 +86,15 @@ def headline(scores: ReconstructionScores) -> list[str]:
     skill = scores.skill[np.isfinite(scores.skill)]
     lines = []
     if len(skill):
-        explained = 100 * float(np.median(skill))
+        explained, worst, best = (percent(100 * float(of(skill))) for of in (np.median, np.min, np.max))
         lines.append(
-            f"Of the variance about the mean of what is seen, {explained:.0f} % is reconstructed (median of "
-            f"{len(skill)} channels; the worst {100 * skill.min():.0f} %, the best {100 * skill.max():.0f} %)."
+            f"Of the variance about the mean of what is seen, {explained} is reconstructed (median of "
+            f"{len(skill)} channels; the worst {worst}, the best {best})."
         )
     if (index := scores.vegetation) is not None:
+        mean, bias = fixed(index.mean, 3), fixed(index.bias, 3, plus=True)
         lines.append(
-            f"NDVI on hidden pixels: mean {index.mean:.3f}, error {index.rmse:.3f} (RMSE), bias {index.bias:+.3f}, of "
+            f"NDVI on hidden pixels: mean {mean}, error {fixed(index.rmse, 3)} (RMSE), bias {bias}, of "
             f"{index.points:,} pixels."
         )
     return lines
@@ -126,5 +128,4 @@ def _row(scores: ReconstructionScores, place: int) -> _Row:
     name, skill = scores.channels[place], scores.skill[place]
     numbers = (scores.rmse[place], scores.rmse_of_visible[place], scores.rmse_of_mean[place])
     own, visible, mean = (f"{value:.4g}" for value in numbers)
-    told = "-" if np.isnan(skill) else f"{skill:.3f}"
-    return _Row(name, own, visible, mean, told, parse_channel(name).variable.units)
+    return _Row(name, own, visible, mean, fixed(skill, 3), parse_channel(name).variable.units)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +15,14 @@ from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.maps.case import Case, load_case, require_init_time
 from weatherfm.evaluation.figures.maps.ensemble_maps import MemberMaps, member_maps
 from weatherfm.evaluation.figures.maps.film import Animation, animation, load_cases
-from weatherfm.evaluation.figures.maps.map_groups import MapGroup, map_group
-from weatherfm.evaluation.figures.maps.panels import when
+from weatherfm.evaluation.figures.maps.map_groups import MAP_CHANNELS, MapGroup, map_group
+from weatherfm.evaluation.figures.maps.panels import Levels, when
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.metrics.events import parse_event
 from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
 from weatherfm.evaluation.results.lookup import lead_hours, main_region, models_of, overall, provenance_of
 from weatherfm.evaluation.results.words import number, pretty_units
 
-_MAP_CHANNELS = 4
 _MEMBERS_LEAD = 72
 """Hours from which on members have gone their own ways."""
 _MOST_EVENTS = 3
@@ -66,10 +65,12 @@ def case_study(
     channels: Sequence[str],
     init_time: np.datetime64,
     animated: bool = True,
+    levels: Mapping[str, Levels] | None = None,
 ) -> CaseStudy:
     """Errors of the channels at the key lead times; maps of the first channel at all of them, of the next three at one.
 
-    `animated` adds the first channel by lead time, which makes a page some 1.5 MB larger.
+    `animated` adds the first channel by lead time, which makes a page some 1.5 MB larger. `levels` of every channel
+    shown are those of its maps; without them, each map has its own.
 
     Raises:
         InputError: the forecast has no such initial time (the nearest are named), or forecast and store do not share
@@ -77,20 +78,53 @@ def case_study(
     """
     init_time = require_init_time(file, init_time)
     name, rows, maps = scored_name(file, scores), [], []
+    levels, mapped = levels or {}, _on_maps(scores, channels)
     wanted = [(channel, lead) for channel in channels for lead in key_leads(scores)]
     for channel, lead in tqdm(wanted, desc=f"case {str(init_time)[:13]}", unit="field", disable=None):
         case = load_case(file, store, channel, lead, init_time)
         rows.append(_row(case, name, scores))
-        place = channels.index(channel)
-        if place == 0 or (place < _MAP_CHANNELS and lead == headline_lead(scores)):
-            maps.append(map_group(case))
-    film = animation(load_cases(file, store, channels[0], init_time, lead_hours(scores))) if animated else None
+        if (channel, lead) in mapped:
+            maps.append(map_group(case, "", levels.get(channel)))
+    film = None
+    if animated:
+        film = animation(load_cases(file, store, channels[0], init_time, lead_hours(scores)), levels.get(channels[0]))
     hour = str(init_time.astype("datetime64[h]"))
     return CaseStudy(f"case-{hour}", f"Forecast from {when(init_time)}", tuple(rows), tuple(maps), film)
 
 
-def members_of_one(
+def cases_on_maps(
+    file: ForecastFile, store: Store, scores: xr.Dataset, channels: Sequence[str], init_time: np.datetime64
+) -> list[Case]:
+    """Those that `case_study` draws, its animation aside."""
+    return [load_case(file, store, channel, lead, init_time) for channel, lead in _on_maps(scores, channels)]
+
+
+def _on_maps(scores: xr.Dataset, channels: Sequence[str]) -> list[tuple[str, int]]:
+    """(channel, hours): the first channel at all key lead times, the next three at the headline's."""
+    others = [(channel, headline_lead(scores)) for channel in channels[1:MAP_CHANNELS]]
+    leads = key_leads(scores)
+    return [*((channels[0], lead) for lead in leads), *(pair for pair in others if pair[1] in leads)]
+
+
+def members_case(
     file: ForecastFile, store: Store, scores: xr.Dataset, channel: str, init_time: np.datetime64
+) -> list[Case]:
+    """The case whose members `members_of_one` shows; none of a single forecast."""
+    return [] if file.members is None else [load_case(file, store, channel, _members_lead(scores), init_time)]
+
+
+def _members_lead(scores: xr.Dataset) -> int:
+    leads = key_leads(scores)
+    return next((hours for hours in leads if hours >= _MEMBERS_LEAD), leads[-1])
+
+
+def members_of_one(
+    file: ForecastFile,
+    store: Store,
+    scores: xr.Dataset,
+    channel: str,
+    init_time: np.datetime64,
+    levels: Levels | None = None,
 ) -> list[MemberMaps]:
     """Maps of the members at the first key lead time of three days or more, with the events that were scored.
 
@@ -98,11 +132,9 @@ def members_of_one(
     """
     if file.members is None:
         return []
-    leads = key_leads(scores)
-    lead = next((hours for hours in leads if hours >= _MEMBERS_LEAD), leads[-1])
     texts = [str(text) for text in scores["event"].values] if "event" in scores.coords else []
     events = [event for event in map(parse_event, texts) if event.channel in file.channels]
-    return [member_maps(file, store, channel, lead, init_time, events[:_MOST_EVENTS])]
+    return [member_maps(file, store, channel, _members_lead(scores), init_time, events[:_MOST_EVENTS], levels)]
 
 
 def scored_name(file: ForecastFile, scores: xr.Dataset) -> str:

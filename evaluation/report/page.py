@@ -15,15 +15,13 @@ from weatherfm.atomic import write_atomically
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.figures.curves import published_letters
-from weatherfm.evaluation.figures.maps.case import require_init_time
-from weatherfm.evaluation.figures.maps.film import animation, load_cases
-from weatherfm.evaluation.figures.maps.map_groups import map_groups
 from weatherfm.evaluation.figures.plots import draw
 from weatherfm.evaluation.figures.training_curve import training_pictures
 from weatherfm.evaluation.forecasts.reader import ForecastFile
-from weatherfm.evaluation.report.case_studies import case_study, members_of_one, scored_name
+from weatherfm.evaluation.report.case_studies import scored_name
 from weatherfm.evaluation.report.data_quality import quality_section
-from weatherfm.evaluation.report.group_table import period_table, region_table
+from weatherfm.evaluation.report.group_table import all_in_one_period, limit_of_tables, period_table, region_table
+from weatherfm.evaluation.report.map_sections import map_sections
 from weatherfm.evaluation.report.provenance_table import day_and_hour, difference_lines, provenance_rows
 from weatherfm.evaluation.report.rendering import render
 from weatherfm.evaluation.report.scale_sentences import resolution_table, scale_sentences
@@ -35,7 +33,9 @@ from weatherfm.evaluation.report.sections import (
     fits_titles,
     spectra_groups,
 )
-from weatherfm.evaluation.results.key_figures import headline, headline_lead, key_leads, key_rows, too_few_to_say
+from weatherfm.evaluation.report.skill_sections import profile_groups
+from weatherfm.evaluation.results.case_counts import with_count
+from weatherfm.evaluation.results.key_figures import headline, headline_lead, key_rows, too_few_to_say
 from weatherfm.evaluation.results.lookup import (
     baselines_of,
     ensembles_of,
@@ -46,8 +46,9 @@ from weatherfm.evaluation.results.lookup import (
     provenance_of,
 )
 from weatherfm.evaluation.results.published_scores import published_for
-from weatherfm.evaluation.results.score_card import legend, mark_legend, shade_styles, shown_leads
+from weatherfm.evaluation.results.score_card import mark_legend, shown_leads
 from weatherfm.evaluation.results.scores_file import read_scores
+from weatherfm.evaluation.results.skill_colours import shade_styles
 from weatherfm.evaluation.results.text_table import headline_channels
 from weatherfm.evaluation.results.words import in_words, region_in_words
 
@@ -94,10 +95,10 @@ def write_report(
         raise InputError(f"case {cases[0]} needs maps; give the forecast and the store with the truth")
     context = page_context(scores, chosen, title)
     if file is not None and store is not None:  # first: what is wrong with a case or a file is said at once
-        context |= _maps(file, store, scores, chosen, cases)
+        context |= map_sections(file, store, scores, chosen, cases)
     context["training"] = training_pictures(metrics_jsonl) if metrics_jsonl is not None else []
     context["quality"] = quality_section(quality_json, scores) if quality_json is not None else None
-    context["curves"] = draw(curve_groups(scores, chosen), "curves")
+    context["curves"] = draw([*curve_groups(scores, chosen), *profile_groups(scores)], "curves")
     context["ensemble"] = draw(ensemble_groups(scores, chosen), "ensemble")
     context["spectra"] = draw(spectra_groups(scores, chosen), "spectra")
     out = Path(out)
@@ -112,7 +113,9 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
     rows = key_rows(scores, channels)
     hours = lead_hours(scores)
     baselines = baselines_of(scores)
-    sections = ("training", "curves", "ensemble", "spectra", "maps", "members", "extremes", "cases")
+    limit = limit_of_tables(scores) if baselines else 0.0
+    groups = [(model, _tables(scores, model, channels, limit)) for model in models] if baselines else []
+    sections = ("training", "curves", "ensemble", "spectra", "maps", "mean_maps", "members", "extremes", "cases")
     return {name: [] for name in sections} | {
         "title": title,
         "version": __version__,
@@ -126,13 +129,15 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
         "ensembles": ensembles_of(scores),
         "baselines": [in_words(name) for name in baselines],
         "probabilistic": [in_words(name) for name in probabilistic_baselines_of(scores)],
+        "named_skills": [f"Skill, {in_words(name)}" for name in baselines],
+        "named_crps_skills": [f"CRPS skill, {in_words(name)}" for name in probabilistic_baselines_of(scores)],
         "tiles": [row for row in rows if row.lead == f"{headline_lead(scores)} h" and row.forecast == models[0]],
         "rows": rows,
         "cards": card_groups(scores, [region]),
         "other_cards": card_groups(scores, others, fits_titles(scores, others)),
-        "tables": [(model, _tables(scores, model, channels)) for model in models] if baselines else [],
+        "tables": [(model, tables) for model, tables in groups if tables],
         "thinned": shown_leads(hours) != hours,
-        "legend": legend(),
+        "count": with_count("", scores, [scores.sizes["init_time"]]),
         "marks": mark_legend(scores),
         "too_few": too_few_to_say(scores),
         "shades": shade_styles(),
@@ -148,23 +153,9 @@ def page_context(scores: xr.Dataset, channels: Sequence[str], title: str) -> dic
     }
 
 
-def _tables(scores: xr.Dataset, model: str, channels: Sequence[str]) -> list[Any]:
-    tables = [region_table(scores, model, channels), period_table(scores, model, channels)]
-    return [table for table in tables if table is not None and len(table.columns) > 1]
-
-
-def _maps(
-    file: ForecastFile, store: Store, scores: xr.Dataset, channels: Sequence[str], cases: Sequence[np.datetime64]
-) -> dict[str, Any]:
-    """Maps of the median case, of the extremes and of the chosen cases; an animation and members of one of them."""
-    chosen = [require_init_time(file, time) for time in dict.fromkeys(cases)]
-    leads = (headline_lead(scores), key_leads(scores)[-1])
-    init_times = scores["init_time"].values.astype("datetime64[s]")
-    maps, extremes, median = map_groups(file, store, channels, leads, init_times)
-    film = None if chosen else animation(load_cases(file, store, channels[0], median, lead_hours(scores)))
-    studies = [case_study(file, store, scores, channels, time, time == chosen[0]) for time in chosen]
-    members = members_of_one(file, store, scores, channels[0], chosen[0] if chosen else median)
-    return {"maps": maps, "extremes": extremes, "animation": film, "cases": studies, "members": members}
+def _tables(scores: xr.Dataset, model: str, channels: Sequence[str], limit: float) -> list[Any]:
+    tables = [region_table(scores, model, channels, limit), period_table(scores, model, channels, limit)]
+    return [table for table in tables if table is not None and len(table.rows) > 1]
 
 
 def _summary(scores: xr.Dataset) -> str:
@@ -172,6 +163,8 @@ def _summary(scores: xr.Dataset) -> str:
     first, last = (day_and_hour(time) for time in scores["init_time"].values[[0, -1]])
     leads = f"lead time {hours[0]} h" if len(hours) == 1 else f"lead times {hours[0]} to {hours[-1]} h"
     count = f"{cases} forecasts from {first} to {last}" if cases > 1 else f"1 forecast from {first}"
+    if period := all_in_one_period(scores):
+        count += f", all valid in {period}"
     ensembles = [f"{name} is an ensemble of {members} members" for name, members in ensembles_of(scores).items()]
     return ", ".join([f"{channels} channel{'s' if channels > 1 else ''}, {leads}, {count}", *ensembles])
 

@@ -17,7 +17,6 @@ from weatherfm.evaluation.figures.curves import (
     brier_figure,
     brier_skill_figure,
     crps_figure,
-    crps_skill_figure,
     has,
     rmse_figure,
     seeps_figure,
@@ -30,10 +29,12 @@ from weatherfm.evaluation.figures.ensemble_curves import (
     spread_skill_figure,
 )
 from weatherfm.evaluation.figures.plots import Plot, PlotGroup
+from weatherfm.evaluation.figures.skill_curves import crps_skill_figure
 from weatherfm.evaluation.figures.spectra_curves import energy_ratio_figure, spectrum_figure
+from weatherfm.evaluation.report.skill_sections import rmse_skill_groups
 from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
 from weatherfm.evaluation.results.lookup import ensembles_of, models_of, probabilistic_baselines_of
-from weatherfm.evaluation.results.score_card import Card, references_of, score_card
+from weatherfm.evaluation.results.score_card import Card, references_of, score_card, skill_limits
 from weatherfm.evaluation.results.words import in_words, metric_in_words, name_in_words
 
 _MOST_TITLES = 6000
@@ -51,11 +52,14 @@ class CardGroup:
 
 def card_groups(scores: xr.Dataset, regions: Sequence[str], titles: bool = True) -> list[CardGroup]:
     """A group a region and model, with a card a reference; models without any have none."""
+    models, limits = models_of(scores), skill_limits(scores)
     groups = []
     for region in regions:
-        for model in models_of(scores):
-            pairs = references_of(scores, model)
-            cards = [score_card(scores, model, name, region, metric, titles) for metric, name in pairs]
+        for model in models:
+            cards = [
+                score_card(scores, model, name, region, metric, titles, limits[name in models])
+                for metric, name in references_of(scores, model)
+            ]
             groups += [CardGroup(model, tuple(cards))] if cards else []
     return groups
 
@@ -74,6 +78,7 @@ def curve_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]
             scores, channels, "acc", acc_figure, "Anomaly correlation (higher is better)", "Anomaly correlation"
         ),
     ]
+    groups += rmse_skill_groups(scores, channels)
     if ensembles_of(scores):
         groups += _crps_groups(scores, channels)
     groups += [
@@ -101,7 +106,10 @@ def _crps_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]
     groups = [_by_channel(scores, channels, "crps", crps_figure, "Fair CRPS (lower is better)", "CRPS", note)]
     for name in probabilistic_baselines_of(scores):
         title = f"CRPS skill against {in_words(name)} (higher is better)"
-        note = f"The share of the CRPS of {in_words(name)} that a forecast does without; 100 % is perfect."
+        note = (
+            f"The share of the CRPS of {in_words(name)} that a forecast does without; 100 % is perfect. Shaded: 95 % "
+            "intervals, where differences were tested."
+        )
         figure = partial(crps_skill_figure, reference=name)
         groups.append(
             _by_channel(scores, channels, "crps", figure, title, f"CRPS skill against {in_words(name)}", note)

@@ -18,6 +18,7 @@ from weatherfm.evaluation.results.lookup import (
     probabilistic_baselines_of,
 )
 from weatherfm.evaluation.results.words import (
+    fixed,
     in_words,
     listed,
     metric_in_words,
@@ -160,7 +161,7 @@ def _key_row(scores: xr.Dataset, here: xr.Dataset, channel: str, lead: int, mode
         model,
         number(own),
         tuple(baselines),
-        f"{value('acc'):.3f}".replace("-", "−") if isfinite(value("acc")) else "–",
+        fixed(value("acc"), 3),
         number(value("mae")),
         number(value("bias")),
         number(value("member_activity_ratio") if isfinite(value("member_activity_ratio")) else value("activity_ratio")),

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-import matplotlib
 import numpy as np
 import xarray as xr
 
@@ -22,6 +21,7 @@ from weatherfm.evaluation.results.lookup import (
     models_of,
     probabilistic_baselines_of,
 )
+from weatherfm.evaluation.results.skill_colours import LIMITS, Cell, digits_for, legend, limit_for, shade_of
 from weatherfm.evaluation.results.words import (
     in_words,
     metric_in_words,
@@ -31,27 +31,8 @@ from weatherfm.evaluation.results.words import (
     region_in_words,
 )
 
-COLOURS = "BrBG"
-"""Diverging, white in the middle, told apart with any kind of colour vision: brown is worse, green better."""
-LIMIT = 60.0
-"""Skill in percent at which the colour is deepest."""
 BETTER, WORSE = "▲", "▼"
-_STEPS = 12
-"""Shades on either side of the middle."""
-_PALE = 0.78
-"""Share of white in the colour of what is not significant."""
 _MOST_COLUMNS = 10
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number on its colour."""
-
-    text: str
-    shade: str
-    """Class of the page's styles, see `shade_styles`."""
-    title: str
-    """What the number is, in words; empty where a page has too many."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +54,8 @@ class Card:
     reference: str
     region: str
     blocks: tuple[Block, ...]
+    scale: tuple[Cell, ...]
+    """Legend of its colours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +73,13 @@ class Skill:
 
 
 def score_card(
-    scores: xr.Dataset, model: str, reference: str, region: str, metric: str = "rmse", titles: bool = True
+    scores: xr.Dataset,
+    model: str,
+    reference: str,
+    region: str,
+    metric: str = "rmse",
+    titles: bool = True,
+    limit: float | None = None,
 ) -> Card:
     """The card of a model against a baseline or another model.
 
@@ -104,6 +93,7 @@ def score_card(
         region: one of those scored.
         metric: `rmse` or `crps_fair`.
         titles: whether cells say in words what they are, with their interval.
+        limit: skill in percent at which its colours end; without it, what suits its own numbers.
     """
     hours = lead_hours(scores)
     shown = shown_leads(hours)
@@ -112,6 +102,7 @@ def score_card(
     picked = [hours.index(lead) for lead in shown]
     here = [array.sel(region=region).isel(lead_time=picked).transpose("channel", "lead_time") for array in arrays]
     tables = [array.values for array in here]
+    limit = limit_for(tables[0]) if limit is None else limit
     days = shown[-1] > 144 and all(lead % 24 == 0 for lead in shown)
     columns = tuple(f"{lead // 24} d" if days else f"{lead} h" for lead in shown)
     row_of = {str(name): i for i, name in enumerate(scores["channel"].values)}
@@ -122,14 +113,29 @@ def score_card(
         cells = []
         for i, column in enumerate(columns):
             value, p_value, low, high = (float(table[row, i]) for table in tables)
-            cells.append(make_cell(value, p_value, low, high, f"{channel} at {column}: {what}" if titles else ""))
+            sentence = f"{channel} at {column}: {what}" if titles else ""
+            cells.append(make_cell(value, p_value, low, high, sentence, limit))
         return tuple(cells)
 
     blocks = []
     for title, channels in blocks_of(list(row_of)):
         rows = tuple((_row_label(name, channels), cells_of(name)) for name in channels)
         blocks.append(Block(title, columns, rows))
-    return Card(metric_in_words(metric), in_words(reference), region_in_words(region), tuple(blocks))
+    named = metric_in_words(metric), in_words(reference), region_in_words(region)
+    return Card(*named, tuple(blocks), legend(limit))
+
+
+def skill_limits(scores: xr.Dataset) -> tuple[float, float]:
+    """Ends (percent) of the colours of all cards against baselines, and of all against models.
+
+    Models of one family differ by a few per cent where baselines are beaten by half: each has a scale of its own.
+    """
+    found: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for model in models_of(scores):
+        for metric, name in references_of(scores, model):
+            found[name in models_of(scores)].append(skill(scores, model, name, metric).values)
+    baselines, models = (limit_for(np.stack(values)) if values else LIMITS[-1] for values in found)
+    return baselines, models
 
 
 def references_of(scores: xr.Dataset, model: str) -> list[tuple[str, str]]:
@@ -171,7 +177,7 @@ def skill_with_test(scores: xr.Dataset, model: str, reference: str, metric: str 
     return Skill(value, p_value, 100 * low, 100 * high)
 
 
-def make_cell(value: float, p_value: float, low: float, high: float, sentence: str) -> Cell:
+def make_cell(value: float, p_value: float, low: float, high: float, sentence: str, limit: float) -> Cell:
     """A cell of skill in percent.
 
     Args:
@@ -180,19 +186,21 @@ def make_cell(value: float, p_value: float, low: float, high: float, sentence: s
         low: lower end of the 95 % interval, percent.
         high: its upper end.
         sentence: the title, with `{}` where the amount belongs; or nothing.
+        limit: skill at which its colour is deepest.
     """
-    text = percent(value).removesuffix(" %")
+    digits = digits_for(limit)
+    text = percent(value, digits).removesuffix(" %")
     if not isfinite(value):
-        return Cell(text, shade_of(value, None), sentence.replace("{} ", "undefined against ", 1))
+        return Cell(text, shade_of(value, limit, None), sentence.replace("{} ", "undefined against ", 1))
     sure = p_value < SIGNIFICANT if isfinite(p_value) else None
     mark = "" if not sure else BETTER if value > 0 else WORSE
     amount = f"{abs(value):.1f} % {'below' if value >= 0 else 'above'}"
     title = sentence.replace("{}", amount, 1)
     if title and sure is not None:
         chance = "p < 0.001" if p_value < 1e-3 else f"p = {number(p_value)}"
-        span = f"skill {percent(low)} to {percent(high)} with 95 % confidence" if isfinite(low) else "no interval"
-        title += f"; {span}, {chance}"
-    return Cell(mark + text, shade_of(value, sure), title)
+        ends = f"{percent(low, digits)} to {percent(high, digits)}"
+        title += f"; {f'skill {ends} with 95 % confidence' if isfinite(low) else 'no interval'}, {chance}"
+    return Cell(mark + text, shade_of(value, limit, sure), title)
 
 
 def shown_leads(hours: list[int]) -> list[int]:
@@ -216,42 +224,6 @@ def blocks_of(channels: list[str]) -> list[tuple[str, list[str]]]:
     return ([(title, single)] if single else []) + blocks
 
 
-def colour_of(value: float, sure: bool | None = None) -> tuple[str, str]:
-    """Background and ink of a skill in percent; grey where there is none, pale where it is known not to be sure."""
-    if not isfinite(value):
-        return "#eceff1", "#546069"
-    place = 0.5 + 0.42 * float(np.clip(value / LIMIT, -1, 1))  # the outermost colours are too dark for numbers
-    red, green, blue, _ = matplotlib.colormaps[COLOURS](place)
-    if sure is False:
-        red, green, blue = (_PALE + (1 - _PALE) * part for part in (red, green, blue))
-        return matplotlib.colors.to_hex((red, green, blue)), "#4f5b65"
-    light = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    return matplotlib.colors.to_hex((red, green, blue)), "#10181f" if light > 0.22 else "#ffffff"
-
-
-def shade_of(value: float, sure: bool | None) -> str:
-    """The class of a cell: `s0` (worst) to `s24`, `p` instead of `s` where pale, `n` where there is no number."""
-    if not isfinite(value):
-        return "n"
-    return f"{'p' if sure is False else 's'}{_STEPS + round(float(np.clip(value / LIMIT, -1, 1)) * _STEPS)}"
-
-
-def shade_styles() -> list[tuple[str, str, str]]:
-    """(class, background, ink) of every class that `shade_of` gives."""
-    values = [LIMIT * step / _STEPS for step in range(-_STEPS, _STEPS + 1)]
-    pairs = [(value, sure) for sure in (None, False) for value in values] + [(float("nan"), None)]
-    return [(shade_of(value, sure), *colour_of(value, sure)) for value, sure in pairs]
-
-
-def legend() -> list[Cell]:
-    """Colours from worst to best with their numbers."""
-    cells = []
-    for value in (-60, -40, -20, 0, 20, 40, 60):
-        text = {-60: "≤ −60 %", 60: "≥ 60 %"}.get(value, percent(value))
-        cells.append(Cell(text, shade_of(value, None), title=""))
-    return cells
-
-
 def mark_legend(scores: xr.Dataset) -> list[tuple[Cell, str]]:
     """(cell, what it means) of the three kinds of cells; none where no difference was tested."""
     if "rmse_p_value" not in scores or not np.isfinite(scores["rmse_p_value"]).any():
@@ -261,7 +233,7 @@ def mark_legend(scores: xr.Dataset) -> list[tuple[Cell, str]]:
         (-25, 0, "worse, significantly"),
         (25, 1, "not significant"),
     )
-    return [(make_cell(value, p_value, 0, 0, ""), words) for value, p_value, words in example]
+    return [(make_cell(value, p_value, 0, 0, "", LIMITS[4]), words) for value, p_value, words in example]
 
 
 def _title(channel: str) -> str:

@@ -18,7 +18,7 @@ from weatherfm.evaluation.results.lookup import (
     probabilistic_baselines_of,
     provenance_of,
 )
-from weatherfm.evaluation.results.words import in_words
+from weatherfm.evaluation.results.words import fixed, in_words
 
 _MOST_NAMED = 10
 _HEADLINE = ("z500", "t850", "t2m", "msl", "u10", "v10")
@@ -112,7 +112,8 @@ def _row(score: xr.Dataset, model: str, channel: str, hours: int) -> list[str]:
     skill = [_skill(rmse[model], rmse[name]) for name in BASELINES]
     acc = float(score["acc"].sel(forecast=model))
     shown = [_number(value) for value in rmse.values()]
-    return [channel, f"{hours}h", *shown, *skill, "-" if np.isnan(acc) else f"{acc:.3f}", str(score["units"].values)]
+    correlation = "-" if np.isnan(acc) else fixed(acc, 3).replace("−", "-")
+    return [channel, f"{hours}h", *shown, *skill, correlation, str(score["units"].values)]
 
 
 def _skill(error: float, baseline: float) -> str:
@@ -121,7 +122,7 @@ def _skill(error: float, baseline: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:.0f}" if value >= 1000 else f"{value + 0.0:.3g}"  # no sign before a zero
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -82,9 +82,20 @@ def number(value: float) -> str:
     return _signed(value, f".{digits}f")
 
 
-def percent(value: float) -> str:
-    """`34 %`, `−12 %`; a dash for NaN."""
-    return f"{_signed(value, '.0f')} %" if isfinite(value) else "–"
+def percent(value: float, digits: int = 0) -> str:
+    """`34 %`, `−12 %`, never `−0 %`; a dash for NaN."""
+    return f"{_signed(value, f'.{digits}f')} %" if isfinite(value) else "–"
+
+
+def fixed(value: float, digits: int, plus: bool = False) -> str:
+    """So many decimals: `0.700`, `−0.250`, `0.000` of what rounds to it from either side; a dash for NaN.
+
+    `plus` puts a sign before what is above zero, too.
+    """
+    if not isfinite(value):
+        return "–"
+    text = _signed(value, f".{digits}f")
+    return f"+{text}" if plus and value > 0 and any(digit in text for digit in "123456789") else text
 
 
 def listed(parts: Sequence[str]) -> str:

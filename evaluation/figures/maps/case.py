@@ -77,7 +77,7 @@ def load_case(file: ForecastFile, store: Store, channel: str, lead_time: int, in
         store.grid,
         init_time,
         lead_time,
-        _forecasts(file, store, found, lead_time, channel)[0],
+        forecasts_of(file, store, found, lead_time, channel)[0],
         truth,
         file.name,
         bool(store.simulated),
@@ -147,25 +147,32 @@ def pick_init_times(
     """
     file.require([channel], [lead_time], store.grid)
     among = np.arange(len(file.init_times)) if init_times is None else file.positions(init_times)
-    count = len(among)
-    candidates = among[np.unique(np.linspace(0, count - 1, min(count, _MOST_CANDIDATES)).round().astype(int))]
-    errors = np.concatenate([_errors(file, store, channel, lead_time, part) for part in _parts(candidates)])
+    candidates = spread_evenly(among, _MOST_CANDIDATES)
+    errors = np.concatenate([_errors(file, store, channel, lead_time, part) for part in in_parts(candidates)])
     order = candidates[np.argsort(errors, kind="stable")]
     chosen = {"median": order[len(order) // 2], "best": order[0], "worst": order[-1]}
     return {name: file.init_times[index] for name, index in chosen.items()}
 
 
-def _parts(candidates: np.ndarray) -> list[np.ndarray]:
+def spread_evenly(among: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of a series [n], the first and the last among them."""
+    places = np.linspace(0, len(among) - 1, min(len(among), most)).round().astype(int)
+    chosen: np.ndarray = among[np.unique(places)]
+    return chosen
+
+
+def in_parts(candidates: np.ndarray) -> list[np.ndarray]:
+    """Some sixteen at a time, which bounds memory."""
     return np.array_split(candidates, max(1, len(candidates) // 16))
 
 
 def _errors(file: ForecastFile, store: Store, channel: str, lead_time: int, inits: np.ndarray) -> np.ndarray:
     valid = file.init_times[inits] + np.timedelta64(lead_time, "h")
     truth = store.read(store.index_of(valid), [channel])[:, 0]
-    return map_rmse(store.grid, _forecasts(file, store, inits, lead_time, channel), truth)
+    return map_rmse(store.grid, forecasts_of(file, store, inits, lead_time, channel), truth)
 
 
-def _forecasts(file: ForecastFile, store: Store, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
+def forecasts_of(file: ForecastFile, store: Store, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
     """[init, lat, lon] of one channel, NaN where its mask is; of an ensemble its mean."""
     fields: np.ndarray = _members(file, store, inits, lead_time, channel).mean(1)
     return fields

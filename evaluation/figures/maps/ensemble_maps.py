@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.evaluation.figures.maps.case import EnsembleCase, load_ensemble_case
-from weatherfm.evaluation.figures.maps.panels import levels_of, panel_figure, title_of
+from weatherfm.evaluation.figures.maps.panels import Levels, levels_of, panel_figure, title_of
 from weatherfm.evaluation.figures.maps.sheet import Look, Sheet
 from weatherfm.evaluation.figures.maps.units_and_colours import display_of, quantity_in_words, round_values
 from weatherfm.evaluation.figures.pictures import Picture, png_picture, style
@@ -43,6 +43,7 @@ def member_maps(
     lead_time: int,
     init_time: np.datetime64,
     events: Sequence[Event] = (),
+    levels: Levels | None = None,
 ) -> MemberMaps:
     """The maps of one initial and lead time (hours).
 
@@ -53,13 +54,14 @@ def member_maps(
         lead_time: hours.
         init_time: of the file.
         events: each of any channel of the forecast.
+        levels: of mean, truth and members; without it, those that suit them.
 
     Raises:
         InputError: as of `load_ensemble_case`.
     """
     case = load_ensemble_case(file, store, channel, lead_time, init_time)
     title = title_of(case.mean)
-    mean, truth = panel_figure(case.mean, "forecast"), panel_figure(case.mean, "truth")
+    mean, truth = panel_figure(case.mean, "forecast", levels), panel_figure(case.mean, "truth", levels)
     panels: list[tuple[Picture, ...]] = [
         (
             png_picture(mean, f"Map of the members' mean, {title}", _DPI),
@@ -77,7 +79,7 @@ def member_maps(
                 png_picture(happened, f"Map of where it happened: {text}", _DPI),
             )
         )
-    stamps = png_picture(stamps_figure(case), f"Maps of the members, {title}", _STAMPS_DPI)
+    stamps = png_picture(stamps_figure(case, levels), f"Maps of the members, {title}", _STAMPS_DPI)
     return MemberMaps(title, tuple(panels), stamps)
 
 
@@ -95,11 +97,11 @@ def spread_figure(case: EnsembleCase) -> Figure:
     return sheet.figure
 
 
-def stamps_figure(case: EnsembleCase) -> Figure:
+def stamps_figure(case: EnsembleCase, levels: Levels | None = None) -> Figure:
     """The truth and up to fifteen members, small, with one scale of colours."""
     display, count = display_of(case.mean.channel), len(case.members)
     shown = case.members[: _MOST_STAMPS - 1]
-    look = Look(levels_of([case.mean]).field, display.colours, display.contours)
+    look = Look((levels or levels_of([case.mean])).field, display.colours, display.contours)
     with style():
         sheet = Sheet(case.mean, _COLUMNS, -(-(len(shown) + 1) // _COLUMNS), map_width=1.8, labels=False)
         drawn = sheet.draw(0, display.field(case.mean.truth), look, "Truth", 8.5)

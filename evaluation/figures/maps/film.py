@@ -11,7 +11,7 @@ from tqdm import tqdm
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.evaluation.figures.maps.case import Case, load_case
 from weatherfm.evaluation.figures.maps.map_groups import map_pictures
-from weatherfm.evaluation.figures.maps.panels import levels_of, when
+from weatherfm.evaluation.figures.maps.panels import Levels, levels_of, when
 from weatherfm.evaluation.figures.maps.units_and_colours import quantity_in_words
 from weatherfm.evaluation.figures.pictures import Picture
 from weatherfm.evaluation.forecasts.reader import ForecastFile
@@ -58,11 +58,11 @@ def frame_leads(lead_times: Sequence[int]) -> list[int]:
     return [lead_times[place] for place in places]
 
 
-def animation(cases: Sequence[Case]) -> Animation | None:
-    """The frames for the page; None of fewer than two cases."""
+def animation(cases: Sequence[Case], levels: Levels | None = None) -> Animation | None:
+    """The frames for the page; None of fewer than two cases. Without `levels`, those that suit all frames."""
     if len(cases) < 2:
         return None
-    levels = levels_of(cases)
+    levels = levels or levels_of(cases)
     frames = []
     for case in tqdm(cases, desc="frames", unit="frame", disable=None):
         label = f"{case.lead_time} h, valid {when(case.valid_time)}"

@@ -14,7 +14,8 @@ from weatherfm.evaluation.figures.maps.panels import PANELS, Levels, panel_figur
 from weatherfm.evaluation.figures.pictures import Picture, png_picture
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 
-_MAP_CHANNELS = 4
+MAP_CHANNELS = 4
+"""Of a page, at most."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,21 @@ class MapGroup:
     pictures: tuple[Picture, ...]
 
 
-def map_groups(
+@dataclass(frozen=True, eq=False)
+class ShownCase:
+    """A case of the page."""
+
+    which: str
+    """`median`, `best` or `worst`."""
+    note: str
+    """What stands before its title."""
+    case: Case
+
+
+def shown_cases(
     file: ForecastFile, store: Store, channels: Sequence[str], lead_times: Sequence[int], init_times: np.ndarray
-) -> tuple[list[MapGroup], list[MapGroup], np.datetime64]:
-    """Maps of the case of median error, and of the best and the worst.
+) -> tuple[list[ShownCase], np.datetime64]:
+    """The case of median error, and the best and the worst.
 
     Args:
         file: the forecast.
@@ -39,25 +51,23 @@ def map_groups(
         init_times: datetime64 [n], those scored.
 
     Returns:
-        (maps of the median case, of the extremes, the median case's initial time); no extremes of fewer than three.
+        (cases, the median case's initial time); no extremes of fewer than three.
     """
     leads = list(dict.fromkeys((lead_times[0], lead_times[-1])))
     picked = pick_init_times(file, store, channels[0], leads[0], init_times)
-    wanted = [(channel, lead, "median") for channel in channels[:_MAP_CHANNELS] for lead in leads]
+    wanted = [(channel, lead, "median") for channel in channels[:MAP_CHANNELS] for lead in leads]
     if len(init_times) > 2:
         wanted += [(channels[0], leads[0], which) for which in ("best", "worst")]
-    groups = []
-    for channel, lead, which in tqdm(wanted, desc="maps", unit="case", disable=None):
-        case = load_case(file, store, channel, lead, picked[which])
+    shown = []
+    for channel, lead, which in tqdm(wanted, desc="cases of maps", unit="case", disable=None):
         note = "" if which == "median" else f"{which.capitalize()} case of {channel} at {lead} h"
-        groups.append((which, map_group(case, note)))
-    chosen = [group for which, group in groups if which == "median"]
-    return chosen, [group for which, group in groups if which != "median"], picked["median"]
+        shown.append(ShownCase(which, note, load_case(file, store, channel, lead, picked[which])))
+    return shown, picked["median"]
 
 
-def map_group(case: Case, note: str = "") -> MapGroup:
-    """The three maps of a case; `note` stands before their title."""
-    return MapGroup(title_of(case), note, map_pictures(case))
+def map_group(case: Case, note: str = "", levels: Levels | None = None) -> MapGroup:
+    """The three maps of a case; `note` stands before their title, `levels` are as of `panel_figure`."""
+    return MapGroup(title_of(case), note, map_pictures(case, levels))
 
 
 def map_pictures(case: Case, levels: Levels | None = None, dpi: int = 150) -> tuple[Picture, ...]:

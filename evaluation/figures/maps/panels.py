@@ -48,6 +48,12 @@ def levels_of(cases: Sequence[Case]) -> Levels:
     return Levels(field_levels(np.stack(fields), display.signed), error_levels(np.stack(errors)))
 
 
+def levels_by_channel(cases: Sequence[Case]) -> dict[str, Levels]:
+    """Channel -> levels that suit all its cases: so that a map shown twice has the same colours."""
+    names = dict.fromkeys(case.channel for case in cases)
+    return {name: levels_of([case for case in cases if case.channel == name]) for name in names}
+
+
 def map_figure(case: Case, levels: Levels | None = None) -> Figure:
     """Forecast, truth and error side by side; forecast and truth share colours and one colour bar.
 

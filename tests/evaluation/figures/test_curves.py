@@ -10,7 +10,6 @@ from weatherfm.evaluation.figures.curves import (
     bias_figure,
     brier_figure,
     crps_figure,
-    crps_skill_figure,
     published_letters,
     rmse_figure,
     seeps_figure,
@@ -24,6 +23,8 @@ from weatherfm.evaluation.figures.ensemble_curves import (
 )
 from weatherfm.evaluation.figures.line_looks import line_look
 from weatherfm.evaluation.figures.pictures import svg_bytes
+from weatherfm.evaluation.figures.profiles import profile_figure, variables_on_levels
+from weatherfm.evaluation.figures.skill_curves import crps_skill_figure, hardest_baseline, rmse_skill_figure
 from weatherfm.evaluation.figures.spectra_curves import energy_ratio_figure
 from weatherfm.evaluation.report.scale_sentences import scale_sentences
 
@@ -91,6 +92,8 @@ def test_crps_skill_is_of_ensembles_and_distributions_alone():
 def test_small_skill_keeps_its_proportions():
     scores = full_scores({"ens": 8}, ridge=True)
     scores["crps_fair"].loc[{"forecast": "ens"}] = 0.99 * scores["crps_fair"].sel(forecast="ridge_regression")
+    for end in ("low", "high"):
+        scores[f"crps_fair_skill_{end}"] *= 0.05
     assert crps_skill_figure(scores, "t2m", "ridge_regression").axes[0].get_ylim() == (-5, 5)
 
 
@@ -101,7 +104,7 @@ def test_the_mean_of_an_ensemble_is_drawn_where_it_differs():
     assert "ens mean" in labels_of(energy_ratio_figure(scores, "t2m", 24))
     looks = [line_look(name, scores) for name in ("ens", "ens_mean")]
     assert looks[0]["color"] == looks[1]["color"]
-    assert "linestyle" not in looks[0]
+    assert looks[0]["linestyle"] == "-"
     assert [sentence.split(",")[0] for sentence in scale_sentences(scores, "z500")] == ["vit", "ens", "ens mean"]
 
 
@@ -127,3 +130,85 @@ def test_published_scores_stand_apart():
 
 def test_rmse_axis_starts_at_zero():
     assert rmse_figure(simple_scores(), "z500").axes[0].get_ylim()[0] == 0
+
+
+# --- skill with intervals ---
+
+
+def shades_of(figure) -> list[np.ndarray]:
+    """[n, 2] corners of every shaded area."""
+    return [area.get_paths()[0].vertices for area in figure.axes[0].collections]
+
+
+def test_intervals_are_shaded():
+    scores = full_scores({"a": 1, "b": 1}, leads=(24, 72, 120))
+    reference = hardest_baseline(scores, "t2m")
+    rng = np.random.default_rng(1)
+    low = rng.uniform(0.05, 0.1, 3)
+    scores["rmse_skill_low"].loc[{"forecast": "a", "reference": reference, "region": "global", "channel": "t2m"}] = low
+    scores["rmse_skill_high"].loc[{"forecast": "a", "reference": reference, "region": "global", "channel": "t2m"}] = 0.9
+    figure = rmse_skill_figure(scores, "t2m")
+    assert labels_of(figure) == ["a", "b"]
+    rmse = scores["rmse"].sel(period="all", region="global", channel="t2m")
+    expected = 100 * (1 - rmse.sel(forecast="a") / rmse.sel(forecast=reference))
+    np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), expected)
+    areas = shades_of(figure)
+    assert len(areas) == 2
+    assert areas[0][:, 1].max() == 90
+    for lead, end in zip((24, 72, 120), low, strict=True):
+        assert 100 * end == pytest.approx(areas[0][areas[0][:, 0] == lead, 1].min())
+    assert figure.axes[0].get_ylim()[1] >= 90
+
+
+def test_no_shading_without_intervals():
+    assert shades_of(rmse_skill_figure(simple_scores(), "z500")) == []
+    assert len(shades_of(crps_skill_figure(full_scores({"ens": 8}), "t2m", "probabilistic_climatology"))) == 1
+
+
+def test_the_hardest_baseline_has_the_least_error():
+    scores = simple_scores(persistence=np.array([[[80.0, 80.0], [110.0, 150.0]]] * 2))
+    assert hardest_baseline(scores, "z500") == "persistence"  # sqrt(80 110) = 93.8
+    assert hardest_baseline(scores, "t850") == "climatology"  # sqrt(80 150) = 109.5
+
+
+# --- many models ---
+
+
+def test_a_dozen_models_have_a_look_each():
+    names = [f"m{i}" for i in range(12)]
+    scores = full_scores(dict.fromkeys(names, 1), leads=(24, 72), channels=("t2m",))
+    looks = [line_look(name, scores) for name in names]
+    assert len({(look["color"], look["linestyle"]) for look in looks}) == 12
+    assert len({(look["color"], look["marker"]) for look in looks}) == 12
+    figure = rmse_figure(scores, "t2m")
+    assert len(figure.legends[0].get_texts()) == 15
+
+
+# --- by height ---
+
+
+def test_profile_by_lead_time_and_pressure():
+    channels = ("z850", "z500", "z50", "t850", "t500", "msl")
+    b = np.arange(50, 62).reshape(1, 2, 6).astype(float)
+    scores = simple_scores(channels, (24, 72), ("global",), ("a", "b"), b=b)
+    assert variables_on_levels(scores) == [["z50", "z500", "z850"]]
+    figure = profile_figure(scores, ["z50", "z500", "z850"], "b", "a", 20)
+    axes = figure.axes[0]
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # pressure falls upwards
+    mesh = axes.collections[0]
+    np.testing.assert_allclose(
+        np.asarray(mesh.get_array()).reshape(3, 2), 100 * (1 - b[0, :, [2, 1, 0]].reshape(3, 2) / 60)
+    )
+    assert mesh.get_clim() == (-20, 20)
+    edges = mesh.get_coordinates()[:, 0, 1]
+    np.testing.assert_allclose(edges[1:3], [np.sqrt(50 * 500), np.sqrt(500 * 850)])
+    text = svg_bytes(figure).decode()
+    for part in ("Pressure [hPa]", "RMSE skill against a [%]", "Geopotential: b", "Lead time [h]", "850"):
+        assert part in text
+
+
+def test_labels_of_pressure_do_not_stand_on_each_other():
+    channels = ["z100", "z500", "z850", "z925", "z1000"]
+    axes = profile_figure(simple_scores(channels), channels, "model", "persistence", 40).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["100", "500", "850", "", "1000"]

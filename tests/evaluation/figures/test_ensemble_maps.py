@@ -27,6 +27,7 @@ from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.forecasts.writer import ForecastContents, ForecastWriter
 from weatherfm.evaluation.metrics.events import parse_event
+from weatherfm.evaluation.report import map_sections
 from weatherfm.evaluation.report import page as page_module
 from weatherfm.evaluation.report.page import write_report
 
@@ -177,8 +178,9 @@ def test_pictures_for_the_page_are_small(made):
 
 
 def test_the_page_has_a_section_of_an_ensemble_only(made, tmp_path, monkeypatch):
-    monkeypatch.setattr(page_module, "map_groups", lambda file, *others: ([], [], file.init_times[0]))
-    monkeypatch.setattr(page_module, "animation", lambda cases: None)
+    monkeypatch.setattr(map_sections, "shown_cases", lambda file, *others: ([], file.init_times[0]))
+    monkeypatch.setattr(map_sections, "mean_error_maps", lambda *which: [])
+    monkeypatch.setattr(map_sections, "animation", lambda cases, levels: None)
     monkeypatch.setattr(page_module, "draw", lambda groups, what: [])
     store, _, path = made
     settings = EvaluationConfig(events=["t850 > 280"], damped_persistence=False)

@@ -22,7 +22,21 @@ from weatherfm.evaluation.figures.maps import coastlines
 from weatherfm.evaluation.figures.maps.case import Case, load_case, map_rmse, pick_init_times, require_init_time
 from weatherfm.evaluation.figures.maps.coastlines import draw_coastlines, natural_earth_file
 from weatherfm.evaluation.figures.maps.film import animation, frame_leads, load_cases
-from weatherfm.evaluation.figures.maps.panels import levels_of, map_figure, panel_figure, title_of, write_maps
+from weatherfm.evaluation.figures.maps.map_groups import shown_cases
+from weatherfm.evaluation.figures.maps.mean_error import (
+    error_by_point,
+    mean_error_figure,
+    mean_error_maps,
+    rmse_figure,
+)
+from weatherfm.evaluation.figures.maps.panels import (
+    levels_by_channel,
+    levels_of,
+    map_figure,
+    panel_figure,
+    title_of,
+    write_maps,
+)
 from weatherfm.evaluation.figures.maps.projection import aspect_of, closed_field, projection_of
 from weatherfm.evaluation.figures.maps.units_and_colours import (
     display_of,
@@ -352,6 +366,50 @@ def test_frames_share_their_levels(made):
         np.testing.assert_array_equal(first, second)
     alone = _filled(map_figure(cases[0]).axes[2]).levels
     assert levels[0][2][-1] > alone[-1]  # the drift of 72 h is three times that of 24 h
+
+
+def test_a_map_shown_twice_has_one_scale(made):
+    store, file = made
+    shown, median = shown_cases(file, store, ["z500", "t850"], [24, 72], file.init_times)
+    film = load_cases(file, store, "z500", median, [24, 72])
+    levels = levels_by_channel([*(one.case for one in shown), *film])
+    assert set(levels) == {"z500", "t850"}
+    assert [one.which for one in shown] == ["median"] * 4 + ["best", "worst"]
+    twice = [next(one.case for one in shown if one.case.lead_time == 24), film[0]]
+    drawn = [_filled(panel_figure(case, "error", levels["z500"]).axes[0]).levels for case in twice]
+    np.testing.assert_array_equal(*drawn)
+    alone = [_filled(panel_figure(case, "error", levels_of(own)).axes[0]).levels for case, own in
+             zip(twice, ([twice[0]], film), strict=True)]  # fmt: skip
+    assert alone[0][-1] != alone[1][-1]  # as it was
+
+
+def test_mean_error_and_rmse_by_point(made, monkeypatch):
+    store, file = made
+    places = np.arange(len(file.init_times))
+    mean, rmse = error_by_point(file, store, "z500", 72, places)
+    errors = []
+    for time in file.init_times:
+        one = load_case(file, store, "z500", 72, time)
+        errors.append(one.forecast.astype(float) - one.truth)
+    np.testing.assert_allclose(mean, np.mean(errors, axis=0), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(rmse, np.sqrt(np.mean(np.square(errors), axis=0)), rtol=1e-6)
+    drawn = _filled(mean_error_figure(one, mean).axes[0])
+    np.testing.assert_allclose(drawn.levels, -drawn.levels[::-1])
+    assert _filled(rmse_figure(one, rmse).axes[0]).levels[0] == 0
+
+
+def test_mean_errors_are_of_a_bounded_number_of_cases(made, monkeypatch):
+    store, file = made
+    (group,) = mean_error_maps(file, store, ["z500"], [24, 24], file.init_times)
+    assert group.title == "z500 at 24 h, 10 cases"
+    monkeypatch.setattr("weatherfm.evaluation.figures.maps.mean_error.MOST_CASES", 4)
+    (group,) = mean_error_maps(file, store, ["z500"], [24], file.init_times)
+    assert group.title == "z500 at 24 h, 4 of 10 cases, spread evenly"
+    assert [picture.text for picture in group.pictures] == [
+        f"Map of the {what}, {group.title}" for what in ("mean error", "RMSE")
+    ]
+    with pytest.raises(InputError, match="q700"):
+        mean_error_maps(file, store, ["q700"], [24], file.init_times)
 
 
 def test_animation_for_the_page(made):

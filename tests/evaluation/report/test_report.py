@@ -104,10 +104,12 @@ def test_page_is_one_file_without_a_network(page):
 
 def test_page_has_every_section_and_described_pictures(page):
     parsed = Page(page)
-    ids = ["figures", "card", "groups", "curves", "maps", "training", "provenance", "method"]
+    ids = ["figures", "card", "curves", "maps", "training", "provenance", "method"]
     assert [name for name in parsed.ids if name != "spectra"] == ids
-    # RMSE, ACC, activity and bias; (one channel x two leads + best + worst + two frames) x three panels; training
-    assert len(parsed.images) == 4 + 6 * 3 + 2
+    # RMSE, ACC, activity and bias; (one channel x two leads + best + worst + two frames) x three panels; mean error and
+    # RMSE at two leads; training
+    assert len(parsed.images) == 4 + 6 * 3 + 2 * 2 + 2
+    assert "all valid in DJF" in page  # and no table of one period
     assert all(len(image["alt"]) > 10 for image in parsed.images)
     assert "Best and worst case" in page
 
@@ -121,7 +123,7 @@ def test_simulated_is_said_loudly(page):
 def test_report_without_the_optional_things(run, tmp_path):
     out = write_report(run[0] / "scores.nc", tmp_path / "deep" / "report.html", channels=["z500"])
     parsed = Page(out.read_text(encoding="utf-8"))
-    assert parsed.ids == ["figures", "card", "groups", "curves", "provenance", "method"]
+    assert parsed.ids == ["figures", "card", "curves", "provenance", "method"]
     assert list(out.parent.iterdir()) == [out]
 
 
@@ -143,11 +145,36 @@ def test_many_channels_and_leads(tmp_path):
     assert "not every lead time is shown" in text
 
 
+def test_an_ensemble_is_carded_on_the_fair_crps_and_the_page_says_so():
+    scores = full_scores({"vit": 1, "ens": 8}, ridge=True, leads=(24, 72))
+    text = render(page_context(scores, ["z500"], "x"))
+    heads = re.findall(r"<h3>([^<]+) against ([^<]+) <small>global", text)
+    own = heads[heads.index(("RMSE", "ridge regression")) + 1 :]  # behind those of vit
+    assert sorted(own[:2]) == [("Fair CRPS", "probabilistic climatology"), ("Fair CRPS", "ridge regression")]
+    assert "of ensembles also the fair CRPS, corrected for the number of members" in text
+    assert "CRPS is the fair one everywhere on this page" in text
+    assert "CRPS is the fair one" not in render(page_context(full_scores({"vit": 1}), ["z500"], "x"))
+
+
+def test_a_card_has_its_scale_and_the_number_of_cases():
+    scores = full_scores({"a": 1, "b": 1}, leads=(24, 72))
+    scores["rmse"].loc[{"forecast": "b"}] = 1.03 * scores["rmse"].sel(forecast="a")
+    text = render(page_context(scores, ["z500"], "x"))
+    assert "RMSE against a <small>global, 120 cases</small>" in text
+    card = text[text.index("RMSE against a <small>global") :]
+    assert re.findall(r"<span class=\"s\d+\">([^<]+)</span>", card)[:5] == [
+        "≤ −5.0 %", "−2.5 %", "0.0 %", "2.5 %", "≥ 5.0 %",
+    ]  # fmt: skip
+    assert ">▼−3.0</td>" in card
+    assert "−0 %" not in text
+    assert "-0 %" not in text
+
+
 def test_names_are_escaped():
-    context = page_context(simple_scores(models=("<script>",)), ["z500"], "<b>")
+    context = page_context(simple_scores(models=("<script>evil",)), ["z500"], "<b>")
     html = render(context)
-    assert "<script>" not in html
-    assert "&lt;script&gt;" in html
+    assert "<script>evil" not in html
+    assert "&lt;script&gt;evil" in html
 
 
 def test_same_input_same_bytes(run, tmp_path):

@@ -26,6 +26,10 @@ from weatherfm.evaluation.report.sections import curve_groups, ensemble_groups, 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page is not looked at in a browser")
 SECTIONS = ["figures", "card", "groups", "curves", "ensemble", "spectra", "maps", "cases", "provenance", "method"]
+REGIONS = (
+    "global", "northern_extratropics", "southern_extratropics", "tropics", "global_land", "global_sea", "europe",
+    "north_america", "north_atlantic", "north_pacific", "east_asia", "ausnz", "arctic", "antarctic",
+)  # fmt: skip
 PROBE = """
 <script>
 addEventListener("load", () => {
@@ -40,7 +44,22 @@ addEventListener("load", () => {
   button.click();
   const playing = button.textContent;
   button.click();
+  const told = document.querySelector("aside.told"), cells = [...document.querySelectorAll(".heat td")];
+  const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  const words = [];
+  const note = () => words.push(told.hidden ? null : told.textContent.trim());
+  cells[0].focus(); note();
+  press("ArrowRight"); note();
+  press("ArrowDown"); note();
+  press("Escape"); note();
+  cells[cells.length - 1].click(); note();
+  document.activeElement.blur(); note();
+  for (const one of document.querySelectorAll("details")) one.open = true;
   const result = {
+    words, stops: document.querySelectorAll('.heat td[tabindex="0"]').length,
+    tables: document.querySelectorAll(".heat").length, titles: document.querySelectorAll(".heat [title]").length,
+    cut: [...document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth + 1)
+      .map((box) => box.getAttribute("aria-label")),
     images: images.length, broken: images.filter((i) => !i.naturalWidth).map((i) => i.alt),
     width: document.documentElement.scrollWidth, window: innerWidth, first, second, playing,
     stopped: button.textContent, hidden_button: button.hidden,
@@ -55,6 +74,10 @@ addEventListener("load", () => {
 });
 </script>
 """
+LISTENER = (
+    '<script>addEventListener("message", (m) => { const out = document.createElement("pre"); out.id = "probe"; '
+    "out.textContent = m.data; document.body.append(out); });</script>"
+)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +129,18 @@ def probe(page, *arguments: str, **size: int) -> dict:
 
 
 @pytest.fixture(scope="module")
+def crowded(tmp_path_factory):
+    """Six models in all fourteen regions, as a file of the simulated planet has them."""
+    scores = full_scores({f"m{i}": 1 + 7 * (i > 3) for i in range(6)}, leads=(24, 240), channels=("z500", "t2m", "u10"),
+                         regions=REGIONS, ridge=True, means=True)  # fmt: skip
+    path = tmp_path_factory.mktemp("crowded") / "page.html"
+    film = '<div class="film"><button></button><input><div class="frame"></div></div>'  # that the probe looks for
+    text = render(page_context(scores, ["z500", "t2m", "u10"], "Forecast report"))
+    path.write_text(text.replace("</body>", film + PROBE + "</body>"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
 def desktop(page):
     return probe(page)
 
@@ -127,6 +162,38 @@ def test_every_picture_loads(desktop):
     assert desktop["broken"] == []
 
 
+def test_cells_say_what_they_are_to_keys_and_touch(desktop):
+    first, right, below, escaped, tapped, left = desktop["words"]
+    assert first.startswith("z500 at 1 d: RMSE ")
+    assert " persistence" in first
+    assert right.startswith("z500 at 3 d: RMSE ")
+    assert below.startswith("t2m at 3 d: RMSE ")
+    assert tapped.startswith("t2m at 240 h, SON, ")  # the last cell of the last table
+    assert (escaped, left) == (None, None)
+    assert (desktop["stops"], desktop["titles"]) == (desktop["tables"], 0)  # one stop of the tab key a table
+
+
+def test_nothing_is_cut_off_at_1280(crowded):
+    found = probe(crowded)
+    assert found["cut"] == []
+    assert found["width"] <= 1280
+
+
+def test_paper_holds_all_of_a_wide_page(crowded, tmp_path):
+    """As wide as A4 between its margins, with the styles of print: nothing is wider, and no box can scroll there."""
+    narrow = tmp_path / "narrow.html"
+    text = crowded.read_text(encoding="utf-8").replace("@media print {", "@media all {").replace("screen and", "tv and")
+    inner = text.replace('document.querySelectorAll(".scroll")', 'document.querySelectorAll(".figures, .heat")')
+    inner = inner.replace("box.scrollWidth > box.clientWidth + 1", "box.getBoundingClientRect().right > innerWidth")
+    (tmp_path / "inner.html").write_text(inner.replace('box.getAttribute("aria-label")', "box.textContent"))
+    narrow.write_text(
+        f'{LISTENER}<iframe src="{(tmp_path / "inner.html").as_uri()}" width="718" height="900"></iframe>'
+    )
+    found = probe(narrow)
+    assert (found["window"], found["cut"]) == (718, [])
+    assert found["width"] <= 718
+
+
 def test_film(desktop):
     assert desktop["first"] == ["24 h, valid 2018-10-13 00 UTC"]
     assert desktop["second"] == ["72 h, valid 2018-10-15 00 UTC"]
@@ -143,11 +210,7 @@ def test_no_sideways_scrolling_on_a_phone(page, tmp_path, extra):
     """A window is at least 500 wide, so the page stands in a frame of 360, which hears what the probe says."""
     inner, outer = tmp_path / "inner.html", tmp_path / "outer.html"
     inner.write_text(page.read_text(encoding="utf-8").replace("</main>", f"{extra}</main>"), encoding="utf-8")
-    listener = (
-        'addEventListener("message", (m) => { const out = document.createElement("pre"); out.id = "probe"; '
-        "out.textContent = m.data; document.body.append(out); });"
-    )
-    outer.write_text(f'<script>{listener}</script><iframe src="{inner.as_uri()}" width="360" height="800"></iframe>')
+    outer.write_text(f'{LISTENER}<iframe src="{inner.as_uri()}" width="360" height="800"></iframe>')
     found = probe(outer)
     assert found["window"] == 360
     assert (found["width"] > 360) == bool(extra)
@@ -166,11 +229,26 @@ def test_print(page, tmp_path):
     assert out.stat().st_size > 50_000
 
 
+def test_paper_shows_the_first_frame_of_a_film(page, tmp_path):
+    """And maps side by side, as on a wide screen."""
+    inner, outer = tmp_path / "inner.html", tmp_path / "outer.html"
+    text = (
+        page.read_text(encoding="utf-8").replace("@media print {", "@media all {").replace("@media screen", "@media tv")
+    )
+    inner.write_text(text.replace("const first = shown();", "const first = shown(), panels = document.querySelector"
+                                  "('figure .panels').children;").replace("small: [", "side: panels[0].offsetTop === "
+                                  "panels[1].offsetTop, small: ["), encoding="utf-8")  # fmt: skip
+    outer.write_text(f'{LISTENER}<iframe src="{inner.as_uri()}" width="718" height="900"></iframe>')
+    found = probe(outer)
+    assert found["first"] == ["24 h, valid 2018-10-13 00 UTC"]
+    assert found["side"]
+
+
 def test_screenshot_shows_the_colours_of_the_score_card(page, tmp_path):
     out = tmp_path / "page.png"
     look(page, f"--screenshot={out}", height=2500)
     colours = np.asarray(Image.open(out).convert("HSV"))
-    assert (colours[..., 1] > 120).mean() > 0.01
+    assert (colours[..., 1] > 120).mean() > 0.005
 
 
 def test_a_full_page_stays_small(page):

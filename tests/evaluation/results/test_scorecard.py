@@ -6,24 +6,35 @@ import numpy as np
 import pytest
 from synthetic_scores import full_scores, simple_scores
 
-from weatherfm.evaluation.report.group_table import period_table, region_table
+from weatherfm.evaluation.report.group_table import (
+    all_in_one_period,
+    limit_of_tables,
+    period_table,
+    region_table,
+)
+from weatherfm.evaluation.results.case_counts import cases_of, distinct_periods
 from weatherfm.evaluation.results.comparison import merge_scores
 from weatherfm.evaluation.results.key_figures import headline, key_leads, key_rows, skill, too_few_to_say
 from weatherfm.evaluation.results.lookup import activity_ratios, main_region, means_of, probabilistic_baselines_of
 from weatherfm.evaluation.results.score_card import (
-    LIMIT,
     blocks_of,
-    colour_of,
-    legend,
     make_cell,
+    mark_legend,
     references_of,
     score_card,
+    shown_leads,
+    skill_limits,
+)
+from weatherfm.evaluation.results.skill_colours import (
+    LIMITS,
+    colour_of,
+    legend,
+    limit_for,
     shade_of,
     shade_styles,
-    shown_leads,
 )
 from weatherfm.evaluation.results.text_table import score_table
-from weatherfm.evaluation.results.words import listed, number, percent, region_in_words
+from weatherfm.evaluation.results.words import fixed, listed, number, percent, region_in_words
 
 MANY = (*(f"{v}{level}" for v in "ztuvq" for level in (50, 100, 250, 500, 700, 850, 1000)), "t2m", "msl")
 
@@ -108,7 +119,31 @@ def test_numbers(value, text):
 
 
 def test_percent():
-    assert [percent(v) for v in (34.4, -12.0, -0.2, float("nan"))] == ["34 %", "−12 %", "0 %", "–"]
+    assert [percent(v) for v in (34.4, -12.0, -0.2, -0.0, float("nan"))] == ["34 %", "−12 %", "0 %", "0 %", "–"]
+    assert [percent(v, 1) for v in (2.74, -0.04, -0.06)] == ["2.7 %", "0.0 %", "−0.1 %"]
+
+
+def test_no_formatter_puts_a_sign_before_a_zero():
+    assert [fixed(v, 3) for v in (0.7, -0.25, -0.0004, -0.0, float("nan"))] == [
+        "0.700",
+        "−0.250",
+        "0.000",
+        "0.000",
+        "–",
+    ]
+    assert [fixed(v, 3, plus=True) for v in (0.25, 0.0004, -0.0004, -0.25)] == ["+0.250", "0.000", "0.000", "−0.250"]
+    scores = simple_scores()
+    scores["acc"][:] = -0.0004
+    scores["bias"][:] = -0.0
+    row = key_rows(scores, ["z500"])[0]
+    assert (row.acc, row.bias) == ("0.000", "0")
+    scores["rmse"].loc[{"forecast": "model"}] = 80.16
+    table = score_table(scores)
+    assert " 0 %" in table
+    assert "-0 %" not in table
+    assert "-0.000" not in table
+    cells = [cell for _, row in score_card(scores, "model", "persistence", "global").blocks[0].rows for cell in row]
+    assert {cell.text for cell in cells} == {"−0.2"}
 
 
 # --- score card ---
@@ -139,17 +174,17 @@ def test_card_cells():
 def test_cells_mark_what_is_significant():
     """By a triangle and the fill; what is not is pale; without a test neither."""
     better, worse, unsure, untested = (
-        make_cell(value, p_value, 10, 30, "z500 at 24 h: RMSE {} persistence")
+        make_cell(value, p_value, 10, 30, "z500 at 24 h: RMSE {} persistence", 60)
         for value, p_value in ((20, 1e-4), (-20, 0.01), (20, 0.2), (20, np.nan))
     )
-    assert (better.text, better.shade) == ("▲20", shade_of(20, True))
+    assert (better.text, better.shade) == ("▲20", shade_of(20, 60, True))
     assert better.title == (
         "z500 at 24 h: RMSE 20.0 % below persistence; skill 10 % to 30 % with 95 % confidence, p < 0.001"
     )
     assert (worse.text, worse.title[-9:]) == ("▼−20", "p = 0.0100"[-9:])
     assert (unsure.text, unsure.shade[0]) == ("20", "p")
     assert (untested.text, untested.shade, untested.title) == (
-        "20", shade_of(20, None), "z500 at 24 h: RMSE 20.0 % below persistence",
+        "20", shade_of(20, 60, None), "z500 at 24 h: RMSE 20.0 % below persistence",
     )  # fmt: skip
 
 
@@ -271,7 +306,9 @@ def test_forced_comparison_keeps_to_the_baselines_of_the_same_cases():
 def test_every_shade_has_a_style():
     known = {shade for shade, _, _ in shade_styles()}
     values = [*np.linspace(-150, 150, 61), np.nan]
-    assert {shade_of(value, sure) for value in values for sure in (None, True, False)} <= known
+    assert {
+        shade_of(value, limit, sure) for value in values for limit in LIMITS for sure in (None, True, False)
+    } <= known
 
 
 # --- regions and periods ---
@@ -279,22 +316,41 @@ def test_every_shade_has_a_style():
 
 def test_region_table_holds_against_the_hardest_baseline():
     scores = simple_scores(regions=("global", "tropics"), persistence=np.array([[[80.0], [80.0]], [[120.0], [120.0]]]))
-    table = region_table(scores, "model", ["z500"])
-    assert table.columns == ("global", "tropics")
-    assert [label for label, _ in table.rows] == ["z500, 24 h", "z500, 72 h"]
-    cells = table.rows[0][1]
-    assert [cell.text for cell in cells] == ["25", "40"]
-    assert cells[0].title == "z500 in global: RMSE 60.0 m² s⁻², 25.0 % below persistence"
-    assert cells[1].title == "z500 in tropics: RMSE 60.0 m² s⁻², 40.0 % below climatology"
+    table = region_table(scores, "model", ["z500"], 60)
+    assert table.columns == ("z500 24\u00a0h", "z500 72\u00a0h")
+    assert [label for label, _ in table.rows] == ["global", "tropics"]
+    first = [cells[0] for _, cells in table.rows]
+    assert [cell.text for cell in first] == ["25", "40"]
+    assert first[0].title == "z500 at 24 h in global, 3 cases: RMSE 60.0 m² s⁻², 25.0 % below persistence"
+    assert first[1].title == "z500 at 24 h in tropics, 3 cases: RMSE 60.0 m² s⁻², 40.0 % below climatology"
 
 
-def test_period_table():
-    assert period_table(simple_scores(), "model", ["z500"]) is None
+def test_period_table_has_the_number_of_cases():
+    assert period_table(simple_scores(), "model", ["z500"], 60) is None
     scores = full_scores()
     scores["rmse"].loc[{"forecast": "vit", "period": "JJA"}] = 0
-    table = period_table(scores, "vit", ["t2m"])
-    assert table.columns == ("all cases", "DJF", "MAM", "JJA", "SON")
-    assert [cell.text for cell in table.rows[0][1]][3] == "100"
+    table = period_table(scores, "vit", ["t2m"], 60)
+    months = [(scores["init_time"] + np.timedelta64(lead, "h")).dt.month.values for lead in (24, 240)]
+    winter = [int(np.isin(one, (12, 1, 2)).sum()) for one in months]
+    labels = [label for label, _ in table.rows]
+    assert labels[0] == "all cases, 120 cases"
+    assert labels[1] == f"DJF, {winter[0]} cases"
+    assert winter[0] == winter[1]
+    assert [label[:3] for label in labels[2:]] == ["MAM", "JJA", "SON"]
+    assert [cells[0].text for _, cells in table.rows][3] == "100"
+    assert f"t2m at 24 h, DJF, {winter[0]} cases: RMSE" in table.rows[1][1][0].title
+
+
+def test_a_period_of_all_cases_is_no_row_of_its_own():
+    scores = full_scores().isel(init_time=slice(21, 23))  # of March alone, ten days ahead too
+    scores = scores.sel(period=["all", "MAM"])
+    assert distinct_periods(scores, [24, 240]) == [("all", "MAM")]
+    assert period_table(scores, "vit", ["t2m"], 60) is None
+    assert all_in_one_period(scores) == "MAM"
+    assert all_in_one_period(full_scores()) == ""
+    assert cases_of(scores, "Mar", 24).tolist() == [True, True]
+    scores.attrs["differences"] = json.dumps(["a / b: initial times (1 / 2)"])
+    assert region_table(scores, "vit", ["t2m"], 60).title == "By region"  # whose cases?
 
 
 def test_regions_in_words():
@@ -317,11 +373,39 @@ def test_colours_diverge_and_text_can_be_read():
         linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
         return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
-    assert luminance(colour_of(0)[0]) > 0.85
-    assert colour_of(LIMIT)[0] == colour_of(5 * LIMIT)[0] != colour_of(-LIMIT)[0]
+    assert luminance(colour_of(0, 60)[0]) > 0.85
+    for limit in LIMITS:
+        assert colour_of(limit, limit)[0] == colour_of(5 * limit, limit)[0] != colour_of(-limit, limit)[0]
     for value in np.linspace(-100, 100, 81):
-        light, dark = sorted(map(luminance, colour_of(value)), reverse=True)
+        light, dark = sorted(map(luminance, colour_of(value, 60)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) > 4, value
-        pale, ink = map(luminance, colour_of(value, sure=False))
+        pale, ink = map(luminance, colour_of(value, 60, sure=False))
         assert (pale + 0.05) / (ink + 0.05) > 4, value
-    assert len(legend()) == 7
+
+
+def test_the_scale_of_colours_suits_the_numbers():
+    assert [limit_for(np.array(v)) for v in ([1.0, -1.5], [3.0], [-35.0, 12.0], [80.0], [np.nan], [-900.0])] == [
+        2, 5, 40, 100, 2, 100,
+    ]  # fmt: skip
+    assert limit_for(np.array([3.0] * 95 + [70.0] * 5)) == 5  # a few beyond it
+    assert [cell.text for cell in legend(5)] == ["≤ −5.0 %", "−2.5 %", "0.0 %", "2.5 %", "≥ 5.0 %"]
+    assert [cell.text for cell in legend(100)] == ["≤ −100 %", "−50 %", "0 %", "50 %", "100 %"]
+
+
+def test_two_models_three_per_cent_apart_are_told_apart():
+    """Beside baselines that both beat by far more: those have a scale of their own."""
+    b = 60 * np.array([[[0.97, 1.01], [1.03, 1.0]]])
+    scores = simple_scores(models=("a", "b"), b=b)
+    assert skill_limits(scores) == (40, 5)
+    card = score_card(scores, "b", "a", "global", limit=5)
+    cells = [cell for _, row in card.blocks[0].rows for cell in row]
+    assert [cell.text for cell in cells] == ["3.0", "−3.0", "−1.0", "0.0"]
+    steps = [int(cell.shade[1:]) - 12 for cell in cells]
+    assert steps == [7, -7, -2, 0]  # of twelve on either side
+    assert card.scale[0].text == "≤ −5.0 %"
+    assert len(mark_legend(full_scores())) == 3
+
+
+def test_tables_of_groups_have_a_scale_of_the_hardest_baselines():
+    assert skill_limits(simple_scores(climatology=61.0))[0] == 40
+    assert limit_of_tables(simple_scores(climatology=61.0)) == 2  # 25 % below persistence, 1.6 % below climatology
