@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from weatherfm.evaluation.baselines.event_frequency import EventFrequency
 from weatherfm.evaluation.metrics.deterministic import deterministic_means
 from weatherfm.evaluation.metrics.ensemble import ensemble_means
 from weatherfm.evaluation.metrics.events import Event, event_means
@@ -45,8 +44,6 @@ class Wanted:
     seeps: SeepsClimatology | None = None
     without_spectra: frozenset[str] = field(default_factory=frozenset)
     """Forecasts whose spectra tell nothing."""
-    frequency: EventFrequency | None = None
-    """Of the events on training days."""
     masked: bool = False
     """The channels have a mask: fields with holes have no spectra."""
 
