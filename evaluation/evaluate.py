@@ -32,6 +32,7 @@ from weatherfm.evaluation.metrics.events import parse_events
 from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_left_out, spectra_transforms
 from weatherfm.evaluation.regions import default_regions, mean_over, mean_weights, parse_region
 from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores, means_among
+from weatherfm.evaluation.scoring.case_series import series_variables
 from weatherfm.evaluation.scoring.case_statistics import STATISTIC_DIMS, Wanted
 from weatherfm.evaluation.scoring.cases_to_score import Cases, Choice, cases_of, refuse_learned_days
 from weatherfm.evaluation.scoring.fitted import RidgeInputs, ToFit
@@ -136,6 +137,8 @@ def _variables(
     variables = {name: score_variables(found, periods, members[name], cases.channels) for name, found in scored.items()}
     if set(members.values()) != {1}:  # of a single forecast it is the mean absolute error
         variables = {name: {"crps": found["mae"]} | found for name, found in variables.items()}
+    if settings.series:
+        variables = {name: found | series_variables(scored[name]) for name, found in variables.items()}
     add_event_skill(variables)
     own = {name: cases for name, cases in scored.items() if name not in means_among(members)}
     tested = significance_variables(own, list(scored))

@@ -22,6 +22,7 @@ from weatherfm.evaluation.baselines.probabilistic_climatology import Probabilist
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.metrics.events import frequency_means
 from weatherfm.evaluation.metrics.gaussian import Gaussian
+from weatherfm.evaluation.metrics.spectra import coefficients_of
 from weatherfm.evaluation.scoring.case_statistics import Wanted, case_means, mean_field
 from weatherfm.evaluation.scoring.fitted import Fitted, ToFit
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, months_of
@@ -140,11 +141,12 @@ class Scorer:
     ) -> Means:
         """All statistics of the cases from `inits` at one lead time; reads the forecasts."""
         wanted, found = self._wanted, {}
+        waves = None if wanted.spectra is None else coefficients_of(observed, wanted.spectra)  # once for all forecasts
         for name, file in self._files.items():
             fields = file.read(file.positions(inits), hours, wanted.channels, self._masks)
-            found[name] = case_means(name, fields, observed, normal, months, wanted)
+            found[name] = case_means(name, fields, observed, normal, months, wanted, waves)
             if mean := self._mean_of(name):
-                found[mean] = case_means(mean, mean_field(fields), observed, normal, months, wanted)
+                found[mean] = case_means(mean, mean_field(fields), observed, normal, months, wanted, waves)
         for name, baseline in given.items():
             found[name] = case_means(name, baseline, observed, normal, months, wanted)
         if (frequency := self._fitted.frequency) is not None:
