@@ -42,6 +42,7 @@ from weatherfm.evaluation.scoring.learned_days import refuse_days_of_weights
 from weatherfm.evaluation.scoring.metrics_from_sums import Variables, add_event_skill, score_variables, wind_pairs
 from weatherfm.evaluation.scoring.periods import periods_of
 from weatherfm.evaluation.scoring.scorer import Task
+from weatherfm.evaluation.scoring.shared_points import share_points, share_rows
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, join_channel_groups
 from weatherfm.evaluation.significance.tested_differences import significance_variables
 
@@ -74,7 +75,7 @@ def evaluate(
         others: further forecasts to score on the same cases; they need all of the initial times.
         settings: regions, periods, events and baselines.
         choice: channels, lead times and initial times; without it, all of the forecast.
-        common: score only what all forecasts share; what is left out stands in the scores.
+        common: score only what all forecasts share, rows and points too; what is left out stands in the scores.
         parts: folder that keeps finished parts of the work, fits too: called again, an interrupted evaluation goes on.
             A cluster's workers must see it.
         workers: threads; without it, as many as there are cores.
@@ -91,7 +92,9 @@ def evaluate(
     """
     settings = settings or EvaluationConfig()
     files = _open_all(forecast, others, store, Access.of(settings.storage_options), settings.ensemble_mean)
+    store = share_rows(files, store) if common else store
     cases = cases_of(files, store, choice, common)
+    store, cases = share_points(files, store, cases) if common else (store, cases)
     refuse_learned_days(cases, store)
     refuse_days_of_weights(cases.valid_times, store, {name: one.provenance for name, one in files.items()})
     land = dict(zip(store.static_names, store.static, strict=True)).get("lsm")

@@ -20,6 +20,7 @@ from weatherfm.evaluation.scoring.fitted import Fitted
 from weatherfm.evaluation.scoring.fitting import Fitting, fitted_elsewhere
 from weatherfm.evaluation.scoring.kept_parts import KeptParts, Part
 from weatherfm.evaluation.scoring.scorer import Scorer, Task
+from weatherfm.evaluation.scoring.shared_points import SharedPoints, points_of
 from weatherfm.evaluation.scoring.sums_and_series import merge
 
 _PARTS = 40
@@ -48,16 +49,23 @@ class _Closed:
     files: dict[str, tuple[str, Access]]
     store: str
     task: Task
+    points: SharedPoints | None
 
     @classmethod
     def of(cls, work: Work) -> _Closed:
         files = {name: (str(file.path), file.access) for name, file in work.files.items()}
-        return cls(files, str(work.store.path), work.task)
+        return cls(files, str(work.store.path), work.task, points_of(work.store))
+
+    def truth(self) -> Store:
+        store = open_store(self.store)
+        return store if self.points is None else self.points.on(store)
 
     def opened(self) -> Work:
-        store = open_store(self.store)
+        store = self.truth()
         files = {name: ForecastFile(path, store.step_hours, access) for name, (path, access) in self.files.items()}
         for file in files.values():
+            if self.points is not None:
+                file.keep_rows(store.grid.latitude)
             file.require(self.task.wanted.channels, self.task.lead_times, store.grid)
         return Work(files, store, self.task)
 
@@ -154,9 +162,7 @@ def _elsewhere(
 def _fit(shared: _Shared, group: int) -> int:
     """Leaves what was fitted in the folder."""
     closed = shared.works[group]
-    Fitting(open_store(closed.store), shared.init_times, shared.kept, shown=False).of(
-        _group_name(group), closed.task.to_fit
-    )
+    Fitting(closed.truth(), shared.init_times, shared.kept, shown=False).of(_group_name(group), closed.task.to_fit)
     return group
 
 
