@@ -19,13 +19,11 @@ from weatherfm.data_pipeline.access import Access
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import own_variables
 from weatherfm.errors import InputError
-from weatherfm.evaluation.baselines.damped_persistence import can_fit, fit_damped_persistence
-from weatherfm.evaluation.baselines.event_frequency import event_frequency
+from weatherfm.evaluation.baselines.damped_persistence import can_fit
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC, RIDGE, name_of_mean
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
-from weatherfm.evaluation.baselines.ridge_predictors import ridge_predictors
-from weatherfm.evaluation.baselines.ridge_regression import fit_ridge_regression
-from weatherfm.evaluation.baselines.seeps_climatology import seeps_climatology
+from weatherfm.evaluation.baselines.ridge_predictors import ridge_starts
+from weatherfm.evaluation.baselines.seeps_climatology import require_precipitation
 from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.forecast_identity import identity
 from weatherfm.evaluation.forecasts.reader import ForecastFile
@@ -34,20 +32,25 @@ from weatherfm.evaluation.metrics.events import parse_events
 from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_left_out, spectra_transforms
 from weatherfm.evaluation.regions import default_regions, mean_over, mean_weights, parse_region
 from weatherfm.evaluation.results.scores_file import WEIGHTS, build_scores, means_among
+from weatherfm.evaluation.scoring.case_series import series_variables
 from weatherfm.evaluation.scoring.case_statistics import STATISTIC_DIMS, Wanted
 from weatherfm.evaluation.scoring.cases_to_score import Cases, Choice, cases_of, refuse_learned_days
-from weatherfm.evaluation.scoring.in_parts import KeptParts, Work, score_in_parts
+from weatherfm.evaluation.scoring.fitted import RidgeInputs, ToFit
+from weatherfm.evaluation.scoring.in_parts import Work, score_in_parts
+from weatherfm.evaluation.scoring.kept_parts import KeptParts
 from weatherfm.evaluation.scoring.learned_days import refuse_days_of_weights
 from weatherfm.evaluation.scoring.metrics_from_sums import Variables, add_event_skill, score_variables, wind_pairs
 from weatherfm.evaluation.scoring.periods import periods_of
 from weatherfm.evaluation.scoring.scorer import Task
+from weatherfm.evaluation.scoring.shared_points import share_points, share_rows
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, join_channel_groups
 from weatherfm.evaluation.significance.tested_differences import significance_variables
 
 _log = logging.getLogger(__name__)
 
 _WINDOW_BYTES = 512 * 2**20
-"""Memory of the truth and climatology held while lead times need them; channels are taken in groups to keep to it."""
+"""Memory of the truth and climatology held while lead times need them, and of what is fitted; channels are taken in
+groups to keep to it."""
 MISSING = "none: a value that is not finite is refused"
 """The rule about missing data."""
 
@@ -72,8 +75,9 @@ def evaluate(
         others: further forecasts to score on the same cases; they need all of the initial times.
         settings: regions, periods, events and baselines.
         choice: channels, lead times and initial times; without it, all of the forecast.
-        common: score only what all forecasts share; what is left out stands in the scores.
-        parts: folder that keeps finished parts of the work: called again, an interrupted evaluation goes on.
+        common: score only what all forecasts share, rows and points too; what is left out stands in the scores.
+        parts: folder that keeps finished parts of the work, fits too: called again, an interrupted evaluation goes on.
+            A cluster's workers must see it.
         workers: threads; without it, as many as there are cores.
         scheduler: address of a dask.distributed scheduler whose workers score; they must see the same files.
 
@@ -83,34 +87,39 @@ def evaluate(
 
     Raises:
         InputError: a channel, lead time or time missing on either side, another grid, wrong units or dims, a value
-            that is not finite, other initial times, or cases inside days that were learned from, in any generation.
+            that is not finite, other initial times, or cases inside days that were learned from, in any generation; a
+            scheduler without `parts`.
     """
     settings = settings or EvaluationConfig()
     files = _open_all(forecast, others, store, Access.of(settings.storage_options), settings.ensemble_mean)
+    store = share_rows(files, store) if common else store
     cases = cases_of(files, store, choice, common)
+    store, cases = share_points(files, store, cases) if common else (store, cases)
     refuse_learned_days(cases, store)
     refuse_days_of_weights(cases.valid_times, store, {name: one.provenance for name, one in files.items()})
     land = dict(zip(store.static_names, store.static, strict=True)).get("lsm")
     regions = tuple(settings.regions or default_regions(store.grid, land))
     works = _works(files, store, cases, settings, mean_weights(store.grid, regions, land))
     record = _provenance(files, store, cases, settings, regions, works[0])
-    kept = KeptParts(parts, "" if parts is None else _fingerprint(record, cases, settings, files))
+    kept = KeptParts(parts, "" if parts is None else _fingerprint(record, cases, settings, works))
     results = score_in_parts(works, cases.init_times, kept, workers, scheduler)
     scored = {name: join_channel_groups([result[name] for result in results]) for name in results[0]}
     members = _members(files, works[0], list(scored))
     periods = periods_of(settings.by, cases.months)
     variables = _variables(scored, members, periods, cases, settings)
-    coordinates = {
-        "period": list(periods),
-        "region": regions,
+    coordinates = {"period": list(periods), "region": regions, "reference": list(scored)} | _coordinates(works, cases)
+    return build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
+
+
+def _coordinates(works: Sequence[Work], cases: Cases) -> dict[str, Sequence[Any]]:
+    """Dim -> labels, of what all forecasts have alike."""
+    return {
         "lead_time": cases.lead_times,
         "channel": cases.channels,
         "wind": list(wind_pairs(cases.channels)),
         "event": [str(event) for work in works for event in work.task.wanted.events],
-        "reference": list(scored),
         **_spectral_coordinates(works[0].task.wanted.spectra),
     }
-    return build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
 
 
 def _members(files: Mapping[str, ForecastFile], work: Work, names: Sequence[str]) -> dict[str, int]:
@@ -131,6 +140,8 @@ def _variables(
     variables = {name: score_variables(found, periods, members[name], cases.channels) for name, found in scored.items()}
     if set(members.values()) != {1}:  # of a single forecast it is the mean absolute error
         variables = {name: {"crps": found["mae"]} | found for name, found in variables.items()}
+    if settings.series:
+        variables = {name: found | series_variables(scored[name]) for name, found in variables.items()}
     add_event_skill(variables)
     own = {name: cases for name, cases in scored.items() if name not in means_among(members)}
     tested = significance_variables(own, list(scored))
@@ -145,24 +156,35 @@ def _works(
     damped = settings.damped_persistence and can_fit(store, cases.lead_times)
     if settings.damped_persistence and not damped:
         _log.warning("%s has too few training days for damped persistence; it is not scored", store.path)
+    ridge = _ridge_inputs(store, cases, settings) if settings.ridge_regression else None
+    rain = settings.seeps and "tp" in cases.channels
+    if rain:
+        require_precipitation(store)
     largest = max(file.members or 1 for file in files.values())
     sampled = _sampled_members(store, cases, settings.probabilistic_climatology, largest > 1)
-    known = None
-    if settings.ridge_regression:
-        known = ridge_predictors(store, cases.channels, cases.lead_times, cases.init_times, settings.ridge_times)
     transforms = spectra_transforms(store.grid) if settings.spectra else None
     works = []
-    for group in _channel_groups(store, cases, max(largest, sampled or 1)):
-        seeps = seeps_climatology(store, cases.months) if settings.seeps and "tp" in group else None
-        own = tuple(event for event in events if event.channel in group)
+    for group in _channel_groups(store, cases, max(largest, sampled or 1) + _fitted_fields(cases, damped, ridge)):
+        own, seeps = tuple(event for event in events if event.channel in group), rain and "tp" in group
         mask = store.masks.get(group[0])
         seen = weights if mask is None else mean_over(weights, ~mask.ravel())
-        often = event_frequency(store, own, cases.months) if own else None
-        wanted = Wanted(tuple(group), seen, own, transforms, seeps, frozenset(ALL_BASELINES), often, mask is not None)
-        fitted = fit_damped_persistence(store, group, cases.lead_times) if damped else None
-        ridge = None if known is None else fit_ridge_regression(store, group, known)
-        works.append(Work(files, store, Task(cases.lead_times, wanted, fitted, ridge, sampled, settings.ensemble_mean)))
+        wanted = Wanted(group, seen, own, transforms, None, frozenset(ALL_BASELINES), mask is not None)
+        to_fit = ToFit(group, cases.lead_times, own, tuple(cases.months), damped, seeps, ridge)
+        works.append(Work(files, store, Task(cases.lead_times, wanted, to_fit, sampled, settings.ensemble_mean)))
     return works
+
+
+def _ridge_inputs(store: Store, cases: Cases, settings: EvaluationConfig) -> RidgeInputs:
+    """Reads nothing, and refuses what cannot be fitted."""
+    times = tuple(settings.ridge_times)
+    starts, most = ridge_starts(store, cases.channels, cases.lead_times, cases.init_times, times)
+    return RidgeInputs(cases.channels, times, len(starts), most)
+
+
+def _fitted_fields(cases: Cases, damped: bool, ridge: RidgeInputs | None) -> int:
+    """Fields, one a channel, of coefficients that are held while a group is scored."""
+    predictors = 0 if ridge is None else ridge.most * len(ridge.times) + 1
+    return len(cases.lead_times) * (predictors + damped)
 
 
 def _sampled_members(store: Store, cases: Cases, wanted: bool | None, ensembles: bool) -> int | None:
@@ -178,9 +200,14 @@ def _sampled_members(store: Store, cases: Cases, wanted: bool | None, ensembles:
         return None
 
 
-def _channel_groups(store: Store, cases: Cases, members: int) -> list[Sequence[str]]:
-    """Channels scored together: neighbours with the same mask, whose fields of one longest lead time fit."""
-    held = 2 * (cases.lead_times[-1] // store.step_hours + 2) + members  # truth, climatology; one case of an ensemble
+def _channel_groups(store: Store, cases: Cases, beside: int) -> list[tuple[str, ...]]:
+    """Channels scored together: neighbours with the same mask, all of whose fields fit; one channel at least.
+
+    That is truth and climatology up to the longest lead time, and `beside` fields: a case of an ensemble, coefficients
+    that were fitted. While they are fitted, damped persistence holds no more (`fit_damped_persistence`) and ridge
+    regression as much in sums (`ridge_memory`); frequencies of events, four bytes a point, month and hour, come on top.
+    """
+    held = 2 * (cases.lead_times[-1] // store.step_hours + 2) + beside
     size = max(1, _WINDOW_BYTES // (held * 4 * int(np.prod(store.grid.shape))))
     alike = [tuple(same) for _, same in groupby(cases.channels, lambda name: _mask_of(store, name))]
     return [same[i : i + size] for same in alike for i in range(0, len(same), size)]
@@ -248,7 +275,7 @@ def _provenance(
         "forecasts": {name: file.provenance | {"address": str(file.path)} for name, file in files.items()},
         "land": "cells more than half of which are land" if "lsm" in store.static_names else None,
         "spectra_left_out": spectra_left_out(store.grid) if settings.spectra else ["not asked for"],
-        "baselines": _baselines(work, store, settings, len(cases.channels)),
+        "baselines": _baselines(work, store),
         **({"variables": own} if (own := own_variables(cases.channels)) else {}),
     }
 
@@ -258,20 +285,21 @@ def _missing_data(store: Store, cases: Cases) -> str:
     return f"masked points of {', '.join(masked)} are left out; otherwise {MISSING}" if masked else MISSING
 
 
-def _baselines(work: Work, store: Store, settings: EvaluationConfig, channels: int) -> dict[str, str]:
+def _baselines(work: Work, store: Store) -> dict[str, str]:
     """What each baseline is, in words."""
     train = store.periods.get("train")
     words = {
         "persistence": "the state at the initial time",
         "climatology": "the mean of the training days' states at this day of year and hour",
     }
-    if work.task.damped is not None:
+    if work.task.to_fit.damped:
         words[DAMPED] = f"climatology and a share of the anomaly at the initial time, fitted at every point on {train}"
-    if (ridge := work.task.ridge) is not None:
-        times = ", ".join(f"{hours}h" for hours in settings.ridge_times)
+    if (ridge := work.task.to_fit.ridge) is not None:
+        times = ", ".join(f"{hours}h" for hours in ridge.times)
         words[RIDGE] = (
-            f"ridge regression on {ridge.predictors.shape[1]} principal components of {channels} channels at {times}, "
-            f"with normal errors, fitted on {ridge.starts} start times in {train}"
+            f"ridge regression on {ridge.most * len(ridge.times)} principal components at most of "
+            f"{len(ridge.channels)} channels at {times}, with normal errors, fitted on {ridge.starts} start times in "
+            f"{train}"
         )
     if work.task.members is not None:
         words[PROBABILISTIC] = (
@@ -281,10 +309,14 @@ def _baselines(work: Work, store: Store, settings: EvaluationConfig, channels: i
 
 
 def _fingerprint(
-    record: Mapping[str, Any], cases: Cases, settings: EvaluationConfig, files: Mapping[str, ForecastFile]
+    record: Mapping[str, Any],
+    cases: Cases,
+    settings: EvaluationConfig,
+    works: Sequence[Work],
 ) -> str:
     """Of all that decides the scores but the bytes of the forecasts themselves: see `identity`."""
-    said = [record, cases.lead_times, cases.channels, cases.init_times.astype(str).tolist(), sorted(STATISTIC_DIMS)]
-    changed = [identity(file) for file in files.values()]
+    groups = [work.task.wanted.channels for work in works]
+    said = [record, cases.lead_times, groups, cases.init_times.astype(str).tolist(), sorted(STATISTIC_DIMS)]
+    changed = [identity(file) for file in works[0].files.values()]
     text = json.dumps([said, settings.model_dump(mode="json"), changed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

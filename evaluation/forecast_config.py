@@ -130,7 +130,7 @@ class ForecastConfig(Config):
 class EvaluationConfig(Config):
     """How forecasts are scored."""
 
-    later = frozenset({"ridge_regression", "ridge_times", "ensemble_mean"})
+    later = frozenset({"ridge_regression", "ridge_times", "ensemble_mean", "series"})
     regions: list[RegionName] | None = Field(None, min_length=1)
     """Named regions (global, tropics, europe, ...), any of them with _land or _sea, or boxes as alps:48/5/44/16
     (north/west/south/east); without it, those that suit the grid."""
@@ -154,6 +154,9 @@ class EvaluationConfig(Config):
     """Score precipitation (tp) by SEEPS where it is forecast."""
     spectra: bool = True
     """Energy spectra of forecasts and truth."""
+    series: bool = True
+    """Keep the scores of every case too, for tests between files: four bytes a forecast, initial time, lead time,
+    region and channel before compression."""
     storage_options: dict[str, Any] = _STORAGE_OPTIONS
     """What opens private forecasts by their addresses, as `source.storage_options`; one for all that are scored. Never
     written into scores, logs or messages."""

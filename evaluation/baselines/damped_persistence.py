@@ -82,7 +82,8 @@ def fit_damped_persistence(
     Europe with a window of 61 days, 0.71 at 24 h from one training year, 0.78 from three and 0.80 from nine.
 
     Memory is that of the fields between the first and the last lead time, and of one field in double precision a lead
-    time.
+    time: three fields a step up to the last lead time at most, as what comes of it needs beside truth and climatology
+    when it is scored. Channels are taken in groups that keep this to a bound (`weatherfm.evaluation.evaluate`).
 
     Args:
         store: states, climatology and training days.
@@ -93,7 +94,7 @@ def fit_damped_persistence(
     Raises:
         InputError: too few start times in the training days, or a value that is not finite.
     """
-    starts = _start_times(store, lead_times)
+    starts = start_times(store, lead_times)
     anomalies = FieldWindow(lambda times: states_at(store, channels, times) - normals_at(store, channels, times))
     shape = (len(channels), *store.grid.shape)
     squares, products = np.zeros(shape), np.zeros((len(lead_times), *shape))
@@ -106,6 +107,7 @@ def fit_damped_persistence(
         for total, hours in zip(products, lead_times, strict=True):
             total += _sum_of_products(now, anomalies.at(part + np.timedelta64(hours, "h")))
         progress(len(part))
+    del anomalies, now  # before the result is there, too
     np.divide(products, squares, out=products, where=squares > 0)
     np.clip(products, 0, 1, out=products)
     return DampedPersistence(tuple(lead_times), products.astype(np.float32), len(starts))
@@ -116,8 +118,12 @@ def _sum_of_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.einsum("nchw,nchw->chw", x, y)
 
 
-def _start_times(store: Store, lead_times: Sequence[int]) -> np.ndarray:
-    """Evenly thinned so that all hours of the day stay, as few as the limits ask for."""
+def start_times(store: Store, lead_times: Sequence[int]) -> np.ndarray:
+    """[n] datetime64[s], what is fitted on: evenly thinned so that all hours of the day stay, as few as limits ask for.
+
+    Raises:
+        InputError: too few start times in the training days.
+    """
     known = training_times(store)
     candidates = training_starts(known, lead_times)
     if len(candidates) < _FEWEST:

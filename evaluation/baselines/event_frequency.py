@@ -6,7 +6,7 @@ is held against (Wilks 2019, Statistical Methods in the Atmospheric Sciences, 4t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,12 @@ class EventFrequency:
         return found
 
 
-def event_frequency(store: Store, events: Sequence[Event], months: Sequence[int]) -> EventFrequency:
+def event_frequency(
+    store: Store,
+    events: Sequence[Event],
+    months: Sequence[int],
+    progress: Callable[[int], object] = lambda times: None,
+) -> EventFrequency:
     """Learn the events' frequencies.
 
     Where the store's climatology is one mean over all days, so is the frequency, of each hour.
@@ -52,23 +57,33 @@ def event_frequency(store: Store, events: Sequence[Event], months: Sequence[int]
         store: states and training days.
         events: of channels that the store has.
         months: 1 .. 12, those wanted; others stay NaN.
+        progress: told the number of training times done with every month and hour.
 
     Raises:
         InputError: a value that is not finite.
     """
-    known = training_times(store)
-    hours = tuple(np.unique(hour_of_day(known)).tolist())
-    of_month = known.astype("datetime64[M]").astype(np.int64) % 12 + 1
+    hours = tuple(np.unique(hour_of_day(training_times(store))).tolist())
     channels = list(dict.fromkeys(event.channel for event in events))
-    all_alike = store.climatology_window is None
     found = np.full((12, len(hours), len(events), *store.grid.shape), np.nan, np.float32)
+    for (month, hour), times in times_learned_from(store, months).items():
+        found[month - 1, hours.index(hour)] = _shares(store, events, channels, times)
+        progress(len(times))
+    return EventFrequency(hours, found)
+
+
+def times_learned_from(store: Store, months: Sequence[int]) -> dict[tuple[int, int], np.ndarray]:
+    """(Month 1 .. 12, hour of the day) -> training times [n] datetime64[s]; those with too few are left out."""
+    known = training_times(store)
+    of_month, hours = known.astype("datetime64[M]").astype(np.int64) % 12 + 1, hour_of_day(known)
+    all_alike = store.climatology_window is None
+    found = {}
     for month in months:
-        for slot, hour in enumerate(hours):
-            times = known[((of_month == month) | all_alike) & (hour_of_day(known) == hour)]
+        for hour in np.unique(hours).tolist():
+            times = known[((of_month == month) | all_alike) & (hours == hour)]
             times = times[:: max(1, -(-len(times) // _MOST))]
             if len(times) >= _FEWEST:
-                found[month - 1, slot] = _shares(store, events, channels, times)
-    return EventFrequency(hours, found)
+                found[month, hour] = times
+    return found
 
 
 def _shares(store: Store, events: Sequence[Event], channels: Sequence[str], times: np.ndarray) -> np.ndarray:

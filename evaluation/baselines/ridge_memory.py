@@ -14,6 +14,9 @@ BLOCKS = 5
 SUMS_BYTES = 512 * 2**20
 """Memory of the sums of channels that are fitted together; at least one channel."""
 
+COEFFICIENT_BYTES = 512 * 2**20
+"""Memory of the coefficients of channels that are scored together; at least one channel."""
+
 
 def channels_together(channels: int, points: int, predictors: int) -> int:
     """How many channels of so many grid points are fitted at a time."""
@@ -21,10 +24,14 @@ def channels_together(channels: int, points: int, predictors: int) -> int:
 
 
 def memory_needed(channels: int, points: int, starts: int, predictors: int, lead_times: int) -> int:
-    """Bytes: the larger of fields at the start times with their components, and of sums beside what is fitted."""
+    """Bytes: the larger of fields at the start times with their components, and of sums beside what is fitted.
+
+    That is the coefficients of a group of channels: those of all, up to `COEFFICIENT_BYTES` or one channel's.
+    """
     values = channels * points
     components = 4 * values * (starts + predictors) + 16 * min(starts, values) ** 2
-    fitted = 4 * values * (lead_times + 1) * predictors
+    one = 4 * points * lead_times * predictors
+    fitted = min(channels * one, max(one, COEFFICIENT_BYTES))
     return max(components, fitted + channels_together(channels, points, predictors) * _sums_bytes(points, predictors))
 
 

@@ -47,7 +47,8 @@ class Predictors:
     """[case] datetime64[s], ascending: what is to be forecast from."""
     now: np.ndarray
     """[case, predictor] float64."""
-    components: PrincipalComponents
+    components: PrincipalComponents | None
+    """What they came of; None where they are kept in a file, for no fit asks for it."""
 
 
 def ridge_predictors(

@@ -105,6 +105,12 @@ def fit_ridge_regression(
     )
 
 
+def steps_of(predictors: Predictors, channels: int, points: int) -> int:
+    """What `progress` of `fit_ridge_regression` is told in all."""
+    pieces = -(-channels // channels_together(channels, points, predictors.train.shape[1]))
+    return len(predictors.starts) * len(predictors.lead_times) * pieces
+
+
 @dataclass(frozen=True, eq=False)
 class _Sums:
     """Over each of K blocks of n start times, of some channels."""

@@ -87,6 +87,16 @@ def seeps_climatology(
     return found
 
 
+def require_precipitation(store: Store) -> None:
+    """Refuse what `seeps_climatology` would, before anything is read.
+
+    Raises:
+        InputError: no precipitation, no training days, or none of them in the store.
+    """
+    _training_times(store)
+    dry_threshold(_accumulation_hours(store))
+
+
 def _training_times(store: Store) -> np.ndarray:
     """[n] int64 positions in the store."""
     if CHANNEL not in store.channels:

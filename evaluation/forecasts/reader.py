@@ -76,6 +76,8 @@ class ForecastFile:
         case_bytes = 4 * (self.members or 1) * int(np.prod(self.grid.shape))
         self._ahead = ReadAhead(self._fields.read, self._fields.leads_in_chunk, case_bytes)
         self._expected = tuple(range(len(self.lead_times)))
+        self._rows: slice | None = None
+        self._gaps: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -105,6 +107,25 @@ class ForecastFile:
         for channel in channels:
             self._fields.check(parse_channel(channel))
         self._expected = tuple(i for i, hours in enumerate(self.lead_times) if hours in lead_times)
+
+    def keep_rows(self, latitude: np.ndarray) -> None:
+        """Give these rows alone, [lat] degrees, from now on: a run of the forecast's own."""
+        first = int(np.abs(self.grid.latitude - latitude[0]).argmin())
+        self._rows = slice(first, first + len(latitude))
+        self.grid = Grid(self.grid.latitude[self._rows], self.grid.longitude)
+
+    def missing_points(self, channels: Sequence[str], init_time: np.ndarray, lead_time: int) -> dict[str, np.ndarray]:
+        """Channel -> [lat, lon] bool of points without a value (in any member) from one time; those that have some.
+
+        Raises:
+            InputError: the forecast lacks the time; as of `read`.
+        """
+        at = self.positions(np.atleast_1d(init_time))
+        fields = self._fields.read(at, [self.lead_times.index(lead_time)], channels)[0, 0]  # [member, channel, ...]
+        missing = ~np.isfinite(fields if self._rows is None else fields[..., self._rows, :]).all(0)
+        found = {name: points for name, points in zip(channels, missing, strict=True) if points.any()}
+        self._gaps |= found.keys()
+        return found
 
     def positions(self, init_times: np.ndarray) -> np.ndarray:
         """[n] where the initial times [n] datetime64 are, for `read`; the file may have more, in any step.
@@ -146,6 +167,8 @@ class ForecastFile:
         """
         inits = np.asarray(init_indices)
         out = self._ahead.read(inits, self.lead_times.index(lead_time), channels, self._expected)
+        if self._rows is not None:
+            out = np.ascontiguousarray(out[..., self._rows, :])
         self._refuse_not_finite(zero_masked(out, channels, masks or {}), channels, inits, lead_time)
         return out[:, 0] if self.members is None else out
 
@@ -158,8 +181,13 @@ class ForecastFile:
             init, member, channel = np.argwhere(~finite)[0]
             of = "" if self.members is None else f", member {member + 1} of {self.members}"
             why = "the forecast is incomplete or damaged, make it again"
-            if parse_channel(channels[channel]).variable.masked:
-                count = int((~np.isfinite(fields[init, member, channel])).sum())
+            count = int((~np.isfinite(fields[init, member, channel])).sum())
+            if channels[channel] in self._gaps:
+                why = (
+                    f"{count} points have no value here, and had one at the first time: what comes and goes cannot be "
+                )
+                why += "left out; score other channels, or times at which the same points are missing"
+            elif parse_channel(channels[channel]).variable.masked:
                 why = f"the truth has values at {count} points where the forecast has none: it has another mask, or is "
                 why += "damaged; score other channels, or against a truth with its mask"
             raise InputError(

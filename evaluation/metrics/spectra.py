@@ -9,7 +9,7 @@ Legend: B case, C channel, H lat, W lon, K wavenumber.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,8 @@ from weatherfm.evaluation.metrics.zonal_spectra import band_weights, wave_power,
 _VALUES = 2**18
 """Values of one field worked on together: memory stays at some 20 MB a thread (one field, where that is larger)."""
 _OF = ("forecast", "truth", "error")
+_Waves = tuple[list[np.ndarray], list[np.ndarray]]
+"""Band -> Fourier coefficients [n, H of the band, K] complex; m -> harmonics [n, 2, l >= m], none without transform."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +76,42 @@ def spectra_left_out(grid: Grid) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def spectra_means(forecast: np.ndarray, truth: np.ndarray, transforms: SpectraTransforms) -> dict[str, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """Fields in waves, some fields at a time: all that spectra of them and of their differences need."""
+
+    leading: tuple[int, ...]
+    """Dims of the fields before latitude and longitude."""
+    pieces: list[_Waves]
+    """As `_transformed` gives them."""
+    spectra: tuple[np.ndarray, np.ndarray]
+    """Their own power: zonal [all, band, K] and spherical [all, L + 1]."""
+
+
+def coefficients_of(fields: np.ndarray, transforms: SpectraTransforms) -> Coefficients:
+    """Transform fields [..., H, W], once for all that they are compared with.
+
+    Held are some four bytes for each byte of fields in single precision: rows of bands, and harmonics.
+
+    Raises:
+        ValueError: fields of another shape than the transforms'.
+    """
+    if fields.shape[-2:] != transforms.shape:
+        raise ValueError(f"fields of shape {fields.shape} do not fit transforms of {transforms.shape}")
+    pieces = list(_transformed(fields, transforms))
+    own = [_power(waves, degrees, transforms) for waves, degrees in pieces]
+    zonal, spherical = (np.concatenate(power) for power in zip(*own, strict=True))
+    return Coefficients(fields.shape[:-2], pieces, (zonal, spherical))
+
+
+def spectra_means(
+    forecast: np.ndarray, truth: np.ndarray | Coefficients, transforms: SpectraTransforms
+) -> dict[str, np.ndarray]:
     """Spectra of every case and channel.
 
     Args:
         forecast: [B, C, H, W] float32 or float64, finite; a value that is not makes its whole spectrum not finite.
-        truth: the same.
+        truth: the same, or what `coefficients_of` makes of it: then it is not transformed again.
         transforms: of the fields' grid.
 
     Returns:
@@ -90,26 +122,23 @@ def spectra_means(forecast: np.ndarray, truth: np.ndarray, transforms: SpectraTr
     Raises:
         ValueError: fields of another shape than the transforms' or each other's.
     """
-    if forecast.shape != truth.shape or forecast.shape[-2:] != transforms.shape:
+    known = truth if isinstance(truth, Coefficients) else coefficients_of(truth, transforms)
+    if forecast.shape != (*known.leading, *transforms.shape):
         raise ValueError(
-            f"fields of shapes {forecast.shape} and {truth.shape} do not fit transforms of {transforms.shape}"
+            f"fields of shape {forecast.shape} do not fit a truth of {known.leading} fields and transforms of "
+            f"{transforms.shape}"
         )
-    leading, (rows, columns) = forecast.shape[:-2], transforms.shape
-    pair = [field.reshape(-1, rows, columns) for field in (forecast, truth)]
-    zonal = np.empty((3, len(pair[0]), len(transforms.bands), len(transforms.wavenumbers)))
-    spherical = np.empty((3, len(pair[0]), len(transforms.total_wavenumbers)))
-    for part in _parts(len(pair[0]), rows * columns):
-        fields = np.stack([field[part] for field in pair]).astype(np.float64, copy=False)  # [2, n, H, W]
-        fourier = np.fft.rfft(fields, axis=-1, norm="forward")  # [2, n, H, K]
-        zonal[:, part] = _zonal_power(fourier, transforms)
-        if transforms.spherical is not None:
-            spherical[:, part] = transforms.spherical.pair_power(fields, fourier)
+    found = []
+    for own, other in zip(_transformed(forecast, transforms), known.pieces, strict=True):
+        rows, harmonics = ([x - y for x, y in zip(own[i], other[i], strict=True)] for i in (0, 1))
+        found.append((*_power(*own, transforms), *_power(rows, harmonics, transforms)))
+    zonal, spherical, *errors = (np.concatenate(power) for power in zip(*found, strict=True))
     means: dict[str, np.ndarray] = {}
     if transforms.bands:
-        means |= {f"zonal_{of}": x.reshape(*leading, *x.shape[1:]) for of, x in zip(_OF, zonal, strict=True)}
+        means |= dict(zip([f"zonal_{of}" for of in _OF], (zonal, known.spectra[0], errors[0]), strict=True))
     if transforms.spherical is not None:
-        means |= {f"spherical_{of}": x.reshape(*leading, *x.shape[1:]) for of, x in zip(_OF, spherical, strict=True)}
-    return means
+        means |= dict(zip([f"spherical_{of}" for of in _OF], (spherical, known.spectra[1], errors[1]), strict=True))
+    return {name: power.reshape(*known.leading, *power.shape[1:]) for name, power in means.items()}
 
 
 def energy_ratio(spectrum: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -126,16 +155,34 @@ def energy_ratio(spectrum: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.divide(spectrum, truth, out=np.full(spectrum.shape, np.nan), where=truth > 0)
 
 
-def _zonal_power(fourier: np.ndarray, transforms: SpectraTransforms) -> np.ndarray:
-    """[3, n, band, K] of Fourier coefficients [2, n, H, K]: only the rows of a band are squared."""
-    power = np.empty((3, fourier.shape[1], len(transforms.bands), fourier.shape[-1]))
-    for band, weights in enumerate(transforms.band_weights):
-        rows = np.flatnonzero(weights)
-        forecast, truth = fourier[:, :, rows[0] : rows[-1] + 1]
-        inside = weights[rows[0] : rows[-1] + 1]
-        for of, part in enumerate((forecast, truth, forecast - truth)):
-            power[of, :, band] = inside @ wave_power(part, transforms.shape[1])
-    return power
+def _bands(transforms: SpectraTransforms) -> list[tuple[slice, np.ndarray]]:
+    """Rows of each band, and their weights: only these are squared."""
+    found = []
+    for weights in transforms.band_weights:
+        inside = np.flatnonzero(weights)
+        rows = slice(int(inside[0]), int(inside[-1]) + 1)
+        found.append((rows, weights[rows]))
+    return found
+
+
+def _transformed(fields: np.ndarray, transforms: SpectraTransforms) -> Iterator[_Waves]:
+    """A few of the fields [..., H, W] at a time."""
+    flat = fields.reshape(-1, *transforms.shape)
+    for part in _parts(len(flat), transforms.shape[0] * transforms.shape[1]):
+        some = flat[part].astype(np.float64, copy=False)
+        waves = np.fft.rfft(some, axis=-1, norm="forward")  # [n, H, K]
+        harmonics = [] if transforms.spherical is None else transforms.spherical.harmonics(some, waves)
+        yield [waves[:, rows].copy() for rows, _ in _bands(transforms)], harmonics
+
+
+def _power(
+    fourier: Sequence[np.ndarray], harmonics: Sequence[np.ndarray], transforms: SpectraTransforms
+) -> tuple[np.ndarray, np.ndarray]:
+    """Zonal [n, band, K] and spherical [n, L + 1]; empty without bands, or transform."""
+    bands = zip(_bands(transforms), fourier, strict=True)
+    rows = [inside @ wave_power(waves, transforms.shape[1]) for (_, inside), waves in bands]
+    zonal = np.stack(rows, axis=1) if rows else np.empty((0, 0, 0))
+    return zonal, np.empty((0, 0)) if transforms.spherical is None else transforms.spherical.power(harmonics)
 
 
 def _parts(n_fields: int, n_points: int) -> Iterator[slice]:

@@ -18,6 +18,8 @@ up to some 250 rows its matrices are kept and many fields are transformed togeth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from weatherfm.earth.constants import EARTH_RADIUS
@@ -59,7 +61,7 @@ def spherical_wavelengths(wavenumbers: np.ndarray) -> np.ndarray:
 
 
 class SphericalTransform:
-    """Power by total wavenumber of pairs of fields on one grid; used from any number of threads.
+    """Harmonics of fields on one grid, and their power by total wavenumber; used from any number of threads.
 
     Args:
         geometry: of `spherical_geometry`.
@@ -72,34 +74,27 @@ class SphericalTransform:
         kept = shape[0] * (largest + 1) * (largest + 2) // 2 * 8 <= _MATRICES
         self._matrices = self._fourier_to_harmonics() if kept else None
 
-    def pair_power(self, fields: np.ndarray, fourier: np.ndarray) -> np.ndarray:
-        """[3, n, L + 1]: power of the forecast, the truth and their difference.
+    def harmonics(self, fields: np.ndarray, fourier: np.ndarray) -> list[np.ndarray]:
+        """a(l, m) of fields: for each m, [n, 2, l >= m] float64, real and imaginary parts.
 
         Args:
-            fields: [2, n, H, W] float64 forecast and truth.
-            fourier: [2, n, H, W // 2 + 1] their rows' Fourier coefficients, norm "forward".
+            fields: [n, H, W] float64.
+            fourier: [n, H, W // 2 + 1] their rows' Fourier coefficients, norm "forward".
         """
         if self._matrices is None:
-            return np.stack([self._each(pair) for pair in fields.swapaxes(0, 1)], axis=1)
-        return self._together(fourier, self._matrices)
-
-    def _together(self, fourier: np.ndarray, matrices: list[np.ndarray]) -> np.ndarray:
+            each = np.stack([self._harmonics(field) for field in fields])  # [n, m, l]
+            return [np.stack([each[:, m, m:].real, each[:, m, m:].imag], axis=1) for m in range(self.largest + 1)]
         parts = fourier[..., : self.largest + 1]
-        rows = np.stack([parts.real, parts.imag], axis=2)  # [2, n, 2, H, m]
-        by_wave = np.ascontiguousarray(np.moveaxis(rows, -1, 0)).reshape(len(matrices), -1, self.shape[0])
-        power = np.zeros((3, fourier.shape[1], self.largest + 1))
-        for m, matrix in enumerate(matrices):
-            harmonics = (by_wave[m] @ matrix).reshape(*rows.shape[:3], -1)  # [2, n, 2, l >= m]
-            error = harmonics[0] - harmonics[1]
-            power[:2, :, m:] += _both_signs(m) * np.square(harmonics).sum(2)
-            power[2, :, m:] += _both_signs(m) * np.square(error).sum(1)
-        return power / (4 * np.pi)
+        rows = np.stack([parts.real, parts.imag], axis=1)  # [n, 2, H, m]
+        by_wave = np.ascontiguousarray(np.moveaxis(rows, -1, 0)).reshape(len(self._matrices), -1, self.shape[0])
+        return [(by_wave[m] @ matrix).reshape(len(fields), 2, -1) for m, matrix in enumerate(self._matrices)]
 
-    def _each(self, pair: np.ndarray) -> np.ndarray:
-        forecast, truth = (self._harmonics(field) for field in pair)
-        signs = np.array([_both_signs(m) for m in range(self.largest + 1)])
-        squares = [np.square(x.real) + np.square(x.imag) for x in (forecast, truth, forecast - truth)]
-        return np.stack([signs @ square for square in squares]) / (4 * np.pi)  # [3, l]
+    def power(self, harmonics: Sequence[np.ndarray]) -> np.ndarray:
+        """[n, L + 1]: power of fields of these harmonics."""
+        power = np.zeros((len(harmonics[0]), self.largest + 1))
+        for m, parts in enumerate(harmonics):
+            power[:, m:] += _both_signs(m) * np.square(parts).sum(1)
+        return power / (4 * np.pi)
 
     def _fourier_to_harmonics(self) -> list[np.ndarray]:
         """For each m, [H, l >= m]: a(l, m) of a row whose Fourier coefficient of m is 1; real, by symmetry."""

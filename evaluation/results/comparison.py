@@ -12,6 +12,7 @@ import xarray as xr
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.names import BASELINES
+from weatherfm.evaluation.results.across_files import add_tests
 from weatherfm.evaluation.results.lookup import provenance_of
 
 _ATTRIBUTES = ("format", "code_version")
@@ -68,8 +69,9 @@ def merge_scores(datasets: Sequence[xr.Dataset], names: Sequence[str], force: bo
 
     Baselines are there once, as the first file that has them scored them. Where another file scored one otherwise
     (forced only), its own is there too, under that file's name, and its models are held against that. A forecast whose
-    name another one has becomes `name (file)`. A variable that a file lacks is NaN for its forecasts, as are p-values
-    and intervals between forecasts of different files: no file holds their cases side by side.
+    name another one has becomes `name (file)`. A variable that a file lacks is NaN for its forecasts. Forecasts of
+    different files are tested against each other by the scores of every case (`evaluation.series`); without these in
+    both, or forced, p-values and intervals between them are NaN.
 
     Args:
         datasets: as `read_scores` gives them, one or more. Initial times and grid, and the record but for its
@@ -92,10 +94,13 @@ def merge_scores(datasets: Sequence[xr.Dataset], names: Sequence[str], force: bo
             "or compare them all the same with --force: the report then says in what they differ"
         )
     _refuse_disjoint(datasets)
-    common = [scores.sel(_common_labels(datasets)) for scores in datasets]
+    first = {"init_time": datasets[0]["init_time"]}
+    common = [scores.sel(_common_labels(datasets)).reindex(first) for scores in datasets]
     renamed = [_names_in_merged(common, names, i) for i in range(len(common))]
     parts = [_renamed(scores, new) for scores, new in zip(common, renamed, strict=True)]
     merged = _side_by_side(parts)
+    if not differences:
+        merged = add_tests(merged, [part["forecast"].values.tolist() for part in parts])
     merged.attrs = dict(datasets[0].attrs)
     records = [provenance_of(scores) for scores in datasets]
     merged.attrs["provenance"] = json.dumps(_merged_record(records, renamed), sort_keys=True)

@@ -60,6 +60,8 @@ _DEFINITIONS = {
     "spherical_spectrum": "power by total wavenumber of the spherical harmonics, mean over cases",
     "spherical_spectrum_truth": "the same of the truth",
     "spherical_spectrum_error": "the same of forecast minus truth",
+    "mse_by_case": "mean squared error over area of every case; of an ensemble, of its mean",
+    "crps_fair_by_case": "fair continuous ranked probability score over area of every case",
 }
 _SIGNIFICANCE = {
     "p_value": "of equal {} in paired cases: equally weighted cosines (Lazarus et al. 2018), for autocorrelation",
@@ -165,6 +167,8 @@ def _described(scores: xr.Dataset) -> xr.Dataset:
 def write_scores(scores: xr.Dataset, path: str | Path) -> Path:
     """Write scores to NetCDF, whole or not at all; the same scores give the same bytes.
 
+    Scores of every case are compressed, in chunks of one forecast and lead time.
+
     Raises:
         InputError: they cannot be written there.
     """
@@ -174,6 +178,7 @@ def write_scores(scores: xr.Dataset, path: str | Path) -> Path:
     encoding = {
         "lead_time": {"units": "hours", "dtype": "int64"},
         "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
+        **{str(name): _compressed(array) for name, array in scores.data_vars.items() if "init_time" in array.dims},
     }
     try:
         scores.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
@@ -185,6 +190,12 @@ def write_scores(scores: xr.Dataset, path: str | Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _compressed(series: xr.DataArray) -> dict[str, Any]:
+    one = ("forecast", "lead_time")
+    chunks = tuple(1 if dim in one else max(1, size) for dim, size in series.sizes.items())
+    return {"zlib": True, "complevel": 1, "shuffle": True, "chunksizes": chunks}
 
 
 def read_scores(path: str | Path) -> xr.Dataset:

@@ -18,7 +18,7 @@ from weatherfm.evaluation.results.lookup import (
     probabilistic_baselines_of,
     provenance_of,
 )
-from weatherfm.evaluation.results.words import fixed, in_words
+from weatherfm.evaluation.results.words import fixed, in_words, left_out_in_words
 
 _MOST_NAMED = 10
 _HEADLINE = ("z500", "t850", "t2m", "msl", "u10", "v10")
@@ -58,12 +58,13 @@ def score_table(scores: xr.Dataset, channels: Sequence[str] = (), region: str | 
 
 
 def _left_out(scores: xr.Dataset, channels: Sequence[str]) -> str:
-    """Which channels the tables do not show; ten by name."""
+    """Which channels the tables do not show, ten by name, and what some forecast lacks."""
     others = [name for name in map(str, scores["channel"].values) if name not in channels]
+    said = "".join(f"\nleft out: {text}" for text in left_out_in_words(provenance_of(scores).get("left_out") or {}))
     if not others:
-        return ""
+        return said
     named = ", ".join(others[:_MOST_NAMED]) + (f" and {len(others) - _MOST_NAMED} more" * (len(others) > _MOST_NAMED))
-    return f"\nnot shown: {named}; the scores file and the report have them, evaluation.headline chooses"
+    return f"\nnot shown: {named}; the scores file and the report have them, evaluation.headline chooses{said}"
 
 
 def _model_table(scores: xr.Dataset, model: str, channels: Sequence[str]) -> str:

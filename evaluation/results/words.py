@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import floor, isfinite, log10
 
 from weatherfm.earth.variables import Channel, parse_channel
 
 _PROPER = ("north", "europe", "america", "atlantic", "pacific", "east", "asia", "arctic", "antarctic", "alps")
+_MOST_NAMED = 10
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 _METRICS = {
@@ -101,6 +102,16 @@ def fixed(value: float, digits: int, plus: bool = False) -> str:
 def listed(parts: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def left_out_in_words(left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    """A sentence for each kind of what some forecast or the truth lacks and is scored for none (`--common`)."""
+    said = []
+    for kind, names in left_out.items():
+        shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED))
+        what = "" if kind == "points" else f"{kind.replace('_', ' ')} "
+        said.append(f"{what}{shown}, which not all forecasts and the truth have")
+    return said
 
 
 def _signed(value: float, form: str) -> str:

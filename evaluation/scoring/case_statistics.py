@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from weatherfm.evaluation.baselines.event_frequency import EventFrequency
 from weatherfm.evaluation.metrics.deterministic import deterministic_means
 from weatherfm.evaluation.metrics.ensemble import ensemble_means
 from weatherfm.evaluation.metrics.events import Event, event_means
 from weatherfm.evaluation.metrics.gaussian import Gaussian, gaussian_event_means, gaussian_means
 from weatherfm.evaluation.metrics.seeps import SeepsClimatology, seeps_means
-from weatherfm.evaluation.metrics.spectra import SpectraTransforms, spectra_means
+from weatherfm.evaluation.metrics.spectra import Coefficients, SpectraTransforms, spectra_means
 
 STATISTIC_DIMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
@@ -45,8 +44,6 @@ class Wanted:
     seeps: SeepsClimatology | None = None
     without_spectra: frozenset[str] = field(default_factory=frozenset)
     """Forecasts whose spectra tell nothing."""
-    frequency: EventFrequency | None = None
-    """Of the events on training days."""
     masked: bool = False
     """The channels have a mask: fields with holes have no spectra."""
 
@@ -63,6 +60,7 @@ def case_means(
     climatology: np.ndarray,
     months: np.ndarray,
     wanted: Wanted,
+    waves: Coefficients | None = None,
 ) -> dict[str, np.ndarray]:
     """Statistic -> [B, ...] of one forecast.
 
@@ -74,14 +72,16 @@ def case_means(
         climatology: normal state.
         months: [B] 1 .. 12, of the valid time.
         wanted: what is asked for.
+        waves: the truth's, of which spectra are made where they are wanted; without it, there are none.
     """
     single = mean_field(fields)
     means = deterministic_means(single, truth, wanted.weights, climatology)
     means |= _of_the_spread(fields, truth, wanted)
     if wanted.seeps is not None and (at := wanted.precipitation) is not None:
         means |= seeps_means(single[:, at], truth[:, at], months, wanted.seeps, wanted.weights)
-    if wanted.spectra is not None and name not in wanted.without_spectra and not isinstance(fields, Gaussian):
-        spectra = _spectra(fields, truth, wanted.spectra)
+    shown = wanted.spectra if waves is not None and name not in wanted.without_spectra else None
+    if shown is not None and waves is not None and not isinstance(fields, Gaussian):
+        spectra = _spectra(fields, waves, shown)
         means |= {name: np.full_like(s, np.nan) for name, s in spectra.items()} if wanted.masked else spectra
     return means
 
@@ -104,7 +104,7 @@ def _of_the_spread(fields: np.ndarray | Gaussian, truth: np.ndarray, wanted: Wan
     return means | (event_means(fields, truth, *events) if wanted.events else {})
 
 
-def _spectra(fields: np.ndarray, truth: np.ndarray, transforms: SpectraTransforms) -> dict[str, np.ndarray]:
+def _spectra(fields: np.ndarray, truth: Coefficients, transforms: SpectraTransforms) -> dict[str, np.ndarray]:
     """Of an ensemble, the mean over its members' spectra: the spectrum of its mean would be that of a blurred field."""
     if fields.ndim == 4:
         return spectra_means(fields, truth, transforms)

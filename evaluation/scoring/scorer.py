@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.evaluation.baselines.damped_persistence import DampedPersistence
 from weatherfm.evaluation.baselines.names import BASELINES, DAMPED, PROBABILISTIC, RIDGE, name_of_mean
 from weatherfm.evaluation.baselines.persistence_and_climatology import climatology, truth
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
-from weatherfm.evaluation.baselines.ridge_regression import RidgeRegression
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.metrics.events import frequency_means
 from weatherfm.evaluation.metrics.gaussian import Gaussian
+from weatherfm.evaluation.metrics.spectra import coefficients_of
 from weatherfm.evaluation.scoring.case_statistics import Wanted, case_means, mean_field
+from weatherfm.evaluation.scoring.fitted import Fitted, ToFit
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, months_of
 
 _BLOCK_BYTES = 16 * 2**20
@@ -42,11 +42,9 @@ class Task:
     """Hours."""
     wanted: Wanted
     """Channels and metrics."""
-    damped: DampedPersistence | None
-    """Fitted damped persistence, if it is scored."""
-    ridge: RidgeRegression | None
-    """Fitted ridge regression, if it is scored."""
-    members: int | None
+    to_fit: ToFit = ToFit()  # noqa: RUF009 - frozen
+    """What is fitted before."""
+    members: int | None = None
     """Of the probabilistic climatology, if it is scored."""
     means: bool = False
     """The mean of every ensemble forecast is scored as a forecast of its own, too."""
@@ -59,11 +57,15 @@ class Scorer:
         files: forecast -> file.
         store: truth and climatology.
         task: what is scored.
+        fitted: what the task asks to be fitted.
         threads: lead times scored side by side.
     """
 
-    def __init__(self, files: Mapping[str, ForecastFile], store: Store, task: Task, threads: int = 1) -> None:
+    def __init__(
+        self, files: Mapping[str, ForecastFile], store: Store, task: Task, fitted: Fitted, threads: int = 1
+    ) -> None:
         self._files, self._task, self._threads, self._masks = files, task, threads, store.masks
+        self._fitted, self._wanted = fitted, replace(task.wanted, seeps=fitted.seeps)
         channels, members = task.wanted.channels, task.members
         self._states, self._normals = truth(store, channels), climatology(store, channels)
         self._sampled = None if members is None else ProbabilisticClimatology(store, channels, members)
@@ -74,8 +76,7 @@ class Scorer:
     @property
     def forecasts(self) -> tuple[str, ...]:
         """Names of all that is scored, in the order of the scores."""
-        task = self._task
-        asked = {DAMPED: task.damped, RIDGE: task.ridge, PROBABILISTIC: self._sampled}
+        asked = {DAMPED: self._fitted.damped, RIDGE: self._fitted.ridge, PROBABILISTIC: self._sampled}
         files = [name for file in self._files for name in (file, self._mean_of(file)) if name]
         return (*files, *BASELINES, *(name for name, found in asked.items() if found is not None))
 
@@ -115,16 +116,16 @@ class Scorer:
         for window in (self._states, self._normals):
             window.forget_before(inits[0])
         now = self._states.at(inits)
-        anomaly = now - self._normals.at(inits) if self._task.damped else None
+        anomaly = now - self._normals.at(inits) if self._fitted.damped else None
         for lead_index, hours in enumerate(self._task.lead_times):
             valid = inits + np.timedelta64(hours, "h")
             months = months_of(valid)
             observed, normal = self._states.at(valid), self._normals.at(valid)
             given: dict[str, np.ndarray | Gaussian] = {"persistence": now, "climatology": normal}
-            if self._task.damped and anomaly is not None:
-                given[DAMPED] = self._task.damped.forecast(anomaly, normal, lead_index)
-            if self._task.ridge:
-                given[RIDGE] = self._task.ridge.forecast(inits, normal, lead_index)
+            if self._fitted.damped and anomaly is not None:
+                given[DAMPED] = self._fitted.damped.forecast(anomaly, normal, lead_index)
+            if self._fitted.ridge:
+                given[RIDGE] = self._fitted.ridge.forecast(inits, normal, lead_index)
             if self._sampled:
                 given[PROBABILISTIC] = self._sampled.at(valid)
             yield lead_index, months, partial(self._means, inits, hours, given, observed, normal, months)
@@ -139,18 +140,18 @@ class Scorer:
         months: np.ndarray,
     ) -> Means:
         """All statistics of the cases from `inits` at one lead time; reads the forecasts."""
-        channels, found = self._task.wanted.channels, {}
+        wanted, found = self._wanted, {}
+        waves = None if wanted.spectra is None else coefficients_of(observed, wanted.spectra)  # once for all forecasts
         for name, file in self._files.items():
-            fields = file.read(file.positions(inits), hours, channels, self._masks)
-            found[name] = case_means(name, fields, observed, normal, months, self._task.wanted)
+            fields = file.read(file.positions(inits), hours, wanted.channels, self._masks)
+            found[name] = case_means(name, fields, observed, normal, months, wanted, waves)
             if mean := self._mean_of(name):
-                found[mean] = case_means(mean, mean_field(fields), observed, normal, months, self._task.wanted)
+                found[mean] = case_means(mean, mean_field(fields), observed, normal, months, wanted, waves)
         for name, baseline in given.items():
-            found[name] = case_means(name, baseline, observed, normal, months, self._task.wanted)
-        if (frequency := self._task.wanted.frequency) is not None:
+            found[name] = case_means(name, baseline, observed, normal, months, wanted)
+        if (frequency := self._fitted.frequency) is not None:
             known = frequency.at(inits + np.timedelta64(hours, "h"))
-            wanted = self._task.wanted
-            found["climatology"] |= frequency_means(known, observed, wanted.events, channels, wanted.weights)
+            found["climatology"] |= frequency_means(known, observed, wanted.events, wanted.channels, wanted.weights)
         return found
 
     def _mean_of(self, name: str) -> str | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -12,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from weatherfm.atomic import write_atomically
 from weatherfm.evaluation.metrics.case_sums import AggregationState
 from weatherfm.evaluation.scoring.case_statistics import STATISTIC_DIMS
+from weatherfm.evaluation.scoring.sealed_arrays import read_sealed, write_sealed
 
 MONTHS = 12
 SERIES: tuple[str, ...] = ("squared_error", "crps_skill", "crps_spread")
@@ -78,17 +76,14 @@ def months_of(times: np.ndarray) -> np.ndarray:
     return times.astype("datetime64[M]").astype(np.int64) % MONTHS + 1
 
 
-def save_part(path: Path, part: dict[str, ScoredCases], seal: bytes = b"") -> None:
+def save_part(path: Path, part: Mapping[str, ScoredCases], seal: bytes = b"") -> None:
     """Write a finished part, whole or not at all, with a checksum over `seal`, which says what it is of, and itself."""
     arrays: dict[str, np.ndarray] = {}
     for i, (name, scored) in enumerate(part.items()):
         arrays |= {f"{i}/name": np.array(name), f"{i}/cases": scored.state.cases, f"{i}/times": scored.init_times}
         arrays |= {f"{i}/sums/{statistic}": values for statistic, values in scored.state.sums.items()}
         arrays |= {f"{i}/series/{statistic}": values for statistic, values in scored.series.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    content = buffer.getvalue()
-    write_atomically(path, content + hashlib.sha256(seal + content).digest())
+    write_sealed(path, arrays, seal)
 
 
 def load_part(path: Path, seal: bytes = b"") -> dict[str, ScoredCases]:
@@ -98,22 +93,18 @@ def load_part(path: Path, seal: bytes = b"") -> dict[str, ScoredCases]:
         ValueError: it was changed since, or is of something else.
         OSError: it cannot be read.
     """
-    content = path.read_bytes()
-    size = len(content) - hashlib.sha256().digest_size
-    if size < 0 or content[size:] != hashlib.sha256(seal + content[:size]).digest():
-        raise ValueError("its checksum is not that of its content")
+    arrays = read_sealed(path, seal)
     part: dict[str, ScoredCases] = {}
-    with np.load(io.BytesIO(content[:size]), allow_pickle=False) as arrays:
-        for i in range(sum(name.endswith("/name") for name in arrays.files)):
-            state = AggregationState(*arrays[f"{i}/cases"].shape)
-            state.cases = arrays[f"{i}/cases"]
-            state.sums = _named(arrays, f"{i}/sums/")
-            part[str(arrays[f"{i}/name"])] = ScoredCases(state, arrays[f"{i}/times"], _named(arrays, f"{i}/series/"))
+    for i in range(sum(name.endswith("/name") for name in arrays)):
+        state = AggregationState(*arrays[f"{i}/cases"].shape)
+        state.cases = arrays[f"{i}/cases"]
+        state.sums = _named(arrays, f"{i}/sums/")
+        part[str(arrays[f"{i}/name"])] = ScoredCases(state, arrays[f"{i}/times"], _named(arrays, f"{i}/series/"))
     return part
 
 
-def _named(arrays: np.lib.npyio.NpzFile, prefix: str) -> dict[str, np.ndarray]:
-    return {key.removeprefix(prefix): arrays[key] for key in arrays.files if key.startswith(prefix)}
+def _named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): values for key, values in arrays.items() if key.startswith(prefix)}
 
 
 def _side_by_side(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

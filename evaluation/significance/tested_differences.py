@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from weatherfm.evaluation.baselines.names import ALL_BASELINES
+from weatherfm.evaluation.scoring.case_series import case_scores
 from weatherfm.evaluation.scoring.metrics_from_sums import Variables
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases
 from weatherfm.evaluation.significance.skill_intervals import compare_cases
@@ -29,20 +30,11 @@ def significance_variables(
     references = list(scored if references is None else references)
     found: dict[str, Variables] = {name: {} for name in scored}
     for metric, root in (("rmse", True), ("crps_fair", False)):
-        series = {name: _series(cases, metric) for name, cases in scored.items()}
+        series = {name: case_scores(cases, metric) for name, cases in scored.items()}
         having = {name: values for name, values in series.items() if values is not None}
         for name in [name for name in having if name not in ALL_BASELINES]:
             found[name] |= _against_all(metric, root, name, having, references, scored[name].init_times)
     return found
-
-
-def _series(cases: ScoredCases, metric: str) -> np.ndarray | None:
-    """[case, lead, region, channel] scores of single cases."""
-    if metric == "rmse":
-        return cases.series["squared_error"]
-    if "crps_skill" not in cases.series:
-        return None
-    return cases.series["crps_skill"] - 0.5 * cases.series["crps_spread"]
 
 
 def _against_all(

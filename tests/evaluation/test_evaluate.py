@@ -80,7 +80,7 @@ def test_dims_names_and_provenance(made, scores):
     deterministic = {"rmse", "mse", "mae", "bias", "acc", "acc_centred", "activity", "activity_ratio"}
     tested = {"rmse_p_value", "rmse_skill_low", "rmse_skill_high"}
     spectra = {f"{kind}_spectrum{of}" for kind in ("zonal", "spherical") for of in ("", "_truth", "_error")}
-    assert set(scores.data_vars) == deterministic | tested | spectra
+    assert set(scores.data_vars) == deterministic | tested | spectra | {"mse_by_case"}
     assert all(array.attrs["long_name"] for array in scores.data_vars.values())
     assert scores.attrs["simulated"] == "true"
     assert scores.attrs["cases"] == 10

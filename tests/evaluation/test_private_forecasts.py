@@ -59,7 +59,7 @@ def test_a_private_forecast_is_scored_as_in_a_folder(server, folder, tmp_path, c
     assert not [text for text in texts if SECRET in text]
 
 
-def test_a_worker_of_a_cluster_has_the_key(server, monkeypatch):
+def test_a_worker_of_a_cluster_has_the_key(server, monkeypatch, tmp_path):
     """What travels opens the file again, and does not show the key."""
     sent = []
 
@@ -72,7 +72,8 @@ def test_a_worker_of_a_cluster_has_the_key(server, monkeypatch):
     monkeypatch.setattr(scoring_parts, "capacity_of", lambda scheduler: (1, 2**30))
     monkeypatch.setattr(scoring_parts, "open_store", lambda path: SmallStore())
     settings = EvaluationConfig(storage_options=KEY, damped_persistence=False)
-    scores = evaluate(f"{server.address}/f.zarr", SmallStore(), settings=settings, scheduler="tcp://nowhere:1")
+    address, scheduler = f"{server.address}/f.zarr", "tcp://nowhere:1"
+    scores = evaluate(address, SmallStore(), settings=settings, parts=tmp_path / "parts", scheduler=scheduler)
     assert np.isfinite(scores["rmse"].values[0, 0]).all()
     assert sent
     assert SECRET not in sent[0]

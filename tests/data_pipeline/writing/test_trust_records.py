@@ -21,7 +21,7 @@ from weatherfm.data_pipeline.verify import verify
 from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.metrics.case_sums import AggregationState
-from weatherfm.evaluation.scoring.in_parts import KeptParts
+from weatherfm.evaluation.scoring.kept_parts import KeptParts
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases
 
 GRID = Grid(np.linspace(60, 30, 48), np.linspace(-20, 27, 48))  # a shard of 1 MiB holds 56 times of 2 channels
@@ -310,12 +310,12 @@ def test_part_of_an_evaluation_is_taken_only_for_itself(tmp_path, caplog):
     for i in range(3):
         kept.keep(f"000-00{i}", _part(i))
     assert _value(kept.find("000-001")) == 1
-    shutil.copy(tmp_path / "000-002.npz", tmp_path / "000-001.npz")
+    shutil.copy(tmp_path / "000-002.part", tmp_path / "000-001.part")
     assert kept.find("000-001") is None
-    assert "000-001.npz is damaged (its checksum" in caplog.text
+    assert "000-001.part is damaged (its checksum" in caplog.text
     other = KeptParts(tmp_path / "other", "other work")
     other.keep("000-000", _part(9))
-    shutil.copy(tmp_path / "other" / "000-000.npz", tmp_path / "000-000.npz")
+    shutil.copy(tmp_path / "other" / "000-000.part", tmp_path / "000-000.part")
     assert kept.find("000-000") is None
 
 
@@ -323,9 +323,9 @@ def test_a_number_changed_in_a_part_is_noticed(tmp_path):
     """Also where the archive's own sums are made right again."""
     kept = KeptParts(tmp_path, "this work")
     kept.keep("000-000", _part(1.0))
-    mine = (tmp_path / "000-000.npz").read_bytes()
+    mine = (tmp_path / "000-000.part").read_bytes()
     kept.keep("000-001", _part(533.0))
-    (tmp_path / "000-000.npz").write_bytes((tmp_path / "000-001.npz").read_bytes()[:-32] + mine[-32:])
+    (tmp_path / "000-000.part").write_bytes((tmp_path / "000-001.part").read_bytes()[:-32] + mine[-32:])
     assert kept.find("000-000") is None
 
 

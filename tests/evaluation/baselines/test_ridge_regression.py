@@ -250,7 +250,7 @@ def test_cases_without_their_input_times_are_refused(store):
 
 def test_what_does_not_fit_into_memory_is_refused_with_numbers(store):
     needed = memory_needed(4, 32, 298, 74, 2)
-    assert needed == max(4 * 128 * (298 + 74) + 16 * 128**2, 4 * 128 * 3 * 74 + 4 * 72 * 74 * 32)
+    assert needed == max(4 * 128 * (298 + 74) + 16 * 128**2, 4 * 128 * 2 * 74 + 4 * 72 * 74 * 32)
     assert channels_together(69, 2048, 400) == 9
     assert channels_together(3, 721 * 1440, 400) == 1
     known = ridge_predictors(store, CHANNELS, LEADS, store.times[310:311], memory=needed)

@@ -9,8 +9,15 @@ import pytest
 from scipy.special import sph_harm_y
 
 from weatherfm.earth.grid import Grid, regular_grid
+from weatherfm.evaluation.metrics import spectra as module
 from weatherfm.evaluation.metrics import spherical_spectra
-from weatherfm.evaluation.metrics.spectra import energy_ratio, spectra_left_out, spectra_means, spectra_transforms
+from weatherfm.evaluation.metrics.spectra import (
+    coefficients_of,
+    energy_ratio,
+    spectra_left_out,
+    spectra_means,
+    spectra_transforms,
+)
 from weatherfm.evaluation.metrics.spherical_spectra import (
     largest_total_wavenumber,
     spherical_geometry,
@@ -206,9 +213,28 @@ def test_a_value_that_is_not_finite_stays_in_its_own_spectrum():
     assert np.isfinite(power[[0, 0, 1], [0, 1, 1]]).all()
 
 
+def test_the_truth_is_transformed_once_for_all_forecasts(monkeypatch):
+    """Of seven members in pieces of two fields: one transform more than members, and the same numbers."""
+    grid = grid_of("CC")
+    plan = spectra_transforms(grid)
+    truth, *members = np.random.default_rng(9).normal(size=(8, 2, 3, *grid.shape)).astype(np.float32)
+    expected = [spectra_means(member, truth, plan) for member in members]
+    transformed = []
+    rfft = np.fft.rfft
+    monkeypatch.setattr(module, "_VALUES", 2 * truth[0, 0].size)
+    monkeypatch.setattr(np.fft, "rfft", lambda fields, **how: transformed.append(len(fields)) or rfft(fields, **how))
+    known = coefficients_of(truth, plan)
+    for member, whole in zip(members, expected, strict=True):
+        for name, power in spectra_means(member, known, plan).items():
+            np.testing.assert_allclose(power, whole[name], rtol=1e-12, err_msg=name)
+    assert sum(transformed) == 8 * 6
+    with pytest.raises(ValueError, match=r"fields of shape \(1, 3, .* do not fit a truth of \(2, 3\) fields"):
+        spectra_means(truth[:1], known, plan)
+
+
 def test_fields_of_another_grid_are_refused():
     plan = spectra_transforms(regular_grid((16, 32)))
-    with pytest.raises(ValueError, match=r"\(1, 1, 32, 16\) .* do not fit transforms of \(16, 32\)"):
+    with pytest.raises(ValueError, match=r"\(1, 1, 32, 16\) do not fit transforms of \(16, 32\)"):
         spectra_means(np.zeros((1, 1, 32, 16)), np.zeros((1, 1, 32, 16)), plan)
     with pytest.raises(ValueError, match="do not fit"):
         spectra_means(np.zeros((1, 1, 16, 32)), np.zeros((2, 1, 16, 32)), plan)

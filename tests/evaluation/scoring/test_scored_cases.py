@@ -72,8 +72,8 @@ def test_parts_with_a_case_in_common_are_refused():
 
 def test_a_part_on_disk(tmp_path):
     part = {"model": scored(means(0)), "a name / with signs": scored(means(1))}
-    save_part(tmp_path / "0.npz", part)
-    again = load_part(tmp_path / "0.npz")
+    save_part(tmp_path / "0.part", part)
+    again = load_part(tmp_path / "0.part")
     assert list(again) == list(part)
     for name, held in part.items():
         np.testing.assert_array_equal(again[name].init_times, held.init_times)

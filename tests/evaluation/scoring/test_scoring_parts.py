@@ -242,7 +242,7 @@ def test_interrupted_it_goes_on_with_what_is_left(made, whole, tmp_path, monkeyp
     monkeypatch.setattr(Scorer, "score", interrupted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(one, store, [many], SETTINGS, parts=tmp_path / "parts")
-    assert len(list((tmp_path / "parts").glob("*.npz"))) == 7
+    assert len(list((tmp_path / "parts").glob("*.part"))) == 7
     monkeypatch.setattr(Scorer, "score", lambda *given: scored.append(len(given[1])) or score(*given))
     again = evaluate(one, store, [many], SETTINGS, parts=tmp_path / "parts")
     assert sum(scored) == len(INITS)
@@ -252,10 +252,10 @@ def test_interrupted_it_goes_on_with_what_is_left(made, whole, tmp_path, monkeyp
 def test_parts_of_other_work_are_not_taken(made, tmp_path):
     store, one, _ = made
     evaluate(one, store, settings=SETTINGS, parts=tmp_path)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npz")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.part")}
     fewer = SETTINGS.model_copy(update={"regions": ["tropics"]})
     assert evaluate(one, store, settings=fewer, parts=tmp_path)["region"].values.tolist() == ["tropics"]
-    assert all(path.stat().st_mtime_ns > before[path] for path in tmp_path.glob("*.npz"))
+    assert all(path.stat().st_mtime_ns > before[path] for path in tmp_path.glob("*.part"))
 
 
 def test_a_chunk_that_was_replaced_is_noticed(made, tmp_path):
@@ -315,10 +315,10 @@ def test_a_choice_of_what_is_not_there_is_refused(made, choice, said):
         evaluate(made[1], made[0], settings=SETTINGS, choice=choice)
 
 
-def test_a_cluster_gives_the_same(made, whole):
+def test_a_cluster_gives_the_same(made, whole, tmp_path):
     store, one, many = made
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
-        found = evaluate(one, store, [many], SETTINGS, scheduler=cluster.scheduler_address)
+        found = evaluate(one, store, [many], SETTINGS, parts=tmp_path, scheduler=cluster.scheduler_address)
     xr.testing.assert_allclose(found, whole, rtol=1e-12)
 
 
@@ -388,7 +388,7 @@ def test_a_single_chunk_written_anew_is_scored_anew(made, tmp_path, which, older
 def test_a_damaged_part_is_scored_again(made, tmp_path):
     store, one, _ = made
     first = evaluate(one, store, settings=SETTINGS, parts=tmp_path)
-    (tmp_path / "000-003.npz").write_bytes(b"PK")
-    whole = (tmp_path / "000-004.npz").read_bytes()
-    (tmp_path / "000-004.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "000-003.part").write_bytes(b"PK")
+    whole = (tmp_path / "000-004.part").read_bytes()
+    (tmp_path / "000-004.part").write_bytes(whole[: len(whole) // 2])
     xr.testing.assert_identical(evaluate(one, store, settings=SETTINGS, parts=tmp_path), first)

@@ -1,0 +1,129 @@
+"""The grid points that all forecasts and the truth have, where scores are asked for on what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+
+from weatherfm.data_pipeline.fields.masks import Masks
+from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.earth.grid import Grid
+from weatherfm.errors import InputError
+from weatherfm.evaluation.forecasts.reader import ForecastFile
+from weatherfm.evaluation.scoring.cases_to_score import Cases
+
+_TOLERANCE = 1e-3  # degrees; archives store coordinates in float32
+
+
+@dataclass(frozen=True, eq=False)
+class SharedPoints:
+    """Rows, and points of some channels that no score counts; it may travel."""
+
+    rows: slice
+    """Of the truth's grid."""
+    masks: Masks
+    """Channel -> [lat, lon] bool of these rows: without a value in the truth or in a forecast."""
+    left_out: tuple[str, ...] = ()
+    """Latitudes of rows that the truth or some forecast lacks."""
+
+    def on(self, store: Store) -> Store:
+        """The store as if it had these rows and masks."""
+        whole = store.whole if isinstance(store, _StoreOfPoints) else store
+        return cast(Store, _StoreOfPoints(whole, self))
+
+
+class _StoreOfPoints:
+    """All else is the store's own."""
+
+    def __init__(self, store: Store, points: SharedPoints) -> None:
+        self.whole, self.points = store, points
+        rows = points.rows
+        self.grid = Grid(store.grid.latitude[rows], store.grid.longitude)
+        self.masks = points.masks
+        self.static = store.static[:, rows]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    def read(self, time_indices: Sequence[int] | np.ndarray, channels: Sequence[str] | None = None) -> np.ndarray:
+        """As `Store.read`."""
+        return self.whole.read(time_indices, channels)[..., self.points.rows, :]
+
+    def climatology_at(self, times: np.ndarray, channels: Sequence[str] | None = None) -> np.ndarray:
+        """As `Store.climatology_at`."""
+        return self.whole.climatology_at(times, channels)[..., self.points.rows, :]
+
+
+def points_of(store: Store) -> SharedPoints | None:
+    """What `SharedPoints.on` was told; None of a store as it is."""
+    return store.points if isinstance(store, _StoreOfPoints) else None
+
+
+def share_rows(files: Mapping[str, ForecastFile], store: Store) -> Store:
+    """The store, and the forecasts too, on the rows that all have, as of 721 and 720 rows; as they are where all agree.
+
+    Raises:
+        InputError: other columns, or no run of rows in common.
+    """
+    grids = {str(file.path): file.grid for file in files.values()}
+    if all(grid == store.grid for grid in grids.values()):
+        return store
+    latitude = store.grid.latitude
+    there = np.ones(len(latitude), bool)
+    for path, grid in grids.items():
+        if not _same_columns(grid, store.grid):
+            raise InputError(f"the grid of {path} is {grid}, that of the truth is {store.grid}; regrid the forecast")
+        there &= (np.abs(latitude[:, None] - grid.latitude) <= _TOLERANCE).any(1)
+    found = np.flatnonzero(there)
+    if len(found) < 2 or (np.diff(found) > 1).any():
+        told = "; ".join(f"{path}: {grid}" for path, grid in grids.items())
+        raise InputError(
+            f"these grids share no run of rows with the truth's, {store.grid}: {told}; regrid the forecasts"
+        )
+    rows = slice(int(found[0]), int(found[-1]) + 1)
+    for file in files.values():
+        file.keep_rows(latitude[rows])
+    masks = {name: mask[rows] for name, mask in store.masks.items()}
+    return SharedPoints(rows, masks, _gone([store.grid, *grids.values()], latitude[rows])).on(store)
+
+
+def share_points(files: Mapping[str, ForecastFile], store: Store, cases: Cases) -> tuple[Store, Cases]:
+    """The store without the points at which a forecast has no value at its first time, and the cases, which say so.
+
+    Args:
+        files: forecast -> file.
+        store: as `share_rows` gives it.
+        cases: what is scored.
+
+    Raises:
+        InputError: no point left of a channel.
+    """
+    known = points_of(store) or SharedPoints(slice(0, len(store.grid.latitude)), store.masks)
+    masks, said = dict(known.masks), []
+    for file in files.values():
+        for name, missing in file.missing_points(cases.channels, cases.init_times[0], cases.lead_times[0]).items():
+            masks[name] = masks.get(name, np.zeros(store.grid.shape, bool)) | missing
+    for name, mask in masks.items():
+        extra = int(mask.sum()) - int(known.masks[name].sum() if name in known.masks else 0)
+        if mask.all():
+            raise InputError(f"no point of {name} has a value in all forecasts and the truth; score other channels")
+        if extra:
+            said.append(f"{extra} of {mask.size} points of {name}")
+    left = {"rows": list(known.left_out), "points": said}
+    store = replace(known, masks=masks).on(store) if said else store
+    return store, replace(cases, left_out={**cases.left_out, **{kind: names for kind, names in left.items() if names}})
+
+
+def _gone(grids: Sequence[Grid], kept: np.ndarray) -> tuple[str, ...]:
+    every = np.concatenate([grid.latitude for grid in grids])
+    gone = every[np.abs(every[:, None] - kept).min(1) > _TOLERANCE]
+    return tuple(f"{latitude:g} N" for latitude in np.unique(gone.round(3))[::-1])
+
+
+def _same_columns(one: Grid, other: Grid) -> bool:
+    if one.plane or other.plane or len(one.longitude) != len(other.longitude):
+        return False
+    return bool(np.abs(one.longitude - other.longitude).max() <= _TOLERANCE)
