@@ -48,7 +48,7 @@ def rmse_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> 
         if region == "global":
             _draw_published(axes, scores, channel)
         axes.set_ylim(bottom=0)
-        axes.set_ylabel(f"RMSE [{_units(scores, channel)}]")
+        axes.set_ylabel(f"RMSE [{units_of(scores, channel)}]")
         finish(axes, scores, _title(channel))
     return figure
 
@@ -76,7 +76,7 @@ def crps_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> 
     with style():
         draw_curves(axes, scores, values)
         axes.set_ylim(bottom=0)
-        axes.set_ylabel(f"Fair CRPS [{_units(scores, channel)}]")
+        axes.set_ylabel(f"Fair CRPS [{units_of(scores, channel)}]")
         finish(axes, scores, _title(channel))
     return figure
 
@@ -103,7 +103,7 @@ def bias_figure(scores: xr.Dataset, channel: str, region: str | None = None) -> 
         values = scores["bias"].sel(region=region or main_region(scores), channel=channel)
         draw_curves(axes, scores, _single(scores, values))
         axes.axhline(0, color=GREY, linewidth=0.8)
-        axes.set_ylabel(f"Bias [{_units(scores, channel)}]")
+        axes.set_ylabel(f"Bias [{units_of(scores, channel)}]")
         finish(axes, scores, _title(channel))
     return figure
 
@@ -175,7 +175,7 @@ def finish(axes: Axes, scores: xr.Dataset, title: str) -> None:
     whole_days = unit == "h" and longest >= 24
     axes.xaxis.set_major_locator(MultipleLocator(24) if whole_days else MaxNLocator(integer=True))
     axes.set_title(title)
-    _legend(axes)
+    show_legend(axes)
 
 
 def note_level(axes: Axes, level: float, text: str, below: bool) -> None:
@@ -233,7 +233,7 @@ def _single(scores: xr.Dataset, values: xr.DataArray) -> xr.DataArray:
     return values.drop_sel(forecast=[*ensembles, *means_of(scores)])
 
 
-def _legend(axes: Axes) -> None:
+def show_legend(axes: Axes) -> None:
     """Where it hides least; of many names below the axes, in a figure that is as much taller."""
     handles, names = axes.get_legend_handles_labels()
     if len(names) <= _MOST_INSIDE:
@@ -249,7 +249,8 @@ def _title(channel: str) -> str:
     return f"{channel}: {name_in_words(channel)}"
 
 
-def _units(scores: xr.Dataset, channel: str) -> str:
+def units_of(scores: xr.Dataset, channel: str) -> str:
+    """Of a channel's errors, with raised exponents."""
     return pretty_units(str(scores["units"].sel(channel=channel).values))
 
 

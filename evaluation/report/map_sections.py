@@ -15,7 +15,14 @@ from weatherfm.evaluation.figures.maps.map_groups import map_group, shown_cases
 from weatherfm.evaluation.figures.maps.mean_error import mean_error_maps
 from weatherfm.evaluation.figures.maps.panels import levels_by_channel
 from weatherfm.evaluation.forecasts.reader import ForecastFile
-from weatherfm.evaluation.report.case_studies import case_study, cases_on_maps, members_case, members_of_one
+from weatherfm.evaluation.report.case_studies import (
+    case_study,
+    cases_on_maps,
+    members_case,
+    members_of_one,
+    scored_name,
+)
+from weatherfm.evaluation.results.by_case import case_rmse
 from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
 from weatherfm.evaluation.results.lookup import lead_hours
 
@@ -31,7 +38,8 @@ def map_sections(
     chosen = [require_init_time(file, time) for time in dict.fromkeys(cases)]
     leads = (headline_lead(scores), key_leads(scores)[-1])
     init_times = scores["init_time"].values.astype("datetime64[s]")
-    shown, median = shown_cases(file, store, channels, leads, init_times)
+    errors = case_rmse(scores, scored_name(file, scores), channels[0], leads[0])
+    shown, median = shown_cases(file, store, channels, leads, init_times, errors)
     first = chosen[0] if chosen else median
     film = load_cases(file, store, channels[0], first, lead_hours(scores))
     studied = [case for time in chosen for case in cases_on_maps(file, store, scores, channels, time)]

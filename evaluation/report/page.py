@@ -33,7 +33,7 @@ from weatherfm.evaluation.report.sections import (
     fits_titles,
     spectra_groups,
 )
-from weatherfm.evaluation.report.skill_sections import profile_groups
+from weatherfm.evaluation.report.skill_sections import case_groups, profile_groups
 from weatherfm.evaluation.results.case_counts import with_count
 from weatherfm.evaluation.results.key_figures import headline, headline_lead, key_rows, too_few_to_say
 from weatherfm.evaluation.results.lookup import (
@@ -98,7 +98,9 @@ def write_report(
         context |= map_sections(file, store, scores, chosen, cases)
     context["training"] = training_pictures(metrics_jsonl) if metrics_jsonl is not None else []
     context["quality"] = quality_section(quality_json, scores) if quality_json is not None else None
-    context["curves"] = draw([*curve_groups(scores, chosen), *profile_groups(scores)], "curves")
+    context["curves"] = draw(
+        [*curve_groups(scores, chosen), *case_groups(scores, chosen), *profile_groups(scores)], "curves"
+    )
     context["ensemble"] = draw(ensemble_groups(scores, chosen), "ensemble")
     context["spectra"] = draw(spectra_groups(scores, chosen), "spectra")
     out = Path(out)

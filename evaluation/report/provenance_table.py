@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.evaluation.results.lookup import lead_hours, provenance_of
+from weatherfm.evaluation.results.words import left_out_in_words
 
 Row = tuple[str, str]
 
@@ -25,6 +26,7 @@ def provenance_rows(scores: xr.Dataset) -> list[Row]:
         ("Lead times", ", ".join(f"{hours} h" for hours in lead_hours(scores))),
         ("Climatology", _climatology(record)),
         ("Area weights", record.get("weights", "")),
+        ("Left out", "; ".join(left_out_in_words(record.get("left_out") or {}))),
     ]
     for name, forecast in (record.get("forecasts") or {}).items():
         rows += _forecast_rows(name, forecast)

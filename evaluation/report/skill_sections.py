@@ -8,9 +8,12 @@ from functools import partial
 import xarray as xr
 
 from weatherfm.earth.variables import parse_channel
+from weatherfm.evaluation.figures.case_curves import FEWEST, case_figure
 from weatherfm.evaluation.figures.plots import Plot, PlotGroup
 from weatherfm.evaluation.figures.profiles import profile_figure, variables_on_levels
 from weatherfm.evaluation.figures.skill_curves import hardest_baseline, has_intervals, rmse_skill_figure
+from weatherfm.evaluation.results.by_case import case_rmse
+from weatherfm.evaluation.results.key_figures import headline_lead
 from weatherfm.evaluation.results.lookup import baselines_of, models_of
 from weatherfm.evaluation.results.score_card import skill_limits
 from weatherfm.evaluation.results.words import in_words, name_in_words, variable_in_words
@@ -54,6 +57,20 @@ def profile_groups(scores: xr.Dataset) -> list[PlotGroup]:
     if len(plots) > _MOST_PROFILES:
         note += f" The first {_MOST_PROFILES} of {len(plots)}."
     return [PlotGroup("Skill by height", note, tuple(plots[:_MOST_PROFILES]))]
+
+
+def case_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGroup]:
+    """RMSE of every case in order of time; none of few cases, or where the scores hold none."""
+    first, lead = models_of(scores)[0], headline_lead(scores)
+    if scores.sizes["init_time"] < FEWEST:
+        return []
+    plots = [
+        Plot(partial(case_figure, scores, channel, lead), f"RMSE of {name_in_words(channel)} of every case")
+        for channel in channels
+        if case_rmse(scores, first, channel, lead) is not None
+    ]
+    note = "Beside the baseline that is hardest to beat. Where all lines rise together, the weather was hard to tell."
+    return [PlotGroup("RMSE of every case", note, tuple(plots), folded=True)]
 
 
 def _curve(scores: xr.Dataset, channel: str, reference: str) -> Plot:

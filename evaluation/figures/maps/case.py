@@ -149,9 +149,13 @@ def pick_init_times(
     among = np.arange(len(file.init_times)) if init_times is None else file.positions(init_times)
     candidates = spread_evenly(among, _MOST_CANDIDATES)
     errors = np.concatenate([_errors(file, store, channel, lead_time, part) for part in in_parts(candidates)])
-    order = candidates[np.argsort(errors, kind="stable")]
-    chosen = {"median": order[len(order) // 2], "best": order[0], "worst": order[-1]}
-    return {name: file.init_times[index] for name, index in chosen.items()}
+    return by_error(errors, file.init_times[candidates])
+
+
+def by_error(errors: np.ndarray, init_times: np.ndarray) -> dict[str, np.datetime64]:
+    """`median`, `best` and `worst` of initial times [n] by their errors [n]."""
+    order = init_times[np.argsort(errors, kind="stable")]
+    return {"median": order[len(order) // 2], "best": order[0], "worst": order[-1]}
 
 
 def spread_evenly(among: np.ndarray, most: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.evaluation.figures.maps.case import Case, load_case, pick_init_times
+from weatherfm.evaluation.figures.maps.case import Case, by_error, load_case, pick_init_times
 from weatherfm.evaluation.figures.maps.panels import PANELS, Levels, panel_figure, title_of
 from weatherfm.evaluation.figures.pictures import Picture, png_picture
 from weatherfm.evaluation.forecasts.reader import ForecastFile
@@ -39,7 +39,12 @@ class ShownCase:
 
 
 def shown_cases(
-    file: ForecastFile, store: Store, channels: Sequence[str], lead_times: Sequence[int], init_times: np.ndarray
+    file: ForecastFile,
+    store: Store,
+    channels: Sequence[str],
+    lead_times: Sequence[int],
+    init_times: np.ndarray,
+    errors: np.ndarray | None = None,
 ) -> tuple[list[ShownCase], np.datetime64]:
     """The case of median error, and the best and the worst.
 
@@ -49,12 +54,16 @@ def shown_cases(
         channels: short names; the first four are shown, the first decides which cases are ordinary and extreme.
         lead_times: hours; the first and the last are shown.
         init_times: datetime64 [n], those scored.
+        errors: [n] of the first channel at the first lead time; without them, up to 120 cases are looked at.
 
     Returns:
         (cases, the median case's initial time); no extremes of fewer than three.
     """
     leads = list(dict.fromkeys((lead_times[0], lead_times[-1])))
-    picked = pick_init_times(file, store, channels[0], leads[0], init_times)
+    if errors is None:
+        picked = pick_init_times(file, store, channels[0], leads[0], init_times)
+    else:
+        picked = by_error(errors, init_times)
     wanted = [(channel, lead, "median") for channel in channels[:MAP_CHANNELS] for lead in leads]
     if len(init_times) > 2:
         wanted += [(channels[0], leads[0], which) for which in ("best", "worst")]
