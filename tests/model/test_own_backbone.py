@@ -102,6 +102,17 @@ def test_what_is_drawn_by_numpy_and_python_follows_from_the_seed_too():
     assert (first.get_parameter(scale) - other.get_parameter(scale)).norm() > 1e-3
 
 
+def test_weights_are_in_one_precision_whatever_the_constructor_says():
+    """FSDP gathers no others together, and `validate` computes in float64."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = model_of("DrawnOtherwise")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in model.backbone.parameters()} == {torch.float64}
+    assert model.get_parameter("backbone.scale").norm() > 0
+
+
 def test_a_module_that_fails_when_it_is_imported_is_told(tmp_path, monkeypatch):
     (tmp_path / "broken_backbone.py").write_text("def f(:\n")
     monkeypatch.syspath_prepend(tmp_path)

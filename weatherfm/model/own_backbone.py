@@ -212,14 +212,16 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _parameters_without_values() -> Iterator[None]:
-    """Inside, modules put a parameter on the meta device as soon as they have it; what is one stays one."""
+    """Inside, modules put a parameter on the meta device as soon as they have it, in the precision of all; what is
+    one stays one."""
     register: Callable[..., None] = nn.Module.register_parameter
     known = WeakIdKeyDictionary()
 
     def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         if parameter is not None and not parameter.is_meta:
             if parameter not in known:
-                known[parameter] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+                dtype = torch.get_default_dtype() if parameter.is_floating_point() else parameter.dtype
+                known[parameter] = nn.Parameter(parameter.detach().to("meta", dtype), parameter.requires_grad)
             parameter = known[parameter]
         register(module, name, parameter)
 
