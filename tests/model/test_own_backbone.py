@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import sys
 from types import ModuleType
@@ -86,6 +87,40 @@ def test_making_one_leaves_the_random_numbers_of_others_as_they_were():
     torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
 
 
+def test_what_is_drawn_by_numpy_and_python_follows_from_the_seed_too():
+    """Else replicas on several ranks began with other weights, and nobody told."""
+    np.random.seed(5)
+    random.seed(5)
+    expected = np.random.rand(), random.random()
+    np.random.seed(5)
+    random.seed(5)
+    first, same, other = (model_of("DrawnOtherwise") for _ in range(3))
+    assert (np.random.rand(), random.random()) == expected
+    initialise(other, seed=1)
+    scale = "backbone.scale"
+    torch.testing.assert_close(first.get_parameter(scale), same.get_parameter(scale), rtol=0, atol=0)
+    assert (first.get_parameter(scale) - other.get_parameter(scale)).norm() > 1e-3
+
+
+def test_weights_are_in_one_precision_whatever_the_constructor_says():
+    """FSDP gathers no others together, and `validate` computes in float64."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = model_of("DrawnOtherwise")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in model.backbone.parameters()} == {torch.float64}
+    assert model.get_parameter("backbone.scale").norm() > 0
+
+
+def test_a_module_that_fails_when_it_is_imported_is_told(tmp_path, monkeypatch):
+    (tmp_path / "broken_backbone.py").write_text("def f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = r"broken_backbone:A cannot be imported \(SyntaxError: .*\); correct the module broken_backbone"
+    with pytest.raises(InputError, match=message):
+        WeatherViT(ModelConfig(backbone="broken_backbone:A"), make_domain())
+
+
 def test_what_is_no_weight_has_its_values_however_the_model_is_made(tmp_path):
     plain = scramble(model_of("Drawn"))
     assert plain.backbone.whole == 7
@@ -157,6 +192,7 @@ def test_under_autocast_it_may_give_what_products_are_in():
 WRONG = {
     "shape": r"gave \[1, 7, 16\] torch.float32 for tokens \[1, 8, 16\] torch.float32; it has to give the same",
     "dtype": r"gave \[1, 8, 16\] torch.float64 for tokens",
+    "device": "gave a tensor on meta for tokens on cpu; let it stay where the tokens are",
     "tuple": "gave tuple for tokens; it has to give a tensor",
     "call": r"cannot be called \(AttributeError: .*no_such_thing.*\); it gets tokens \[1, 8, 16\] and None",
     "constructor": r"cannot be made \(RuntimeError: no such thing\); its constructor takes width, .*\(wrong\)",
@@ -166,6 +202,7 @@ WRONG = {
     "buffer of weights": "the buffers copy are made of parameters",
     "names": r"names blocks.\*.mlp, which Wrong does not have; its linear layers are map",
     "words": "tensor_parallel has diagonals; it is a dict from names to columns, rows, divided",
+    "numbers": "tensor_parallel names 0, which is no text",
     "kinds": "names norm, no nn.Linear",
 }
 

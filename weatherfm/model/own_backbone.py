@@ -13,11 +13,13 @@ Legend: B batch, N patch token, D width.
 from __future__ import annotations
 
 import importlib
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
@@ -45,6 +47,10 @@ def backbone_class(name: str) -> type[nn.Module]:
             f"model.backbone {name} cannot be imported ({error}); install its package, or put its folder into "
             "PYTHONPATH"
         ) from None
+    except Exception as error:  # a module of anybody's: whatever it says is told
+        raise InputError(
+            f"model.backbone {name} cannot be imported ({type(error).__name__}: {error}); correct the module {module}"
+        ) from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise InputError(f"model.backbone {name} is no torch.nn.Module, but {found!r}; name a class that is one")
     return found
@@ -103,8 +109,7 @@ class OwnBackbone:
     def _construct(self, seed: int) -> nn.Module:
         config = self.config
         found = backbone_class(config.backbone)
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)  # of the CPU alone
+        with _seeded(seed), torch.device("cpu"):
             try:
                 return found(
                     width=config.width,
@@ -138,6 +143,11 @@ class OwnBackbone:
             raise InputError(
                 f"model.backbone {self.config.backbone} gave {list(made.shape)} {made.dtype} for tokens "
                 f"{list(tokens.shape)} {tokens.dtype}; it has to give the same shape and dtype"
+            )
+        if made.device != tokens.device:
+            raise InputError(
+                f"model.backbone {self.config.backbone} gave a tensor on {made.device} for tokens on {tokens.device}; "
+                "let it stay where the tokens are"
             )
         return made.to(tokens.dtype)
 
@@ -185,15 +195,33 @@ def require_other_grid(model: Model, there: Model) -> None:
 
 
 @contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Inside, the random numbers of PyTorch (of the CPU alone), NumPy and Python follow from a seed; then those of
+    others go on as they were."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)
+            random.setstate(python_state)
+
+
+@contextmanager
 def _parameters_without_values() -> Iterator[None]:
-    """Inside, modules put a parameter on the meta device as soon as they have it; what is one stays one."""
+    """Inside, modules put a parameter on the meta device as soon as they have it, in the precision of all; what is
+    one stays one."""
     register: Callable[..., None] = nn.Module.register_parameter
     known = WeakIdKeyDictionary()
 
     def on_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         if parameter is not None and not parameter.is_meta:
             if parameter not in known:
-                known[parameter] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+                dtype = torch.get_default_dtype() if parameter.is_floating_point() else parameter.dtype
+                known[parameter] = nn.Parameter(parameter.detach().to("meta", dtype), parameter.requires_grad)
             parameter = known[parameter]
         register(module, name, parameter)
 

@@ -70,6 +70,8 @@ def reconstruct(
             "this model forecasts (weatherfm.forecast); to reconstruct, load weights that were trained with "
             "training.objective: reconstruct"
         )
+    if seed < 0 or batch_size < 1:
+        raise InputError(f"seed must be 0 or more, and batch_size 1 or more; got {seed} and {batch_size}")
     whole = _as_history(model, states)
     if times is None and (visible is None or model.forcings or model.conditions):
         raise InputError("give times= of the states, [n] datetime64: by them patches, forcings and conditions are made")
@@ -109,7 +111,7 @@ def _as_history(model: WeatherViT, states: np.ndarray) -> Tensor:
 
 def _checked(model: WeatherViT, visible: np.ndarray, count: int) -> Tensor:
     N, given = model.tokens[0] * model.tokens[1], np.asarray(visible)
-    ordered = np.sort(given, -1)
+    ordered = np.sort(np.atleast_1d(given), -1)
     sound = given.ndim == 2 and len(given) == count and 1 <= given.shape[1] < N and given.dtype.kind in "iu"
     if not sound or ordered.min() < 0 or ordered.max() >= N or (np.diff(ordered) == 0).any():
         raise InputError(

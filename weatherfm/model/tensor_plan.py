@@ -75,6 +75,8 @@ def split_of(name: str, module: nn.Module) -> dict[str, Split]:
     if not isinstance(plan, Mapping) or (odd := sorted({str(how) for how in plan.values()} - set(_SPLITS))):
         told = plan if not isinstance(plan, Mapping) else ", ".join(odd)
         raise InputError(f"{name}.tensor_parallel has {told}; it is a dict from names to {', '.join(_SPLITS)}")
+    if nameless := [key for key in plan if not isinstance(key, str)]:
+        raise InputError(f"{name}.tensor_parallel names {nameless[0]!r}, which is no text; name layers by their paths")
     paths = [path for path, _ in module.named_modules() if path]
     found: dict[str, Split] = {}
     absent = []

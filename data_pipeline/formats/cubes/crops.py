@@ -63,21 +63,25 @@ def lay_out(cubes: Sequence[Cube], source: CubesSource, share: Callable[[int, np
         share: (position of a cube, [n, 2] rows and columns of crops) -> [n] share of them that is plant; None: all.
 
     Raises:
-        InputError: a crop larger than a picture, or a set without any crop.
+        InputError: a crop larger than a picture, or a set without any crop, or without any plant.
     """
     sets = _sets_of(cubes, source)
     found: list[tuple[int, np.ndarray]] = []
-    counts = {}
+    counts, plants = {}, dict.fromkeys(SETS, 0)
     for name in SETS:
         before = sum(len(places) for _, places in found)
         for position, cube in enumerate(cubes):
             for first, end in sets[name][position]:
                 places = _places(cube, source, first, end)
-                if share is not None and source.least_plant:
-                    places = places[share(position, places) >= source.least_plant]
+                if share is not None and (source.least_plant or not plants[name]):  # looked at no longer than needed
+                    shares = share(position, places)
+                    plants[name] += int((shares > 0).sum())
+                    places = places[shares >= source.least_plant]
                 found.append((position, places))
         counts[name] = sum(len(places) for _, places in found) - before
     _refuse_empty(counts, source)
+    if share is not None:
+        _refuse_bare(counts, plants)
     at = np.concatenate([places for _, places in found])
     of = np.concatenate([np.full(len(places), position, np.int64) for position, places in found])
     return Crops(of, at[:, 0], at[:, 1], counts)
@@ -137,6 +141,14 @@ def _refuse_empty(counts: Mapping[str, int], source: CubesSource) -> None:
         if counts[name] == 0 and (name == "train" or getattr(source, name) is not None):
             why = f" with {source.least_plant:.0%} of plant" if source.least_plant else ""
             raise InputError(f"no crop{why} is left for {name}; hold out fewer cubes, or lower source.least_plant")
+
+
+def _refuse_bare(counts: Mapping[str, int], plants: Mapping[str, int]) -> None:
+    if bare := [name for name in SETS if counts[name] and not plants[name]]:
+        raise InputError(
+            f"source.plant leaves nothing of the {counts[bare[0]]} crops for {bare[0]}: all of it is background; "
+            "lower plant.above, or give another plant.image or other crops"
+        )
 
 
 def _few(names: Sequence[str]) -> str:

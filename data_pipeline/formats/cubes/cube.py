@@ -6,6 +6,7 @@ Legend: R rows, W columns, B bands.
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -82,10 +83,13 @@ def _unpacked(cube: Cube) -> np.ndarray:
 def _decoded(path: str) -> np.ndarray:
     """[B, R, W] of a GeoTIFF."""
     import rasterio
-    from rasterio.errors import RasterioIOError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
     try:
-        with rasterio.open(path, driver="GTiff") as file:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            file = rasterio.open(path, driver="GTiff")
+        with file:
             held: np.ndarray = file.read()
     except RasterioIOError as error:
         raise InputError(

@@ -50,7 +50,7 @@ def open_envi(path: str, name: str, source: CubesSource) -> Cube:
         stamp=stamp_of(data),
         wavelengths=_wavelengths(header, path, source),
         bad=frozenset(i for i, flag in enumerate(header.get("bbl", [])) if _number(flag, "bbl", path) == 0),
-        scale=_optional(header, "reflectance scale factor", path),
+        scale=_scale(header, path),
         ignored=_optional(header, "data ignore value", path),
     )
     refuse_other_size(cube)
@@ -107,9 +107,18 @@ def _optional(header: Mapping[str, Any], key: str, path: str) -> float | None:
     return _number(header[key], key, path) if key in header else None
 
 
+def _scale(header: Mapping[str, Any], path: str) -> float | None:
+    factor = _optional(header, "reflectance scale factor", path)
+    if factor is not None and not 0 < factor < float("inf"):
+        raise InputError(
+            f"{path}: reflectance scale factor is {factor:g}, by which nothing can be divided; correct the header"
+        )
+    return factor
+
+
 def _count(header: Mapping[str, Any], key: str, path: str) -> int:
     value = _number(_given(header, key, path), key, path)
-    if value != int(value) or value < (0 if key == "header offset" else 1):
+    if not value.is_integer() or value < (0 if key == "header offset" else 1):
         raise InputError(f"{path}: {key} is {value:g}, which is no count; correct the header")
     return int(value)
 

@@ -34,6 +34,7 @@ def open_geotiff(path: str, name: str, source: CubesSource) -> Cube:
         kinds = {np.dtype(kind) for kind in file.dtypes}
         if len(kinds) > 1 or next(iter(kinds)).kind not in "iuf":
             raise InputError(f"{path} holds {', '.join(map(str, kinds))}; a cube is of real numbers of one type")
+        _refuse_masked(file, path)
         return Cube(
             path=path,
             data=path,
@@ -85,6 +86,17 @@ def _wavelengths(file: Any, path: str, source: CubesSource) -> tuple[float, ...]
     except ValueError as error:
         raise InputError(f"{path} has a wavelength that is no number ({error}); correct the file") from None
     return in_nm(values, units, source.wavelength_units, path)
+
+
+def _refuse_masked(file: Any, path: str) -> None:
+    """Masks beside the numbers (of the file, in a .msk, or a band of opacity) are not read."""
+    from rasterio.enums import MaskFlags
+
+    if any(not {MaskFlags.all_valid, MaskFlags.nodata} & set(flags) for flags in file.mask_flag_enums):
+        raise InputError(
+            f"{path} has a mask beside its bands, which is not read; write a value for no data (nodata) into its bands "
+            "in place of it, or give it as source.plant.image"
+        )
 
 
 def _scale(file: Any, path: str) -> float | None:

@@ -65,6 +65,21 @@ def beside(pattern: str, cube: Cube) -> str:
     return os.path.normpath(pattern.replace(FOLDER, folder).replace(CUBE, cube.name))
 
 
+def load_array(path: str) -> np.ndarray:
+    """A reference or mask in a .npy file.
+
+    Raises:
+        InputError: no array of real numbers.
+    """
+    try:
+        held: np.ndarray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is no array of NumPy, or is cut ({error}); write it with numpy.save") from None
+    if held.dtype.kind not in "biuf":
+        raise InputError(f"{path} holds {held.dtype}; references and masks are arrays of real numbers")
+    return held
+
+
 def _open_array(path: str, name: str, source: CubesSource) -> Cube:
     packed = path.endswith(".npz")
     try:

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from weatherfm.data_pipeline.formats.cubes.cube import Cube
-from weatherfm.data_pipeline.formats.cubes.opening import beside, open_cube
+from weatherfm.data_pipeline.formats.cubes.opening import beside, load_array, open_cube
 from weatherfm.data_pipeline.formats.cubes.reflectance import references_of, to_reflectance
 from weatherfm.data_pipeline.formats.files.paths import find_files
 from weatherfm.data_pipeline.picture_config import CubesSource, Plant
@@ -90,7 +90,7 @@ def _nearest(cube: Cube, at: float, tolerance: float) -> int:
 
 def _image(pattern: str, cube: Cube, source: CubesSource) -> np.ndarray:
     path = find_files([beside(pattern, cube)], ())[0]
-    held = np.load(path, allow_pickle=False) if path.endswith(".npy") else None
+    held = load_array(path) if path.endswith(".npy") else None
     if held is None:
         held = open_cube(path, cube.name, source).pixels()
     if held.ndim == 3 and held.shape[2] == 1:

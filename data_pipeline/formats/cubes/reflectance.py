@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from weatherfm.data_pipeline.formats.cubes.cube import Cube
-from weatherfm.data_pipeline.formats.cubes.opening import beside, open_cube
+from weatherfm.data_pipeline.formats.cubes.opening import beside, load_array, open_cube
 from weatherfm.data_pipeline.formats.files.paths import find_files
 from weatherfm.data_pipeline.picture_config import CubesSource
 from weatherfm.errors import InputError
@@ -71,7 +71,7 @@ def _reference(given: float | str, what: str, cube: Cube, source: CubesSource) -
 
 def _means(path: str, source: CubesSource) -> np.ndarray:
     """[W, B], or [1, B] of a spectrum."""
-    if path.endswith(".npy") and (array := np.load(path, allow_pickle=False)).ndim < 3:
+    if path.endswith(".npy") and (array := load_array(path)).ndim < 3:
         return np.atleast_2d(array).astype(np.float64)
     reference = open_cube(path, os.path.basename(path), source)
     means: np.ndarray = reference.pixels().mean(0, dtype=np.float64)  # [W, B]

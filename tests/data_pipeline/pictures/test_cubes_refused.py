@@ -46,6 +46,10 @@ def refused(path, message, **given):
         ({"lines": 5}, "has 384 bytes, and 5 rows"),
         ({"samples": "many"}, "samples holds 'many', which is no number"),
         ({"bands": 0}, "bands is 0, which is no count"),
+        ({"lines": "nan"}, "lines is nan, which is no count"),
+        ({"samples": "inf"}, "samples is inf, which is no count"),
+        ({"reflectance_scale_factor": 0}, "reflectance scale factor is 0, by which nothing can be divided"),
+        ({"reflectance_scale_factor": "nan"}, "reflectance scale factor is nan, by which nothing can be divided"),
     ],
 )
 def test_headers_that_do_not_tell_or_do_not_fit(tmp_path, header, message):
@@ -161,6 +165,35 @@ def test_a_mask_of_another_shape(tmp_path):
     np.save(tmp_path / "mask.npy", np.ones((6, 7)))
     plant = {"image": "{folder}/mask.npy"}
     refused(path, r"mask.npy has shape \(6, 7\), and .*a.hdr 6 x 8 pixels", plant=plant, least_plant=0.5)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.5])
+def test_masks_that_leave_nothing(tmp_path, least):
+    path = write_envi(tmp_path / "a.hdr", counts(SMALL))
+    message = "no crop with 50% of plant is left for train" if least else "leaves nothing of the 4 crops for train"
+    refused(path, message, plant={"at": 550, "above": 1e9}, least_plant=least)
+    mask = np.ones(SMALL[:2])
+    mask[3:] = 0  # the rows of the test
+    np.save(tmp_path / "mask.npy", mask)
+    plant = {"image": str(tmp_path / "mask.npy")}
+    message = "is left for test" if least else "source.plant leaves nothing of the 2 crops for test: all of it"
+    refused(path, message, plant=plant, least_plant=least, test={"rows": 0.5})
+
+
+@pytest.mark.parametrize("setting", ["white", "dark", "plant"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"junk", "is no array of NumPy, or is cut"), (b"", "is no array of NumPy"), (None, "holds <U1; references and")],
+    ids=["junk", "empty", "text"],
+)
+def test_references_and_masks_that_are_no_arrays(tmp_path, setting, content, message):
+    path, bad = write_envi(tmp_path / "a.hdr", counts(SMALL)), tmp_path / "bad.npy"
+    if content is None:
+        np.save(bad, np.full(SMALL[:2], "x"))
+    else:
+        bad.write_bytes(content)
+    given = {"plant": {"image": str(bad)}} if setting == "plant" else {"white": 5000.0} | {setting: str(bad)}
+    refused(path, f"bad.npy {message}", **given)
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import rasterio
@@ -89,6 +91,24 @@ def test_what_a_file_does_not_tell(tmp_path, values, given, message):
     kind = values.dtype if values.dtype.kind == "c" else np.uint16
     with pytest.raises(InputError, match=message):
         read(write(tmp_path / "a.tif", values.astype(kind), **given))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_masks_beside_the_bands_are_refused(tmp_path, inside):
+    """Silently left out, what they hide would be learned from."""
+    path = write(tmp_path / "a.tif", counts((3, 4, 4)).astype(np.uint16), bands=envi_tags())
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside), rasterio.open(path, "r+") as file:
+        file.write_mask(np.eye(3, 4, dtype=bool))
+    with pytest.raises(InputError, match=r"a.tif has a mask beside its bands, which is not read; write a value"):
+        read(path)
+
+
+@pytest.mark.filterwarnings("error::rasterio.errors.NotGeoreferencedWarning")
+def test_that_it_lies_nowhere_on_earth_is_no_warning(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = write(tmp_path / "a.tif", counts((3, 4, 4)).astype(np.uint16), bands=envi_tags())
+    assert read(path).state.values.shape[1] == 4
 
 
 def test_damaged_files(tmp_path):
