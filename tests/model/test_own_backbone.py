@@ -55,6 +55,12 @@ def test_it_stands_between_aggregation_and_head_and_is_told_what_is_known():
     torch.testing.assert_close(seen["tokens"], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_initial_values_that_no_seed_decides_are_refused():
+    """Every rank would begin with its own."""
+    with pytest.raises(InputError, match=r"Unseeded gave map.bias other values when it was made again with the same"):
+        initialise(model_of("Unseeded"), seed=0)
+
+
 def test_without_a_condition_the_lead_time_is_in_the_tokens():
     model = scramble(model_of("Layers"))
     assert model.backbone.told is None
@@ -213,9 +219,20 @@ def test_what_it_does_wrong_is_found_before_it_trains(wrong):
         try_backbones([(config("Wrong", backbone_options={"wrong": wrong}), make_domain())])
 
 
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [("Plain", {"map": "columns"}), ("Plain", {"map": "rows"}), ("HeadsDivided", {"q": "columns", "out": "rows"})],
+)
+def test_plans_that_do_not_fit_together_are_found_before_it_trains(monkeypatch, name, plan):
+    monkeypatch.setattr(getattr(own_backbones, name), "tensor_parallel", plan, raising=False)
+    with pytest.raises(InputError, match=r"cannot be called where its layers are split as tensor_parallel says"):
+        try_backbones([(config(name), make_domain())])
+
+
 def test_one_that_does_all_right_is_passed():
     try_backbones([(config("Wrong", backbone_options={"wrong": ""}), make_domain())])
     try_backbones([(config("Layers", conditioning="adaln"), make_domain())])
+    try_backbones([(config("HeadsDivided"), make_domain())])
     try_backbones([(ModelConfig(), make_domain())])
 
 

@@ -3,9 +3,11 @@ read and devices are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from weatherfm.earth.domain import Domain
@@ -14,7 +16,7 @@ from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.backbone_config import is_own
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.own_backbone import require_other_grid
-from weatherfm.model.tensor_plan import split_of
+from weatherfm.model.tensor_plan import Split, split_of, split_size
 
 
 def try_backbones(models: Sequence[tuple[ModelConfig, Domain]]) -> None:
@@ -30,11 +32,12 @@ def try_backbones(models: Sequence[tuple[ModelConfig, Domain]]) -> None:
 
 
 def _tried(config: ModelConfig, domain: Domain) -> WeatherViT:
-    with torch.device("meta"):
-        model = WeatherViT(config, domain)
+    model = _without_values(config, domain)
     assert model.backbone is not None
     assert model.own_backbone is not None
-    split_of(config.backbone, model.backbone)
+    plan = split_of(config.backbone, model.backbone)
+    halves = bool(plan) and not any(split_size(model.backbone, path, how) % 2 for path, how in plan.items())
+    half = _without_values(config, domain) if halves else None  # what was made in the mode could not be given memory
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         backbone = model.backbone.to_empty(device="cpu")
         tokens = torch.zeros(1, model.tokens[0] * model.tokens[1], config.width)
@@ -48,4 +51,33 @@ def _tried(config: ModelConfig, domain: Domain) -> WeatherViT:
                 f"model.backbone {config.backbone} cannot be called ({type(error).__name__}: {error}); it gets tokens "
                 f"{list(tokens.shape)} and {'None' if known is None else f'a condition {list(known.shape)}'}"
             ) from error
+        if half is not None:
+            split = cast(nn.Module, half.backbone).to_empty(device="cpu")
+            _try_split(config.backbone, split, plan, tokens, known)
     return model
+
+
+def _without_values(config: ModelConfig, domain: Domain) -> WeatherViT:
+    with torch.device("meta"):
+        return WeatherViT(config, domain)
+
+
+def _try_split(name: str, backbone: nn.Module, plan: Mapping[str, Split], tokens: Tensor, known: Tensor | None) -> None:
+    """Call it as the first of two devices of `tp` would."""
+    for path, how in plan.items():
+        owner, _, attribute = path.rpartition(".")
+        if how == "divided":
+            setattr(backbone.get_submodule(owner), attribute, split_size(backbone, path, how) // 2)
+            continue
+        layer = cast(nn.Linear, backbone.get_submodule(path))
+        layer.weight = nn.Parameter(layer.weight.chunk(2, 0 if how == "columns" else 1)[0])
+        if how == "columns" and layer.bias is not None:
+            layer.bias = nn.Parameter(layer.bias.chunk(2)[0])
+    try:
+        backbone(tokens, known)
+    except Exception as error:  # a class of anybody's: whatever it says is told
+        raise InputError(
+            f"model.backbone {name} cannot be called where its layers are split as tensor_parallel says "
+            f"({type(error).__name__}: {error}); what `columns` splits has to come into `rows`, and what counts it in "
+            "between is `divided` (docs/backbones.md)"
+        ) from error

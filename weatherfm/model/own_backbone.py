@@ -4,8 +4,8 @@ It may be far larger than what a process holds, so it is made with parameters th
 like all of a model. All else that its constructor makes, buffers and plain tensors, has values there and then: nothing
 would bring them back. Buffers are kept as they were made, and come back where memory for them was made anew.
 
-Its constructor alone knows what its weights shall begin as, so for them it is called once more, seeded, on the CPU: for
-that time, and until its weights are handed over, a process holds the whole backbone.
+Its constructor alone knows what its weights shall begin as, so for them it is called twice more, seeded, on the CPU,
+and must give the same both times. Until its weights are handed over a process holds the whole backbone.
 
 Legend: B batch, N patch token, D width.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -100,10 +101,21 @@ class OwnBackbone:
                 setattr(module.get_submodule(path), key, value.to(device))
 
     def take_initial(self, name: str, seed: int) -> Tensor:
-        """What the constructor gave a parameter, on the CPU; each is handed over once, then no longer held."""
+        """What the constructor gave a parameter, on the CPU; each is handed over once, then no longer held.
+
+        Raises:
+            InputError: as of `build`; it gives other values with the same seed, and would on every rank.
+        """
         if seed != self._seed or name not in self._initial:
+            before = {key: _checksum(p) for key, p in self._construct(seed).named_parameters()}
             self._initial = {key: p.detach() for key, p in self._construct(seed).named_parameters()}
             self._seed = seed
+            if other := [key for key, value in self._initial.items() if _checksum(value) != before.get(key)]:
+                raise InputError(
+                    f"model.backbone {self.config.backbone} gave {other[0]} other values when it was made again with "
+                    "the same seed; let it draw from the random numbers of PyTorch, NumPy or Python, and not from a "
+                    "generator of its own"
+                )
         return self._initial.pop(name)
 
     def _construct(self, seed: int) -> nn.Module:
@@ -150,6 +162,10 @@ class OwnBackbone:
                 "let it stay where the tokens are"
             )
         return made.to(tokens.dtype)
+
+
+def _checksum(values: Tensor) -> int:
+    return zlib.crc32(values.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def told(options: Mapping[str, Any]) -> str:

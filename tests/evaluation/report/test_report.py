@@ -106,8 +106,8 @@ def test_page_has_every_section_and_described_pictures(page):
     parsed = Page(page)
     ids = ["figures", "card", "curves", "maps", "training", "provenance", "method"]
     assert [name for name in parsed.ids if name != "spectra"] == ids
-    # RMSE, ACC, RMSE of every case, activity, bias; (one channel x two leads + best + worst + two frames) x three panels;
-    # mean error and RMSE at two leads; training
+    # RMSE, ACC, RMSE of every case, activity, bias; (one channel x two leads + best + worst + two frames) x three
+    # panels; mean error and RMSE at two leads; training
     assert len(parsed.images) == 5 + 6 * 3 + 2 * 2 + 2
     assert "all valid in DJF" in page  # and no table of one period
     assert all(len(image["alt"]) > 10 for image in parsed.images)
