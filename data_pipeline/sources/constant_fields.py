@@ -69,7 +69,7 @@ def only_constant(names: Sequence[str], source: FilesSource, pieces: Sequence[Pi
 
 
 def _chosen(names: Sequence[str], source: FilesSource, pieces: Sequence[Piece]) -> list[Piece]:
-    preferred = set(find_files(source.static_paths, ())) if source.static_paths else set()
+    preferred = set(find_files(source.static_paths, (), "source.static_paths")) if source.static_paths else set()
     candidates = [[piece for piece in pieces if piece.channel == name] for name in names]
     return [min(found, key=lambda piece: (piece.path not in preferred, piece.path)) for found in candidates]
 

@@ -124,7 +124,7 @@ def _refuse_constant_channels(data: DataConfig) -> None:
 
 def _all_paths(source: FilesSource) -> list[str]:
     paths = find_files(source.paths, source.exclude)
-    static = find_files(source.static_paths, ()) if source.static_paths else []
+    static = find_files(source.static_paths, (), "source.static_paths") if source.static_paths else []
     known = {identity(path) for path in paths}
     return sorted([*paths, *(path for path in static if identity(path) not in known)])
 

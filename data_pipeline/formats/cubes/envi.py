@@ -54,6 +54,8 @@ def open_envi(path: str, name: str, source: CubesSource) -> Cube:
         ignored=_optional(header, "data ignore value", path),
     )
     refuse_other_size(cube)
+    if (flags := len(header.get("bbl", []))) not in (0, cube.shape[2]):
+        raise InputError(f"{path} has {cube.shape[2]} bands and {flags} flags of bad ones (bbl); correct the header")
     if cube.wavelengths and len(cube.wavelengths) != cube.shape[2]:
         raise InputError(
             f"{path} has {cube.shape[2]} bands and {len(cube.wavelengths)} wavelengths; correct the header"

@@ -81,7 +81,7 @@ def load_array(path: str) -> np.ndarray:
 
 
 def _open_array(path: str, name: str, source: CubesSource) -> Cube:
-    packed = path.endswith(".npz")
+    packed = path.lower().endswith(".npz")
     try:
         given, fortran, dtype, offset = _header_in_archive(path) if packed else _header_of_array(path)
     except (OSError, ValueError, EOFError, BadZipFile) as error:

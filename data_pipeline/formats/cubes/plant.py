@@ -51,7 +51,7 @@ def files_of(cube: Cube, source: CubesSource) -> list[str]:
     """The path of its picture of the plant, where there is one."""
     if source.plant is None or source.plant.image is None:
         return []
-    return find_files([beside(source.plant.image, cube)], ())[:1]
+    return find_files([beside(source.plant.image, cube)], (), "source.plant.image")[:1]
 
 
 def shares_of(mask: np.ndarray, places: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
@@ -89,7 +89,7 @@ def _nearest(cube: Cube, at: float, tolerance: float) -> int:
 
 
 def _image(pattern: str, cube: Cube, source: CubesSource) -> np.ndarray:
-    path = find_files([beside(pattern, cube)], ())[0]
+    path = find_files([beside(pattern, cube)], (), "source.plant.image")[0]
     held = load_array(path) if path.endswith(".npy") else None
     if held is None:
         held = open_cube(path, cube.name, source).pixels()

@@ -44,11 +44,12 @@ def references_of(cube: Cube, settings: str) -> tuple[np.ndarray, np.ndarray]:
 
 def files_of(cube: Cube, source: CubesSource) -> list[str]:
     """Paths of a cube's references that are files."""
-    return [_path(one, cube) for one in (source.white, source.dark) if isinstance(one, str)]
+    given = {"white": source.white, "dark": source.dark}
+    return [_path(one, what, cube) for what, one in given.items() if isinstance(one, str)]
 
 
-def _path(pattern: str, cube: Cube) -> str:
-    found = find_files([beside(pattern, cube)], ())
+def _path(pattern: str, what: str, cube: Cube) -> str:
+    found = find_files([beside(pattern, cube)], (), f"source.{what}")
     if len(found) > 1:
         raise InputError(f"{cube.path} has several references, {' and '.join(found[:2])}; name one")
     return found[0]
@@ -58,7 +59,7 @@ def _reference(given: float | str, what: str, cube: Cube, source: CubesSource) -
     """[W or 1, B or 1] float64, the mean over its lines."""
     if not isinstance(given, str):
         return np.full((1, 1), float(given))
-    path = _path(given, cube)
+    path = _path(given, what, cube)
     held = _means(path, source)
     columns, bands = held.shape
     if bands != cube.shape[2] or columns not in (1, cube.shape[1]):

@@ -25,10 +25,11 @@ _FILES = (".nc", ".nc4", ".cdf", ".h5", ".hdf5", ".grib", ".grib2", ".grb", ".gr
 _LOOKED_AT = 4096  # bytes at the start of a file
 
 
-def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
+def find_files(patterns: Sequence[str], exclude: Sequence[str], setting: str = "source.paths") -> list[str]:
     """Files and Zarr folders that any pattern means, sorted, each once; `**` looks into folders.
 
-    Addresses (gs://, s3://, https://) stand for themselves; nobody is asked whether they exist.
+    Addresses (gs://, s3://, https://) stand for themselves; nobody is asked whether they exist. `setting` is what they
+    were given as, for messages.
 
     Raises:
         InputError: a pattern that means nothing, or everything left out.
@@ -42,7 +43,7 @@ def find_files(patterns: Sequence[str], exclude: Sequence[str]) -> list[str]:
         matches = _expand(str(expanded(pattern)))
         if not matches:
             where = _deepest_folder(str(expanded(pattern)))
-            raise InputError(f"no file matches {pattern!r} (looked in {where}); correct source.paths")
+            raise InputError(f"no file matches {pattern!r} (looked in {where}); correct {setting}")
         for match in sorted(matches):
             found.setdefault(os.path.realpath(match), os.path.normpath(match))
     kept = sorted(path for path in found.values() if not _excluded(path, exclude))

@@ -137,9 +137,10 @@ def test_arrays_of_numpy(tmp_path, axes, fortran):
     array = values.transpose([("row", "column", "band").index(axis) for axis in axes])
     np.save(tmp_path / "a.npy", np.asfortranarray(array) if fortran else np.ascontiguousarray(array))
     np.savez_compressed(tmp_path / "b.npz", array)
+    (tmp_path / "b.npz").rename(tmp_path / "b.NPZ")
     (tmp_path / "bands.txt").write_text("\n".join(map(str, WAVELENGTHS)))
     told = {"axes": axes, "wavelengths": str(tmp_path / "bands.txt"), "wavelength_units": "nm"}
-    found = fields_of(config(tmp_path.glob("*.np[yz]"), **told))
+    found = fields_of(config([tmp_path / "a.npy", tmp_path / "b.NPZ"], **told))
     halves = np.float32([values[:, :4].transpose(2, 0, 1), values[:, 4:].transpose(2, 0, 1)])
     np.testing.assert_array_equal(found, np.concatenate([halves, halves]))
 

@@ -125,6 +125,22 @@ def test_files_that_are_no_cubes(tmp_path, name, content, message):
     refused(tmp_path / name, message)
 
 
+@pytest.mark.parametrize(
+    ("given", "setting"),
+    [
+        ({"white": "{folder}/none.hdr"}, "source.white"),
+        ({"white": 1000, "dark": "{folder}/none.hdr"}, "source.dark"),
+        ({"plant": {"image": "{folder}/none.npy"}}, "source.plant.image"),
+    ],
+)
+def test_references_that_are_not_there_are_named_by_their_setting(tmp_path, given, setting):
+    refused(write_envi(tmp_path / "a.hdr", counts(SMALL)), rf"no file matches .*none.*; correct {setting}$", **given)
+
+
+def test_flags_of_bad_bands_are_one_a_band(tmp_path):
+    refused(write_envi(tmp_path / "a.hdr", counts(SMALL), bbl="{1, 0}"), r"4 bands and 2 flags of bad ones \(bbl\)")
+
+
 def test_two_files_of_one_header(tmp_path):
     path = write_envi(tmp_path / "a.hdr", counts(SMALL))
     (tmp_path / "a.img").write_bytes((tmp_path / "a.raw").read_bytes())
