@@ -151,6 +151,7 @@ def report(
     run = read_run(source, *overrides) if is_run(source) else None
     if run is None:
         refuse_overrides(source, overrides, "no run but scores")
+    _require_forecasts(run)
     scores = run.folder / "scores.nc" if run else Path(_text(source, "a report is of a run or a scores file"))
     _require_for_maps(scores, forecast, store, run)
     return results.write_page(
@@ -232,6 +233,7 @@ def score(asked: Asked) -> Scored:
         InputError: as `evaluate`.
     """
     run = read_run(asked.source, *asked.overrides) if is_run(asked.source) else None
+    _require_forecasts(run)
     path = str(run.folder / "forecast.zarr") if run else _text(asked.source, "a run or a forecast on disk is scored")
     place = _store(asked.store, run)
     if place is None:
@@ -256,6 +258,14 @@ def _scores_of(forecast: str) -> Path:
     name = named[1] if named else name_of(place)
     folder = Path() if "://" in place else Path(place).parent
     return folder / ("scores.nc" if name in ("", "forecast") else f"{name}.scores.nc")
+
+
+def _require_forecasts(run: RunConfig | None) -> None:
+    if run is not None and run.model.reconstruction is not None:
+        raise InputError(
+            f"{run.folder} is the run of a masked autoencoder (training.objective: reconstruct), which forecasts "
+            "nothing; `weatherfm reconstruct` scores it and writes its page"
+        )
 
 
 def _chosen(run: RunConfig | None, source: str, overrides: Sequence[Override]) -> dict[str, Any]:

@@ -142,3 +142,10 @@ def test_weights_that_forecast_and_settings_behind_weights_are_refused(weather, 
         weatherfm.write_reconstruction(weights, "training.seed=3", store=weather.data.store)
     with pytest.raises(weatherfm.InputError, match="does not say where states are"):
         weatherfm.write_reconstruction(weights)
+
+
+@pytest.mark.parametrize("verb", [weatherfm.evaluate, weatherfm.report])
+def test_scores_of_forecasts_that_it_cannot_make_are_refused(weather, verb):
+    said = r"a masked autoencoder .* forecasts nothing; `weatherfm reconstruct` scores"
+    with pytest.raises(weatherfm.InputError, match=said):
+        verb(weather)
