@@ -6,12 +6,12 @@ Legend: R rows, W columns, B bands.
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
+from weatherfm.data_pipeline.formats.cubes.tiff import read_bands
 from weatherfm.data_pipeline.formats.files.identity import Stamp, refuse_changed
 from weatherfm.errors import InputError
 
@@ -74,27 +74,9 @@ def _mapped(cube: Cube) -> np.ndarray:
 @lru_cache(maxsize=2)
 def _unpacked(cube: Cube) -> np.ndarray:
     if not cube.data.lower().endswith(".npz"):
-        return _decoded(cube.data)
+        return read_bands(cube.data)
     with np.load(cube.data, allow_pickle=False) as archive:
         held: np.ndarray = archive[archive.files[0]]
-    return held
-
-
-def _decoded(path: str) -> np.ndarray:
-    """[B, R, W] of a GeoTIFF."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            file = rasterio.open(path, driver="GTiff")
-        with file:
-            held: np.ndarray = file.read()
-    except RasterioIOError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.__cause__ or error}); it is cut or damaged: fetch it again"
-        ) from None
     return held
 
 

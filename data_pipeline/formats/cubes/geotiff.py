@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from weatherfm.data_pipeline.formats.cubes.cube import Cube
+from weatherfm.data_pipeline.formats.cubes.tiff import opened
 from weatherfm.data_pipeline.formats.cubes.wavelengths import in_nm
 from weatherfm.data_pipeline.formats.files.identity import stamp_of
 from weatherfm.data_pipeline.picture_config import CubesSource
@@ -30,7 +29,7 @@ def open_geotiff(path: str, name: str, source: CubesSource) -> Cube:
         InputError: rasterio is not installed; no GeoTIFF; numbers that are not real; bands that are scaled or filled
             otherwise than the first; some of the bands without a wavelength.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         kinds = {np.dtype(kind) for kind in file.dtypes}
         if len(kinds) > 1 or next(iter(kinds)).kind not in "iuf":
             raise InputError(f"{path} holds {', '.join(map(str, kinds))}; a cube is of real numbers of one type")
@@ -48,25 +47,6 @@ def open_geotiff(path: str, name: str, source: CubesSource) -> Cube:
             scale=_scale(file, path),
             ignored=_of_all_bands(file.nodatavals, "values for no data", path),
         )
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Any]:
-    try:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-    except ImportError as error:
-        raise InputError(
-            "GeoTIFF files need the package rasterio, which is not installed; pip install 'weatherfm[geotiff]'"
-        ) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            file = rasterio.open(path, driver="GTiff")
-    except RasterioIOError as error:
-        raise InputError(f"{path} is no GeoTIFF, or is cut ({error})") from None
-    with file:
-        yield file
 
 
 def _wavelengths(file: Any, path: str, source: CubesSource) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.evaluation.figures.maps.case import Case, load_case
+from weatherfm.evaluation.figures.maps.case import Case, load_case, spread_evenly
 from weatherfm.evaluation.figures.maps.map_groups import map_pictures
 from weatherfm.evaluation.figures.maps.panels import Levels, levels_of, when
 from weatherfm.evaluation.figures.maps.units_and_colours import quantity_in_words
@@ -53,9 +53,8 @@ def load_cases(
 
 def frame_leads(lead_times: Sequence[int]) -> list[int]:
     """At most twelve of the lead times, spread evenly, the first and the last among them."""
-    count = len(lead_times)
-    places = np.unique(np.linspace(0, count - 1, min(count, _MOST_FRAMES)).round().astype(int))
-    return [lead_times[place] for place in places]
+    chosen: list[int] = spread_evenly(np.asarray(lead_times), _MOST_FRAMES).tolist()
+    return chosen
 
 
 def animation(cases: Sequence[Case], levels: Levels | None = None) -> Animation | None:
