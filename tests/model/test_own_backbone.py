@@ -201,6 +201,7 @@ WRONG = {
     "device": "gave a tensor on meta for tokens on cpu; let it stay where the tokens are",
     "tuple": "gave tuple for tokens; it has to give a tensor",
     "call": r"cannot be called \(AttributeError: .*no_such_thing.*\); it gets tokens \[1, 8, 16\] and None",
+    "kept": r"cannot be trained for a second step \(RuntimeError: .*a second time.*\); let it keep nothing of a call",
     "constructor": r"cannot be made \(RuntimeError: no such thing\); its constructor takes width, .*\(wrong\)",
     "scalar": r"scale has no dims to split; give it the shape \[1\]",
     "batches": "norm keeps statistics of batches",
@@ -227,6 +228,24 @@ def test_plans_that_do_not_fit_together_are_found_before_it_trains(monkeypatch, 
     monkeypatch.setattr(getattr(own_backbones, name), "tensor_parallel", plan, raising=False)
     with pytest.raises(InputError, match=r"cannot be called where its layers are split as tensor_parallel says"):
         try_backbones([(config(name), make_domain())])
+
+
+def test_what_fails_later_is_said_to_be_its_own():
+    """The trial calls it on one sample."""
+    try_backbones([(config("Wrong", backbone_options={"wrong": "other batches"}), make_domain())])
+    model = model_of("Wrong", backbone_options={"wrong": "other batches"})
+    with pytest.raises(InputError, match=r":Wrong failed \(KeyError: .of one sample only.\) on tokens \[2,"):
+        model(*inputs(model))
+
+
+def test_memory_that_is_lacking_is_no_fault_of_a_class(monkeypatch):
+    def lacking(module, tokens, condition):
+        raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+
+    monkeypatch.setattr(own_backbones.Plain, "forward", lacking)
+    model = model_of()
+    with pytest.raises(torch.OutOfMemoryError, match="9 GiB"):
+        model(*inputs(model))
 
 
 def test_one_that_does_all_right_is_passed():

@@ -318,6 +318,19 @@ def test_states_in_memory_are_reconstructed_in_their_units():
     np.testing.assert_allclose(again.fields, found.fields[3:], rtol=1e-4, atol=1e-5)
 
 
+def test_states_without_values_are_told_where_they_are_seen():
+    """Where they are hidden, or at points of a mask, nothing is looked at."""
+    torch.set_default_dtype(torch.float32)
+    model = build(domain(masks={"t850": np.eye(*SHAPE, dtype=bool)}))
+    states, visible = np.zeros((2, 3, *SHAPE), np.float32), np.array([[0], [4]])
+    states[1, 1, 5, 5] = states[0, :, :4, 4:] = np.nan  # patch 4 is rows 4 and 5, columns 4 to 7
+    expected = reconstruct(model, np.nan_to_num(states), visible)
+    np.testing.assert_array_equal(reconstruct(model, states, visible).fields, expected.fields)
+    states[1, 2, 5, 6] = np.inf
+    with pytest.raises(InputError, match=r"states\[1\] has no finite value of .* at row 5, column 6, .* 1 such points"):
+        reconstruct(model, states, visible)
+
+
 def test_pictures_need_no_times():
     torch.set_default_dtype(torch.float32)
     ones = np.ones(3)
@@ -337,6 +350,8 @@ def test_pictures_need_no_times():
         ({"seed": -1}, "seed must be 0 or more, and batch_size 1 or more; got -1 and 16"),
         ({"batch_size": 0}, "seed must be 0 or more, and batch_size 1 or more; got 0 and 0"),
         ({"times": np.array(["2001-01-01"], "datetime64[D]")}, "times must be one for each of 2 states"),
+        ({"times": np.array(["2001-01-01", "NaT"], "datetime64[D]")}, "one for each of 2 states, got NaT"),
+        ({"states": np.full((2, 3, *SHAPE), np.nan)}, r"states\[0\] has no finite value of \w+ at row 0, column 0"),
         ({"model": {"reconstruction": None}}, "this model forecasts"),
     ],
     ids=str,

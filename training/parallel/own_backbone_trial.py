@@ -1,5 +1,5 @@
-"""A backbone of the user's own, called once on tensors that hold nothing: what it does wrong is found before data are
-read and devices are asked for."""
+"""A backbone of the user's own, called on tensors that hold nothing, as in two steps of a training: what it does wrong
+is found before data are read and devices are asked for."""
 
 from __future__ import annotations
 
@@ -38,23 +38,28 @@ def _tried(config: ModelConfig, domain: Domain) -> WeatherViT:
     plan = split_of(config.backbone, model.backbone)
     halves = bool(plan) and not any(split_size(model.backbone, path, how) % 2 for path, how in plan.items())
     half = _without_values(config, domain) if halves else None  # what was made in the mode could not be given memory
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with FakeTensorMode(allow_non_fake_inputs=True):
         backbone = model.backbone.to_empty(device="cpu")
         tokens = torch.zeros(1, model.tokens[0] * model.tokens[1], config.width)
         known = torch.zeros(1, model.own_backbone.conditions) if model.own_backbone.conditions else None
-        try:
-            backbone(tokens, known)
-        except InputError:
-            raise
-        except Exception as error:  # a class of anybody's: whatever it says is told
-            raise InputError(
-                f"model.backbone {config.backbone} cannot be called ({type(error).__name__}: {error}); it gets tokens "
-                f"{list(tokens.shape)} and {'None' if known is None else f'a condition {list(known.shape)}'}"
-            ) from error
+        gets = f"{list(tokens.shape)} and {'None' if known is None else f'a condition {list(known.shape)}'}"
+        _step(backbone, tokens, known, f"{config.backbone} cannot be called", f"it gets tokens {gets}")
+        of_one = "let it keep nothing of a call that the next one uses (self.x = x.detach() at most)"
+        _step(backbone, tokens, known, f"{config.backbone} cannot be trained for a second step", of_one)
         if half is not None:
             split = cast(nn.Module, half.backbone).to_empty(device="cpu")
             _try_split(config.backbone, split, plan, tokens, known)
     return model
+
+
+def _step(backbone: nn.Module, tokens: Tensor, known: Tensor | None, what: str, cure: str) -> None:
+    """Forward and backward."""
+    try:
+        backbone(tokens.clone().requires_grad_() + 0, known).sum().backward()
+    except InputError:
+        raise
+    except Exception as error:  # a class of anybody's: whatever it says is told
+        raise InputError(f"model.backbone {what} ({type(error).__name__}: {error}); {cure}") from error
 
 
 def _without_values(config: ModelConfig, domain: Domain) -> WeatherViT:

@@ -222,9 +222,9 @@ class WeatherViT(OnData):
         if self.lead_time is not None:
             x = x + self.lead_time(lead_time_hours.to(x.dtype)[:, None] / _LEAD_TIME_SCALE)[:, None]
         x = self.dropout(x)
-        if self.backbone is not None:
+        if self.backbone is not None and self.own_backbone is not None:
             known = None if self.lead_time is not None else known_of(lead_time_hours, condition, noise, x.dtype)
-            return self.norm(self.backbone(x, known))
+            return self.norm(self.own_backbone.call(self.backbone, x, known))
         whole = self._changes(lead_time_hours, condition, noise)
         if whole is None:
             for block in self.blocks:

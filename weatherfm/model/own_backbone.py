@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import importlib
 import random
+import traceback
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +32,7 @@ from weatherfm.model.architecture import ModelConfig
 
 PREFIX = "backbone."
 """Of the names of its weights."""
+_GATHERS = str(Path("torch", "distributed"))
 _SAME = 0
 """Seed of all that is no weight: it has to be the same in every process, now and when weights are loaded."""
 
@@ -118,6 +121,23 @@ class OwnBackbone:
                 )
         return self._initial.pop(name)
 
+    def call(self, module: nn.Module, tokens: Tensor, known: Tensor | None) -> Tensor:
+        """What the backbone makes of tokens [B, N, D] and what is known of samples [B, C].
+
+        Raises:
+            InputError: its own code failed, or it gave something else than it got.
+        """
+        try:
+            made: Tensor = module(tokens, known)
+        except Exception as error:  # a class of anybody's: whatever it says is told
+            if isinstance(error, InputError) or not _fails_of_itself(error):
+                raise
+            raise InputError(
+                f"model.backbone {self.config.backbone} failed ({type(error).__name__}: {error}) on tokens "
+                f"{list(tokens.shape)}; correct the class (--debug shows where)"
+            ) from error
+        return made
+
     def _construct(self, seed: int) -> nn.Module:
         config = self.config
         found = backbone_class(config.backbone)
@@ -166,6 +186,12 @@ class OwnBackbone:
 
 def _checksum(values: Tensor) -> int:
     return zlib.crc32(values.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+
+
+def _fails_of_itself(error: Exception) -> bool:
+    """Memory that is lacking, and ranks that no longer answer while weights are gathered, are no faults of a class."""
+    calls = traceback.extract_tb(error.__traceback__)
+    return not isinstance(error, torch.OutOfMemoryError) and not any(_GATHERS in call.filename for call in calls)
 
 
 def told(options: Mapping[str, Any]) -> str:

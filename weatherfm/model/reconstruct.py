@@ -49,7 +49,7 @@ def reconstruct(
     Args:
         model: of `weatherfm.load`, trained with `training.objective: reconstruct`.
         states: [n, C, H, W], or [n, T, C, H, W] at `model.config.input_times`, in physical units and the order of
-            `model.domain.channels`. What is hidden of them is not looked at.
+            `model.domain.channels`. What is hidden of them is not looked at, nor what stands at points of a mask.
         visible: [n, V] numbers of the patches that it sees, as many in every state; without it, they are drawn by
             `seed` and times, as many as `model.reconstruction.mask_ratio` leaves (validation of a run with that seed
             draws the same).
@@ -62,8 +62,8 @@ def reconstruct(
         What it makes of them, in physical units, and what was hidden.
 
     Raises:
-        InputError: a model that forecasts, states of another shape, no times where they are needed, or patches that are
-            none.
+        InputError: a model that forecasts, states of another shape or without values where they are seen, no times
+            where they are needed, or patches that are none.
     """
     if model.config.reconstruction is None:
         raise InputError(
@@ -73,15 +73,13 @@ def reconstruct(
     if seed < 0 or batch_size < 1:
         raise InputError(f"seed must be 0 or more, and batch_size 1 or more; got {seed} and {batch_size}")
     whole = _as_history(model, states)
-    if times is None and (visible is None or model.forcings or model.conditions):
-        raise InputError("give times= of the states, [n] datetime64: by them patches, forcings and conditions are made")
-    known = np.zeros(len(whole), "datetime64[s]") if times is None else np.asarray(times, "datetime64[s]")
-    if known.shape != (len(whole),):
-        raise InputError(f"times must be one for each of {len(whole)} states, got shape {list(known.shape)}")
+    known = _known_times(model, times, len(whole), needed=visible is None)
     if visible is None:
         N = model.tokens[0] * model.tokens[1]
         visible = visible_at(seed, known, N, model.config.reconstruction.visible(N))
     chosen = _checked(model, visible, len(whole))
+    hidden = hidden_points(chosen, model.tokens, model.config.patch, model.domain.grid.shape)
+    _require_values(model, whole, ~hidden)
     training, made = model.training, []
     model.eval()
     try:
@@ -90,7 +88,6 @@ def reconstruct(
             made.append(_of_batch(model, whole[rows], known[rows], chosen[rows], dtype))
     finally:
         model.train(training)
-    hidden = hidden_points(chosen, model.tokens, model.config.patch, model.domain.grid.shape)
     return Reconstruction(np.concatenate(made), hidden.numpy(), chosen.numpy())
 
 
@@ -107,6 +104,31 @@ def _as_history(model: WeatherViT, states: np.ndarray) -> Tensor:
             f"times, {len(domain.channels)} channels ({', '.join(domain.channels[:3])}, ..), {domain.grid}"
         )
     return torch.from_numpy(given)
+
+
+def _known_times(model: WeatherViT, times: np.ndarray | None, count: int, needed: bool) -> np.ndarray:
+    if times is None and (needed or model.forcings or model.conditions):
+        raise InputError("give times= of the states, [n] datetime64: by them patches, forcings and conditions are made")
+    known = np.zeros(count, "datetime64[s]") if times is None else np.asarray(times, "datetime64[s]")
+    if known.shape != (count,) or np.isnat(known).any():
+        told = f"shape {list(known.shape)}" if known.shape != (count,) else "NaT"
+        raise InputError(f"times must be one for each of {count} states, got {told}")
+    return known
+
+
+def _require_values(model: WeatherViT, states: Tensor, seen: Tensor) -> None:
+    """States [n, T, C, H, W], and where [n, H, W] the model sees them."""
+    for index, channel in enumerate(model.domain.channels):
+        if channel not in model.share.inputs:
+            continue
+        looked_at = seen & torch.from_numpy(model.domain.present[index])
+        lacking = looked_at & ~states[:, :, index].isfinite().all(1)
+        if lacking.any():
+            n, row, column = (int(place) for place in lacking.nonzero()[0])
+            raise InputError(
+                f"states[{n}] has no finite value of {channel} at row {row}, column {column}, which the model sees, "
+                f"and {int(lacking.sum())} such points in all; give values, or hide these patches (visible=)"
+            )
 
 
 def _checked(model: WeatherViT, visible: np.ndarray, count: int) -> Tensor:
