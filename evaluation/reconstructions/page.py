@@ -84,13 +84,7 @@ def write_page(
 def headline(scores: ReconstructionScores) -> list[str]:
     """What is to be known first."""
     skill = scores.skill[np.isfinite(scores.skill)]
-    lines = []
-    if len(skill):
-        explained, worst, best = (percent(100 * float(of(skill))) for of in (np.median, np.min, np.max))
-        lines.append(
-            f"Of the variance about the mean of what is seen, {explained} is reconstructed (median of "
-            f"{len(skill)} channels; the worst {worst}, the best {best})."
-        )
+    lines = [_against_mean(skill)] if len(skill) else []
     if (index := scores.vegetation) is not None:
         mean, bias = fixed(index.mean, 3), fixed(index.bias, 3, plus=True)
         lines.append(
@@ -98,6 +92,22 @@ def headline(scores: ReconstructionScores) -> list[str]:
             f"{index.points:,} pixels."
         )
     return lines
+
+
+def _against_mean(skill: np.ndarray) -> str:
+    """Of finite skills, which are shares of a variance while they are not negative."""
+    median, worst, best = float(np.median(skill)), float(skill.min()), float(skill.max())
+    if median < 0:
+        middle, largest, least = (f"{1 - one:.2g} times" for one in (median, worst, best))
+        return (
+            f"Worse than the mean of what is seen: the squared error is {middle} as large (median of {len(skill)} "
+            f"channels; the worst {largest}, the best {least})."
+        )
+    explained, lowest, highest = (percent(100 * one) for one in (median, worst, best))
+    return (
+        f"Of the variance about the mean of what is seen, {explained} is reconstructed (median of {len(skill)} "
+        f"channels; the worst {lowest}, the best {highest})."
+    )
 
 
 def _summary(scores: ReconstructionScores, provenance: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.reconstructions.scores import ReconstructionSums
+from weatherfm.evaluation.reconstructions.page import headline
+from weatherfm.evaluation.reconstructions.scores import ReconstructionScores, ReconstructionSums
 from weatherfm.evaluation.reconstructions.wavelengths import (
     colour_channels,
     vegetation_channels,
@@ -110,3 +111,18 @@ def test_index_of_the_dark_is_undefined():
     found = vegetation_index(np.array([0.5, 0.004]), np.array([0.1, 0.002]))
     np.testing.assert_allclose(found[0], 2 / 3)
     assert np.isnan(found[1])
+
+
+@pytest.mark.parametrize(
+    ("rmse", "told"),
+    [
+        ([0.5, 0.6, 0.8], "Of the variance about the mean of what is seen, 64 % is reconstructed (median of 3 channels; "
+         "the worst 36 %, the best 75 %)."),
+        ([0.9, 1.5, 2.0], "Worse than the mean of what is seen: the squared error is 2.2 times as large (median of 3 "
+         "channels; the worst 4 times, the best 0.81 times)."),
+    ],
+)  # fmt: skip
+def test_no_variance_is_said_to_be_negative(rmse, told):
+    guess = np.ones(3)
+    scores = ReconstructionScores(CHANNELS[:3], np.array(rmse), guess, guess, 7, 0.5, None)
+    assert headline(scores) == [told]
