@@ -42,7 +42,7 @@ from weatherfm.data_pipeline.writing.links import Links
 from weatherfm.data_pipeline.writing.new_manifest import content_settings, with_defaults
 from weatherfm.data_pipeline.writing.without_empty_times import write_without_empty_times
 from weatherfm.data_pipeline.writing.writer import Writing
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, listed
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.fields.source_data import SourceData
@@ -174,9 +174,8 @@ def _refuse_foreign(root: Path, files: Mapping[str, Any]) -> None:
     folders = {str(folder) for key in files for folder in Path(key).parents}
     found = [key for key in foreign_files(root, files) if not (key in folders and (root / key).is_symlink())]
     if foreign := [key for key in found if not Path(key).name.startswith(".")]:
-        more = f" and {len(foreign) - 3} others" if len(foreign) > 3 else ""
         raise InputError(
-            f"{', '.join(foreign[:3])}{more} in {root} {'are' if foreign[1:] else 'is'} no part of the store, and the "
+            f"{listed(foreign, 3)} in {root} {'are' if foreign[1:] else 'is'} no part of the store, and the "
             "folder is about to be replaced as a whole: move that elsewhere and start the same command again"
         )
 

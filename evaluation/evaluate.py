@@ -18,7 +18,7 @@ from weatherfm import __version__
 from weatherfm.data_pipeline.access import Access
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import own_variables
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, listed
 from weatherfm.evaluation.baselines.damped_persistence import can_fit
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC, RIDGE, name_of_mean
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
@@ -102,6 +102,11 @@ def evaluate(
     works = _works(files, store, cases, settings, mean_weights(store.grid, regions, land))
     record = _provenance(files, store, cases, settings, regions, works[0])
     kept = KeptParts(parts, "" if parts is None else _fingerprint(record, cases, settings, works))
+    if kept.there_before and (far := [str(file.path) for file in files.values() if not isinstance(file.path, Path)]):
+        _log.warning(
+            "goes on with what was scored; chunks replaced since at %s are not noticed: delete %s to start anew",
+            listed(far), kept.folder,
+        )  # fmt: skip
     results = score_in_parts(works, cases.init_times, kept, workers, scheduler)
     scored = {name: join_channel_groups([result[name] for result in results]) for name in results[0]}
     members = _members(files, works[0], list(scored))

@@ -20,7 +20,7 @@ from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.report.data_quality import is_of_another_store, quality_section, read_quality
 from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.results.comparison import merge_scores
-from weatherfm.evaluation.results.scores_file import read_scores, write_scores
+from weatherfm.evaluation.results.scores_file import read_scores, refuse_to_replace, write_scores
 from weatherfm.evaluation.results.text_table import headline_channels
 from weatherfm.evaluation.scoring.cases_to_score import Choice
 from weatherfm.file_lock import hold_output
@@ -49,6 +49,7 @@ def score(
     parts = output.with_name(f".{output.name}.parts")
     truth = open_store(store)
     with hold_output(output):
+        refuse_to_replace(output)
         scores = evaluate(forecast, truth, against, settings, choice, common, parts, workers, scheduler)
         write_scores(scores, output)
         shutil.rmtree(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,8 @@ app = App(
 _NOISY = ("distributed", "matplotlib", "cfgrib", "jax", "asyncio", "numcodecs")
 _WITH_KEYS = ("fsspec", "s3fs", "gcsfs", "adlfs", "botocore", "aiobotocore", "azure", "google", "urllib3", "aiohttp")
 """Loggers that would write down keys, signatures or signed addresses at DEBUG."""
+
+_SETTING = re.compile(r"(data|model|training|forecast|evaluation)(\.\w+)+=")
 
 
 def demo(*overrides: Overrides) -> int:
@@ -87,7 +90,27 @@ def run_command(arguments: list[str]) -> int:
         return report_errors(lambda: _call_app([a for a in arguments if a != "--debug"]), debug)
 
 
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty path would be the current folder."""
+    for before, given in zip(["weatherfm", *arguments], arguments, strict=False):
+        if not given.strip():
+            raise InputError(
+                f"the argument after {before} is empty (got {given!r}); write what it is, or leave it out (a variable "
+                "of the shell that has no value looks like that)"
+            )
+
+
+def _settings_last(arguments: list[str]) -> list[str]:
+    """Settings behind `--`: an option that takes several values would take them, too."""
+    if "--" in arguments:
+        return arguments
+    settings = [given for given in arguments if _SETTING.match(given)]
+    return [*(given for given in arguments if not _SETTING.match(given)), *(["--", *settings] if settings else [])]
+
+
 def _call_app(arguments: list[str]) -> int:
+    _refuse_empty(arguments)
+    arguments = _settings_last(arguments)
     if "RANK" not in os.environ:
         try:
             return app(arguments, exit_on_error=False) or 0

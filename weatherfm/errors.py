@@ -1,5 +1,9 @@
 """The ways a command ends early that its user is told about in one message."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 STOPPED = 75
 """Exit status of training that a signal has ended before it was done: start it again. (EX_TEMPFAIL of sysexits.h.)"""
 
@@ -31,6 +35,12 @@ class QuietExit(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
+
+
+def listed(names: Sequence[object], most: int = 10) -> str:
+    """`a, b, c`; of a long list, the first and how many more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(map(str, names[:most]))}{more}"
 
 
 def clipped(text: str, most: int = 60) -> str:

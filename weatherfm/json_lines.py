@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from weatherfm.errors import listed
+
 _SHOWN = 5
 
 
@@ -39,8 +41,7 @@ def name_lines(lines: Iterable[Line]) -> str:
     numbers = [line.number for line in lines]
     if len(numbers) == 1:
         return f"line {numbers[0]}"
-    more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
-    return f"{len(numbers)} lines ({', '.join(map(str, numbers[:_SHOWN]))}{more})"
+    return f"{len(numbers)} lines ({listed(numbers, _SHOWN)})"
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.data_pipeline.fields.time_axis import name_times
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, listed
 
 
 class EmptyTimes(InputError):
@@ -57,9 +57,8 @@ def _refuse_empty(values: np.ndarray, channels: Sequence[str], times: np.ndarray
     empty = np.stack([np.isnan(fields).all((1, 2)) for fields in values])  # [time, channel]
     if empty.any():
         when, names = times[empty.any(1)], [channels[int(channel)] for channel in np.flatnonzero(empty.any(0))]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise EmptyTimes(
-            f"{', '.join(names[:3])}{more} have no value at all at {name_times(when)}: every one is missing (NaN); "
+            f"{listed(names, 3)} have no value at all at {name_times(when)}: every one is missing (NaN); "
             "leave these days out (data.exclude), make gaps of such times (data.allow_gaps), or mend the source; "
             "shards written before are kept",
             when,

@@ -32,10 +32,9 @@ from weatherfm.data_pipeline.sources.files import are_simulated, doubts_about
 from weatherfm.data_pipeline.store.states import HAVE_ALL, HAVE_SOME
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import Grid
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, listed
 
 NO_RULES: Mapping[str, Any] = {}
-_SHOWN = 30
 _DATASET = "the Dataset"
 
 
@@ -196,14 +195,11 @@ def _require(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[C
     found = {piece.channel for piece in pieces}
     if missing := [channel for channel in names if channel not in found]:
         others = sorted({text for one in contents for text in one.others})
-        listed = ", ".join([*sorted(found), *others][:_SHOWN])
+        known = listed([*sorted(found), *others]) or "no known fields"
         told = [one.refused[channel] for channel in missing for one in contents if channel in one.refused]
         why = f": {'; '.join(dict.fromkeys(told))}" if told else ""
         doubts = "".join(f"; {text}" for text in doubts_about(missing, contents))
-        raise InputError(
-            f"the model needs {', '.join(missing)}, which {name} lacks (it has {listed or 'no known fields'}){why}; "
-            f"{cure}{doubts}"
-        )
+        raise InputError(f"the model needs {listed(missing)}, which {name} lacks (it has {known}){why}; {cure}{doubts}")
 
 
 def _require_same_times(chosen: Sequence[Selection], numbers: Sequence[int], name: str) -> None:

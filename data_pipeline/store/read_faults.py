@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorstore as ts
 
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, listed
 
 _FILE = re.compile(r'local file "([^"]+)"')
 _CHUNK = re.compile(r"Error reading chunk \{[^}]*\}|shard entry \{[\d, ]*\}/\{[\d, ]*\} in ")
@@ -78,6 +78,5 @@ def _variables(file: Path, path: Path, channels: Sequence[str], width: Callable[
         return ""
     held = width(array)
     own = channels[column * held : (column + 1) * held]
-    more = f" and {len(own) - _NAMED} more" if len(own) > _NAMED else ""
     what = "fields" if array == "state" else "climatology"
-    return f"{what} of {', '.join(own[:_NAMED])}{more}"
+    return f"{what} of {listed(own, _NAMED)}"

@@ -45,6 +45,11 @@ def open_forecast(path: str | Path, access: Access = PUBLIC) -> xr.Dataset:
         OutsideError: the network failed.
     """
     if isinstance(path, Path):
+        if path.is_file():
+            raise InputError(
+                f"{path} is a file, and forecasts are read from folders of Zarr; a NetCDF file becomes one by "
+                'xarray.open_dataset(file).to_zarr("forecast.zarr")'
+            )
         if not path.is_dir():
             raise InputError(f"no forecast {path}; `weatherfm forecast` writes one")
         if (path / "progress.json").is_file() and not (path / "zarr.json").is_file():

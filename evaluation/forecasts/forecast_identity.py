@@ -29,7 +29,7 @@ def identity(file: ForecastFile) -> str:
 
 
 def _files_below(folder: str) -> Iterator[str]:
-    for place, _, names in os.walk(folder):
+    for place, _, names in os.walk(folder, followlinks=True):  # round in a circle they are refused when it is opened
         for name in names:
             path = os.path.join(place, name)
             found = os.stat(path) if os.path.exists(path) else os.lstat(path)  # of a link that leads nowhere

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -190,6 +191,26 @@ def write_scores(scores: xr.Dataset, path: str | Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Let scores, of this or another version, stand at a path, or nothing.
+
+    Raises:
+        InputError: something else does.
+    """
+    if not path.is_file():
+        return
+    try:
+        with netCDF4.Dataset(path) as found:
+            held = str(found.getncattr("format"))
+    except (OSError, AttributeError, RuntimeError, ValueError):  # no NetCDF, a damaged one, or one that says nothing
+        held = ""
+    if not held.startswith(FORMAT.rpartition(" ")[0]):
+        raise InputError(
+            f"{path} is there already and holds no readable scores: it would be lost; remove it first, or choose "
+            "another --output"
+        )
 
 
 def _compressed(series: xr.DataArray) -> dict[str, Any]:

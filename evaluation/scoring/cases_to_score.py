@@ -62,7 +62,8 @@ def cases_of(files: Mapping[str, ForecastFile], store: Store, choice: Choice, co
         common: score only what all forecasts and the store share, and say what was left out.
 
     Raises:
-        InputError: a channel, lead time or initial time that is missing on some side (with `common`: nothing shared),
+        InputError: a distance of initial times that is no multiple of theirs; a channel, lead time or initial time that
+            is missing on some side (with `common`: nothing shared),
             another grid, wrong units or dims, a time that the store lacks.
     """
     main = next(iter(files.values()))
@@ -89,8 +90,18 @@ def _chosen(main: ForecastFile, leads: tuple[int, ...], choice: Choice) -> Cases
     if choice.init is not None:
         inits = inits[among(inits, choice.init)]
     if choice.every is not None:
+        _require_distance(choice.every, inits, main)
         inits = inits[(inits - inits[0]) % np.timedelta64(choice.every, "h") == np.timedelta64(0, "s")]
     return Cases(inits, tuple(sorted(choice.lead_times)) or leads, choice.channels or main.channels, {})
+
+
+def _require_distance(every: int, inits: np.ndarray, main: ForecastFile) -> None:
+    step = int(np.diff(inits).min() / np.timedelta64(1, "h")) if len(inits) > 1 else every
+    if every % step:
+        raise InputError(
+            f"--every is {every}h, and initial times of {main.path} are {step}h apart; choose a multiple, as "
+            f"{2 * step}h"
+        )
 
 
 def refuse_learned_days(cases: Cases, store: Store) -> None:

@@ -32,12 +32,15 @@ class KeptParts:
     def __init__(self, folder: Path | None, fingerprint: str) -> None:
         self.folder = None if folder is None else folder.absolute()
         self._fingerprint = fingerprint
+        self.there_before = False
+        """Parts of the same work are there already."""
         if folder is None:
             return
         note = folder / _FINGERPRINT
         if not note.exists() or note.read_text() != fingerprint:
             shutil.rmtree(folder, ignore_errors=True)
             write_atomically(note, fingerprint.encode())
+        self.there_before = any(folder.glob("*.part"))
 
     def find(self, name: str) -> Part | None:
         """A part that was finished before."""

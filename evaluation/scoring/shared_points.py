@@ -14,6 +14,7 @@ from weatherfm.earth.grid import Grid
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.scoring.cases_to_score import Cases
+from weatherfm.evaluation.scoring.metrics_from_sums import wind_pairs
 
 _TOLERANCE = 1e-3  # degrees; archives store coordinates in float32
 
@@ -93,6 +94,8 @@ def share_rows(files: Mapping[str, ForecastFile], store: Store) -> Store:
 def share_points(files: Mapping[str, ForecastFile], store: Store, cases: Cases) -> tuple[Store, Cases]:
     """The store without the points at which a forecast has no value at its first time, and the cases, which say so.
 
+    A point that one component of a wind lacks is left out of both.
+
     Args:
         files: forecast -> file.
         store: as `share_rows` gives it.
@@ -106,6 +109,10 @@ def share_points(files: Mapping[str, ForecastFile], store: Store, cases: Cases) 
     for file in files.values():
         for name, missing in file.missing_points(cases.channels, cases.init_times[0], cases.lead_times[0]).items():
             masks[name] = masks.get(name, np.zeros(store.grid.shape, bool)) | missing
+    for pair in wind_pairs(cases.channels).values():
+        if lacking := [masks[name] for name in pair if name in masks]:
+            either: np.ndarray = np.any(lacking, 0)
+            masks |= dict.fromkeys(pair, either)  # a wind is scored where it is whole
     for name, mask in masks.items():
         extra = int(mask.sum()) - int(known.masks[name].sum() if name in known.masks else 0)
         if mask.all():

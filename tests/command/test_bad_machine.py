@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import xarray as xr
 from finished_run import LONG
 from kept_samples import unpack
 
@@ -248,3 +249,12 @@ def test_scores_are_called_after_their_forecast(run, drawn):
     before = (run / "scores.nc").read_bytes()
     assert run_command(["evaluate", str(run / "forecast.zarr"), "--store", str(run / "store.zarr")]) == 0
     assert (run / "scores.nc").read_bytes() != before
+
+
+def test_what_is_no_file_of_scores_is_not_replaced_by_one(run, capsys, drawn):
+    """It may be what the store was made of."""
+    fields = xr.Dataset({"t2m": ("time", [280.0])})
+    fields.to_netcdf("fields.nc")
+    told = refused(capsys, "evaluate", "run.yaml", "--output", "fields.nc")
+    assert "fields.nc is there already and holds no readable scores" in told
+    xr.testing.assert_identical(xr.load_dataset("fields.nc"), fields)

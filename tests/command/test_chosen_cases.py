@@ -30,6 +30,7 @@ def test_texts_lists_and_spans():
     [
         ({"channel": "nonsense"}, "nonsense"),
         ({"channel": 5}, "channel is a text"),
+        ({"channel": ["tp", "z500, tp"]}, "--channel names tp twice; name each once"),
         ({"lead": "soon"}, "lead_times"),
         ({"lead": ["72h", "24h"]}, "ascend"),
         ({"every": "0h"}, "init_every must be positive"),

@@ -11,6 +11,8 @@ from typing import Any
 
 from weatherfm.errors import InputError
 
+_OF_ZARR = ("zarr.json", ".zgroup", ".zarray")
+
 
 def path_text(given: Any, what: str) -> str:
     """A path or an address as text.
@@ -26,15 +28,27 @@ def path_text(given: Any, what: str) -> str:
     return text
 
 
-def file_to_write(given: Any, what: str) -> Path:
+def file_to_write(given: Any, what: str, ending: str) -> Path:
     """The path of a file that the work will end in.
 
+    Args:
+        given: by the user.
+        what: its name in messages.
+        ending: of such files, as ".nc"; a file of another kind that is there already is not replaced.
+
     Raises:
-        InputError: no path, or a folder's.
+        InputError: no path, a folder's, that of something in a Zarr store, or of a file of another kind.
     """
     path = Path(path_text(given, what))
     if path.is_dir():
         raise InputError(f"{what} {path} is a folder; name a file in it")
+    for folder in Path(os.path.abspath(path)).parents:
+        if any((folder / name).is_file() for name in _OF_ZARR):
+            raise InputError(f"{what} {path} lies in the Zarr store {folder}; name a file elsewhere")
+    if path.is_file() and path.suffix != ending:
+        raise InputError(
+            f"{what} {path} is there already and no {ending} file: it would be lost; name another, or remove it first"
+        )
     return path
 
 

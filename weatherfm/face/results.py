@@ -96,15 +96,18 @@ def chosen(
     """What is to be scored, of the arguments of `evaluate`.
 
     Raises:
-        InputError: an unknown channel, or no time span.
+        InputError: an unknown channel, one that is named twice, or no time span.
     """
     spans = [] if lead is None else [part for span in lead_times_text(lead) for part in str(span).split(",")]
     said: dict[str, Any] = {"lead_times": spans} if lead is not None else {}
     said |= {} if every is None else {"init_every": span_text(every)}
     times = parse_settings(ForecastConfig, said, "evaluate")
     names = [name for given in listed(channel, "channel") for name in str(given).split(",")]
+    channels = [parse_channel(name.strip()).name for name in names]
+    if twice := [name for name in dict.fromkeys(channels) if channels.count(name) > 1]:
+        raise InputError(f"--channel names {', '.join(twice)} twice; name each once")
     return Choice(
-        tuple(parse_channel(name.strip()).name for name in names),
+        tuple(channels),
         () if lead is None else tuple(times.lead_times),
         None if init is None else init_text(init),
         None if every is None else times.init_every,
@@ -161,7 +164,7 @@ def report(
             _store(store, run),
             maps,
             run.evaluation.headline if run else [],
-            None if output is None else file_to_write(output, "output"),
+            None if output is None else file_to_write(output, "output", ".html"),
             None if quality is None else _findings(quality),
             [str(time) for time in listed(case, "case")],
             _others(scores, compare, force),
@@ -244,7 +247,7 @@ def score(asked: Asked) -> Scored:
     refuse_set_twice(asked.overrides, {f"evaluation.{name}": option for option, name in options.items() if given[name]})
     chosen = _chosen(run, path, asked.overrides)
     wanted = parse_settings(EvaluationConfig, chosen | {k: v for k, v in given.items() if v}, "evaluation")
-    output = file_to_write(_scores_of(path) if asked.output is None else asked.output, "output")
+    output = file_to_write(_scores_of(path) if asked.output is None else asked.output, "output", ".nc")
     others = [path_text(other, "against") for other in listed(asked.against, "against")]
     workers, scheduler = count(asked.workers, "workers"), scheduler_address(asked.scheduler)
     scores = results.score(path, place, wanted, output, others, asked.common, workers, scheduler, asked.choice)

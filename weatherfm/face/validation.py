@@ -71,7 +71,7 @@ def carry_out(
     Raises:
         InputError, OutsideError: as `validate`, but for what other processes have told.
     """
-    path = None if output is None else file_to_write(output, "--output")
+    path = None if output is None else file_to_write(output, "--output", ".json")
     if (number := count(devices, "--devices")) is not None:
         status, found = _on_processes(number, config, *overrides)
     else:

@@ -57,7 +57,8 @@ def verify(
     if run is None:
         refuse_overrides(store.path if isinstance(store, Store) else store, overrides, "a store")
     path = Path(run.data.store) if run else _folder(store)
-    kept = file_to_write(output, "output") if output is not None else run.folder / "verify.json" if run else None
+    kept = run.folder / "verify.json" if run else None
+    kept = kept if output is None else file_to_write(output, "output", ".json")
     sample, workers = count(sample, "sample"), count(workers, "workers")
     scheduler = scheduler_address(scheduler)
     if repair:

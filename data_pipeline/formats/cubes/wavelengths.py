@@ -9,7 +9,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.picture_config import CubesSource
 from weatherfm.earth.variables import Channel
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, listed
 
 _FACTORS = {
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1.0),
@@ -97,11 +97,10 @@ def choose_bands(
         chosen = [np.array([i] * bool(ok), np.int64) for i, ok in zip(nearest, close, strict=True)]
         near = f"within {source.tolerance:g} nm of"
     if empty := [channel.name for channel, bands in zip(channels, chosen, strict=True) if not len(bands)]:
-        more = f" and {len(empty) - 3} more" if len(empty) > 3 else ""
         there = centres[np.isfinite(centres)]
         span = f"from {there.min():g} to {there.max():g} nm" if len(there) else "none that is good"
         raise InputError(
-            f"no band lies {near} {', '.join(empty[:3])}{more}; the cubes have {len(there)} bands, {span}: choose "
+            f"no band lies {near} {listed(empty, 3)}; the cubes have {len(there)} bands, {span}: choose "
             "other wavelengths, or set source.tolerance or source.band_width"
         )
     sets = [tuple(bands.tolist()) for bands in chosen]

@@ -116,8 +116,8 @@ def test_index_of_the_dark_is_undefined():
 @pytest.mark.parametrize(
     ("rmse", "told"),
     [
-        ([0.5, 0.6, 0.8], "Of the variance about the mean of what is seen, 64 % is reconstructed (median of 3 channels; "
-         "the worst 36 %, the best 75 %)."),
+        ([0.5, 0.6, 0.8], "Of the variance about the mean of what is seen, 64 % is reconstructed (median of 3 "
+         "channels; the worst 36 %, the best 75 %)."),
         ([0.9, 1.5, 2.0], "Worse than the mean of what is seen: the squared error is 2.2 times as large (median of 3 "
          "channels; the worst 4 times, the best 0.81 times)."),
     ],

@@ -274,6 +274,19 @@ def test_a_chunk_that_was_replaced_is_noticed(made, tmp_path):
     assert identity(ForecastFile(copy)) != before
 
 
+def test_a_chunk_behind_a_link_is_noticed(made, tmp_path):
+    copy, elsewhere = Path(shutil.copytree(made[1], tmp_path / "f.zarr")), tmp_path / "elsewhere"
+    (copy / "geopotential").rename(elsewhere)
+    (copy / "geopotential").symlink_to(elsewhere)
+    before = identity(ForecastFile(copy))
+    chunk = next(path for path in elsewhere.glob("c/**/*") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes() + b"1")
+    assert identity(ForecastFile(copy)) != before
+    (elsewhere / "round").symlink_to(copy)
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        ForecastFile(copy)
+
+
 def test_a_folder_may_be_called_like_a_name_and_a_path(made, tmp_path):
     folder = Path(shutil.copytree(made[1], tmp_path / "a=b.zarr"))
     with chdir(tmp_path):
@@ -308,6 +321,7 @@ def test_a_choice_is_scored_as_if_there_were_nothing_else(made, whole):
         (Choice(init="soon"), "'soon' are not understood"),
         (Choice(init=","), "no initial time in ','"),
         (Choice(("u10",)), "u10"),
+        (Choice(every=7), "--every is 7h, and initial times of"),
     ],
 )
 def test_a_choice_of_what_is_not_there_is_refused(made, choice, said):

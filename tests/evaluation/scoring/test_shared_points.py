@@ -127,6 +127,34 @@ def test_points_without_a_value_in_one_forecast_are_scored_for_none(tmp_path, er
     assert np.isfinite(scores["spherical_spectrum"].sel(forecast="one", channel="z500")).all()
 
 
+def test_a_wind_is_scored_where_it_is_whole(tmp_path, errors):
+    """A point that u lacks is left out of v, too: their squared errors are of the same points, and add up."""
+    windy = store()
+    windy.channels = ("z500", "t850", "u10", "v10")
+    made = windy.state[np.arange(8) + 1][:, None, 2:] + errors[:, :1]
+    gap = np.zeros(GRID.shape, bool)
+    gap[1, 2] = gap[7, 9] = True
+    made[:, :, 0, gap] = np.nan
+    dims = ("time", "prediction_timedelta", "latitude", "longitude")
+    names = {"10m_u_component_of_wind": made[:, :, 0], "10m_v_component_of_wind": made[:, :, 1]}
+    data = xr.Dataset(
+        {name: (dims, values.astype(np.float32), {"units": "m s-1"}) for name, values in names.items()},
+        {
+            "time": windy.times[:8].astype("datetime64[ns]"),
+            "prediction_timedelta": np.array([24], "m8[h]").astype("m8[ns]"),
+            "latitude": GRID.latitude,
+            "longitude": GRID.longitude,
+        },
+    )
+    data.to_zarr(tmp_path / "f.zarr", zarr_format=2)
+    scores = evaluate(tmp_path / "f.zarr", windy, settings=SETTINGS, common=True)
+    assert provenance_of(scores)["left_out"] == {"points": ["2 of 144 points of u10", "2 of 144 points of v10"]}
+    seen = np.where(gap, 0, GRID.area_weights)
+    expected = np.sqrt((by_hand(errors[:, :1], seen) ** 2).sum(-1))
+    found = scores["wind_vector_rmse"].sel(forecast="f", region="global", period="all", wind="wind10m")
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_a_value_that_comes_and_goes_is_refused_by_name(tmp_path, errors):
     fields = truth() + errors
     fields[:, :, 1, 2] = np.nan
