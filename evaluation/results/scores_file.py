@@ -17,6 +17,7 @@ from weatherfm.earth.grid import Grid
 from weatherfm.earth.variables import add_variables, parse_channel
 from weatherfm.errors import InputError
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, name_of_mean
+from weatherfm.evaluation.results.scores_checksum import checksum_of
 from weatherfm.evaluation.results.words import metric_in_words
 from weatherfm.file_errors import as_input_error
 from weatherfm.home import expanded
@@ -24,6 +25,8 @@ from weatherfm.home import expanded
 Variables = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
 """Variable -> (dims, values)."""
 FORMAT = "weatherfm scores 2"
+_CHECKSUM = "sha256"
+"""Attribute: of all the rest. Files of before are read without."""
 WEIGHTS = (
     "cell areas, sin(upper edge) - sin(lower edge), mean 1 over the grid; a region holds every point within its limits "
     "or on them"
@@ -181,6 +184,7 @@ def write_scores(scores: xr.Dataset, path: str | Path) -> Path:
         "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
         **{str(name): _compressed(array) for name, array in scores.data_vars.items() if "init_time" in array.dims},
     }
+    scores = scores.assign_attrs({_CHECKSUM: checksum_of(scores)})
     try:
         scores.to_netcdf(temporary, engine="netcdf4", encoding=encoding)
         os.replace(temporary, path)
@@ -234,6 +238,8 @@ def read_scores(path: str | Path) -> xr.Dataset:
         raise InputError(f"{path} is not a readable NetCDF file ({_shortened(error)}); evaluate again") from None
     if scores.attrs.get("format") != FORMAT:
         raise InputError(f"{path} holds no scores of this version of weatherfm; evaluate again")
+    if scores.attrs.pop(_CHECKSUM, None) not in (None, checksum_of(scores)):
+        raise InputError(f"{path} is damaged, or was changed: it does not hold what was written; evaluate again")
     try:
         provenance = json.loads(scores.attrs.get("provenance", "{}"))
         add_variables(provenance.get("variables", {}))
