@@ -77,7 +77,8 @@ class ForecastFile:
         self._ahead = ReadAhead(self._fields.read, self._fields.leads_in_chunk, case_bytes)
         self._expected = tuple(range(len(self.lead_times)))
         self._rows: slice | None = None
-        self._gaps: set[str] = set()
+        self.gaps: set[str] = set()
+        """Channels without a value at some points, as `missing_points` found."""
 
     @property
     def name(self) -> str:
@@ -124,7 +125,7 @@ class ForecastFile:
         fields = self._fields.read(at, [self.lead_times.index(lead_time)], channels)[0, 0]  # [member, channel, ...]
         missing = ~np.isfinite(fields if self._rows is None else fields[..., self._rows, :]).all(0)
         found = {name: points for name, points in zip(channels, missing, strict=True) if points.any()}
-        self._gaps |= found.keys()
+        self.gaps |= found.keys()
         return found
 
     def positions(self, init_times: np.ndarray) -> np.ndarray:
@@ -182,7 +183,7 @@ class ForecastFile:
             of = "" if self.members is None else f", member {member + 1} of {self.members}"
             why = "the forecast is incomplete or damaged, make it again"
             count = int((~np.isfinite(fields[init, member, channel])).sum())
-            if channels[channel] in self._gaps:
+            if channels[channel] in self.gaps:
                 why = (
                     f"{count} points have no value here, and had one at the first time: what comes and goes cannot be "
                 )

@@ -46,14 +46,14 @@ class Work:
 class _Closed:
     """Work that can travel: paths in place of what is open, and of what was fitted."""
 
-    files: dict[str, tuple[str, Access]]
+    files: dict[str, tuple[str, Access, set[str]]]
     store: str
     task: Task
     points: SharedPoints | None
 
     @classmethod
     def of(cls, work: Work) -> _Closed:
-        files = {name: (str(file.path), file.access) for name, file in work.files.items()}
+        files = {name: (str(file.path), file.access, file.gaps) for name, file in work.files.items()}
         return cls(files, str(work.store.path), work.task, points_of(work.store))
 
     def truth(self) -> Store:
@@ -62,8 +62,9 @@ class _Closed:
 
     def opened(self) -> Work:
         store = self.truth()
-        files = {name: ForecastFile(path, store.step_hours, access) for name, (path, access) in self.files.items()}
-        for file in files.values():
+        files = {name: ForecastFile(path, store.step_hours, access) for name, (path, access, _) in self.files.items()}
+        for name, file in files.items():
+            file.gaps = self.files[name][2]
             if self.points is not None:
                 file.keep_rows(store.grid.latitude)
             file.require(self.task.wanted.channels, self.task.lead_times, store.grid)

@@ -177,13 +177,9 @@ def test_grids_that_are_not_parts_of_one_are_refused(tmp_path, errors):
         evaluate(every_other, store(), settings=SETTINGS, common=True)
 
 
-def test_rows_points_and_fits_on_a_cluster(tmp_path, errors, monkeypatch):
-    """Workers open the store and the forecasts themselves."""
-    fields = truth() + errors
-    fields[:, :, 1, 3, 4] = np.nan
-    path = written(tmp_path / "f.zarr", fields, slice(0, -1))
-    settings = SETTINGS.model_copy(update={"events": ["t2m > 285"], "probabilistic_climatology": False})
-    here = evaluate(path, store(), settings=settings, common=True)
+@pytest.fixture
+def cluster(monkeypatch):
+    """Where an evaluation is sent: what travels is pickled."""
 
     def pretend(calls, workers, shared, scheduler):
         sent = pickle.loads(pickle.dumps(shared))
@@ -192,5 +188,30 @@ def test_rows_points_and_fits_on_a_cluster(tmp_path, errors, monkeypatch):
     monkeypatch.setattr(in_parts, "run_tasks", pretend)
     monkeypatch.setattr(in_parts, "capacity_of", lambda scheduler: (1, 2**30))
     monkeypatch.setattr(in_parts, "open_store", lambda place: store())
-    where = {"parts": tmp_path / "parts", "scheduler": "tcp://nowhere:1"}
+    return {"scheduler": "tcp://nowhere:1"}
+
+
+def test_a_value_that_comes_and_goes_is_refused_by_name_on_a_cluster(tmp_path, errors, cluster):
+    fields = truth() + errors
+    fields[:, :, 1, 2] = np.nan
+    fields[4, 1, 1, 6, 5:7] = np.nan
+    with pytest.raises(InputError, match="2 points have no value here, and had one at the first time"):
+        evaluate(
+            written(tmp_path / "f.zarr", fields),
+            store(),
+            settings=SETTINGS,
+            common=True,
+            parts=tmp_path / "p",
+            **cluster,
+        )
+
+
+def test_rows_points_and_fits_on_a_cluster(tmp_path, errors, cluster):
+    """Workers open the store and the forecasts themselves."""
+    fields = truth() + errors
+    fields[:, :, 1, 3, 4] = np.nan
+    path = written(tmp_path / "f.zarr", fields, slice(0, -1))
+    settings = SETTINGS.model_copy(update={"events": ["t2m > 285"], "probabilistic_climatology": False})
+    here = evaluate(path, store(), settings=settings, common=True)
+    where = {"parts": tmp_path / "parts", **cluster}
     xr.testing.assert_identical(evaluate(path, store(), settings=settings, common=True, **where), here)
