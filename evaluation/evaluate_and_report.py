@@ -12,11 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.figures.maps.panels import write_maps
 from weatherfm.evaluation.forecast_config import EvaluationConfig
+from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.data_quality import is_of_another_store, quality_section, read_quality
 from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.results.comparison import merge_scores
@@ -61,8 +63,10 @@ class Page:
     """What a report is made from."""
 
     scores: Path
-    forecast: Path | None = None
-    """For the maps; without it, forecast.zarr beside the scores."""
+    forecast: str | Path | None = None
+    """For the maps, a folder or an address; without it, forecast.zarr beside the scores."""
+    access: Access = PUBLIC
+    """To a private forecast."""
     store: Path | None = None
     """With the truth for the maps; without it, there are none."""
     maps: bool = False
@@ -95,6 +99,7 @@ def write_page(page: Page) -> Written:
     Raises:
         InputError: maps without a store to take the truth from, an initial time that is no date, or scores that cannot
             be compared.
+        OutsideError: the network failed.
     """
     folder = page.scores.parent
     of = page.scores.name.removesuffix("scores.nc") if page.scores.name.endswith(".scores.nc") else ""
@@ -104,7 +109,8 @@ def write_page(page: Page) -> Written:
     truth = open_store(page.store) if page.store else None
     if page.maps and truth is None:
         raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
-    shown = fields if truth is not None and fields.exists() else None  # without both the page has no maps
+    there = not isinstance(fields, Path) or fields.exists()
+    shown = ForecastFile(fields, truth.step_hours, page.access) if truth and there else None  # else there are no maps
     scores = _scores(page)
     if page.quality is not None:
         read_quality(page.quality)  # before the minutes that pictures take
@@ -121,7 +127,7 @@ def write_page(page: Page) -> Written:
             cases=[_date(text) for text in page.cases],
         )
         if page.maps and truth is not None:
-            maps = write_maps(out.parent / "maps", fields, truth, headline_channels(scores, page.headline))
+            maps = write_maps(out.parent / "maps", shown or fields, truth, headline_channels(scores, page.headline))
     return Written(out, tuple(maps))
 
 

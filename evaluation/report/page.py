@@ -56,7 +56,7 @@ from weatherfm.evaluation.results.words import in_words, region_in_words
 def write_report(
     scores: xr.Dataset | str | Path,
     out: str | Path,
-    forecast_path: str | Path | None = None,
+    forecast_path: str | Path | ForecastFile | None = None,
     store: Store | None = None,
     metrics_jsonl: str | Path | None = None,
     channels: Sequence[str] = (),
@@ -69,7 +69,7 @@ def write_report(
     Args:
         scores: of `weatherfm evaluate`, or their file; several models in one dataset are compared.
         out: the HTML file.
-        forecast_path: a forecast that was scored; maps need it and the store.
+        forecast_path: a forecast that was scored, its place or opened; maps need it and the store.
         store: the truth it was scored against.
         metrics_jsonl: log of training; without it the page has no training curve.
         channels: short names shown first; without it, those of `headline_channels`.
@@ -171,13 +171,16 @@ def _summary(scores: xr.Dataset) -> str:
     return ", ".join([f"{channels} channel{'s' if channels > 1 else ''}, {leads}, {count}", *ensembles])
 
 
-def _open_forecast(scores: xr.Dataset, forecast_path: str | Path | None, store: Store | None) -> ForecastFile | None:
+def _open_forecast(
+    scores: xr.Dataset, forecast_path: str | Path | ForecastFile | None, store: Store | None
+) -> ForecastFile | None:
     """The forecast of the maps, known to be the one that was scored; None where no maps are asked for."""
     if forecast_path is None and store is None:
         return None
     if forecast_path is None or store is None:
         missing = "the forecast" if forecast_path is None else "the store with the truth"
         raise InputError(f"maps show forecast and truth, but {missing} is missing; give both, or neither for no maps")
-    file = ForecastFile(forecast_path, store.step_hours)
+    given = forecast_path
+    file = given if isinstance(given, ForecastFile) else ForecastFile(given, store.step_hours)
     scored_name(file, scores)
     return file

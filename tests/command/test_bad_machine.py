@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import xarray as xr
+from cloud_stores import serving
 from finished_run import LONG
 from kept_samples import unpack
 
@@ -258,3 +259,20 @@ def test_what_is_no_file_of_scores_is_not_replaced_by_one(run, capsys, drawn):
     told = refused(capsys, "evaluate", "run.yaml", "--output", "fields.nc")
     assert "fields.nc is there already and holds no readable scores" in told
     xr.testing.assert_identical(xr.load_dataset("fields.nc"), fields)
+
+
+def test_a_report_shows_maps_of_a_forecast_at_an_address(run, capsys, monkeypatch):
+    """`Path` made `http:/` of it, and nothing was there. Scores know their forecast by its place."""
+    shown: list = []
+    monkeypatch.setattr(
+        "weatherfm.evaluation.evaluate_and_report.write_report", lambda *given, **_: shown.append(given[2])
+    )
+    with serving(Path.cwd() / "run") as server:
+        address = f"{server.address}/forecast.zarr"
+        said = ["report", "run/scores.nc", "--forecast", address]
+        assert "need the truth; say where it is with --store" in refused(capsys, *said)
+        assert run_command([*said, "--store", "run/store.zarr"]) == 0
+        assert shown[0].path == address
+        assert "stores are read from folders; copy it" in refused(
+            capsys, *said, "--store", f"{server.address}/store.zarr"
+        )

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import xarray as xr
 
 from weatherfm.config import parse_settings
+from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
@@ -19,7 +20,7 @@ from weatherfm.evaluation import evaluate_and_report as results
 from weatherfm.evaluation.evaluate_and_report import Written
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
-from weatherfm.evaluation.forecasts.address import name_of
+from weatherfm.evaluation.forecasts.address import locate, name_of
 from weatherfm.evaluation.scoring.cases_to_score import Choice
 from weatherfm.face.arguments import count, file_to_write, listed, path_text, scheduler_address
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run, refuse_overrides, refuse_set_twice
@@ -134,7 +135,7 @@ def report(
     Args:
         source: a run (path of its YAML file, a dict, settings of `weatherfm.read_run`), or a scores file.
         overrides: settings of the run to change, each as "section.key=value" or {"section.key": value}.
-        forecast: for the maps; without it, forecast.zarr beside the scores.
+        forecast: for the maps, a folder or an address; without it, forecast.zarr beside the scores.
         store: with the truth for the maps, its folder or opened; without it, the run's.
         case: initial times to look at closely, as "2018-10-12T00"; without it, one of median error, the best and the
             worst.
@@ -160,7 +161,8 @@ def report(
     return results.write_page(
         results.Page(
             scores,
-            None if forecast is None else Path(path_text(forecast, "forecast")),
+            None if forecast is None else locate(path_text(forecast, "forecast")),
+            Access.of(run.evaluation.storage_options) if run else PUBLIC,
             _store(store, run),
             maps,
             run.evaluation.headline if run else [],
@@ -193,12 +195,13 @@ def _require_for_maps(scores: Path, forecast: Place | None, store: Place | Store
     Raises:
         InputError: with what is missing.
     """
-    fields = scores.parent / "forecast.zarr" if forecast is None else Path(path_text(forecast, "forecast"))
-    if forecast is not None and not fields.exists():
+    fields = scores.parent / "forecast.zarr" if forecast is None else locate(path_text(forecast, "forecast"))
+    lacking = isinstance(fields, Path) and not fields.exists()
+    if forecast is not None and lacking:
         raise InputError(f"no forecast {fields} to show maps of; name another, or leave --forecast out")
     if forecast is not None and store is None and run is None:
         raise InputError(f"maps of {fields} need the truth; say where it is with --store, or leave --forecast out")
-    if store is not None and not fields.exists():
+    if store is not None and lacking:
         raise InputError(f"--store is for maps, and there is no forecast {fields}; name it with --forecast")
 
 

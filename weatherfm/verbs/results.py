@@ -152,7 +152,7 @@ def evaluate(
 def report(
     source: Path,
     *overrides: Overrides,
-    forecast: Path | None = None,
+    forecast: str | None = None,
     store: Path | None = None,
     case: Annotated[list[str] | None, Parameter(consume_multiple=True)] = None,
     compare: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
@@ -168,7 +168,7 @@ def report(
     source
         The run's YAML file, or a scores file.
     forecast
-        Forecast for the maps; by default forecast.zarr beside the scores.
+        Forecast for the maps, a folder or an address; by default forecast.zarr beside the scores.
     store
         Store with the truth for the maps; by default the run's.
     case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -106,6 +107,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not _is_there(path):
         if place_of_last(place_of(path)).exists():
             raise InputError(f"a change of the store {path} was interrupted at its last step; start it again to end it")
+        if re.match(r"\w[\w+.-]+:/", str(path)):
+            raise InputError(f"{path} is an address, and stores are read from folders; copy it to one")
         raise InputError(f"no store at {path}; make it with `weatherfm prepare CONFIG` or correct the path")
     if not file.is_file():
         if (path / PROGRESS).is_dir():
