@@ -262,17 +262,15 @@ def test_what_is_no_file_of_scores_is_not_replaced_by_one(run, capsys, drawn):
 
 
 def test_a_report_shows_maps_of_a_forecast_at_an_address(run, capsys, monkeypatch):
-    """`Path` made `http:/` of it, and nothing was there. Scores know their forecast by its place."""
+    """`Path` made `http:/` of it, and nothing was there."""
     shown: list = []
-    monkeypatch.setattr(
-        "weatherfm.evaluation.evaluate_and_report.write_report", lambda *given, **_: shown.append(given[2])
-    )
+    draw = "weatherfm.evaluation.evaluate_and_report.write_report"
+    monkeypatch.setattr(draw, lambda scores, out, forecast, *_, **__: shown.append(forecast))
     with serving(Path.cwd() / "run") as server:
         address = f"{server.address}/forecast.zarr"
         said = ["report", "run/scores.nc", "--forecast", address]
         assert "need the truth; say where it is with --store" in refused(capsys, *said)
         assert run_command([*said, "--store", "run/store.zarr"]) == 0
         assert shown[0].path == address
-        assert "stores are read from folders; copy it" in refused(
-            capsys, *said, "--store", f"{server.address}/store.zarr"
-        )
+        store = f"{server.address}/store.zarr"
+        assert "stores are read from folders; copy it" in refused(capsys, *said, "--store", store)
