@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from weatherfm.evaluation.results.comparison import merge_scores
 from weatherfm.evaluation.results.scores_file import read_scores, refuse_to_replace, write_scores
 from weatherfm.evaluation.results.text_table import headline_channels
 from weatherfm.evaluation.scoring.cases_to_score import Choice
+from weatherfm.evaluation.scoring.kept_parts import remove_parts
 from weatherfm.file_lock import hold_output
 
 _log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def score(
         refuse_to_replace(output)
         scores = evaluate(forecast, truth, against, settings, choice, common, parts, workers, scheduler)
         write_scores(scores, output)
-        shutil.rmtree(parts)
+        remove_parts(parts)
     return scores
 
 

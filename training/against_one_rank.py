@@ -28,7 +28,7 @@ from weatherfm.training.validating import evidence
 from weatherfm.training.validating.bounds import FLOAT64, Bound, in_precision, judge
 from weatherfm.training.validating.comparison import Comparison, compare, distance
 from weatherfm.training.validating.evidence import Evidence, Key, Recorder
-from weatherfm.training.validating.shortened import with_changes
+from weatherfm.training.validating.shortened import quieten, with_changes
 from weatherfm.training.validating.stirring import stir
 from weatherfm.training.validating.table import Row
 
@@ -121,6 +121,8 @@ def prepare_steps(config: RunConfig, mesh: Mesh | None, device: torch.device, al
     dtype = choose_precision(config.training.precision, device)
     state, grounds = assemble(start, parts, role, device, dtype, fill)
     state.model.train()
+    if state.model.backbone is not None:
+        quieten(state.model.backbone)
     return Steps(Begun(start, parts, role, mixture, state, grounds))
 
 

@@ -18,7 +18,7 @@ from weatherfm.outcome import report_errors
 from weatherfm.verbs.data import append, prepare, prepare_run, verify, verify_run
 from weatherfm.verbs.model import check, plan, train, train_run, validate
 from weatherfm.verbs.results import evaluate, evaluate_run, forecast, forecast_run, reconstruct, report, report_run
-from weatherfm.verbs.run import Overrides, importing, speaks
+from weatherfm.verbs.run import Overrides, flush, importing, speaks
 
 app = App(
     name="weatherfm",
@@ -74,7 +74,9 @@ for _position, _verb in enumerate(_VERBS):
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 a fault, 2 wrong input, 75 training stopped, 130 interrupted."""
-    sys.exit(run_command(sys.argv[1:]))
+    status = run_command(sys.argv[1:])
+    flush()
+    sys.exit(status)
 
 
 def run_command(arguments: list[str]) -> int:

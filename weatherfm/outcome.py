@@ -8,6 +8,10 @@ from collections.abc import Callable
 from weatherfm.errors import InputError, OutsideError, QuietExit, clipped
 from weatherfm.file_errors import message_of
 
+_NO_MEMORY = (
+    "memory is lacking: take a smaller training.batch_size or forecast.batch_size, more devices or "
+    "parallel.activation_checkpointing=block; `weatherfm plan` says what a training takes"
+)
 _WIDEST, _MOST_LINES = 1500, 40
 """Of a message: characters of a line, and lines."""
 
@@ -34,6 +38,8 @@ def report_errors(action: Callable[[], int], debug: bool = False) -> int:
             raise
         if isinstance(error, OSError) and (told := message_of(error)) is not None:
             return _tell(_with_notes(told, error), 2)
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return _tell(_with_notes(f"{_NO_MEMORY} ({error})", error), 1)
         text = _with_notes(f"unexpected {type(error).__name__}: {error}", error)
         return _tell(f"{text}\nThis is a fault of weatherfm; --debug shows where.", 1)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from weatherfm.data_pipeline.fields.missing_values import of_pictures
 from weatherfm.data_pipeline.fields.plausible import (
     HUMIDITY,
     MAY_BE_UNIFORM,
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SHOWN = 8
+_OF_WEATHER = (
+    "leave these channels out, choose other days, or mend the source or what the settings say of it (source.units, "
+    "source.rename, source.levels)"
+)
+_OF_PICTURES = (
+    "say which value marks missing pixels (the headers' `data ignore value`), make reflectances of what the sensor "
+    "counted (source.white and source.dark, or the headers' `reflectance scale factor`), clip them (source.clip), leave "
+    "these wavelengths out, or mend the files"
+)
 """Faults that a message names before it only counts."""
 
 
@@ -68,8 +78,7 @@ def probe(design: StoreDesign, source: SourceData, root: Path, new: np.ndarray |
         raise InputError(
             "one time was looked at before all are read, and it cannot be used:\n  "
             + "\n  ".join(faults[:_SHOWN])
-            + f"{more}\nleave these channels out, choose other days, or mend the source or what the settings say of it "
-            "(source.units, source.rename, source.levels)"
+            + f"{more}\n{_OF_PICTURES if of_pictures(design.config.channels) else _OF_WEATHER}"
         )
 
 

@@ -8,7 +8,22 @@ import numpy as np
 
 from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.data_pipeline.fields.time_axis import name_times
+from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError, listed
+
+_OF_EMPTY = (
+    "leave these days out (data.exclude), make gaps of such times (data.allow_gaps), or mend the source; "
+    "shards written before are kept"
+)
+_OF_PICTURES = (
+    "say in the cubes' headers which value marks missing pixels (data ignore value), make these pixels background "
+    "(source.plant), leave the wavelength out, or mend the files; shards written before are kept"
+)
+
+
+def of_pictures(channels: Sequence[str]) -> bool:
+    """Whether channels are at wavelengths: what is to be done about their values is another thing than of weather."""
+    return all(parse_channel(name).variable.on_wavelengths for name in channels)
 
 
 class EmptyTimes(InputError):
@@ -46,6 +61,8 @@ def check_values(values: np.ndarray, channels: Sequence[str], times: np.ndarray,
     texts = []
     for name, fields in zip(channels, values.swapaxes(0, 1), strict=True):
         texts += _faults(name, fields, times, masks.get(name))
+    if texts and of_pictures(channels):
+        raise InputError(f"{'; '.join(texts)} that are not finite (NaN or infinite); {_OF_PICTURES}")
     if texts:
         raise InputError(
             f"values that are not finite (NaN or infinite): {'; '.join(texts)}. "
@@ -59,8 +76,7 @@ def _refuse_empty(values: np.ndarray, channels: Sequence[str], times: np.ndarray
         when, names = times[empty.any(1)], [channels[int(channel)] for channel in np.flatnonzero(empty.any(0))]
         raise EmptyTimes(
             f"{listed(names, 3)} have no value at all at {name_times(when)}: every one is missing (NaN); "
-            "leave these days out (data.exclude), make gaps of such times (data.allow_gaps), or mend the source; "
-            "shards written before are kept",
+            f"{_OF_PICTURES if of_pictures(channels) else _OF_EMPTY}",
             when,
         )
 

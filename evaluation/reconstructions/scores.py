@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from weatherfm.errors import InputError
-from weatherfm.evaluation.reconstructions.wavelengths import vegetation_channels, vegetation_index
+from weatherfm.evaluation.reconstructions.wavelengths import index_of_guess, vegetation_channels, vegetation_index
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +102,9 @@ class ReconstructionSums:
     def _add_vegetation(self, truth: np.ndarray, made: np.ndarray, counted: np.ndarray) -> None:
         assert self._places is not None
         infrared, red = self._places
-        true, guessed = (vegetation_index(x[:, infrared], x[:, red]) for x in (truth, made))
-        counted = counted & np.isfinite(true) & np.isfinite(guessed)
+        true = vegetation_index(truth[:, infrared], truth[:, red])
+        guessed = index_of_guess(made[:, infrared], made[:, red])
+        counted = counted & np.isfinite(true)
         difference = np.where(counted, guessed - true, 0)
         self._vegetation += [
             (difference**2).sum(),

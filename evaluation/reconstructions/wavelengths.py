@@ -56,6 +56,15 @@ def vegetation_index(infrared: np.ndarray, red: np.ndarray, darkest: float = 0.0
         return np.where(infrared + red >= darkest, (infrared - red) / (infrared + red), np.nan)
 
 
+def index_of_guess(infrared: np.ndarray, red: np.ndarray) -> np.ndarray:
+    """The same of a reconstruction: at every pixel, from -1 to 1, for those that went wrong count, too. Reflectances
+    below 0 are taken for 0, and of a pixel without any light the index is 0."""
+    infrared, red = np.maximum(infrared, 0), np.maximum(red, 0)
+    light = infrared + red
+    with np.errstate(invalid="ignore"):  # of points that are not there
+        return np.where(light > 0, (infrared - red) / np.where(light > 0, light, 1), 0)
+
+
 def _nearest(nm: np.ndarray, wanted: float, reach: float) -> int | None:
     place = int(np.abs(nm - wanted).argmin())
     return place if abs(nm[place] - wanted) <= reach else None

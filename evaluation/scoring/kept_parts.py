@@ -21,6 +21,14 @@ Part = dict[str, ScoredCases]
 """Forecast -> its cases."""
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove a folder and all in it; a link to one, as on another disk, stays, and leads to an empty folder."""
+    for path in folder.iterdir() if folder.exists() else ():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    if folder.is_dir() and not folder.is_symlink():
+        folder.rmdir()
+
+
 class KeptParts:
     """Finished parts in a folder; those of other work are thrown away. It may travel to who sees the same folder.
 
@@ -37,8 +45,8 @@ class KeptParts:
         if folder is None:
             return
         note = folder / _FINGERPRINT
-        if not note.exists() or note.read_text() != fingerprint:
-            shutil.rmtree(folder, ignore_errors=True)
+        if not note.exists() or note.read_bytes() != fingerprint.encode():
+            remove_parts(folder)
             write_atomically(note, fingerprint.encode())
         self.there_before = any(folder.glob("*.part"))
 

@@ -10,12 +10,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 import yaml
 from finished_run import go_through
 from toy_run import CHANNELS, write_wave_files
 
 from weatherfm.cli import run_command
+from weatherfm.outcome import report_errors
+from weatherfm.verbs.run import flush, say
 
 LEADS = ["6h", "12h"]
 
@@ -254,6 +257,29 @@ def test_an_unexpected_fault_says_so_and_debug_shows_it(capsys, monkeypatch):
     assert "fault of weatherfm" in fails(capsys, "train", "run.yaml", status=1)
     with pytest.raises(RuntimeError, match="a wheel came off"):
         run_command(["train", "run.yaml", "--debug"])
+
+
+@pytest.mark.parametrize("lacking", [MemoryError("1 GiB"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_memory_that_is_lacking_is_no_fault_of_ours(capsys, lacking):
+    def allocate():
+        raise lacking
+
+    assert report_errors(allocate) == 1
+    told = capsys.readouterr().err
+    assert "memory is lacking: take a smaller training.batch_size or forecast.batch_size, more devices" in told
+    assert f"({lacking})" in told
+    assert "fault of weatherfm" not in told
+
+
+def test_the_work_goes_on_where_nobody_reads_what_is_said(monkeypatch):
+    """`weatherfm prepare .. | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1) as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        for _ in range(3):
+            say("a line")
+        flush()
 
 
 def test_the_installed_command_exits_with_the_status(tmp_path):

@@ -9,6 +9,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch.distributed as dist
@@ -16,7 +17,7 @@ from jobs import alive, by_hand, free_port, launched, torchrun
 
 from weatherfm.errors import STOPPED, InputError
 from weatherfm.training.ranks.heartbeat_monitor import LOOKS, HeartbeatMonitor
-from weatherfm.training.ranks.launch import launch, require_devices
+from weatherfm.training.ranks.launch import _status, launch, require_devices
 from weatherfm.training.upkeep.stop_signals import StopSignals
 
 HOST = os.uname().nodename
@@ -74,6 +75,15 @@ def test_a_fault_of_one_rank_is_told_once(tmp_path):
         f"(on rank 1, {HOST})",
         "This is a fault of weatherfm; --debug shows where.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("codes", "status"), [([3], 1), ([3, 2], 2), ([-9], 1), ([-9, 75], 75), ([130], 130), ([], 1), ([255, 1], 1)]
+)
+def test_a_status_that_no_command_has_is_a_fault(codes, status):
+    """A library that calls os._exit(3)."""
+    ended = {rank: SimpleNamespace(exitcode=code) for rank, code in enumerate(codes)}
+    assert _status(SimpleNamespace(failures=ended, is_failed=lambda: True)) == status
 
 
 def test_the_same_error_of_all_ranks_is_told_once(tmp_path):

@@ -203,6 +203,8 @@ WRONG = {
     "call": r"cannot be called \(AttributeError: .*no_such_thing.*\); it gets tokens \[1, 8, 16\] and None",
     "kept": r"cannot be trained for a second step \(RuntimeError: .*a second time.*\); let it keep nothing of a call",
     "constructor": r"cannot be made \(RuntimeError: no such thing\); its constructor takes width, .*\(wrong\)",
+    "values": r"on tensors that hold no values, so that nothing may depend on values .*torch.where",
+    "half": r"map.weight torch.float16, map.bias torch.float16 came out of its constructor; leave param",
     "scalar": r"scale has no dims to split; give it the shape \[1\]",
     "batches": "norm keeps statistics of batches",
     "twice": "map.weight is another parameter too",

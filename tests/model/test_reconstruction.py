@@ -331,6 +331,11 @@ def test_states_without_values_are_told_where_they_are_seen():
         reconstruct(model, states, visible)
 
 
+def test_what_is_no_model_is_refused():
+    with pytest.raises(InputError, match=r"what weatherfm.load\('weights.safetensors'\) returns, got str"):
+        reconstruct("weights.safetensors", np.zeros((2, 3, *SHAPE)))
+
+
 def test_pictures_need_no_times():
     torch.set_default_dtype(torch.float32)
     ones = np.ones(3)
@@ -345,6 +350,7 @@ def test_pictures_need_no_times():
         ({"visible": np.array([[0, 0], [1, 2]])}, "as many different numbers from 0 to 5"),
         ({"visible": np.array([[0, 6], [1, 2]])}, "as many different numbers from 0 to 5"),
         ({"visible": np.array([[0.5], [1.0]])}, "got float64"),
+        ({"visible": [[0, 1], [2]]}, "as many different numbers from 0 to 5"),
         ({"visible": 5}, "as many different numbers from 0 to 5"),
         ({"visible": None}, "give times= of the states"),
         ({"seed": -1}, "seed must be 0 or more, and batch_size 1 or more; got -1 and 16"),

@@ -3,12 +3,18 @@ is found before data are read and devices are asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 
 from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
@@ -17,6 +23,11 @@ from weatherfm.model.backbone_config import is_own
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.own_backbone import require_other_grid
 from weatherfm.model.tensor_plan import Split, split_of, split_size
+
+_VALUES = (
+    "it is tried on tensors that hold no values, so that nothing may depend on values (.item(), float(x), bool(x), "
+    "nonzero, masks as indices): compute all and choose by torch.where"
+)
 
 
 def try_backbones(models: Sequence[tuple[ModelConfig, Domain]]) -> None:
@@ -38,7 +49,7 @@ def _tried(config: ModelConfig, domain: Domain) -> WeatherViT:
     plan = split_of(config.backbone, model.backbone)
     halves = bool(plan) and not any(split_size(model.backbone, path, how) % 2 for path, how in plan.items())
     half = _without_values(config, domain) if halves else None  # what was made in the mode could not be given memory
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with _without_its_log(), FakeTensorMode(allow_non_fake_inputs=True):
         backbone = model.backbone.to_empty(device="cpu")
         tokens = torch.zeros(1, model.tokens[0] * model.tokens[1], config.width)
         known = torch.zeros(1, model.own_backbone.conditions) if model.own_backbone.conditions else None
@@ -59,7 +70,19 @@ def _step(backbone: nn.Module, tokens: Tensor, known: Tensor | None, what: str, 
     except InputError:
         raise
     except Exception as error:  # a class of anybody's: whatever it says is told
+        cure = _VALUES if isinstance(error, DataDependentOutputException | DynamicOutputShapeException) else cure
         raise InputError(f"model.backbone {what} ({type(error).__name__}: {error}); {cure}") from error
+
+
+@contextmanager
+def _without_its_log() -> Iterator[None]:
+    """What it writes there stands in the error, too."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _without_values(config: ModelConfig, domain: Domain) -> WeatherViT:

@@ -32,6 +32,7 @@ _PROCESS = 400 * 2**20
 """Bytes that a process takes before it has done anything: those of Python and PyTorch."""
 
 _FINAL = (2, STOPPED, 130)
+_OF_COMMANDS = (1, *_FINAL)
 """Statuses after which nothing is started again: wrong input, a stop that was asked for, and Ctrl-C."""
 
 
@@ -178,9 +179,10 @@ class _Agent(LocalElasticAgent):
 
 
 def _status(result: RunResult) -> int:
-    """The ranks' own status; 1 where a signal ended them."""
+    """The ranks' own status; 1 where a signal, or another's code, ended them."""
     codes = [failure.exitcode for failure in result.failures.values()]
-    return max((code for code in codes if code > 0), default=1 if codes or result.is_failed() else 0)
+    own = [code if code in _OF_COMMANDS else 1 for code in codes if code > 0]
+    return max(own, default=1 if codes or result.is_failed() else 0)
 
 
 def _why(result: RunResult) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from torch import nn
+
 from weatherfm.training.run_config import RunConfig, WandbConfig
 from weatherfm.training.start_config import StartFrom
 
@@ -39,6 +41,15 @@ def short(config: RunConfig, **training: Any) -> RunConfig:
 def without_chance(config: RunConfig) -> RunConfig:
     """Without what layouts draw differently: dropout and drop path."""
     return with_changes(config, model={"dropout": 0.0, "drop_path": 0.0})
+
+
+def quieten(backbone: nn.Module) -> None:
+    """The same for a backbone of the user's own, as far as it drops out by PyTorch's modules."""
+    for part in backbone.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+        elif isinstance(part, nn.MultiheadAttention):
+            part.dropout = 0.0
 
 
 def with_chance_of(config: RunConfig, used: RunConfig) -> RunConfig:

@@ -80,6 +80,8 @@ def write_reconstruction(
         raise InputError(f"{source} is no run: no settings can follow it, got {' '.join(map(str, overrides))}")
     weights = weights_path(run) if run else Path(path_text(source, "a run or a weights file"))
     page = weights.parent / "reconstruction.html" if output is None else file_to_write(output, "output", ".html")
+    if page.suffix == ".json":
+        raise InputError(f"output is the page, beside which its numbers are written as {page.name}; name an .html file")
     if (shown := count(samples, "samples")) is None:
         raise InputError("samples is how many states to show, got None")
     return _written(weights, page, _store(store, run), run, on, shown)

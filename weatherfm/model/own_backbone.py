@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, listed
 from weatherfm.model.architecture import ModelConfig
 
 PREFIX = "backbone."
@@ -282,6 +282,13 @@ def _require_trainable(name: str, module: nn.Module) -> None:
                 f"model.backbone {name}: {path} keeps statistics of batches, which would depend on the layout of "
                 "devices; use LayerNorm or GroupNorm, or track_running_stats=False"
             )
+    usual = torch.get_default_dtype()
+    floats = {key: p.dtype for key, p in module.named_parameters() if p.is_floating_point()}
+    if other := [f"{key} {dtype}" for key, dtype in floats.items() if dtype != usual]:
+        raise InputError(
+            f"model.backbone {name}: {listed(other, 3)} came out of its constructor; leave parameters in {usual} (no "
+            "half(), bfloat16() or to(dtype)): training.precision says in what products are computed"
+        )
     if scalars := [key for key, p in module.named_parameters() if not p.ndim]:
         raise InputError(f"model.backbone {name}: {', '.join(scalars)} has no dims to split; give it the shape [1]")
     if lost := [key for key, b in module.named_buffers() if b.is_meta]:

@@ -65,6 +65,8 @@ def reconstruct(
         InputError: a model that forecasts, states of another shape or without values where they are seen, no times
             where they are needed, or patches that are none.
     """
+    if not isinstance(model, WeatherViT):
+        raise InputError(f"the model is what weatherfm.load('weights.safetensors') returns, got {type(model).__name__}")
     if model.config.reconstruction is None:
         raise InputError(
             "this model forecasts (weatherfm.forecast); to reconstruct, load weights that were trained with "
@@ -132,7 +134,11 @@ def _require_values(model: WeatherViT, states: Tensor, seen: Tensor) -> None:
 
 
 def _checked(model: WeatherViT, visible: np.ndarray, count: int) -> Tensor:
-    N, given = model.tokens[0] * model.tokens[1], np.asarray(visible)
+    N = model.tokens[0] * model.tokens[1]
+    try:
+        given = np.asarray(visible)
+    except ValueError:  # rows of other lengths
+        given = np.empty(0, object)
     ordered = np.sort(np.atleast_1d(given), -1)
     sound = given.ndim == 2 and len(given) == count and 1 <= given.shape[1] < N and given.dtype.kind in "iu"
     if not sound or ordered.min() < 0 or ordered.max() >= N or (np.diff(ordered) == 0).any():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -75,6 +76,18 @@ def speaks() -> bool:
 
 
 def say(text: str) -> None:
-    """The command's own output."""
+    """The command's own output. Where nobody reads on (`weatherfm plan .. | head`), the work goes on without a word."""
     if speaks():
-        print(text)  # noqa: T201 - the command's own output
+        _unless_nobody_reads(lambda: print(text))  # noqa: T201 - the command's own output
+
+
+def flush() -> None:
+    """Let out what was said."""
+    _unless_nobody_reads(sys.stdout.flush)
+
+
+def _unless_nobody_reads(speak: Callable[[], None]) -> None:
+    try:
+        speak()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

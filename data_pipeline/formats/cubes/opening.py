@@ -29,7 +29,7 @@ def open_cubes(source: CubesSource) -> list[Cube]:
     Raises:
         InputError: as of `open_cube`; a cube that does not tell its wavelengths, or has other bands than the first.
     """
-    paths = find_files(source.paths, ())
+    paths = _without_references(find_files(source.paths, ()), source)
     stated = stated_wavelengths(source)
     names = short_names(paths)
     cubes = [
@@ -39,6 +39,15 @@ def open_cubes(source: CubesSource) -> list[Cube]:
     for cube in cubes:
         _refuse_other_bands(cubes[0], cube)
     return cubes
+
+
+def _without_references(paths: Sequence[str], source: CubesSource) -> list[str]:
+    """Cubes alone, where a pattern finds the references of others (`WHITEREF_plot1.hdr` beside `plot1.hdr`), too."""
+    patterns = [given for given in (source.white, source.dark) if isinstance(given, str)]
+    names = [{os.path.splitext(name)[0], os.path.splitext(os.path.basename(name))[0]} for name in short_names(paths)]
+    called = [(path, name) for path, own in zip(paths, names, strict=True) for name in own]
+    references = {_filled(pattern, path, name) for pattern in patterns for path, name in called}
+    return [path for path in paths if os.path.normpath(path) not in references]
 
 
 def open_cube(path: str, name: str, source: CubesSource) -> Cube:
@@ -61,8 +70,11 @@ def open_cube(path: str, name: str, source: CubesSource) -> Cube:
 
 def beside(pattern: str, cube: Cube) -> str:
     """The path of a reference or mask of a cube."""
-    folder = os.path.dirname(cube.path)
-    return os.path.normpath(pattern.replace(FOLDER, folder).replace(CUBE, cube.name))
+    return _filled(pattern, cube.path, cube.name)
+
+
+def _filled(pattern: str, path: str, name: str) -> str:
+    return os.path.normpath(pattern.replace(FOLDER, os.path.dirname(path)).replace(CUBE, name))
 
 
 def load_array(path: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.formats.cubes.cube import Cube
 from weatherfm.data_pipeline.formats.cubes.opening import beside, load_array, open_cube
+from weatherfm.data_pipeline.formats.cubes.wavelengths import same_bands
 from weatherfm.data_pipeline.formats.files.paths import find_files
 from weatherfm.data_pipeline.picture_config import CubesSource
 from weatherfm.errors import InputError
@@ -61,6 +62,7 @@ def _reference(given: float | str, what: str, cube: Cube, source: CubesSource) -
         return np.full((1, 1), float(given))
     path = _path(given, what, cube)
     held = _means(path, source)
+    _refuse_other_wavelengths(path, what, cube, source)
     columns, bands = held.shape
     if bands != cube.shape[2] or columns not in (1, cube.shape[1]):
         raise InputError(
@@ -68,6 +70,17 @@ def _reference(given: float | str, what: str, cube: Cube, source: CubesSource) -
             f"{cube.shape[2]}; give one of the same sensor, or a number"
         )
     return held
+
+
+def _refuse_other_wavelengths(path: str, what: str, cube: Cube, source: CubesSource) -> None:
+    if path.endswith(".npy") or source.wavelengths is not None:
+        return  # the file says none, or the settings say those of all
+    reference = open_cube(path, os.path.basename(path), source)
+    if len(reference.wavelengths) and not same_bands(reference.wavelengths, cube.wavelengths):
+        raise InputError(
+            f"the {what} reference {path} is of other wavelengths than {cube.path} (from {reference.wavelengths[0]:g} "
+            f"and {cube.wavelengths[0]:g} nm on); give one of the same sensor"
+        )
 
 
 def _means(path: str, source: CubesSource) -> np.ndarray:

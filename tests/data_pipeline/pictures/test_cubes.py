@@ -175,6 +175,19 @@ def test_references_are_means_over_lines_by_column_and_band(tmp_path):
     np.testing.assert_allclose(found[1], by_hand[:, 4:].transpose(2, 0, 1), rtol=1e-6)
 
 
+def test_references_among_the_cubes_are_no_cubes(tmp_path):
+    """`plots/*.hdr` finds them, too, in a folder as a sensor leaves it."""
+    values = [counts((3, 8, 4)), counts((3, 8, 4), 1)]
+    for name, cube in zip("ab", values, strict=True):
+        write_envi(tmp_path / f"{name}.hdr", cube)
+        write_envi(tmp_path / f"WHITEREF_{name}.hdr", np.full((2, 8, 4), 5000))
+        write_envi(tmp_path / f"DARKREF_{name}.hdr", np.full((2, 8, 4), 100))
+    references = {"white": "{folder}/WHITEREF_{cube}.hdr", "dark": "{folder}/DARKREF_{cube}.hdr"}
+    found = fields_of(config([tmp_path / "*.hdr"], crop=(3, 8), **references))
+    by_hand = [((cube - 100) / 4900).transpose(2, 0, 1) for cube in values]
+    np.testing.assert_allclose(found, by_hand, rtol=1e-6)
+
+
 def test_references_of_a_spectrum_and_of_a_number(tmp_path):
     values, white = counts((3, 4, 4)), np.array([1100, 1200, 1300, 1400])
     path = write_envi(tmp_path / "a.hdr", values)

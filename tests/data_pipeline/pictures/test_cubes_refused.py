@@ -9,6 +9,7 @@ import pytest
 from envi_files import counts, write_envi
 
 from weatherfm.config import parse_settings
+from weatherfm.data_pipeline.prepare import prepare
 from weatherfm.data_pipeline.sources import open_source
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.errors import InputError
@@ -97,6 +98,33 @@ def test_references_of_another_shape(tmp_path, shape, message, what):
     np.save(tmp_path / "reference.npy", np.ones(shape))
     given = {"white": 5000.0} | {what: str(tmp_path / "reference.npy")}
     refused(path, f"the {what} reference .*reference.npy has .*{message}.*of the same sensor, or a number", **given)
+
+
+@pytest.mark.parametrize("what", ["white", "dark"])
+def test_references_of_other_wavelengths(tmp_path, what):
+    path = write_envi(tmp_path / "a.hdr", counts(SMALL))
+    other = write_envi(tmp_path / "r.hdr", counts(SMALL) // 10, wavelength="{455, 555, 675, 805}")
+    given = {"white": 5000.0} | {what: str(other)}
+    refused(path, f"the {what} reference .*r.hdr is of other wavelengths than .*a.hdr .from 455 and 450.25 nm", **given)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (1, np.nan, "1 of 9; a channel needs a value.*at 2001-01-01.*data ignore value"),
+        (1, 1e4, "to 10000 1, possible .*source.white and source.dark.*source.clip"),
+        (4, np.nan, r"refl450 has 1 at 2001-01-04.* that are not finite .*data ignore value.*source.plant.*leave"),
+    ],
+)
+def test_values_that_are_none_are_told_with_what_cubes_can_do_about_them(tmp_path, place, value, message):
+    values = np.full((6, 8, 4), 0.5)
+    values += np.arange(8)[:, None] / 100
+    values[place, place] = value
+    given = settings(write_envi(tmp_path / "a.hdr", values, kind="f"))
+    with pytest.raises(InputError, match=f"(?s){message}") as caught:
+        prepare(DataConfig.model_validate(given | {"store": str(tmp_path / "store.zarr")}))
+    assert "data.exclude" not in str(caught.value)
+    assert "source.units" not in str(caught.value)
 
 
 def test_cubes_of_other_bands(tmp_path):

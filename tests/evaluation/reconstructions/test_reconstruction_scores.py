@@ -72,6 +72,20 @@ def test_vegetation_index_is_of_the_same_points():
     assert found.rmse == pytest.approx(np.sqrt(np.mean(np.square(differences))))
 
 
+def test_a_pixel_that_is_reconstructed_as_dark_counts_with_its_index():
+    """It was left out, and with it the worst of all. Truth: 0.4 and 0.1, an index of 0.6."""
+    truth, made = np.full((1, 5, 1, 3), 0.1), np.full((1, 5, 1, 3), 0.1)
+    truth[:, 4] = 0.4
+    made[0, 3:, 0] = [[0.1, -0.2, 0.001], [0.4, -0.1, 0.003]]  # red, infrared; the second has no light
+    sums = ReconstructionSums(CHANNELS, np.zeros(5), np.ones((1, 3)))
+    sums.add(truth, made, np.ones((1, 1, 3), bool), np.ones(truth.shape, bool))
+    found = sums.scores().vegetation
+    assert found is not None
+    assert found.points == 3
+    assert found.bias == pytest.approx(((0.6 - 0.6) + (0 - 0.6) + (0.5 - 0.6)) / 3)
+    assert found.rmse == pytest.approx(np.sqrt((0.6**2 + 0.1**2) / 3))
+
+
 def test_what_is_not_there_may_hold_anything():
     truth, made, hidden, there = case()
     there = there & ~np.isnan(truth)

@@ -26,6 +26,7 @@ from weatherfm.evaluation.metrics.spectra import spectra_means, spectra_transfor
 from weatherfm.evaluation.results.lookup import provenance_of
 from weatherfm.evaluation.scoring import in_parts as scoring_parts
 from weatherfm.evaluation.scoring.cases_to_score import Choice
+from weatherfm.evaluation.scoring.kept_parts import remove_parts
 from weatherfm.evaluation.scoring.scorer import Scorer
 
 LEADS = (6, 24)
@@ -397,6 +398,26 @@ def test_a_single_chunk_written_anew_is_scored_anew(made, tmp_path, which, older
             os.utime(file, ns=(stamp, stamp - 10**12))
     after = evaluate(f"again={path}", store, (), SETTINGS, Choice(CHANNELS), parts=tmp_path / "parts")
     assert not np.array_equal(after["bias"].sel(channel="msl")[0], before["bias"].sel(channel="msl")[0])
+
+
+def test_a_damaged_fingerprint_is_one_of_other_work(made, tmp_path):
+    first = evaluate(made[1], made[0], settings=SETTINGS, parts=tmp_path)
+    (tmp_path / "fingerprint").write_bytes(b"\xff\xfe")
+    xr.testing.assert_identical(evaluate(made[1], made[0], settings=SETTINGS, parts=tmp_path), first)
+
+
+def test_parts_may_lie_behind_a_link(made, tmp_path):
+    """On another disk; the link stays."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "parts").symlink_to(tmp_path / "scratch")
+    evaluate(made[1], made[0], settings=SETTINGS, parts=tmp_path / "parts")
+    assert any((tmp_path / "scratch").glob("*.part"))
+    fewer = SETTINGS.model_copy(update={"regions": ["tropics"]})
+    evaluate(made[1], made[0], settings=fewer, parts=tmp_path / "parts")
+    assert (tmp_path / "parts").is_symlink()
+    remove_parts(tmp_path / "parts")
+    assert not any((tmp_path / "scratch").iterdir())
+    remove_parts(tmp_path / "nothing")
 
 
 def test_a_damaged_part_is_scored_again(made, tmp_path):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import toy_run
+from torch import nn
 
 import weatherfm
 from weatherfm.cli import run_command
@@ -26,6 +27,7 @@ from weatherfm.training.validating.evidence import GRADIENTS, WEIGHTS, Key, Piec
 from weatherfm.training.validating.memory import memory_row
 from weatherfm.training.validating.shortened import (
     largest_that_fits,
+    quieten,
     short,
     what_is_smaller,
     with_chance_of,
@@ -300,3 +302,12 @@ def test_wrong_input_is_one_message(folder, capsys, arguments, message):
     told = capsys.readouterr().err
     assert message in told
     assert "Traceback" not in told
+
+
+def test_a_backbone_of_the_users_own_is_quietened():
+    """PyTorch's layers drop out a tenth where nothing is said; layouts draw it differently."""
+    backbone = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Dropout2d(0.5)).train()
+    tokens = torch.ones(1, 3, 8)
+    assert not torch.equal(backbone(tokens), backbone(tokens))
+    quieten(backbone)
+    assert torch.equal(backbone(tokens), backbone(tokens))
