@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +24,7 @@ from weatherfm.evaluation.baselines.probabilistic_climatology import Probabilist
 from weatherfm.evaluation.baselines.ridge_predictors import ridge_starts
 from weatherfm.evaluation.baselines.seeps_climatology import require_precipitation
 from weatherfm.evaluation.forecast_config import EvaluationConfig
+from weatherfm.evaluation.forecasts.address import split_name
 from weatherfm.evaluation.forecasts.forecast_identity import identity
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.metrics.ensemble import DISTRIBUTION
@@ -228,11 +228,9 @@ def _open_all(
 ) -> dict[str, ForecastFile]:
     files: dict[str, ForecastFile] = {}
     for given in (forecast, *others):
-        named = re.fullmatch(r"([\w.-]+)=(.+)", str(given))
-        named = None if Path(str(given)).exists() else named  # a folder may have such a name
-        path = named[2] if named else given
+        name, path = split_name(given)
         file = ForecastFile(path, store.step_hours, access)
-        name = named[1] if named else file.name
+        name = name or file.name
         if name in files or name in ALL_BASELINES:
             raise InputError(
                 f"two forecasts are called {name!r} (the second is {path}); give it another name: NAME={path}, or "

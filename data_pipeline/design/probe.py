@@ -37,8 +37,8 @@ _OF_WEATHER = (
 )
 _OF_PICTURES = (
     "say which value marks missing pixels (the headers' `data ignore value`), make reflectances of what the sensor "
-    "counted (source.white and source.dark, or the headers' `reflectance scale factor`), clip them (source.clip), leave "
-    "these wavelengths out, or mend the files"
+    "counted (source.white and source.dark, or the headers' `reflectance scale factor`), clip them (source.clip), "
+    "leave these wavelengths out, or mend the files"
 )
 """Faults that a message names before it only counts."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,6 +30,12 @@ def locate(path: str | Path) -> str | Path:
     except InputError as error:
         raise _of_evaluation(error) from None
     return local
+
+
+def split_name(given: str | Path) -> tuple[str | None, str]:
+    """NAME and PATH of NAME=PATH; no name where there is a folder of that name, or none is given."""
+    named = re.fullmatch(r"([\w.-]+)=(.+)", str(given))
+    return (None, str(given)) if named is None or Path(str(given)).exists() else (named[1], named[2])
 
 
 def name_of(path: str | Path) -> str:

@@ -240,7 +240,7 @@ def test_the_second_with_one_output_is_refused(run, capsys, drawn, output, argum
 
 def test_scores_are_called_after_their_forecast(run, drawn):
     """Scores of every forecast in a folder went to one scores.nc."""
-    for name in ("pangu", "hres"):
+    for name in ("pangu", "hres", "a=b"):
         shutil.copytree(run / "forecast.zarr", run / f"{name}.zarr")
         assert run_command(["evaluate", str(run / f"{name}.zarr"), "--store", str(run / "store.zarr")]) == 0
         assert (run / f"{name}.scores.nc").is_file()

@@ -197,12 +197,19 @@ def twice(end):
     end.keep(0, 2)
 
 
+FIELDS = torch.zeros(2, 6, *SIZE)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: front()(torch.zeros(2, 5, *SIZE)), r"takes fields \[B, 6, 4, 12\], got \[2, 5, 4, 12\]"),
         (lambda: front()(torch.zeros(2, 6, 12, 4)), r"got \[2, 6, 12, 4\]"),
         (lambda: front()(torch.zeros(6, *SIZE)), r"got \[6, 4, 12\]"),
+        (lambda: front()(FIELDS, torch.ones(6, dtype=torch.bool)), r"present is a bool tensor \[2, 6\].*bool \[6\]"),
+        (lambda: front()(FIELDS, torch.ones(2, 1, dtype=torch.bool)), r"got torch.bool \[2, 1\]"),
+        (lambda: front()(FIELDS, torch.ones(2, 6)), r"got torch.float32 \[2, 6\]"),
+        (lambda: front()(FIELDS, [[True] * 6] * 2), "got list"),
         (lambda: front(size=(5, 12)), "5 x 12 points cannot be cut into patches of 2 x 3"),
         (lambda: front(patch=5), "patches of 5 x 5"),
         (lambda: front(patch=0), "patches of 0 x 0"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from weatherfm.evaluation import evaluate_and_report as results
 from weatherfm.evaluation.evaluate_and_report import Written
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
-from weatherfm.evaluation.forecasts.address import locate, name_of
+from weatherfm.evaluation.forecasts.address import locate, name_of, split_name
 from weatherfm.evaluation.scoring.cases_to_score import Choice
 from weatherfm.face.arguments import count, file_to_write, listed, path_text, scheduler_address
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run, refuse_overrides, refuse_set_twice
@@ -259,9 +258,8 @@ def score(asked: Asked) -> Scored:
 
 def _scores_of(forecast: str) -> Path:
     """Where scores go: beside a forecast, here for an address, called after it where it is not forecast.zarr."""
-    named = re.fullmatch(r"([\w.-]+)=(.+)", forecast)
-    place = named[2] if named else forecast
-    name = named[1] if named else name_of(place)
+    named, place = split_name(forecast)
+    name = named or name_of(place)
     folder = Path() if "://" in place else Path(place).parent
     return folder / ("scores.nc" if name in ("", "forecast") else f"{name}.scores.nc")
 

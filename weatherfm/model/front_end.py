@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -181,7 +182,7 @@ class ChannelFrontEnd(ChannelEnd):
             [B, N, D], N the number of `positions`; before any position embedding.
 
         Raises:
-            InputError: fields of other channels, or of another size.
+            InputError: fields of other channels, or of another size; `present` that is not of them.
         """
         here = (len(self.channels[self.own]), *self.config.size)
         if fields.shape[1:] != here:
@@ -189,6 +190,8 @@ class ChannelFrontEnd(ChannelEnd):
                 f"this front end takes fields [B, {', '.join(map(str, here))}], got {list(fields.shape)}; give it "
                 "those of its channels alone, fields[:, front_end.own]"
             )
+        if present is not None:
+            _require_present(present, fields)
         return self.aggregation(patchify(fields, self.config.patch), self.tokenizer, present)
 
     def keep(self, index: int, count: int) -> None:
@@ -198,6 +201,17 @@ class ChannelFrontEnd(ChannelEnd):
         if isinstance(self.aggregation, HierarchicalAggregation) and self.groups is not None:
             each = self.groups // count
             self.aggregation.keep(range(index * each, (index + 1) * each))
+
+
+def _require_present(present: Tensor, fields: Tensor) -> None:
+    wanted = fields.shape[:2]
+    if isinstance(present, Tensor) and present.dtype == torch.bool and present.shape == wanted:
+        return
+    told = f"{present.dtype} {list(present.shape)}" if isinstance(present, Tensor) else type(present).__name__
+    raise InputError(
+        f"present is a bool tensor {list(wanted)}, of each sample and each channel here (present[:, front_end.own]), "
+        f"got {told}"
+    )
 
 
 class ChannelBackEnd(ChannelEnd):
