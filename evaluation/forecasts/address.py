@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import xarray as xr
 
 from weatherfm.data_pipeline.access import PUBLIC, Access, refuse_secret_address
-from weatherfm.data_pipeline.formats.datasets.reader import open_dataset
+from weatherfm.data_pipeline.formats.datasets.reader import FILL_CURE, open_dataset
 from weatherfm.data_pipeline.formats.files.paths import local_path
 from weatherfm.data_pipeline.formats.zarr.opening import is_address
 from weatherfm.errors import InputError
@@ -28,7 +28,7 @@ def locate(path: str | Path) -> str | Path:
     try:
         refuse_secret_address(local)
     except InputError as error:
-        raise _of_evaluation(error) from None
+        raise of_evaluation(error) from None
     return local
 
 
@@ -66,11 +66,12 @@ def open_forecast(path: str | Path, access: Access = PUBLIC) -> xr.Dataset:
     try:
         return open_dataset(str(path), "zarr", access)
     except InputError as error:
-        raise _of_evaluation(
+        raise of_evaluation(
             f"{path} is no readable Zarr store ({error}); name a forecast in WeatherBench2's layout, ours or others'"
         ) from error
 
 
-def _of_evaluation(told: InputError | str) -> InputError:
-    """A refusal of `formats` with the name that the setting has here."""
-    return InputError(str(told).replace("source.storage_options", "evaluation.storage_options"))
+def of_evaluation(told: InputError | str) -> InputError:
+    """A refusal of `formats` with the name that a setting has here, and without one that is not here."""
+    text = str(told).replace("source.storage_options", "evaluation.storage_options")
+    return InputError(text.replace(FILL_CURE, ""))

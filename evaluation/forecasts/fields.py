@@ -18,6 +18,7 @@ from weatherfm.data_pipeline.formats.meaning.names import channel_name
 from weatherfm.data_pipeline.formats.units import Conversion
 from weatherfm.earth.variables import Channel, Variable, find_variable, parse_channel
 from weatherfm.errors import InputError, OutsideError
+from weatherfm.evaluation.forecasts.address import of_evaluation
 from weatherfm.evaluation.forecasts.axes import DIMS, LATITUDE, LEAD, LEVEL, LONGITUDE, MEMBER, TIME, Axes
 from weatherfm.evaluation.forecasts.schema import variables_of
 from weatherfm.evaluation.forecasts.unit_checks import check_units
@@ -129,7 +130,9 @@ class ForecastFields:
         slots, shape = self._axes.slots(inits, leads, members, order)
         try:
             values = reader.read(slots, levels)
-        except (InputError, OutsideError):
+        except InputError as error:
+            raise of_evaluation(error) from error
+        except OutsideError:
             raise
         except (OSError, RuntimeError, IndexError, ValueError) as error:
             raise InputError(

@@ -45,6 +45,8 @@ def file_to_write(given: Any, what: str, ending: str) -> Path:
     for folder in Path(os.path.abspath(path)).parents:
         if any((folder / name).is_file() for name in _OF_ZARR):
             raise InputError(f"{what} {path} lies in the Zarr store {folder}; name a file elsewhere")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{what} {path} is a device or a pipe, which would be replaced; name a file")
     if path.is_file() and path.suffix != ending:
         raise InputError(
             f"{what} {path} is there already and no {ending} file: it would be lost; name another, or remove it first"

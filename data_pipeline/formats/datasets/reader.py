@@ -29,10 +29,10 @@ from weatherfm.errors import InputError, OutsideError
 
 _SAMPLES = 3
 """Chunks of a Zarr array that are looked at to tell how well it compresses."""
+FILL_CURE = "; if you know that it was, source.missing_chunks: fill reads it as the fill value"
 _CURE = (
     "nothing is filled in for it: fetch the store again (or write it with write_empty_chunks=True, if the chunk was "
-    "left out for being empty; if you know that it was, source.missing_chunks: fill reads it as the fill value), or "
-    "choose other days or channels"
+    f"left out for being empty{FILL_CURE}), or choose other days or channels"
 )
 _FILL = 9e36  # unwritten parts of a NetCDF float hold 9.97e36
 

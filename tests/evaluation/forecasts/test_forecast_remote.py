@@ -74,8 +74,10 @@ def test_a_chunk_that_is_not_there_is_never_filled_in(server):
     server.faults = {"2m_temperature/1.0": ["404"]}
     file = ForecastFile(f"{server.address}/hres.zarr")
     file.read(ALL[:3], 6, CHANNELS)
-    with pytest.raises(InputError, match=r"hres\.zarr: 2m_temperature at 2020-01-02T12:00: chunk .* is not there"):
+    said = r"hres\.zarr: 2m_temperature at 2020-01-02T12:00: chunk .* is not there"
+    with pytest.raises(InputError, match=said) as told:
         file.read(ALL, 6, CHANNELS)
+    assert "left out for being empty), or choose" in str(told.value)
 
 
 def test_nothing_at_the_address(server):
