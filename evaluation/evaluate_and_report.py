@@ -64,7 +64,7 @@ class Page:
 
     scores: Path
     forecast: str | Path | None = None
-    """For the maps, a folder or an address; without it, forecast.zarr beside the scores."""
+    """For the maps, a folder or an address; without it, what `default_forecast` says."""
     access: Access = PUBLIC
     """To a private forecast."""
     store: Path | None = None
@@ -93,6 +93,16 @@ class Written(NamedTuple):
     """PNG files, where they were wanted."""
 
 
+def default_forecast(scores: Path) -> Path:
+    """The forecast that scores are taken to be of: `pangu.zarr` beside `pangu.scores.nc`, else `forecast.zarr`."""
+    return scores.parent / f"{_forecast_of(scores) or 'forecast.'}zarr"
+
+
+def _forecast_of(scores: Path) -> str:
+    """`pangu.` of `pangu.scores.nc`, nothing of others."""
+    return scores.name.removesuffix("scores.nc") if scores.name.endswith(".scores.nc") else ""
+
+
 def write_page(page: Page) -> Written:
     """Write the report, and maps as pictures if wanted; returns where they are.
 
@@ -102,9 +112,8 @@ def write_page(page: Page) -> Written:
         OutsideError: the network failed.
     """
     folder = page.scores.parent
-    of = page.scores.name.removesuffix("scores.nc") if page.scores.name.endswith(".scores.nc") else ""
-    out = page.output or folder / f"{of}report.html"
-    fields = page.forecast or folder / f"{of or 'forecast.'}zarr"
+    out = page.output or folder / f"{_forecast_of(page.scores)}report.html"
+    fields = page.forecast or default_forecast(page.scores)
     log = folder / "metrics.jsonl"
     truth = open_store(page.store) if page.store else None
     if page.maps and truth is None:
