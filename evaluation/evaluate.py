@@ -42,7 +42,7 @@ from weatherfm.evaluation.scoring.learned_days import refuse_days_of_weights
 from weatherfm.evaluation.scoring.metrics_from_sums import Variables, add_event_skill, score_variables, wind_pairs
 from weatherfm.evaluation.scoring.periods import periods_of
 from weatherfm.evaluation.scoring.scorer import Task
-from weatherfm.evaluation.scoring.shared_points import share_points, share_rows
+from weatherfm.evaluation.scoring.shared_points import share_points, share_rows, with_points_left_out
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, join_channel_groups
 from weatherfm.evaluation.significance.tested_differences import significance_variables
 
@@ -113,7 +113,8 @@ def evaluate(
     periods = periods_of(settings.by, cases.months)
     variables = _variables(scored, members, periods, cases, settings)
     coordinates = {"period": list(periods), "region": regions, "reference": list(scored)} | _coordinates(works, cases)
-    return build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
+    scores = build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
+    return with_points_left_out(scores, store) if "points" in cases.left_out else scores
 
 
 def _coordinates(works: Sequence[Work], cases: Cases) -> dict[str, Sequence[Any]]:

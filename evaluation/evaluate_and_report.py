@@ -13,15 +13,18 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.access import PUBLIC, Access
-from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.figures.maps.case import pick_init_times
 from weatherfm.evaluation.figures.maps.panels import write_maps
 from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.data_quality import is_of_another_store, quality_section, read_quality
 from weatherfm.evaluation.report.page import write_report
+from weatherfm.evaluation.report.scored_points import on_scored_points
 from weatherfm.evaluation.results.comparison import merge_scores
+from weatherfm.evaluation.results.lookup import lead_hours
 from weatherfm.evaluation.results.scores_file import read_scores, refuse_to_replace, write_scores
 from weatherfm.evaluation.results.text_table import headline_channels
 from weatherfm.evaluation.scoring.cases_to_score import Choice
@@ -118,8 +121,8 @@ def write_page(page: Page) -> Written:
     truth = open_store(page.store) if page.store else None
     if page.maps and truth is None:
         raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
-    there = not isinstance(fields, Path) or fields.exists()
-    shown = ForecastFile(fields, truth.step_hours, page.access) if truth and there else None  # else there are no maps
+    wanted = page.maps or not isinstance(fields, Path) or fields.exists()
+    shown = ForecastFile(fields, truth.step_hours, page.access) if truth and wanted else None  # else there are no maps
     scores = _scores(page)
     if page.quality is not None:
         read_quality(page.quality)  # before the minutes that pictures take
@@ -135,9 +138,20 @@ def write_page(page: Page) -> Written:
             quality_json=page.quality or _findings_beside(page.scores),
             cases=[_date(text) for text in page.cases],
         )
-        if page.maps and truth is not None:
-            maps = write_maps(out.parent / "maps", shown or fields, truth, headline_channels(scores, page.headline))
+        if page.maps and truth is not None and shown is not None:
+            maps = _write_maps(out.parent / "maps", shown, truth, scores, page.headline)
     return Written(out, tuple(maps))
+
+
+def _write_maps(
+    folder: Path, file: ForecastFile, truth: Store, scores: xr.Dataset, headline: Sequence[str]
+) -> Sequence[Path]:
+    """Of what was scored: the case of median error of all, at every lead time."""
+    store = on_scored_points(file, truth, scores)
+    channels, leads = headline_channels(scores, headline), lead_hours(scores)
+    init_times = scores["init_time"].values.astype("datetime64[s]")
+    median = pick_init_times(file, store, channels[0], leads[0], init_times)["median"]
+    return write_maps(folder, file, store, channels, leads, median)
 
 
 def _scores(page: Page) -> xr.Dataset:
