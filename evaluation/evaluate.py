@@ -16,6 +16,7 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.access import Access
+from weatherfm.data_pipeline.store.records.replaced_while_read import told_of
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import own_variables
 from weatherfm.errors import InputError, listed
@@ -114,7 +115,7 @@ def evaluate(
     variables = _variables(scored, members, periods, cases, settings)
     coordinates = {"period": list(periods), "region": regions, "reference": list(scored)} | _coordinates(works, cases)
     scores = build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
-    return with_points_left_out(scores, store) if "points" in cases.left_out else scores
+    return with_points_left_out(scores, store, cases)
 
 
 def _coordinates(works: Sequence[Work], cases: Cases) -> dict[str, Sequence[Any]]:
@@ -276,6 +277,7 @@ def _provenance(
         "left_out": dict(cases.left_out),
         "truth": store.manifest.get("source"),
         "store_checksum": store.manifest.get("checksum"),
+        "store": {"address": str(store.path), **(told_of(store.manifest) if "checksum" in store.manifest else {})},
         "simulated": bool(store.simulated),
         "weights_sha256": {name: file.provenance.get("weights_sha256") for name, file in files.items()},
         "forecasts": {name: file.provenance | {"address": str(file.path)} for name, file in files.items()},
@@ -322,6 +324,7 @@ def _fingerprint(
 ) -> str:
     """Of all that decides the scores but the bytes of the forecasts themselves: see `identity`."""
     groups = [work.task.wanted.channels for work in works]
+    record = {**record, "store": None}  # its checksum is there; it may have moved
     said = [record, cases.lead_times, groups, cases.init_times.astype(str).tolist(), sorted(STATISTIC_DIMS)]
     changed = [identity(file) for file in works[0].files.values()]
     text = json.dumps([said, settings.model_dump(mode="json"), changed], sort_keys=True)

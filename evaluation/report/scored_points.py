@@ -1,4 +1,4 @@
-"""A forecast and the truth as they were scored, for maps: on the rows and points that all forecasts share."""
+"""A forecast and the truth as they were scored, for maps: of the same store, on the rows and points of the scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import xarray as xr
 
+from weatherfm.data_pipeline.store.records.replaced_while_read import is_continued
 from weatherfm.data_pipeline.store.training_store import Store
+from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.results.lookup import lead_hours, provenance_of
 from weatherfm.evaluation.scoring.cases_to_score import Cases
@@ -18,6 +20,24 @@ from weatherfm.evaluation.scoring.shared_points import (
     points_of,
     share_points,
 )
+
+
+def require_scored_truth(store: Store, scores: xr.Dataset) -> None:
+    """That a store is the one that was scored against, or that one with later times (`append`).
+
+    Raises:
+        InputError: it is another, or was prepared anew: its maps would be of another truth than the scores.
+    """
+    record = provenance_of(scores)
+    scored, now = record.get("store_checksum"), store.manifest.get("checksum")
+    told = record.get("store") or {}
+    if scored is None or scored == now or (now and "sha256" in told and is_continued(store.manifest, told)):
+        return
+    raise InputError(
+        f"the store {store.path} (checksum {str(now)[:12]}) is not that of these scores "
+        f"({', '.join([*([told['address']] if told else []), f'checksum {scored[:12]}'])}): its maps would show "
+        "another truth; give that one, or, where it was prepared anew, evaluate again"
+    )
 
 
 def on_scored_points(file: ForecastFile, store: Store, scores: xr.Dataset) -> Store:

@@ -141,13 +141,16 @@ def has_rows(grid: Grid, latitude: np.ndarray) -> bool:
     return len(own) == len(latitude) and bool(np.abs(own - latitude).max() <= _TOLERANCE)
 
 
-def with_points_left_out(scores: xr.Dataset, store: Store) -> xr.Dataset:
+def with_points_left_out(scores: xr.Dataset, store: Store, cases: Cases) -> xr.Dataset:
     """Scores that say which points none of them counts, where `share_points` left some out: maps need them.
 
     Args:
         scores: of `build_scores`.
         store: as `share_points` gives it.
+        cases: as `share_points` gives them.
     """
+    if "points" not in cases.left_out:
+        return scores
     none = np.zeros(store.grid.shape, bool)
     masks = [store.masks.get(str(name), none) for name in scores["channel"].values]
     return scores.assign_coords({POINTS: (("channel", "latitude", "longitude"), np.stack(masks))})
