@@ -15,6 +15,7 @@ import xarray as xr
 
 from weatherfm import __version__
 from weatherfm.data_pipeline.access import Access
+from weatherfm.data_pipeline.store.records.replaced_while_read import told_of
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import own_variables
 from weatherfm.errors import InputError, listed
@@ -42,7 +43,7 @@ from weatherfm.evaluation.scoring.learned_days import refuse_days_of_weights
 from weatherfm.evaluation.scoring.metrics_from_sums import Variables, add_event_skill, score_variables, wind_pairs
 from weatherfm.evaluation.scoring.periods import periods_of
 from weatherfm.evaluation.scoring.scorer import Task
-from weatherfm.evaluation.scoring.shared_points import share_points, share_rows
+from weatherfm.evaluation.scoring.shared_points import share_points, share_rows, with_points_left_out
 from weatherfm.evaluation.scoring.sums_and_series import ScoredCases, join_channel_groups
 from weatherfm.evaluation.significance.tested_differences import significance_variables
 
@@ -113,7 +114,8 @@ def evaluate(
     periods = periods_of(settings.by, cases.months)
     variables = _variables(scored, members, periods, cases, settings)
     coordinates = {"period": list(periods), "region": regions, "reference": list(scored)} | _coordinates(works, cases)
-    return build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
+    scores = build_scores(variables, members, coordinates, store.grid, cases.init_times, record)
+    return with_points_left_out(scores, store, cases)
 
 
 def _coordinates(works: Sequence[Work], cases: Cases) -> dict[str, Sequence[Any]]:
@@ -273,6 +275,7 @@ def _provenance(
         "left_out": dict(cases.left_out),
         "truth": store.manifest.get("source"),
         "store_checksum": store.manifest.get("checksum"),
+        "store": {"address": str(store.path), **(told_of(store.manifest) if "checksum" in store.manifest else {})},
         "simulated": bool(store.simulated),
         "weights_sha256": {name: file.provenance.get("weights_sha256") for name, file in files.items()},
         "forecasts": {name: file.provenance | {"address": str(file.path)} for name, file in files.items()},
@@ -319,6 +322,7 @@ def _fingerprint(
 ) -> str:
     """Of all that decides the scores but the bytes of the forecasts themselves: see `identity`."""
     groups = [work.task.wanted.channels for work in works]
+    record = {**record, "store": None}  # its checksum is there; it may have moved
     said = [record, cases.lead_times, groups, cases.init_times.astype(str).tolist(), sorted(STATISTIC_DIMS)]
     changed = [identity(file) for file in works[0].files.values()]
     text = json.dumps([said, settings.model_dump(mode="json"), changed], sort_keys=True)

@@ -12,15 +12,18 @@ import numpy as np
 import xarray as xr
 
 from weatherfm.data_pipeline.access import PUBLIC, Access
-from weatherfm.data_pipeline.store.training_store import open_store
+from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
 from weatherfm.evaluation.evaluate import evaluate
+from weatherfm.evaluation.figures.maps.case import pick_init_times
 from weatherfm.evaluation.figures.maps.panels import write_maps
 from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.data_quality import is_of_another_store, quality_section, read_quality
 from weatherfm.evaluation.report.page import write_report
+from weatherfm.evaluation.report.scored_points import on_scored_points
 from weatherfm.evaluation.results.comparison import merge_scores
+from weatherfm.evaluation.results.lookup import lead_hours
 from weatherfm.evaluation.results.scores_file import read_scores, refuse_to_replace, write_scores
 from weatherfm.evaluation.results.text_table import headline_channels
 from weatherfm.evaluation.scoring.cases_to_score import Choice
@@ -64,7 +67,7 @@ class Page:
 
     scores: Path
     forecast: str | Path | None = None
-    """For the maps, a folder or an address; without it, forecast.zarr beside the scores."""
+    """For the maps, a folder or an address; without it, what `default_forecast` says."""
     access: Access = PUBLIC
     """To a private forecast."""
     store: Path | None = None
@@ -93,6 +96,16 @@ class Written(NamedTuple):
     """PNG files, where they were wanted."""
 
 
+def default_forecast(scores: Path) -> Path:
+    """The forecast that scores are taken to be of: `pangu.zarr` beside `pangu.scores.nc`, else `forecast.zarr`."""
+    return scores.parent / f"{_forecast_of(scores) or 'forecast.'}zarr"
+
+
+def _forecast_of(scores: Path) -> str:
+    """`pangu.` of `pangu.scores.nc`, nothing of others."""
+    return scores.name.removesuffix("scores.nc") if scores.name.endswith(".scores.nc") else ""
+
+
 def write_page(page: Page) -> Written:
     """Write the report, and maps as pictures if wanted; returns where they are.
 
@@ -102,15 +115,14 @@ def write_page(page: Page) -> Written:
         OutsideError: the network failed.
     """
     folder = page.scores.parent
-    of = page.scores.name.removesuffix("scores.nc") if page.scores.name.endswith(".scores.nc") else ""
-    out = page.output or folder / f"{of}report.html"
-    fields = page.forecast or folder / f"{of or 'forecast.'}zarr"
+    out = page.output or folder / f"{_forecast_of(page.scores)}report.html"
+    fields = page.forecast or default_forecast(page.scores)
     log = folder / "metrics.jsonl"
     truth = open_store(page.store) if page.store else None
     if page.maps and truth is None:
         raise InputError("maps need the truth; say where it is with --store, or give the run's YAML file")
-    there = not isinstance(fields, Path) or fields.exists()
-    shown = ForecastFile(fields, truth.step_hours, page.access) if truth and there else None  # else there are no maps
+    wanted = page.maps or not isinstance(fields, Path) or fields.exists()
+    shown = ForecastFile(fields, truth.step_hours, page.access) if truth and wanted else None  # else there are no maps
     scores = _scores(page)
     if page.quality is not None:
         read_quality(page.quality)  # before the minutes that pictures take
@@ -126,9 +138,20 @@ def write_page(page: Page) -> Written:
             quality_json=page.quality or _findings_beside(page.scores),
             cases=[_date(text) for text in page.cases],
         )
-        if page.maps and truth is not None:
-            maps = write_maps(out.parent / "maps", shown or fields, truth, headline_channels(scores, page.headline))
+        if page.maps and truth is not None and shown is not None:
+            maps = _write_maps(out.parent / "maps", shown, truth, scores, page.headline)
     return Written(out, tuple(maps))
+
+
+def _write_maps(
+    folder: Path, file: ForecastFile, truth: Store, scores: xr.Dataset, headline: Sequence[str]
+) -> Sequence[Path]:
+    """Of what was scored: the case of median error of all, at every lead time."""
+    store = on_scored_points(file, truth, scores)
+    channels, leads = headline_channels(scores, headline), lead_hours(scores)
+    init_times = scores["init_time"].values.astype("datetime64[s]")
+    median = pick_init_times(file, store, channels[0], leads[0], init_times)["median"]
+    return write_maps(folder, file, store, channels, leads, median)
 
 
 def _scores(page: Page) -> xr.Dataset:

@@ -38,6 +38,7 @@ from weatherfm.training.starting.learning import count_learning, freeze
 from weatherfm.training.starting.run_start import RunStart, choose_layout_of, find_start
 from weatherfm.training.stepping.grounds import require_losses
 from weatherfm.training.stepping.optimizer import describe_schedule
+from weatherfm.training.upkeep.run_lock import require_writable
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def _told(part: Part) -> str:
 def _training(config: RunConfig, parts: Sequence[Part]) -> str:
     if config.folder.exists() and not config.folder.is_dir():
         raise InputError(f"run {config.run} is a file, and a run is a folder; name another")
+    require_writable(config.folder)
     check_parts(config, parts)
     require_losses(parts)
     warn_of_spreads(parts)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from weatherfm.errors import InputError
 
@@ -33,6 +36,17 @@ _TOLD = {
 }
 _WITHOUT_NAME = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE)
 """Which writing to an open file may raise: nobody says then which it is."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Around writing to an open file: errors that come without its name, as of a full disk, then have it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 def message_of(error: OSError) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from weatherfm.errors import InputError
+from weatherfm.file_errors import naming
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +62,9 @@ class FileLock:
             os.close(handle)
             handle = self._locked()
         self._handle = handle
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"pid {os.getpid()}, host {socket.gethostname()}\n".encode(), 0)
+        with naming(self.path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"pid {os.getpid()}, host {socket.gethostname()}\n".encode(), 0)
 
     def take_for(self, place: Path, busy: Callable[[Held], str], second: str) -> bool:
         """As `take`, in words for whoever wants it.

@@ -33,6 +33,7 @@ from weatherfm.data_pipeline.machine.cache_folder import unwritable
 from weatherfm.data_pipeline.source_config import FilesSource
 from weatherfm.data_pipeline.store.records.manifest import seal
 from weatherfm.errors import InputError
+from weatherfm.file_errors import naming
 from weatherfm.file_lock import FileLock
 from weatherfm.file_lock import Held as LockHeld
 
@@ -79,7 +80,8 @@ class Downloads:
             "preliminary": [str(one) for one in preliminary],
         }
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(seal(note), indent=1), encoding="utf-8")
+        with naming(part):
+            part.write_text(json.dumps(seal(note), indent=1), encoding="utf-8")
         os.replace(part, f"{path}.json")
         os.replace(came, path)
         return path

@@ -34,6 +34,7 @@ from weatherfm.data_pipeline.store.records.record_checks import (
 )
 from weatherfm.data_pipeline.store.records.source_files import changes_between, check_sources
 from weatherfm.errors import InputError
+from weatherfm.file_errors import naming
 
 _log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -70,7 +71,8 @@ def disk_errors(target: Path, n_bytes: int) -> Iterator[None]:
         InputError: the disk or a quota is full, or no file may be so large.
     """
     try:
-        yield
+        with naming(target):
+            yield
     except OSError as error:
         if error.errno == errno.EFBIG:
             raise InputError(

@@ -15,6 +15,7 @@ from typing import Any
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json
 from weatherfm.errors import InputError
 from weatherfm.evaluation.forecasts.metadata_checksums import check_checksums
+from weatherfm.file_errors import naming
 
 FORMAT = "weatherfm forecast 1"
 GROUP = "zarr.json"
@@ -107,7 +108,7 @@ def as_written(content: dict[str, Any]) -> bytes:
 def write_atomically(path: Path, content: dict[str, Any]) -> None:
     """Write JSON, whole or not at all."""
     temporary = path.with_name(f".{path.name}")
-    with open(temporary, "wb") as file:
+    with naming(path), open(temporary, "wb") as file:
         file.write(as_written(content))
         file.flush()
         os.fsync(file.fileno())

@@ -112,8 +112,9 @@ class ForecastFile:
     def keep_rows(self, latitude: np.ndarray) -> None:
         """Give these rows alone, [lat] degrees, from now on: a run of the forecast's own."""
         first = int(np.abs(self.grid.latitude - latitude[0]).argmin())
+        self.grid = Grid(self.grid.latitude[first : first + len(latitude)], self.grid.longitude)
+        first += 0 if self._rows is None else self._rows.start
         self._rows = slice(first, first + len(latitude))
-        self.grid = Grid(self.grid.latitude[self._rows], self.grid.longitude)
 
     def missing_points(self, channels: Sequence[str], init_time: np.ndarray, lead_time: int) -> dict[str, np.ndarray]:
         """Channel -> [lat, lon] bool of points without a value (in any member) from one time; those that have some.

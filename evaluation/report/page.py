@@ -25,6 +25,7 @@ from weatherfm.evaluation.report.map_sections import map_sections
 from weatherfm.evaluation.report.provenance_table import day_and_hour, difference_lines, provenance_rows
 from weatherfm.evaluation.report.rendering import render
 from weatherfm.evaluation.report.scale_sentences import resolution_table, scale_sentences
+from weatherfm.evaluation.report.scored_points import on_scored_points, require_scored_truth
 from weatherfm.evaluation.report.sections import (
     card_groups,
     curve_groups,
@@ -82,8 +83,8 @@ def write_report(
 
     Raises:
         InputError: no scores, a channel that was not scored, a log that cannot be read, a forecast without store or
-            the reverse, a forecast other than the one that was scored, findings about another store, or a case that
-            the forecast has not or that cannot be shown without it.
+            the reverse, a forecast or a store other than the one that was scored, findings about another store, or a
+            case that the forecast has not or that cannot be shown without it.
     """
     if not isinstance(scores, xr.Dataset):
         scores = read_scores(scores)
@@ -95,7 +96,7 @@ def write_report(
         raise InputError(f"case {cases[0]} needs maps; give the forecast and the store with the truth")
     context = page_context(scores, chosen, title)
     if file is not None and store is not None:  # first: what is wrong with a case or a file is said at once
-        context |= map_sections(file, store, scores, chosen, cases)
+        context |= map_sections(file, on_scored_points(file, store, scores), scores, chosen, cases)
     context["training"] = training_pictures(metrics_jsonl) if metrics_jsonl is not None else []
     context["quality"] = quality_section(quality_json, scores) if quality_json is not None else None
     context["curves"] = draw(
@@ -183,4 +184,5 @@ def _open_forecast(
     given = forecast_path
     file = given if isinstance(given, ForecastFile) else ForecastFile(given, store.step_hours)
     scored_name(file, scores)
+    require_scored_truth(store, scores)
     return file

@@ -181,7 +181,7 @@ def spectra_groups(scores: xr.Dataset, channels: Sequence[str]) -> list[PlotGrou
         PlotGroup("Energy by scale, forecast ÷ truth", note, tuple(ratios)),
         PlotGroup("Spectra", "", tuple(powers), True),
     ]
-    if _holds(scores, "zonal_spectrum"):
+    if whole and _holds(scores, "zonal_spectrum"):
         bands = [str(band) for band in scores["band"].values]
         zonal = [plot(energy_ratio_figure, ratio, whole[0], first, "zonal", band) for band in bands]
         groups.append(PlotGroup(f"{whole[0]} by latitude band", "", tuple(zonal), True))

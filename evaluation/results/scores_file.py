@@ -25,6 +25,7 @@ from weatherfm.home import expanded
 Variables = Mapping[str, tuple[tuple[str, ...], np.ndarray]]
 """Variable -> (dims, values)."""
 FORMAT = "weatherfm scores 2"
+_SQUEEZED: Mapping[str, Any] = {"zlib": True, "complevel": 1}
 _CHECKSUM = "sha256"
 """Attribute: of all the rest. Files of before are read without."""
 WEIGHTS = (
@@ -183,6 +184,7 @@ def write_scores(scores: xr.Dataset, path: str | Path) -> Path:
         "lead_time": {"units": "hours", "dtype": "int64"},
         "init_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
         **{str(name): _compressed(array) for name, array in scores.data_vars.items() if "init_time" in array.dims},
+        **{str(name): _SQUEEZED for name, array in scores.coords.items() if array.ndim > 2},  # fields
     }
     scores = scores.assign_attrs({_CHECKSUM: checksum_of(scores)})
     try:
@@ -220,7 +222,7 @@ def refuse_to_replace(path: Path) -> None:
 def _compressed(series: xr.DataArray) -> dict[str, Any]:
     one = ("forecast", "lead_time")
     chunks = tuple(1 if dim in one else max(1, size) for dim, size in series.sizes.items())
-    return {"zlib": True, "complevel": 1, "shuffle": True, "chunksizes": chunks}
+    return {**_SQUEEZED, "shuffle": True, "chunksizes": chunks}
 
 
 def read_scores(path: str | Path) -> xr.Dataset:

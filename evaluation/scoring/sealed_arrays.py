@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from weatherfm.file_errors import naming
+
 _DIGEST = hashlib.sha256().digest_size
 _BYTES = 2**20
 """Read at a time for the checksum."""
@@ -21,7 +23,7 @@ def write_sealed(path: Path, arrays: Mapping[str, np.ndarray], seal: bytes = b""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w+b") as file:
+        with naming(path), temporary.open("w+b") as file:
             np.save(file, np.array(list(arrays), np.str_), allow_pickle=False)
             for array in arrays.values():
                 np.save(file, array, allow_pickle=False)

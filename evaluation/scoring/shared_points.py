@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+import xarray as xr
 
 from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.data_pipeline.store.training_store import Store
@@ -17,6 +18,8 @@ from weatherfm.evaluation.scoring.cases_to_score import Cases
 from weatherfm.evaluation.scoring.metrics_from_sums import wind_pairs
 
 _TOLERANCE = 1e-3  # degrees; archives store coordinates in float32
+POINTS = "points_left_out"
+"""Coordinate of scores, [channel, lat, lon] bool: points that no score counts, where some forecast has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +87,18 @@ def share_rows(files: Mapping[str, ForecastFile], store: Store) -> Store:
         raise InputError(
             f"these grids share no run of rows with the truth's, {store.grid}: {told}; regrid the forecasts"
         )
-    rows = slice(int(found[0]), int(found[-1]) + 1)
-    for file in files.values():
-        file.keep_rows(latitude[rows])
+    kept = latitude[found]
+    return on_rows(files.values(), store, kept, _gone([store.grid, *grids.values()], kept))
+
+
+def on_rows(files: Iterable[ForecastFile], store: Store, latitude: np.ndarray, left_out: tuple[str, ...]) -> Store:
+    """The store on these rows, a run of its own and of each forecast's; the forecasts then have no others."""
+    for file in files:
+        file.keep_rows(latitude)
+    first = int(np.abs(store.grid.latitude - latitude[0]).argmin())
+    rows = slice(first, first + len(latitude))
     masks = {name: mask[rows] for name, mask in store.masks.items()}
-    return SharedPoints(rows, masks, _gone([store.grid, *grids.values()], latitude[rows])).on(store)
+    return SharedPoints(rows, masks, left_out).on(store)
 
 
 def share_points(files: Mapping[str, ForecastFile], store: Store, cases: Cases) -> tuple[Store, Cases]:
@@ -122,6 +132,28 @@ def share_points(files: Mapping[str, ForecastFile], store: Store, cases: Cases) 
     left = {"rows": list(known.left_out), "points": said}
     store = replace(known, masks=masks).on(store) if said else store
     return store, replace(cases, left_out={**cases.left_out, **{kind: names for kind, names in left.items() if names}})
+
+
+def has_rows(grid: Grid, latitude: np.ndarray) -> bool:
+    """True where rows [lat] degrees are a run of the grid's own."""
+    first = int(np.abs(grid.latitude - latitude[0]).argmin())
+    own = grid.latitude[first : first + len(latitude)]
+    return len(own) == len(latitude) and bool(np.abs(own - latitude).max() <= _TOLERANCE)
+
+
+def with_points_left_out(scores: xr.Dataset, store: Store, cases: Cases) -> xr.Dataset:
+    """Scores that say which points none of them counts, where `share_points` left some out: maps need them.
+
+    Args:
+        scores: of `build_scores`.
+        store: as `share_points` gives it.
+        cases: as `share_points` gives them.
+    """
+    if "points" not in cases.left_out:
+        return scores
+    none = np.zeros(store.grid.shape, bool)
+    masks = [store.masks.get(str(name), none) for name in scores["channel"].values]
+    return scores.assign_coords({POINTS: (("channel", "latitude", "longitude"), np.stack(masks))})
 
 
 def _gone(grids: Sequence[Grid], kept: np.ndarray) -> tuple[str, ...]:

@@ -217,6 +217,19 @@ def test_a_run_has_a_name(run, capsys):
         assert "run" in refused(capsys, "train", "run.yaml", text)
 
 
+@pytest.mark.parametrize("place", ["/dev/null/x", "/proc/x", "run.yaml/x"])
+def test_check_says_that_a_run_has_no_place(run, capsys, place):
+    """`train` refused it behind a `check` that said all was well."""
+    assert f"{place} cannot be written" in refused(capsys, "train", "run.yaml", f"run={place}")
+    before = sorted(Path().rglob("*"))
+    capsys.readouterr()
+    assert run_command(["check", "run.yaml", f"run={place}"]) == 2
+    told = capsys.readouterr()
+    assert f"{place} cannot be written" in told.out + told.err
+    assert run_command(["check", "run.yaml", "run=new/place"]) == 0
+    assert sorted(Path().rglob("*")) == before
+
+
 # Two at once ---------------------------------------------------------------------------------------------------------
 
 
@@ -238,13 +251,21 @@ def test_the_second_with_one_output_is_refused(run, capsys, drawn, output, argum
     assert not list(Path().glob(f".{output}*"))
 
 
-def test_scores_are_called_after_their_forecast(run, drawn):
+def test_scores_are_called_after_their_forecast(run, monkeypatch):
     """Scores of every forecast in a folder went to one scores.nc."""
     for name in ("pangu", "hres", "a=b"):
         shutil.copytree(run / "forecast.zarr", run / f"{name}.zarr")
         assert run_command(["evaluate", str(run / f"{name}.zarr"), "--store", str(run / "store.zarr")]) == 0
         assert (run / f"{name}.scores.nc").is_file()
+    for own in (run / "forecast.zarr", run / "scores.nc"):
+        own.rename(own.with_name(f"other.{own.name}"))  # `report` looked for this one and took none
+    shown = []
+    draw = "weatherfm.evaluation.evaluate_and_report.write_report"
+    monkeypatch.setattr(draw, lambda scores, out, forecast, *_, **__: (shown.append(forecast), out.write_text("page")))
     assert run_command(["report", str(run / "pangu.scores.nc"), "--store", str(run / "store.zarr")]) == 0
+    assert shown[0].path == run / "pangu.zarr"
+    for own in (run / "forecast.zarr", run / "scores.nc"):
+        own.with_name(f"other.{own.name}").rename(own)
     assert (run / "pangu.report.html").is_file()
     assert not (run / "report.html").exists()
     before = (run / "scores.nc").read_bytes()

@@ -28,6 +28,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from weatherfm.errors import InputError
+from weatherfm.file_errors import naming
 from weatherfm.training.checkpoints.tensor_files import StagedTensors, read_tensors, sha256, tensor_names, write_tensors
 from weatherfm.training.ranks.coordination import Coordination
 
@@ -120,7 +121,8 @@ class CheckpointFolder:
             raise InputError(
                 f"{draft} is not one folder for all ranks (no {absent[0]} in it); put runs on a shared disk"
             )
-        (draft / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
+        with naming(draft / _RECORD):
+            (draft / _RECORD).write_text(json.dumps(record, indent=1) + "\n")
         for path in (draft / _RECORD, draft):
             _flush(path)
         if final.exists():
@@ -246,6 +248,7 @@ def _flush(path: Path) -> None:
     """Make a file's or folder's content survive a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with naming(path):
+            os.fsync(handle)
     finally:
         os.close(handle)

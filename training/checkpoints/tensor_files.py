@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.metadata import (
 from torch.distributed.checkpoint.planner import SavePlan
 
 from weatherfm.errors import InputError
+from weatherfm.file_errors import naming
 from weatherfm.training.parallel.channel_rows import local
 from weatherfm.training.ranks.coordination import Coordination
 
@@ -68,12 +69,14 @@ def write_tensors(folder: Path, staged: StagedTensors, ranks: Coordination) -> d
         return writer.prepare_global_plan(staged.create_global_plan(offered)[0])
 
     def write_own() -> tuple[list[Any], dict[str, str], list[str]]:
-        results = writer.write_data(staged.finish_plan(plan), staged).wait()
+        with naming(folder):
+            results = writer.write_data(staged.finish_plan(plan), staged).wait()
         files = {part.storage_data.relative_path for part in results}
         return results, {name: sha256(folder / name) for name in files}, list(staged.copies)
 
     def finish(written: list[tuple[list[Any], dict[str, str], list[str]]]) -> list[dict[str, str]]:
-        writer.finish(staged.metadata, [results for results, _, _ in written])
+        with naming(folder / _METADATA):
+            writer.finish(staged.metadata, [results for results, _, _ in written])
         _require_names(folder, {name for _, _, names in written for name in names})
         digests = {name: digest for _, own, _ in written for name, digest in own.items()}
         return [digests | {_METADATA: sha256(folder / _METADATA)}, *[{}] * (ranks.world - 1)]

@@ -19,6 +19,7 @@ from typing import Any
 
 from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
+from weatherfm.file_errors import naming
 from weatherfm.json_lines import name_lines, split_lines
 from weatherfm.training.run_config import WandbConfig
 
@@ -44,9 +45,10 @@ class MetricsLog:
         self, folder: Path, step: int, wandb: WandbConfig, settings: dict[str, Any], steps: int | None = None
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._sent = truncate(folder / FILE_NAME, step, steps)
+        self._path = folder / FILE_NAME
+        self._sent = truncate(self._path, step, steps)
         self._wandb = start_wandb(folder, wandb, settings)
-        self._file = (folder / FILE_NAME).open("a")
+        self._file = self._path.open("a")
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -54,20 +56,23 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with naming(self._path):
+            self._file.close()
         if self._wandb is not None:
             self._wandb.finish(exit_code=0 if error is None else 1)
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record; its `step` is the number of steps done."""
-        self._file.write(json.dumps(record, allow_nan=False) + "\n")
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
+            self._file.flush()
         if self._wandb is not None and record["step"] > self._sent:  # a step sent before the restart stays as it is
             self._wandb.log({key: value for key, value in record.items() if key != "step"}, step=record["step"])
 
     def sync(self) -> None:
         """Make what was written survive a power failure: call before the checkpoint that relies on it."""
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
 
 
 def truncate(path: Path, step: int, steps: int | None = None) -> int:
@@ -114,7 +119,7 @@ def start_wandb(folder: Path, config: WandbConfig, settings: dict[str, Any]) -> 
         raise InputError(f"wandb is {mode}, but the package is not installed; pip install wandb, or {remedy}") from None
     id_file = folder / "wandb_run_id"
     if not id_file.is_file():
-        id_file.write_text(secrets.token_hex(4) + "\n")
+        write_atomically(id_file, f"{secrets.token_hex(4)}\n".encode())
     try:
         return wandb.init(
             project=config.project,

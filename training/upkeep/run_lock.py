@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from weatherfm.data_pipeline.machine.disk import existing
 from weatherfm.errors import InputError
 from weatherfm.file_lock import FileLock, Held
 
 NAME = ".training.lock"
+
+
+def require_writable(folder: Path) -> None:
+    """Try whether a training could write into a run's folder, or make it; nothing is left behind.
+
+    Raises:
+        InputError: it could not.
+    """
+    place = existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, OSError(error.errno, os.strerror(error.errno or 0), str(place))) from None
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    """A file is in the way, permissions, a disk that is full or not there."""
+    reason = "a file of this name is there" if isinstance(error, FileExistsError) else error
+    return InputError(f"{folder} cannot be written ({reason}); mend that, or choose another run=...")
 
 
 @contextmanager
@@ -30,10 +53,9 @@ def hold_run(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.take_for(folder, busy, "start a second training in it")
-    except OSError as error:  # a file is in the way, permissions, a disk that is full or not there
+    except OSError as error:
         lock.release()
-        reason = "a file of this name is there" if isinstance(error, FileExistsError) else error
-        raise InputError(f"{folder} cannot be written ({reason}); mend that, or choose another run=...") from None
+        raise _unwritable(folder, error) from None
     try:
         yield
     finally:

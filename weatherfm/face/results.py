@@ -134,7 +134,8 @@ def report(
     Args:
         source: a run (path of its YAML file, a dict, settings of `weatherfm.read_run`), or a scores file.
         overrides: settings of the run to change, each as "section.key=value" or {"section.key": value}.
-        forecast: for the maps, a folder or an address; without it, forecast.zarr beside the scores.
+        forecast: for the maps, a folder or an address; without it, forecast.zarr beside the scores, or pangu.zarr
+            beside pangu.scores.nc.
         store: with the truth for the maps, its folder or opened; without it, the run's.
         case: initial times to look at closely, as "2018-10-12T00"; without it, one of median error, the best and the
             worst.
@@ -194,7 +195,7 @@ def _require_for_maps(scores: Path, forecast: Place | None, store: Place | Store
     Raises:
         InputError: with what is missing.
     """
-    fields = scores.parent / "forecast.zarr" if forecast is None else locate(path_text(forecast, "forecast"))
+    fields = results.default_forecast(scores) if forecast is None else locate(path_text(forecast, "forecast"))
     lacking = isinstance(fields, Path) and not fields.exists()
     if forecast is not None and lacking:
         raise InputError(f"no forecast {fields} to show maps of; name another, or leave --forecast out")

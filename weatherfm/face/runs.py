@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from weatherfm.config import SECRET, Config, parse_settings, shown
 from weatherfm.errors import InputError, clipped
+from weatherfm.file_errors import naming
 from weatherfm.overrides import apply_overrides, names_in, plain
 
 if TYPE_CHECKING:
@@ -147,7 +148,9 @@ def on_command_line(source: Any, overrides: Sequence[Override]) -> Iterator[list
     elif is_run(source):
         with tempfile.TemporaryDirectory(prefix="weatherfm") as folder:
             path = Path(folder) / "run.yaml"
-            path.write_text(yaml.safe_dump(settings_of(read_run(source, *overrides)), sort_keys=False))
+            text = yaml.safe_dump(settings_of(read_run(source, *overrides)), sort_keys=False)
+            with naming(path):
+                path.write_text(text)
             yield [str(path)]
     else:
         yield [os.fspath(source), *(text for override in overrides for text in _texts(override))]

@@ -168,7 +168,7 @@ def report(
     source
         The run's YAML file, or a scores file.
     forecast
-        Forecast for the maps, a folder or an address; by default forecast.zarr beside the scores.
+        Forecast for the maps, a folder or an address; by default forecast.zarr, or X.zarr of X.scores.nc.
     store
         Store with the truth for the maps; by default the run's.
     case

@@ -71,14 +71,13 @@ def load_case(file: ForecastFile, store: Store, channel: str, lead_time: int, in
     file.require([channel], [lead_time], store.grid)
     valid = file.init_times[found] + np.timedelta64(lead_time, "h")
     static = {name: store.static[i] for i, name in enumerate(store.static_names)}
-    truth = store.read(store.index_of(valid), [channel])[0, 0]
     return Case(
         channel,
         store.grid,
         init_time,
         lead_time,
         forecasts_of(file, store, found, lead_time, channel)[0],
-        truth,
+        truth_at(store, valid, channel)[0],
         file.name,
         bool(store.simulated),
         static.get("orography"),
@@ -172,8 +171,16 @@ def in_parts(candidates: np.ndarray) -> list[np.ndarray]:
 
 def _errors(file: ForecastFile, store: Store, channel: str, lead_time: int, inits: np.ndarray) -> np.ndarray:
     valid = file.init_times[inits] + np.timedelta64(lead_time, "h")
-    truth = store.read(store.index_of(valid), [channel])[:, 0]
-    return map_rmse(store.grid, forecasts_of(file, store, inits, lead_time, channel), truth)
+    return map_rmse(store.grid, forecasts_of(file, store, inits, lead_time, channel), truth_at(store, valid, channel))
+
+
+def truth_at(store: Store, times: np.ndarray, channel: str) -> np.ndarray:
+    """[n, lat, lon] of one channel at datetime64 `times` [n], NaN where its mask is.
+
+    Raises:
+        InputError: a time that the store lacks.
+    """
+    return _blank(store.read(store.index_of(times), [channel])[:, 0], store, channel)
 
 
 def forecasts_of(file: ForecastFile, store: Store, inits: np.ndarray, lead_time: int, channel: str) -> np.ndarray:
@@ -186,4 +193,9 @@ def _members(file: ForecastFile, store: Store, inits: np.ndarray, lead_time: int
     """[init, member, lat, lon] of one channel, NaN where its mask is; of a single forecast one member."""
     fields = file.read(inits, lead_time, [channel], store.masks)
     members: np.ndarray = fields if file.members is None else fields[:, :, 0]
-    return np.where(store.masks[channel], np.nan, members) if channel in store.masks else members
+    return _blank(members, store, channel)
+
+
+def _blank(fields: np.ndarray, store: Store, channel: str) -> np.ndarray:
+    """Fields [..., lat, lon], NaN where nothing is scored."""
+    return np.where(store.masks[channel], np.float32(np.nan), fields) if channel in store.masks else fields

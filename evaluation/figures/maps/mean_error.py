@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from weatherfm.data_pipeline.store.training_store import Store
-from weatherfm.evaluation.figures.maps.case import Case, forecasts_of, in_parts, load_case, spread_evenly
+from weatherfm.evaluation.figures.maps.case import Case, forecasts_of, in_parts, load_case, spread_evenly, truth_at
 from weatherfm.evaluation.figures.maps.map_groups import MAP_CHANNELS, MapGroup
 from weatherfm.evaluation.figures.maps.sheet import Look, Sheet
 from weatherfm.evaluation.figures.maps.units_and_colours import (
@@ -72,7 +72,7 @@ def error_by_point(
     total, squares = np.zeros(store.grid.shape), np.zeros(store.grid.shape)
     for part in in_parts(cases):
         valid = file.init_times[part] + np.timedelta64(lead_time, "h")
-        truth = store.read(store.index_of(valid), [channel])[:, 0]
+        truth = truth_at(store, valid, channel)
         error = forecasts_of(file, store, part, lead_time, channel).astype(np.float64) - truth
         total += error.sum(0)
         squares += (error**2).sum(0)

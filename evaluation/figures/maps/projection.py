@@ -61,7 +61,8 @@ def closed_field(grid: Grid, field: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     """Longitude [x], latitude [y] and field [y, x] ready for contouring.
 
     A global field is turned to -180 .. 180, closed at the date line by interpolation between its neighbours (no
-    seam) and continued to the poles with its outermost rows. A limited area is returned as it is.
+    seam) and continued to the poles with its outermost rows, or with NaN where rows are left out there. A limited area
+    is returned as it is.
     """
     if not grid.periodic:
         return grid.longitude, grid.latitude, field
@@ -75,10 +76,17 @@ def closed_field(grid: Grid, field: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     field = np.concatenate([edge, field[:, inner], edge], axis=1)
     latitude = grid.latitude
     if latitude[0] < 90:
-        latitude, field = np.concatenate([[90.0], latitude]), np.concatenate([field[:1], field])
+        cap = field[:1] if _reaches(latitude[0], latitude[1]) else np.full_like(field[:1], np.nan)
+        latitude, field = np.concatenate([[90.0], latitude]), np.concatenate([cap, field])
     if latitude[-1] > -90:
-        latitude, field = np.concatenate([latitude, [-90.0]]), np.concatenate([field, field[-1:]])
+        cap = field[-1:] if _reaches(latitude[-1], latitude[-2]) else np.full_like(field[-1:], np.nan)
+        latitude, field = np.concatenate([latitude, [-90.0]]), np.concatenate([field, cap])
     return longitude, latitude, field
+
+
+def _reaches(last: float, next_to_it: float) -> bool:
+    """True where the outermost row is that of the pole's cells: half a step away, 0.77 of one on Gaussian grids."""
+    return 90 - abs(last) < 0.9 * abs(last - next_to_it)
 
 
 def _bounds(grid: Grid) -> tuple[float, float, float, float]:
