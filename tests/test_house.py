@@ -300,6 +300,12 @@ print(json.dumps([status, sorted(sys.modules)]))
     assert len(own(modules)) < 40
 
 
+def test_evaluate_brings_no_figures():
+    """Of which the maps' libraries clash with that of GRIB, where it was imported before (by xarray, as it guesses)."""
+    code = "import json, sys, weatherfm; weatherfm.evaluate; print(json.dumps(sorted(sys.modules)))"
+    assert not {"matplotlib", "cartopy", "pyproj"} & packages(json.loads(run_python(code).splitlines()[-1]))
+
+
 def test_importing_the_package_imports_nothing_else():
     code = """
 import sys

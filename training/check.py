@@ -21,7 +21,6 @@ from weatherfm.evaluation.forecasting.perturbation import require_harmonics
 from weatherfm.evaluation.forecasting.weights_files import absent_members, open_weights_files
 from weatherfm.evaluation.metrics.events import parse_events
 from weatherfm.evaluation.regions import region_weights
-from weatherfm.evaluation.scoring.cases_to_score import Cases, refuse_learned_days
 from weatherfm.home import expanded
 from weatherfm.model.adapter import ADAPTER
 from weatherfm.model.architecture import patch_counts
@@ -225,6 +224,8 @@ def _baselines(config: RunConfig, store: Store) -> str:
         raise InputError(f"the climatology has no {missing[0]:02d} UTC, where a forecast ends; choose other lead times")
     wanted = config.evaluation
     scored = [name for name in find_roles(config.model, config.data.channels).outputs if name in store.channels]
+    from weatherfm.evaluation.scoring.cases_to_score import Cases, refuse_learned_days  # brings xarray
+
     refuse_learned_days(Cases(times, tuple(config.forecast.lead_times), tuple(scored), {}), store)
     parse_events(wanted.events, scored)
     require_headline(wanted.headline, scored)

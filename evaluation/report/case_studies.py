@@ -20,7 +20,7 @@ from weatherfm.evaluation.figures.maps.panels import Levels, when
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.metrics.events import parse_event
 from weatherfm.evaluation.results.key_figures import headline_lead, key_leads
-from weatherfm.evaluation.results.lookup import lead_hours, main_region, models_of, overall, provenance_of
+from weatherfm.evaluation.results.lookup import WHOLE, lead_hours, main_region, models_of, overall, provenance_of
 from weatherfm.evaluation.results.words import number, pretty_units
 
 _MEMBERS_LEAD = 72
@@ -185,7 +185,7 @@ def _row(case: Case, name: str, scores: xr.Dataset) -> CaseRow:
 
 def _usual(case: Case, name: str, scores: xr.Dataset) -> float:
     """RMSE over all cases of the forecast on the whole grid, NaN where that was not scored."""
-    if main_region(scores) not in ("global", "area"):
+    if main_region(scores) not in WHOLE:
         return float("nan")
     here = overall(scores)["rmse"].sel(forecast=name, region=main_region(scores), channel=case.channel)
     return float(here.isel(lead_time=lead_hours(scores).index(case.lead_time)))

@@ -25,6 +25,7 @@ from weatherfm.evaluation.report.map_sections import map_sections
 from weatherfm.evaluation.report.provenance_table import day_and_hour, difference_lines, provenance_rows
 from weatherfm.evaluation.report.rendering import render
 from weatherfm.evaluation.report.scale_sentences import resolution_table, scale_sentences
+from weatherfm.evaluation.report.scored_fields import require_scored_fields
 from weatherfm.evaluation.report.scored_points import on_scored_points, require_scored_truth
 from weatherfm.evaluation.report.sections import (
     card_groups,
@@ -96,7 +97,9 @@ def write_report(
         raise InputError(f"case {cases[0]} needs maps; give the forecast and the store with the truth")
     context = page_context(scores, chosen, title)
     if file is not None and store is not None:  # first: what is wrong with a case or a file is said at once
-        context |= map_sections(file, on_scored_points(file, store, scores), scores, chosen, cases)
+        truth = on_scored_points(file, store, scores)
+        require_scored_fields(file, truth, scores, chosen[0])
+        context |= map_sections(file, truth, scores, chosen, cases)
     context["training"] = training_pictures(metrics_jsonl) if metrics_jsonl is not None else []
     context["quality"] = quality_section(quality_json, scores) if quality_json is not None else None
     context["curves"] = draw(

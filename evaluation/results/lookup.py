@@ -75,7 +75,11 @@ def _of_kind(scores: xr.Dataset, kind: str) -> list[str]:
     return [str(name) for name, own in pairs if own == kind]
 
 
+WHOLE = ("global", "area")
+"""Regions that are all of a grid."""
+
+
 def main_region(scores: xr.Dataset) -> str:
     """The whole globe or area where scored, else the first region."""
     regions = [str(name) for name in scores["region"].values]
-    return next((name for name in ("global", "area") if name in regions), regions[0])
+    return next((name for name in WHOLE if name in regions), regions[0])

@@ -47,7 +47,7 @@ def drawn(monkeypatch) -> list:
         shown.append(quality_json)
         Path(out).write_text("page")
 
-    monkeypatch.setattr("weatherfm.evaluation.evaluate_and_report.write_report", draw)
+    monkeypatch.setattr("weatherfm.evaluation.report_to_file.write_report", draw)
     return shown
 
 
@@ -109,8 +109,8 @@ def test_a_file_where_a_folder_is_meant(run, capsys):
 @pytest.mark.parametrize(
     ("where", "arguments"),
     [
-        ("weatherfm.evaluation.evaluate_and_report.write_report", ("report", "run/scores.nc")),
-        ("weatherfm.evaluation.evaluate_and_report.write_scores", ("evaluate", "run.yaml")),
+        ("weatherfm.evaluation.report_to_file.write_report", ("report", "run/scores.nc")),
+        ("weatherfm.evaluation.evaluate_to_file.write_scores", ("evaluate", "run.yaml")),
         ("weatherfm.evaluation.forecasts.writer.begin_progress", ("forecast", "run.yaml", "--output", "new.zarr")),
     ],
 )
@@ -260,7 +260,7 @@ def test_scores_are_called_after_their_forecast(run, monkeypatch):
     for own in (run / "forecast.zarr", run / "scores.nc"):
         own.rename(own.with_name(f"other.{own.name}"))  # `report` looked for this one and took none
     shown = []
-    draw = "weatherfm.evaluation.evaluate_and_report.write_report"
+    draw = "weatherfm.evaluation.report_to_file.write_report"
     monkeypatch.setattr(draw, lambda scores, out, forecast, *_, **__: (shown.append(forecast), out.write_text("page")))
     assert run_command(["report", str(run / "pangu.scores.nc"), "--store", str(run / "store.zarr")]) == 0
     assert shown[0].path == run / "pangu.zarr"
@@ -285,7 +285,7 @@ def test_what_is_no_file_of_scores_is_not_replaced_by_one(run, capsys, drawn):
 def test_a_report_shows_maps_of_a_forecast_at_an_address(run, capsys, monkeypatch):
     """`Path` made `http:/` of it, and nothing was there."""
     shown: list = []
-    draw = "weatherfm.evaluation.evaluate_and_report.write_report"
+    draw = "weatherfm.evaluation.report_to_file.write_report"
     monkeypatch.setattr(draw, lambda scores, out, forecast, *_, **__: shown.append(forecast))
     with serving(Path.cwd() / "run") as server:
         address = f"{server.address}/forecast.zarr"

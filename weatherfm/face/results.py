@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import xarray as xr
 
@@ -15,15 +15,18 @@ from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import parse_channel
 from weatherfm.errors import InputError
-from weatherfm.evaluation import evaluate_and_report as results
-from weatherfm.evaluation.evaluate_and_report import Written
+from weatherfm.evaluation.evaluate_to_file import score as score_to_file
 from weatherfm.evaluation.forecast_config import EvaluationConfig, ForecastConfig
 from weatherfm.evaluation.forecasting.arguments import Span, init_text, lead_times_text, span_text
 from weatherfm.evaluation.forecasts.address import locate, name_of, split_name
+from weatherfm.evaluation.results.names_beside import default_forecast
 from weatherfm.evaluation.scoring.cases_to_score import Choice
 from weatherfm.face.arguments import count, file_to_write, listed, path_text, scheduler_address
 from weatherfm.face.runs import Override, RunLike, given_sections, is_run, read_run, refuse_overrides, refuse_set_twice
 from weatherfm.training.run_config import RunConfig
+
+if TYPE_CHECKING:
+    from weatherfm.evaluation.report_to_file import Written
 
 Place: TypeAlias = str | os.PathLike[str]
 
@@ -155,11 +158,12 @@ def report(
     run = read_run(source, *overrides) if is_run(source) else None
     if run is None:
         refuse_overrides(source, overrides, "no run but scores")
-    _require_forecasts(run)
-    scores = run.folder / "scores.nc" if run else Path(_text(source, "a report is of a run or a scores file"))
+    scores = _scores_to_show(source, run)
     _require_for_maps(scores, forecast, store, run)
-    return results.write_page(
-        results.Page(
+    from weatherfm.evaluation.report_to_file import Page, write_page  # brings the figures
+
+    return write_page(
+        Page(
             scores,
             None if forecast is None else locate(path_text(forecast, "forecast")),
             Access.of(run.evaluation.storage_options) if run else PUBLIC,
@@ -173,6 +177,11 @@ def report(
             force,
         )
     )
+
+
+def _scores_to_show(source: RunLike, run: RunConfig | None) -> Path:
+    _require_forecasts(run)
+    return run.folder / "scores.nc" if run else Path(_text(source, "a report is of a run or a scores file"))
 
 
 def _others(scores: Path, compare: Place | Sequence[Place], force: bool) -> list[Path]:
@@ -195,7 +204,7 @@ def _require_for_maps(scores: Path, forecast: Place | None, store: Place | Store
     Raises:
         InputError: with what is missing.
     """
-    fields = results.default_forecast(scores) if forecast is None else locate(path_text(forecast, "forecast"))
+    fields = default_forecast(scores) if forecast is None else locate(path_text(forecast, "forecast"))
     lacking = isinstance(fields, Path) and not fields.exists()
     if forecast is not None and lacking:
         raise InputError(f"no forecast {fields} to show maps of; name another, or leave --forecast out")
@@ -253,7 +262,7 @@ def score(asked: Asked) -> Scored:
     output = file_to_write(_scores_of(path) if asked.output is None else asked.output, "output", ".nc")
     others = [path_text(other, "against") for other in listed(asked.against, "against")]
     workers, scheduler = count(asked.workers, "workers"), scheduler_address(asked.scheduler)
-    scores = results.score(path, place, wanted, output, others, asked.common, workers, scheduler, asked.choice)
+    scores = score_to_file(path, place, wanted, output, others, asked.common, workers, scheduler, asked.choice)
     return Scored(scores, output, wanted.headline)
 
 

@@ -11,11 +11,11 @@ from moving_weather import GRID, TIMES, weather_store
 
 from weatherfm.data_pipeline.verify import report_to_bytes, verify
 from weatherfm.errors import InputError
-from weatherfm.evaluation.evaluate_and_report import Page, write_page
 from weatherfm.evaluation.figures.coverage import coverage_figure
 from weatherfm.evaluation.figures.pictures import svg_bytes
 from weatherfm.evaluation.report.data_quality import quality_section
 from weatherfm.evaluation.report.page import write_report
+from weatherfm.evaluation.report_to_file import Page, write_page
 from weatherfm.evaluation.results.scores_file import build_scores, write_scores
 
 

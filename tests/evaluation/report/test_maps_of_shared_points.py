@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from small_store import SmallStore
 
 from weatherfm.earth.grid import Grid
-from weatherfm.evaluation import evaluate_and_report
+from weatherfm.evaluation import report_to_file
 from weatherfm.evaluation.evaluate import evaluate
-from weatherfm.evaluation.evaluate_and_report import Page, write_page
 from weatherfm.evaluation.figures.maps import map_groups, mean_error, panels
 from weatherfm.evaluation.figures.maps.case import load_case, map_rmse
 from weatherfm.evaluation.figures.maps.projection import closed_field
@@ -19,6 +18,7 @@ from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.report.scored_points import on_scored_points
+from weatherfm.evaluation.report_to_file import Page, write_page
 from weatherfm.evaluation.results.comparison import merge_scores
 from weatherfm.evaluation.results.scores_file import read_scores, write_scores
 
@@ -159,8 +159,8 @@ def test_scores_that_do_not_say_which_points(scored, store, drawn, tmp_path):
 
 def test_pictures_in_a_folder_are_of_what_was_scored(scored, store, drawn, tmp_path, monkeypatch):
     """Lead times and initial times that some forecast lacks, too; the forecast is that of `one.scores.nc`."""
-    monkeypatch.setattr(evaluate_and_report, "open_store", lambda path: store)
-    monkeypatch.setattr(evaluate_and_report, "write_report", lambda *_, **__: None)
+    monkeypatch.setattr(report_to_file, "open_store", lambda path: store)
+    monkeypatch.setattr(report_to_file, "write_report", lambda *_, **__: None)
     page = Page(scored / "one.scores.nc", store=tmp_path, maps=True, headline=["t2m"], output=tmp_path / "r.html")
     assert [path.name[:8] for path in write_page(page).maps] == ["t2m_024h", "t2m_048h"]
     for _, blank in blanks(drawn):

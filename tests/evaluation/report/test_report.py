@@ -15,7 +15,7 @@ from synthetic_scores import full_scores, simple_scores
 
 from weatherfm.atomic import write_atomically
 from weatherfm.errors import InputError
-from weatherfm.evaluation import evaluate_and_report as results
+from weatherfm.evaluation import report_to_file as results
 from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.figures.maps.case import load_case
 from weatherfm.evaluation.figures.pictures import data_uri, svg_bytes

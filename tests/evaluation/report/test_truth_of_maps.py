@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from invented_source import data_config
 from matplotlib.figure import Figure
 from moving_weather import CHANNELS, GRID, TIMES, weather
@@ -15,10 +18,11 @@ from weatherfm.data_pipeline.revise import append
 from weatherfm.data_pipeline.store.records.replaced_while_read import told_of
 from weatherfm.data_pipeline.store.training_store import open_store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.evaluate_and_report import Page, score, write_page
+from weatherfm.evaluation.evaluate_to_file import score
 from weatherfm.evaluation.figures.maps import map_groups, mean_error
 from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.report.scored_points import require_scored_truth
+from weatherfm.evaluation.report_to_file import Page, write_page
 from weatherfm.evaluation.results.scores_file import read_scores
 
 VALUES = weather()
@@ -71,6 +75,17 @@ def quick(monkeypatch):
 def test_the_store_of_the_scores_is_shown(scored, quick, tmp_path):
     page = Page(scored / "scores.nc", store=scored / "s.zarr", output=tmp_path / "r.html")
     assert '<section id="maps">' in write_page(page).page.read_text()
+
+
+def test_a_forecast_of_others_that_was_replaced_is_refused_by_its_errors(scored, quick, tmp_path):
+    """It says nothing of itself. By hand: its errors were 100 Pa everywhere, and are 50."""
+    path = shutil.copytree(scored, tmp_path / "moved") / "forecast.zarr"
+    pressure = zarr.open_array(path / "mean_sea_level_pressure", mode="r+")
+    pressure[:] = pressure[:] - 50
+    page = Page(tmp_path / "moved" / "scores.nc", store=scored / "s.zarr", output=tmp_path / "r.html")
+    with pytest.raises(InputError, match=r"is not what was scored: from .* the RMSE of msl at 6 h is 50, and 100 in"):
+        write_page(page)
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_another_store_is_refused_by_name(scored, quick, tmp_path):

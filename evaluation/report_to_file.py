@@ -1,4 +1,4 @@
-"""What the verbs `evaluate` and `report` write, from paths to paths."""
+"""What the verb `report` writes, from paths to paths: the page, and maps as pictures."""
 
 from __future__ import annotations
 
@@ -14,51 +14,20 @@ import xarray as xr
 from weatherfm.data_pipeline.access import PUBLIC, Access
 from weatherfm.data_pipeline.store.training_store import Store, open_store
 from weatherfm.errors import InputError
-from weatherfm.evaluation.evaluate import evaluate
 from weatherfm.evaluation.figures.maps.case import pick_init_times
 from weatherfm.evaluation.figures.maps.panels import write_maps
-from weatherfm.evaluation.forecast_config import EvaluationConfig
 from weatherfm.evaluation.forecasts.reader import ForecastFile
 from weatherfm.evaluation.report.data_quality import is_of_another_store, quality_section, read_quality
 from weatherfm.evaluation.report.page import write_report
 from weatherfm.evaluation.report.scored_points import on_scored_points
 from weatherfm.evaluation.results.comparison import merge_scores
 from weatherfm.evaluation.results.lookup import lead_hours
-from weatherfm.evaluation.results.scores_file import read_scores, refuse_to_replace, write_scores
+from weatherfm.evaluation.results.names_beside import default_forecast, forecast_of
+from weatherfm.evaluation.results.scores_file import read_scores
 from weatherfm.evaluation.results.text_table import headline_channels
-from weatherfm.evaluation.scoring.cases_to_score import Choice
-from weatherfm.evaluation.scoring.kept_parts import remove_parts
 from weatherfm.file_lock import hold_output
 
 _log = logging.getLogger(__name__)
-
-
-def score(
-    forecast: str,
-    store: Path,
-    settings: EvaluationConfig,
-    output: Path,
-    against: Sequence[str] = (),
-    common: bool = False,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    choice: Choice = Choice(),  # noqa: B008 - frozen
-) -> xr.Dataset:
-    """Score a forecast and write the scores; returns them.
-
-    Finished parts of the work stay in a folder beside the output until the scores are written.
-
-    Raises:
-        InputError: as `evaluate`; another process writes the same output.
-    """
-    parts = output.with_name(f".{output.name}.parts")
-    truth = open_store(store)
-    with hold_output(output):
-        refuse_to_replace(output)
-        scores = evaluate(forecast, truth, against, settings, choice, common, parts, workers, scheduler)
-        write_scores(scores, output)
-        remove_parts(parts)
-    return scores
 
 
 @dataclass(frozen=True)
@@ -96,16 +65,6 @@ class Written(NamedTuple):
     """PNG files, where they were wanted."""
 
 
-def default_forecast(scores: Path) -> Path:
-    """The forecast that scores are taken to be of: `pangu.zarr` beside `pangu.scores.nc`, else `forecast.zarr`."""
-    return scores.parent / f"{_forecast_of(scores) or 'forecast.'}zarr"
-
-
-def _forecast_of(scores: Path) -> str:
-    """`pangu.` of `pangu.scores.nc`, nothing of others."""
-    return scores.name.removesuffix("scores.nc") if scores.name.endswith(".scores.nc") else ""
-
-
 def write_page(page: Page) -> Written:
     """Write the report, and maps as pictures if wanted; returns where they are.
 
@@ -115,7 +74,7 @@ def write_page(page: Page) -> Written:
         OutsideError: the network failed.
     """
     folder = page.scores.parent
-    out = page.output or folder / f"{_forecast_of(page.scores)}report.html"
+    out = page.output or folder / f"{forecast_of(page.scores)}report.html"
     fields = page.forecast or default_forecast(page.scores)
     log = folder / "metrics.jsonl"
     truth = open_store(page.store) if page.store else None
