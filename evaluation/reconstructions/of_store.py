@@ -23,6 +23,10 @@ from weatherfm.model.model import WeatherViT
 from weatherfm.model.reconstruct import reconstruct
 
 _AT_ONCE = 16
+_HAVE_ALL = (
+    "give a store that has all of the model's channels, or, of a run on several stores (data.mix), the weights for "
+    "this one, weights.NAME.safetensors"
+)
 
 
 def score_store(
@@ -49,7 +53,7 @@ def score_store(
     Raises:
         InputError: a store that does not fit, or days that the weights learned from.
     """
-    require_fit(model.domain.grid, model.share.inputs, StoreStates(store))
+    require_fit(model.domain.grid, model.share.inputs, StoreStates(store), _HAVE_ALL)
     refuse_days_of_weights(times, store, {"the reconstruction": {"training": model.provenance}})
     places = [model.domain.channels.index(name) for name in model.share.outputs]
     weights = np.asarray(model.domain.grid.area_weights)

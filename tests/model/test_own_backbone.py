@@ -182,6 +182,14 @@ def test_on_another_grid_one_that_says_nothing_is_refused(name, message):
         view_of(model, model.config, there, whole(model.config, there), torch.device("cpu"))
 
 
+def test_one_that_hides_what_follows_from_the_grid_is_found_before_it_trains():
+    config_of = config("OfGridHidden", position="place")
+    with pytest.raises(
+        InputError, match=r"OfGridHidden, made for 2 x 4 patches, cannot be called on 4 x 3 of other data"
+    ):
+        try_backbones([(config_of, make_domain()), (config_of, make_domain(OTHER))])
+
+
 def test_weights_of_one_grid_are_refused_whatever_it_says(monkeypatch):
     monkeypatch.setattr(own_backbones.OfOneGrid, "of_data", (), raising=False)
     config_of = config("OfOneGrid", position="place")

@@ -20,6 +20,7 @@ from weatherfm.earth.domain import Domain
 from weatherfm.errors import InputError
 from weatherfm.model.architecture import ModelConfig
 from weatherfm.model.backbone_config import is_own
+from weatherfm.model.data_view import take_of_data
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.own_backbone import require_other_grid
 from weatherfm.model.tensor_plan import Split, split_of, split_size
@@ -38,21 +39,41 @@ def try_backbones(models: Sequence[tuple[ModelConfig, Domain]]) -> None:
             layers to split which it does not have, or that is not for several grids and is to be.
     """
     tried = [_tried(config, domain) for config, domain in models if is_own(config.backbone)]
-    for one in tried[1:]:
+    for one, (config, domain) in zip(tried[1:], models[1:], strict=False):
         require_other_grid(tried[0], one)
+        if tried[0].tokens != one.tokens:
+            _try_elsewhere(_without_values(*models[0]), _without_values(config, domain))
+
+
+def _try_elsewhere(model: WeatherViT, there: WeatherViT) -> None:
+    """Call the backbone of one grid on another, as training on several stores does."""
+    config, (rows, columns) = model.config, there.tokens
+    with _without_its_log(), FakeTensorMode(allow_non_fake_inputs=True):
+        backbone, other = (cast(nn.Module, one.backbone).to_empty(device="cpu") for one in (model, there))
+        take_of_data(backbone, other)
+        tokens, known = _given(there)
+        what = f"{config.backbone}, made for {model.tokens[0]} x {model.tokens[1]} patches, cannot be called on "
+        cure = "name in its of_data every attribute that follows from grid and periodic, of each of its modules"
+        _step(backbone, tokens, known, f"{what}{rows} x {columns} of other data", cure)
+
+
+def _given(model: WeatherViT) -> tuple[Tensor, Tensor | None]:
+    """Tokens and condition of one sample."""
+    assert model.own_backbone is not None
+    conditions = model.own_backbone.conditions
+    tokens = torch.zeros(1, model.tokens[0] * model.tokens[1], model.config.width)
+    return tokens, torch.zeros(1, conditions) if conditions else None
 
 
 def _tried(config: ModelConfig, domain: Domain) -> WeatherViT:
     model = _without_values(config, domain)
     assert model.backbone is not None
-    assert model.own_backbone is not None
     plan = split_of(config.backbone, model.backbone)
     halves = bool(plan) and not any(split_size(model.backbone, path, how) % 2 for path, how in plan.items())
     half = _without_values(config, domain) if halves else None  # what was made in the mode could not be given memory
     with _without_its_log(), FakeTensorMode(allow_non_fake_inputs=True):
         backbone = model.backbone.to_empty(device="cpu")
-        tokens = torch.zeros(1, model.tokens[0] * model.tokens[1], config.width)
-        known = torch.zeros(1, model.own_backbone.conditions) if model.own_backbone.conditions else None
+        tokens, known = _given(model)
         gets = f"{list(tokens.shape)} and {'None' if known is None else f'a condition {list(known.shape)}'}"
         _step(backbone, tokens, known, f"{config.backbone} cannot be called", f"it gets tokens {gets}")
         of_one = "let it keep nothing of a call that the next one uses (self.x = x.detach() at most)"

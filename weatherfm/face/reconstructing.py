@@ -66,7 +66,8 @@ def write_reconstruction(
         on: test, validation, or days as 2018 or 2018-10-01/2018-10-31; without it, the test period, or, where there
             is none, validation.
         samples: how many states to show.
-        output: page to write; without it, reconstruction.html beside the weights. The numbers are written beside it.
+        output: page to write; without it, reconstruction.html beside the weights, or reconstruction.NAME.html of
+            weights.NAME.safetensors. The numbers are written beside it.
 
     Returns:
         Scores on what was hidden, and where page and numbers are.
@@ -79,12 +80,21 @@ def write_reconstruction(
     if run is None and overrides:
         raise InputError(f"{source} is no run: no settings can follow it, got {' '.join(map(str, overrides))}")
     weights = weights_path(run) if run else Path(path_text(source, "a run or a weights file"))
-    page = weights.parent / "reconstruction.html" if output is None else file_to_write(output, "output", ".html")
+    page = (
+        weights.parent / f"reconstruction{_of_store(weights)}.html"
+        if output is None
+        else file_to_write(output, "output", ".html")
+    )
     if page.suffix == ".json":
         raise InputError(f"output is the page, beside which its numbers are written as {page.name}; name an .html file")
     if (shown := count(samples, "samples")) is None:
         raise InputError("samples is how many states to show, got None")
     return _written(weights, page, _store(store, run), run, on, shown)
+
+
+def _of_store(weights: Path) -> str:
+    """`.coarse` of weights.coarse.safetensors, which a run on several stores writes for one of them."""
+    return weights.stem.removeprefix("weights") if weights.stem.startswith("weights.") else ""
 
 
 def _written(
@@ -123,7 +133,10 @@ def _store(given: Any, run: RunConfig | None) -> Store:
     if run is None:
         raise InputError("a weights file does not say where states are; give --store, or the run's YAML file")
     if run.data.mix:
-        raise InputError("this run has several stores (data.mix); say with --store which to reconstruct")
+        raise InputError(
+            "this run has several stores (data.mix): give the weights for one, weights.safetensors of the first, "
+            "weights.NAME.safetensors of the others, and with --store where it is"
+        )
     return open_store(run.data.store)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weatherfm.earth.domain import Domain
 from weatherfm.model.architecture import ModelConfig
@@ -58,12 +58,17 @@ def view_of(
     return DataView(built, rows)
 
 
-def look_at(model: WeatherViT, view: DataView) -> None:
-    """Let a model be on these data from now on; in place."""
-    parts = dict(view.built.named_modules())
+def take_of_data(model: nn.Module, built: nn.Module) -> None:
+    """Take from a model that is built for other data what modules say follows from data; in place."""
+    parts = dict(built.named_modules())
     for name, module in model.named_modules():
         for key in getattr(module, "of_data", ()):
             setattr(module, key, getattr(parts[name], key))
+
+
+def look_at(model: WeatherViT, view: DataView) -> None:
+    """Let a model be on these data from now on; in place."""
+    take_of_data(model, view.built)
     for name in model.data_buffers:
         setattr(model, name, getattr(view.built, name, None))
     for part, rows in view.rows.items():

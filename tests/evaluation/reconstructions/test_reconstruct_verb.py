@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,15 @@ def _as_test(pictures: RunConfig) -> Path:
 def test_what_cannot_be_is_refused(weather, options, message):
     with pytest.raises(weatherfm.InputError, match=message):
         weatherfm.write_reconstruction(weather, **options)
+
+
+def test_weights_for_one_of_several_stores_have_a_page_of_their_own(weather, pictures, tmp_path):
+    """As a run with data.mix writes them."""
+    weights = shutil.copy(weather.folder / "weights.safetensors", tmp_path / "weights.coarse.safetensors")
+    made = weatherfm.write_reconstruction(weights, store=weather.data.store, samples=1)
+    assert made.page == tmp_path / "reconstruction.coarse.html"
+    with pytest.raises(weatherfm.InputError, match=r"or, of a run on several stores .* weights.NAME.safetensors"):
+        weatherfm.write_reconstruction(weights, store=pictures.data.store)
 
 
 def test_weights_that_forecast_and_settings_behind_weights_are_refused(weather, tmp_path):
