@@ -29,6 +29,7 @@ from weatherfm.training.save_and_resume import folder_beside, resume_row
 from weatherfm.training.starting.run_start import RunStart, choose_layout_of, find_start
 from weatherfm.training.stepping.grounds import require_losses
 from weatherfm.training.timed_steps import speed_rows, time_steps
+from weatherfm.training.upkeep.stop_signals import sigterm_interrupts
 from weatherfm.training.validating.expected import Expected, expect
 from weatherfm.training.validating.memory import counted_peak, memory_row
 from weatherfm.training.validating.shortened import short, what_is_smaller, with_chance_of, without_chance
@@ -52,6 +53,8 @@ def validate_run(config: RunConfig) -> Validation | None:
     apply_precision(config.training.precision)
     run, clock = short(config), _Clock()
     with ExitStack() as held, join_job() as job:
+        if job.world == 1:  # of ranks, a launcher hears it
+            held.enter_context(sigterm_interrupts())
         with clock.phase("memory", job.first, "asking the plan"):
             start, layout, expected = job.first_checks(lambda: _check(run, device, job))
         with join(device, config.parallel.timeout):

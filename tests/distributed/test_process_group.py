@@ -301,3 +301,21 @@ def test_a_rank_inside_torch_waits():
     layer.register_forward_hook(lambda *_: frames.append(sys._getframe(1)))
     layer(torch.zeros(1))
     assert locate(frames[0])[1]
+
+
+def test_one_connection_serves_all_trainings_of_a_job():
+    """To a launcher that was killed between two of them a new one is waited for, and the ranks outlived it."""
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    made = []
+
+    class Counted:
+        def clone(self):
+            made.append(store.clone())
+            return made[-1]
+
+    job = Job(0, 1, 0, ("here",), Counted())
+    for _ in range(3):
+        job.watch(60)
+        job.beat(1)
+        job.unwatch()
+    assert len(made) == 1

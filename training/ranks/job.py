@@ -88,6 +88,7 @@ class Job:
         self.rank, self.world, self.local_rank = rank, world, local_rank
         self.hosts, self.store = hosts, store
         self._monitor: HeartbeatMonitor | None = None
+        self._of_monitors: Store | None = None
         self._checks = 0
         self.trainings = 0
 
@@ -120,8 +121,9 @@ class Job:
         """
         self.trainings += 1
         if self.store is not None:
-            own = self.store.clone()  # type: ignore[attr-defined]  # the stub has forgotten it
-            self._monitor = HeartbeatMonitor(own, self.rank, self.hosts, timeout, self.trainings)
+            if self._of_monitors is None:  # once: to a launcher that was killed a new connection would be waited for
+                self._of_monitors = self.store.clone()  # type: ignore[attr-defined]  # the stub has forgotten it
+            self._monitor = HeartbeatMonitor(self._of_monitors, self.rank, self.hosts, timeout, self.trainings)
             self._monitor.start()
 
     def beat(self, step: int | None = None) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from weatherfm.errors import StopRequest
-from weatherfm.training.upkeep.stop_signals import SIGNALS, StopSignals
+from weatherfm.training.upkeep.stop_signals import SIGNALS, StopSignals, sigterm_interrupts
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
@@ -54,3 +54,18 @@ def test_what_asks_before_the_first_step_is_told_by_name():
         os.kill(os.getpid(), signal.SIGUSR1)
         with pytest.raises(StopRequest, match="SIGUSR1"):
             stop.heed()
+
+
+def test_sigterm_ends_as_ctrl_c_does_and_its_handler_comes_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"), sigterm_interrupts():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+    with ThreadPoolExecutor(1) as pool, sigterm_interrupts():
+        inside = signal.getsignal(signal.SIGTERM)
+        assert pool.submit(_entered).result() is inside
+
+
+def _entered():
+    with sigterm_interrupts():
+        return signal.getsignal(signal.SIGTERM)
