@@ -125,7 +125,7 @@ def test_untrained_steps_are_said_once(folder, say, caplog):
         (["--init=latest", "forecast.devise=cpu"], "did you mean forecast.device?"),
         (["--init=latest", "forecast.device=meta"], "forecast.device: no device that PyTorch knows"),
         (["--init="], "--init has no value; give one, or leave the option out"),
-        (["--init", " "], "--init has no value"),
+        (["--init", " "], "the argument after --init is empty"),
         (["--init=latest", "--rollout="], "--rollout has no value"),
         (["--init=latest", "--store="], "--store has no value"),
         (["--init=latest", "--lead="], "--lead has no value"),
