@@ -42,7 +42,7 @@ from weatherfm.data_pipeline.writing.links import Links
 from weatherfm.data_pipeline.writing.new_manifest import content_settings, with_defaults
 from weatherfm.data_pipeline.writing.without_empty_times import write_without_empty_times
 from weatherfm.data_pipeline.writing.writer import Writing
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 
 if TYPE_CHECKING:
     from weatherfm.data_pipeline.fields.source_data import SourceData
@@ -175,7 +175,7 @@ def _refuse_foreign(root: Path, files: Mapping[str, Any]) -> None:
     found = [key for key in foreign_files(root, files) if not (key in folders and (root / key).is_symlink())]
     if foreign := [key for key in found if not Path(key).name.startswith(".")]:
         raise InputError(
-            f"{listed(foreign, 3)} in {root} {'are' if foreign[1:] else 'is'} no part of the store, and the "
+            f"{some_of(foreign, 3)} in {root} {'are' if foreign[1:] else 'is'} no part of the store, and the "
             "folder is about to be replaced as a whole: move that elsewhere and start the same command again"
         )
 

@@ -18,7 +18,7 @@ from weatherfm.data_pipeline.access import Access
 from weatherfm.data_pipeline.store.records.replaced_while_read import told_of
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.variables import own_variables
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 from weatherfm.evaluation.baselines.damped_persistence import can_fit
 from weatherfm.evaluation.baselines.names import ALL_BASELINES, DAMPED, PROBABILISTIC, RIDGE, name_of_mean
 from weatherfm.evaluation.baselines.probabilistic_climatology import ProbabilisticClimatology
@@ -106,7 +106,7 @@ def evaluate(
     if kept.there_before and (far := [str(file.path) for file in files.values() if not isinstance(file.path, Path)]):
         _log.warning(
             "goes on with what was scored; chunks replaced since at %s are not noticed: delete %s to start anew",
-            listed(far), kept.folder,
+            some_of(far), kept.folder,
         )  # fmt: skip
     results = score_in_parts(works, cases.init_times, kept, workers, scheduler)
     scored = {name: join_channel_groups([result[name] for result in results]) for name in results[0]}

@@ -37,7 +37,7 @@ class QuietExit(Exception):
         self.status = status
 
 
-def listed(names: Sequence[object], most: int = 10) -> str:
+def some_of(names: Sequence[object], most: int = 10) -> str:
     """`a, b, c`; of a long list, the first and how many more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(map(str, names[:most]))}{more}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from weatherfm.errors import listed
+from weatherfm.errors import some_of
 
 _SHOWN = 5
 
@@ -41,7 +41,7 @@ def name_lines(lines: Iterable[Line]) -> str:
     numbers = [line.number for line in lines]
     if len(numbers) == 1:
         return f"line {numbers[0]}"
-    return f"{len(numbers)} lines ({listed(numbers, _SHOWN)})"
+    return f"{len(numbers)} lines ({some_of(numbers, _SHOWN)})"
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from weatherfm.data_pipeline.fields.masks import Masks
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.earth.variables import parse_channel
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 
 _OF_EMPTY = (
     "leave these days out (data.exclude), make gaps of such times (data.allow_gaps), or mend the source; "
@@ -75,7 +75,7 @@ def _refuse_empty(values: np.ndarray, channels: Sequence[str], times: np.ndarray
     if empty.any():
         when, names = times[empty.any(1)], [channels[int(channel)] for channel in np.flatnonzero(empty.any(0))]
         raise EmptyTimes(
-            f"{listed(names, 3)} have no value at all at {name_times(when)}: every one is missing (NaN); "
+            f"{some_of(names, 3)} have no value at all at {name_times(when)}: every one is missing (NaN); "
             f"{_OF_PICTURES if of_pictures(channels) else _OF_EMPTY}",
             when,
         )

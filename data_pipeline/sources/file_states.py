@@ -32,7 +32,7 @@ from weatherfm.data_pipeline.sources.files import are_simulated, doubts_about
 from weatherfm.data_pipeline.store.states import HAVE_ALL, HAVE_SOME
 from weatherfm.data_pipeline.store_config import DataConfig
 from weatherfm.earth.grid import Grid
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 
 NO_RULES: Mapping[str, Any] = {}
 _DATASET = "the Dataset"
@@ -195,11 +195,13 @@ def _require(names: Sequence[str], pieces: Sequence[Piece], contents: Sequence[C
     found = {piece.channel for piece in pieces}
     if missing := [channel for channel in names if channel not in found]:
         others = sorted({text for one in contents for text in one.others})
-        known = listed([*sorted(found), *others]) or "no known fields"
+        known = some_of([*sorted(found), *others]) or "no known fields"
         told = [one.refused[channel] for channel in missing for one in contents if channel in one.refused]
         why = f": {'; '.join(dict.fromkeys(told))}" if told else ""
         doubts = "".join(f"; {text}" for text in doubts_about(missing, contents))
-        raise InputError(f"the model needs {listed(missing)}, which {name} lacks (it has {known}){why}; {cure}{doubts}")
+        raise InputError(
+            f"the model needs {some_of(missing)}, which {name} lacks (it has {known}){why}; {cure}{doubts}"
+        )
 
 
 def _require_same_times(chosen: Sequence[Selection], numbers: Sequence[int], name: str) -> None:

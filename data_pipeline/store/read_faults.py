@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorstore as ts
 
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 
 _FILE = re.compile(r'local file "([^"]+)"')
 _CHUNK = re.compile(r"Error reading chunk \{[^}]*\}|shard entry \{[\d, ]*\}/\{[\d, ]*\} in ")
@@ -79,4 +79,4 @@ def _variables(file: Path, path: Path, channels: Sequence[str], width: Callable[
     held = width(array)
     own = channels[column * held : (column + 1) * held]
     what = "fields" if array == "state" else "climatology"
-    return f"{what} of {listed(own, _NAMED)}"
+    return f"{what} of {some_of(own, _NAMED)}"

@@ -13,7 +13,7 @@ import numpy as np
 from weatherfm.data_pipeline.fields.time_axis import name_times
 from weatherfm.data_pipeline.store.training_store import Store
 from weatherfm.earth.grid import Grid
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 
 HAVE_ALL = "forecast from states that have all of the model's channels"
 HAVE_SOME = "forecast from states that have some of the model's channels"
@@ -85,7 +85,7 @@ def require_fit(grid: Grid, inputs: Sequence[str], states: States, cure: str | N
     missing = missing_channels(inputs, states)
     if missing and (cure is not None or len(missing) == len(inputs)):
         raise InputError(
-            f"the model needs {listed(missing)}, which {states.name} lacks (it has {listed(states.channels)}); "
+            f"the model needs {some_of(missing)}, which {states.name} lacks (it has {some_of(states.channels)}); "
             f"{cure or HAVE_SOME}"
         )
     if grid != states.grid:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from weatherfm.config import Hours
+from weatherfm.errors import some_of
 from weatherfm.evaluation.forecast_config import ForecastConfig
 
 _log = logging.getLogger(__name__)
@@ -46,5 +47,4 @@ def _trained(provenance: Mapping[str, Any]) -> set[int]:
 
 
 def _named(hours: Sequence[int]) -> str:
-    more = f" and {len(hours) - _SHOWN} more" if len(hours) > _SHOWN else ""
-    return ", ".join(f"{h}h" for h in hours[:_SHOWN]) + more
+    return some_of([f"{h}h" for h in hours], _SHOWN)

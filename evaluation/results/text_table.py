@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import xarray as xr
 
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, some_of
 from weatherfm.evaluation.baselines.names import BASELINES
 from weatherfm.evaluation.forecast_config import require_headline
 from weatherfm.evaluation.results.lookup import (
@@ -63,7 +63,7 @@ def _left_out(scores: xr.Dataset, channels: Sequence[str]) -> str:
     said = "".join(f"\nleft out: {text}" for text in left_out_in_words(provenance_of(scores).get("left_out") or {}))
     if not others:
         return said
-    named = ", ".join(others[:_MOST_NAMED]) + (f" and {len(others) - _MOST_NAMED} more" * (len(others) > _MOST_NAMED))
+    named = some_of(others, _MOST_NAMED)
     return f"\nnot shown: {named}; the scores file and the report have them, evaluation.headline chooses{said}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import floor, isfinite, log10
 
 from weatherfm.earth.variables import Channel, parse_channel
+from weatherfm.errors import some_of
 
 _PROPER = ("north", "europe", "america", "atlantic", "pacific", "east", "asia", "arctic", "antarctic", "alps")
 _MOST_NAMED = 10
@@ -108,9 +109,8 @@ def left_out_in_words(left_out: Mapping[str, Sequence[str]]) -> list[str]:
     """A sentence for each kind of what some forecast or the truth lacks and is scored for none (`--common`)."""
     said = []
     for kind, names in left_out.items():
-        shown = ", ".join(names[:_MOST_NAMED]) + (f" and {len(names) - _MOST_NAMED} more" * (len(names) > _MOST_NAMED))
         what = "" if kind == "points" else f"{kind.replace('_', ' ')} "
-        said.append(f"{what}{shown}, which not all forecasts and the truth have")
+        said.append(f"{what}{some_of(names, _MOST_NAMED)}, which not all forecasts and the truth have")
     return said
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import isqrt
 
 from weatherfm.earth.domain import Domain
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, some_of
 from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.backbone_config import is_own
 from weatherfm.model.reconstruction import decoder_config
@@ -89,7 +89,7 @@ def check_layout(layout: Layout, config: ParallelConfig, model: ModelConfig, dom
     channel_groups(model, domain)
     if problems := layout_problems(layout, config, model, domain, batch_size):
         fitting = [str(good) for good in feasible_layouts(layout.devices, config, model, domain, batch_size)]
-        shown = ", ".join(fitting[:8]) + (f" and {len(fitting) - 8} more" if len(fitting) > 8 else "")
+        shown = some_of(fitting, 8)
         remedy = (
             f"on {layout.devices} devices these would work: {shown}" if fitting else "no layout of so many would work"
         )

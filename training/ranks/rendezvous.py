@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from torch.distributed import DistError, PrefixStore, Store
 
-from weatherfm.errors import OutsideError
+from weatherfm.errors import OutsideError, some_of
 
 POLL = 0.05
 """Seconds between looks at the store."""
@@ -49,8 +49,7 @@ def _admit(store: Store, namespace: Store, name: str, world: int, end: float) ->
                 store.set(f"namespace/{token}", name)
                 answered.add(token)
         if time.monotonic() > end:
-            named = ", ".join(map(str, missing[:8])) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
-            raise OutsideError(f"{len(missing)} of {world} ranks did not start in time: {named}")
+            raise OutsideError(f"{len(missing)} of {world} ranks did not start in time: {some_of(missing, 8)}")
         time.sleep(POLL)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from weatherfm.earth.domain import Domain
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, some_of
 from weatherfm.model.architecture import ModelConfig, patch_counts
 from weatherfm.model.backbone_config import is_own
 from weatherfm.model.reconstruction import decoder_config
@@ -214,8 +214,7 @@ def _require_gates(config: ModelConfig, donor: Donor, wanted: Sequence[str], oth
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:
-    text = ", ".join(names[:most])
-    return text if len(names) <= most else f"{text} and {len(names) - most} more"
+    return some_of(names, most)
 
 
 def _by(pair: tuple[int, int]) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from weatherfm.data_pipeline.loader import Batch
-from weatherfm.errors import InputError
+from weatherfm.errors import InputError, some_of
 from weatherfm.model.model import WeatherViT
 from weatherfm.training.parallel.role import Role
 from weatherfm.training.stepping.step import Ground
@@ -101,5 +101,4 @@ def _named(names: Iterable[str], chosen: Tensor) -> list[str]:
 
 
 def _list(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return some_of(names, _SHOWN)

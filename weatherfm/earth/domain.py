@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from weatherfm.earth.grid import Grid
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Domain:
         """
         known = (*self.channels, *self.static_names)
         if unknown := [name for name in (*channels, *static_names) if name not in known]:
-            raise InputError(f"the domain has no {listed(unknown)}; it has {listed(known)}")
+            raise InputError(f"the domain has no {some_of(unknown)}; it has {some_of(known)}")
         index = [self.channels.index(name) for name in channels]
         fields = [self.static_names.index(name) for name in static_names]
         return Domain(

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 from weatherfm.model.model import WeatherViT
 from weatherfm.model.position import interpolate_position
 from weatherfm.model.share import input_names
@@ -77,7 +77,7 @@ def load_climax(
 def _positions(names: Sequence[str], variables: Sequence[str]) -> list[int]:
     known = list(variables)
     if unknown := [name for name in names if name not in known]:
-        raise InputError(f"the checkpoint has no variable {listed(unknown)}; it has {listed(known)}")
+        raise InputError(f"the checkpoint has no variable {some_of(unknown)}; it has {some_of(known)}")
     return [known.index(name) for name in names]
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 from weatherfm.model.architecture import ModelConfig
 
 PREFIX = "backbone."
@@ -286,7 +286,7 @@ def _require_trainable(name: str, module: nn.Module) -> None:
     floats = {key: p.dtype for key, p in module.named_parameters() if p.is_floating_point()}
     if other := [f"{key} {dtype}" for key, dtype in floats.items() if dtype != usual]:
         raise InputError(
-            f"model.backbone {name}: {listed(other, 3)} came out of its constructor; leave parameters in {usual} (no "
+            f"model.backbone {name}: {some_of(other, 3)} came out of its constructor; leave parameters in {usual} (no "
             "half(), bfloat16() or to(dtype)): training.precision says in what products are computed"
         )
     if scalars := [key for key, p in module.named_parameters() if not p.ndim]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from weatherfm.data_pipeline.picture_config import CubesSource
 from weatherfm.earth.variables import Channel
-from weatherfm.errors import InputError, listed
+from weatherfm.errors import InputError, some_of
 
 _FACTORS = {
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1.0),
@@ -100,7 +100,7 @@ def choose_bands(
         there = centres[np.isfinite(centres)]
         span = f"from {there.min():g} to {there.max():g} nm" if len(there) else "none that is good"
         raise InputError(
-            f"no band lies {near} {listed(empty, 3)}; the cubes have {len(there)} bands, {span}: choose "
+            f"no band lies {near} {some_of(empty, 3)}; the cubes have {len(there)} bands, {span}: choose "
             "other wavelengths, or set source.tolerance or source.band_width"
         )
     sets = [tuple(bands.tolist()) for bands in chosen]

@@ -13,6 +13,7 @@ from typing import Any
 
 from weatherfm.data_pipeline.store.records.manifest import SOURCES, canonical_json, is_sealed, seal
 from weatherfm.data_pipeline.store.records.record_checks import Damaged, parse_json, path_inside
+from weatherfm.errors import some_of
 
 _SHOWN = 5
 
@@ -31,7 +32,7 @@ class SourceChanges:
 
     def __str__(self) -> str:
         told = {"changed": self.changed, "gone": self.gone, "new": self.new}
-        return "; ".join(f"{len(names)} {what}: {_named(names)}" for what, names in told.items() if names)
+        return "; ".join(f"{len(names)} {what}: {some_of(names, _SHOWN)}" for what, names in told.items() if names)
 
 
 def changes_between(before: Mapping[str, str], now: Mapping[str, str]) -> SourceChanges:
@@ -75,8 +76,3 @@ def check_sources(files: object) -> dict[str, str]:
     if not isinstance(files, dict) or not all(isinstance(text, str) for text in files.values()):
         raise Damaged("the record of source files is none")
     return files
-
-
-def _named(names: tuple[str, ...]) -> str:
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + rest

@@ -327,6 +327,7 @@ def test_interrupted_it_goes_on_and_refuses_other_members(folder, monkeypatch, c
         ("noisy", ["forecast.members=true"], "these are no members; write a number as 16"),
         ("noisy", ["forecast.members.each=0"], "members.each: input should be greater than or equal to 1"),
         ("noisy", ["--members="], "--members has no value"),
+        ("noisy", ["--members", "2", "forcast.dropout=true"], "--members takes forcast.dropout=true for weights"),
         ("noisy", ["--members", "2", "forecast.dropout=true"], "was trained with neither dropout nor drop_path"),
         ("noisy", ["forecast.dropout=true", "--members=2"], "was trained with neither dropout nor drop_path"),
         ("noisy", ["forecast.dropout=true"], "forecast.dropout makes members of an ensemble differ, and th"),
