@@ -38,7 +38,7 @@ def report_errors(action: Callable[[], int], debug: bool = False) -> int:
             raise
         if isinstance(error, OSError) and (told := message_of(error)) is not None:
             return _tell(_with_notes(told, error), 2)
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # PyTorch's: not imported here
             return _tell(_with_notes(f"{_NO_MEMORY} ({error})", error), 1)
         text = _with_notes(f"unexpected {type(error).__name__}: {error}", error)
         return _tell(f"{text}\nThis is a fault of weatherfm; --debug shows where.", 1)
